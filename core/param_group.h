@@ -1,0 +1,109 @@
+#pragma once
+
+#include <tutti/core/module.h>
+#include <tutti/core/parameter.h>
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace tutti {
+
+/// Whether each rank holds the whole of a flat tensor or its part.
+enum class Spread : uint8_t { kReplicated, kSharded };
+
+/// Where the three flat tensors of a group live. ZeRO-0 is RRR, 1 RRS, 2 RSS, 3 SSS.
+/// Source: Rajbhandari et al. 2020, "ZeRO: memory optimizations toward training trillion parameter models".
+struct Placement {
+  Spread weight = Spread::kReplicated;
+  Spread grad = Spread::kReplicated;
+  Spread state = Spread::kReplicated;  ///< fp32 master and optimizer state
+  friend bool operator==(const Placement&, const Placement&) = default;
+};
+
+/// Dtypes of a group. With compute == master, forward reads the master itself and there is no second copy.
+struct Precision {
+  DType compute = DType::kFloat32;  ///< weights as forward reads them, activations
+  DType master = DType::kFloat32;   ///< weights as the optimizer keeps them
+  DType grad = DType::kFloat32;     ///< accumulation and reduction
+};
+
+/// Part `rank` of `ranks` that a sharded state keeps; the whole for one rank.
+struct ShardOf {
+  int rank = 0;
+  int ranks = 1;
+};
+
+/// Flat storage of consecutive parameters: the unit of communication (a bucket) and of the optimizer.
+/// Each parameter starts at a multiple of 64 elements and the whole is padded so that it divides among the
+/// ranks; padding is zero and stays zero.
+class ParamGroup {
+ public:
+  static constexpr int64_t kAlignment = 64;  // elements
+
+  /// Allocates and draws first values keyed by `seed` and each parameter's name; points value and grad of the
+  /// parameters into the flat tensors. Parameters outlive the group.
+  ParamGroup(std::string name, std::vector<Parameter*> parameters, Precision precision, Placement placement,
+             ShardOf shard, uint64_t seed, const Stream& stream);
+
+  [[nodiscard]] const std::string& name() const noexcept { return name_; }
+  [[nodiscard]] const Precision& precision() const noexcept { return precision_; }
+  [[nodiscard]] const Placement& placement() const noexcept { return placement_; }
+  [[nodiscard]] std::span<Parameter* const> parameters() const noexcept { return parameters_; }
+  /// First element of parameter `i` in the flat tensors.
+  [[nodiscard]] int64_t offset(size_t i) const { return offsets_.at(i); }
+  /// Elements of the flat tensors, padding included.
+  [[nodiscard]] int64_t size() const noexcept { return size_; }
+  /// [begin, end) of the flat tensors whose state this rank keeps and updates.
+  [[nodiscard]] int64_t state_begin() const noexcept { return state_begin_; }
+  [[nodiscard]] int64_t state_end() const noexcept { return state_end_; }
+
+  /// Flat weights in the compute dtype, (size).
+  [[nodiscard]] const Tensor& weights() const noexcept { return weights_; }
+  /// Flat master weights, (state_end - state_begin); shares storage with weights() when compute == master.
+  [[nodiscard]] const Tensor& master() const noexcept { return master_; }
+  /// Flat gradients, (size): where backward writes now.
+  [[nodiscard]] const Tensor& grads() const noexcept { return grads_; }
+
+  /// Makes backward write to `flat` (size, grad dtype) from now on: the leaves of an ordered sum.
+  void bind_grads(const Tensor& flat);
+  /// Forgets the gradients: the next contribution overwrites.
+  void clear_grads();
+  /// Gives zeros to parameters that no backward pass reached.
+  void zero_missing_grads(const Stream& stream);
+  /// A zeroed flat tensor like grads().
+  [[nodiscard]] Tensor new_grads(const Stream& stream) const;
+  /// Rounds the master to the compute dtype over this rank's state range; the optimizer does the same in its
+  /// own pass.
+  void round_weights(const Stream& stream);
+
+ private:
+  void bind_values();
+
+  std::string name_;
+  std::vector<Parameter*> parameters_;
+  std::vector<int64_t> offsets_;
+  Precision precision_;
+  Placement placement_;
+  int64_t size_ = 0;
+  int64_t state_begin_ = 0;
+  int64_t state_end_ = 0;
+  Tensor weights_, master_, grads_;
+};
+
+struct GroupOptions {
+  Precision precision;
+  Placement placement;
+  ShardOf shard;
+  uint64_t seed = 0;
+  /// A group is closed once its gradients reach this many bytes.
+  int64_t bucket_bytes = int64_t{8} << 20;
+};
+
+/// Gives memory to all parameters of `root` (after name_parameters): groups of consecutive parameters in
+/// registration order, so that the last group is the first whose gradients are complete.
+std::vector<std::unique_ptr<ParamGroup>> make_param_groups(Module& root, const GroupOptions& options,
+                                                           const Stream& stream);
+
+}  // namespace tutti

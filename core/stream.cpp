@@ -1,0 +1,148 @@
+#include <tutti/core/error.h>
+#include <tutti/core/stream.h>
+
+#include <pthread.h>
+
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+namespace tutti {
+
+std::string name(const Device& device) {
+  return device.type == DeviceType::kCpu ? "cpu" : fmt::format("cuda:{}", device.index);
+}
+
+struct Event::State {
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool done = false;
+  std::exception_ptr error;
+
+  void finish(std::exception_ptr failure) {
+    const std::scoped_lock lock(mutex);
+    done = true;
+    error = std::move(failure);
+    changed.notify_all();
+  }
+};
+
+void Event::wait() const {
+  if (!state_) return;
+  std::unique_lock lock(state_->mutex);
+  state_->changed.wait(lock, [&] { return state_->done; });
+  if (state_->error) std::rethrow_exception(state_->error);
+}
+
+bool Event::done() const {
+  if (!state_) return true;
+  const std::scoped_lock lock(state_->mutex);
+  return state_->done;
+}
+
+struct Stream::Impl {
+  Device device;
+  ThreadPool* pool = nullptr;  // inline streams borrow it, queued ones own it
+
+  // The rest serves queued streams only.
+  struct Item {
+    std::function<void()> work;           // empty for a recorded point
+    std::shared_ptr<Event::State> point;  // set for a recorded point
+  };
+  std::unique_ptr<ThreadPool> owned_pool;
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::deque<Item> items;
+  bool stop = false;
+  std::exception_ptr failure;  // touched by the worker alone
+  std::thread worker;
+
+  Impl() = default;
+  Impl(const Impl&) = delete;
+  Impl& operator=(const Impl&) = delete;
+  ~Impl() {
+    if (!worker.joinable()) return;
+    {
+      const std::scoped_lock lock(mutex);
+      stop = true;
+      changed.notify_all();
+    }
+    worker.join();
+  }
+
+  void serve() {
+    while (true) {
+      Item item;
+      {
+        std::unique_lock lock(mutex);
+        changed.wait(lock, [&] { return stop || !items.empty(); });
+        if (items.empty()) return;
+        item = std::move(items.front());
+        items.pop_front();
+      }
+      if (item.point) {
+        item.point->finish(std::exchange(failure, nullptr));
+      } else if (!failure) {
+        try {
+          item.work();
+        } catch (...) {
+          failure = std::current_exception();
+        }
+      }
+    }
+  }
+
+  void push(Item item) {
+    const std::scoped_lock lock(mutex);
+    items.push_back(std::move(item));
+    changed.notify_all();
+  }
+};
+
+Stream Stream::inline_on(ThreadPool& pool) {
+  auto impl = std::make_shared<Impl>();
+  impl->pool = &pool;
+  return Stream(std::move(impl));
+}
+
+Stream Stream::queued(const std::string& thread_name, int pool_threads) {
+  auto impl = std::make_shared<Impl>();
+  impl->owned_pool = std::make_unique<ThreadPool>(pool_threads);
+  impl->pool = impl->owned_pool.get();
+  impl->worker = std::thread([raw = impl.get()] { raw->serve(); });
+  // Linux keeps 15 characters; a name is a convenience for debuggers, so a failure is of no consequence.
+  (void)pthread_setname_np(impl->worker.native_handle(), thread_name.substr(0, 15).c_str());
+  return Stream(std::move(impl));
+}
+
+const Device& Stream::device() const {
+  return impl_->device;
+}
+
+ThreadPool& Stream::pool() const {
+  return *impl_->pool;
+}
+
+void Stream::run(std::function<void()> work) const {
+  if (impl_->worker.joinable())
+    impl_->push({std::move(work), nullptr});
+  else
+    work();
+}
+
+Event Stream::record() const {
+  Event event;
+  if (!impl_->worker.joinable()) return event;
+  event.state_ = std::make_shared<Event::State>();
+  impl_->push({nullptr, event.state_});
+  return event;
+}
+
+void Stream::synchronize() const {
+  record().wait();
+}
+
+}  // namespace tutti

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <tutti/core/thread_pool.h>
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+namespace tutti {
+
+enum class DeviceType : uint8_t { kCpu, kCuda };
+
+struct Device {
+  DeviceType type = DeviceType::kCpu;
+  int index = 0;
+  friend bool operator==(const Device&, const Device&) = default;
+};
+
+/// "cpu", "cuda:1".
+std::string name(const Device& device);
+
+/// A point in a stream's work that others can wait for. Copies refer to the same point.
+class Event {
+ public:
+  Event() = default;
+  /// Blocks until the work before the point is done; rethrows what that work threw. A default Event is done.
+  void wait() const;
+  [[nodiscard]] bool done() const;
+
+ private:
+  friend class Stream;
+  struct State;
+  std::shared_ptr<State> state_;
+};
+
+/// An ordered queue of work on one device; a cheap handle, copies share the queue.
+///
+/// On the CPU there are two kinds. `Stream::inline_on(pool)` runs work at once on the calling thread, with
+/// `pool` for parallel loops: the compute stream. `Stream::queued()` has a thread of its own that runs work
+/// in order: the communication stream.
+class Stream {
+ public:
+  /// `pool` outlives the stream.
+  static Stream inline_on(ThreadPool& pool);
+  /// `pool_threads` threads for parallel loops inside the queued work.
+  static Stream queued(const std::string& thread_name, int pool_threads = 1);
+
+  [[nodiscard]] const Device& device() const;
+  /// The threads for parallel loops of work on this stream.
+  [[nodiscard]] ThreadPool& pool() const;
+  /// Runs `work` after all earlier work. An exception surfaces at the next Event::wait or synchronize; work
+  /// queued behind it is skipped until then. On an inline stream it surfaces here.
+  void run(std::function<void()> work) const;
+  [[nodiscard]] Event record() const;
+  /// Waits for all work so far and rethrows its first exception.
+  void synchronize() const;
+
+ private:
+  struct Impl;
+  explicit Stream(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
+  std::shared_ptr<Impl> impl_;
+};
+
+}  // namespace tutti

@@ -1,0 +1,44 @@
+#pragma once
+
+#include <tutti/core/peers.h>
+#include <tutti/core/tape.h>
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace tutti {
+
+/// How a step is spread over ranks, as the training loop sees it; comm's data parallelism implements it.
+///
+/// One step: begin_step; for each local shard begin_shard, forward and backward of its microbatches with
+/// watch() on each tape, end_shard; finish_step. After that the groups' grads() hold the sum over the global
+/// batch on every rank.
+class Parallel {
+ public:
+  /// Samples [begin, end) of a step's global batch; empty when there are fewer samples than shards.
+  struct Shard {
+    int64_t begin = 0;
+    int64_t end = 0;
+  };
+
+  virtual ~Parallel() = default;
+  [[nodiscard]] virtual Peers& peers() = 0;
+  /// This rank's shards of a global batch, in order. Their number does not depend on `samples`.
+  [[nodiscard]] virtual std::vector<Shard> shards(int64_t samples) const = 0;
+
+  virtual void begin_step() = 0;
+  virtual void begin_shard(size_t index) = 0;
+  /// To be called before backward. With `last_microbatch` of the last shard, gradients are sent as they
+  /// become complete.
+  virtual void watch(Tape& tape, bool last_microbatch) = 0;
+  virtual void end_shard(size_t index) = 0;
+  /// Waits for all reductions. Returns the seconds that this rank waited here.
+  virtual double finish_step() = 0;
+
+  /// Sums `leaves` (one row of equally many values for each local shard) over all shards of the world, in the
+  /// same fixed tree as gradients; the result is the same on all ranks.
+  virtual std::vector<double> sum(std::span<const std::vector<double>> leaves) = 0;
+};
+
+}  // namespace tutti
