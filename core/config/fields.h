@@ -1,0 +1,138 @@
+#pragma once
+
+#include <tutti/core/dtype.h>
+#include <tutti/core/thread_pool.h>
+
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+namespace tutti {
+
+/// What values of a key are possible. Applies to each element of a list and to the value of an optional.
+struct Constraint {
+  double minimum = -std::numeric_limits<double>::infinity();
+  double maximum = std::numeric_limits<double>::infinity();
+  bool minimum_excluded = false;
+  bool maximum_excluded = false;
+  bool not_empty = false;  ///< of a string or list
+  int64_t length = -1;     ///< of a list; -1 for any
+
+  /// Whether the number lies in the range; false for NaN.
+  [[nodiscard]] bool allows(double value) const;
+  /// "at least 1", "between 0 and 0.999", "above 0", "not empty"; empty when everything is possible.
+  [[nodiscard]] std::string text() const;
+};
+
+inline Constraint at_least(double minimum) {
+  return {.minimum = minimum};
+}
+inline Constraint at_most(double maximum) {
+  return {.maximum = maximum};
+}
+inline Constraint between(double minimum, double maximum) {
+  return {.minimum = minimum, .maximum = maximum};
+}
+/// Greater than 0.
+inline Constraint positive() {
+  return {.minimum = 0, .minimum_excluded = true};
+}
+inline Constraint not_negative() {
+  return at_least(0);
+}
+/// 0 <= x < 1, as of a momentum.
+inline Constraint fraction_below_one() {
+  return {.minimum = 0, .maximum = 1, .maximum_excluded = true};
+}
+inline Constraint not_empty() {
+  return {.not_empty = true};
+}
+/// A list of exactly `length` elements, each between the bounds.
+inline Constraint list_of(int64_t length, double minimum = -std::numeric_limits<double>::infinity(),
+                          double maximum = std::numeric_limits<double>::infinity()) {
+  return {.minimum = minimum, .maximum = maximum, .length = length};
+}
+
+/// The member that a key reads and writes. An empty optional stands as `null` in a run file.
+using FieldTarget =
+    std::variant<int64_t*, double*, bool*, std::string*, DType*, std::vector<int64_t>*, std::vector<double>*,
+                 std::vector<std::string>*, std::optional<int64_t>*, std::optional<double>*,
+                 std::optional<bool>*, std::optional<std::string>*, std::optional<DType>*>;
+
+/// One key as its struct describes it.
+struct Field {
+  std::string_view key;
+  FieldTarget target;
+  std::string_view help;
+  Constraint constraint;
+  std::span<const std::string> choices;  ///< the possible strings; empty when any is
+};
+
+/// Describes a struct of settings, once for all uses: reading run files, `--set`, writing resolved run files
+/// and printing help implement it.
+///
+///     struct GptConfig {
+///       int64_t layers = 6;
+///       std::string norm = "layer";
+///       OptimizerConfig optimizer;
+///       void describe(Fields& f) {
+///         f.value("layers", layers, "number of blocks", at_least(1));
+///         f.choice("norm", norm, {"layer", "rms"}, "kind of normalisation");
+///         f.section("optimizer", optimizer, "how weights are updated");
+///       }
+///     };
+///
+/// The members' first values are the defaults. A member has its final value as soon as its own line of
+/// describe() has run, so a later line may depend on it. `help` and keys are texts that outlive the call.
+class Fields {
+ public:
+  virtual ~Fields() = default;
+
+  /// A key of one of the types of FieldTarget.
+  template <class T>
+  void value(std::string_view key, T& target, std::string_view help, const Constraint& constraint = {}) {
+    on_value({key, FieldTarget(&target), help, constraint, {}});
+  }
+
+  /// A string out of a list.
+  void choice(std::string_view key, std::string& target, const std::vector<std::string>& choices,
+              std::string_view help) {
+    on_value({key, FieldTarget(&target), help, {}, choices});
+  }
+
+  /// A nested struct with a describe() of its own.
+  template <class T>
+  void section(std::string_view key, T& nested, std::string_view help) {
+    on_section(key, help, [&] { nested.describe(*this); });
+  }
+
+  /// A rule over several keys, to be stated after them: refuses the value of `key` (one of this struct) with
+  /// `message` ("must divide width 384") unless `ok`.
+  void check(bool ok, std::string_view key, std::string_view message) {
+    if (!ok) on_refused(key, message);
+  }
+
+  /// True for help printers: describe() should then go through all alternatives, also those that the present
+  /// values do not choose.
+  [[nodiscard]] virtual bool wants_all() const { return false; }
+
+ protected:
+  virtual void on_value(const Field& field) = 0;
+  virtual void on_section(std::string_view key, std::string_view help, FunctionRef<void()> describe) = 0;
+  /// A rule of check() is broken. Readers throw; printers do not care.
+  virtual void on_refused(std::string_view key, std::string_view message) {
+    (void)key;
+    (void)message;
+  }
+};
+
+/// A struct that describes its settings.
+template <class T>
+concept Described = requires(T& settings, Fields& fields) { settings.describe(fields); };
+
+}  // namespace tutti
