@@ -1,0 +1,222 @@
+#include <tutti/core/config/nearest.h>
+#include <tutti/core/config/run_file.h>
+#include <tutti/core/config/value_text.h>
+#include <tutti/core/error.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <memory>
+
+namespace tutti {
+namespace {
+
+using Kind = ConfigNode::Kind;
+
+/// How many problems one message lists.
+constexpr size_t kMaxListed = 10;
+
+std::string read_whole(const std::filesystem::path& path) {
+  const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
+  require(file != nullptr, "{}: cannot open the run file: {}", path.string(), system_error_text(errno));
+  std::string text(static_cast<size_t>(kMaxConfigBytes) + 1, '\0');
+  text.resize(std::fread(text.data(), 1, text.size(), file.get()));
+  require(std::ferror(file.get()) == 0, "{}: cannot read the run file: {}", path.string(),
+          system_error_text(errno));
+  return text;
+}
+
+/// Puts values of a parsed file into the members of a described struct and collects what is wrong.
+class Reader final : public Fields {
+ public:
+  explicit Reader(const ConfigNode& root) : name_(*root.source) { levels_.push_back({&root, "", {}}); }
+
+  /// To be called after describe(): throws if there was a problem.
+  void finish() {
+    close_level();
+    std::vector<std::string> all;
+    for (const Unknown& unknown : unknown_) all.push_back(text(unknown));
+    all.insert(all.end(), problems_.begin(), problems_.end());
+    // Rules over several keys say little while a key is wrong by itself.
+    if (all.empty()) all = refused_;
+    if (all.empty()) return;
+    if (all.size() > kMaxListed) {
+      const size_t more = all.size() - kMaxListed;
+      all.resize(kMaxListed);
+      all.push_back(fmt::format("{}: and {} more", name_, more));
+    }
+    throw Error(fmt::format("{}", fmt::join(all, "\n")));
+  }
+
+ protected:
+  void on_value(const Field& field) override {
+    const ConfigNode* node = enter(field.key);
+    if (node == nullptr) return;
+    std::string problem = assign(*node, field);
+    if (!problem.empty()) {
+      problems_.push_back(fmt::format("{}: {}: {}", node->where(), path(field.key), problem));
+    }
+  }
+
+  void on_section(std::string_view key, std::string_view, FunctionRef<void()> describe) override {
+    const ConfigNode* node = enter(key);
+    if (node != nullptr && node->kind != Kind::kMap) {
+      if (node->kind != Kind::kNull) {
+        problems_.push_back(fmt::format("{}: {}: expected a section of keys, got {}", node->where(),
+                                        path(key), value_text(*node)));
+      }
+      node = nullptr;
+    }
+    levels_.push_back({node, path(key), {}});
+    describe();
+    close_level();
+  }
+
+  void on_refused(std::string_view key, std::string_view message) override {
+    const ConfigNode* map = levels_.back().map;
+    const ConfigNode* node = map != nullptr ? map->find(key) : nullptr;
+    refused_.push_back(
+        node != nullptr
+            ? fmt::format("{}: {}: {}, got {}", node->where(), path(key), message, value_text(*node))
+            : fmt::format("{}: {} (not set, so its default): {}", name_, path(key), message));
+  }
+
+ private:
+  struct Level {
+    const ConfigNode* map;  // null where the file has no such section
+    std::string path;
+    std::vector<std::string> known;
+  };
+  struct Unknown {
+    const ConfigNode* node;
+    std::string section;
+    std::string key;
+    std::vector<std::string> known;
+  };
+
+  [[nodiscard]] std::string path(std::string_view key) const {
+    const std::string& section = levels_.back().path;
+    return section.empty() ? std::string(key) : fmt::format("{}.{}", section, key);
+  }
+
+  const ConfigNode* enter(std::string_view key) {
+    Level& level = levels_.back();
+    require(std::find(level.known.begin(), level.known.end(), key) == level.known.end(),
+            "run file: key '{}' is described twice", path(key));
+    level.known.emplace_back(key);
+    all_.push_back(path(key));
+    return level.map != nullptr ? level.map->find(key) : nullptr;
+  }
+
+  void close_level() {
+    const Level level = std::move(levels_.back());
+    levels_.pop_back();
+    if (level.map == nullptr) return;
+    for (size_t i = 0; i < level.map->keys.size(); ++i) {
+      const std::string& key = level.map->keys[i];
+      if (std::find(level.known.begin(), level.known.end(), key) == level.known.end()) {
+        unknown_.push_back({&level.map->items[i], level.path, key, level.known});
+      }
+    }
+  }
+
+  /// Only called when all keys are known, so that a key in the wrong section can be told its place.
+  [[nodiscard]] std::string text(const Unknown& unknown) const {
+    const std::string full =
+        unknown.section.empty() ? unknown.key : fmt::format("{}.{}", unknown.section, unknown.key);
+    std::string hint = did_you_mean(unknown.key, unknown.known);
+    if (hint.empty()) {
+      const auto elsewhere = std::find_if(all_.begin(), all_.end(), [&](const std::string& candidate) {
+        return candidate.size() > unknown.key.size() && candidate.ends_with("." + unknown.key);
+      });
+      if (elsewhere != all_.end()) hint = fmt::format("; did you mean '{}'?", *elsewhere);
+    }
+    if (hint.empty() && unknown.known.size() <= 20) {
+      hint = fmt::format("; the keys here are {}", fmt::join(unknown.known, ", "));
+    }
+    return fmt::format("{}: {}: unknown key{}", unknown.node->where(), shortened(full), hint);
+  }
+
+  std::string name_;
+  std::vector<Level> levels_;
+  std::vector<std::string> all_;  // every described key's path
+  std::vector<Unknown> unknown_;
+  std::vector<std::string> problems_;
+  std::vector<std::string> refused_;
+};
+
+}  // namespace
+
+RunFile::RunFile() {
+  root_.kind = Kind::kMap;
+  root_.source = std::make_shared<const std::string>("settings");
+}
+
+RunFile RunFile::from_file(const std::filesystem::path& path) {
+  return from_text(read_whole(path), path.string());
+}
+
+RunFile RunFile::from_text(std::string_view text, const std::string& name) {
+  RunFile file;
+  file.root_ = parse_yaml(text, name);
+  require(file.root_.kind != Kind::kNull, "{}: the run file is empty", name);
+  require(file.root_.kind == Kind::kMap, "{}: expected keys and values (key: value), got {}",
+          file.root_.where(), value_text(file.root_));
+  return file;
+}
+
+void RunFile::set(std::string_view assignment) {
+  const std::string argument = fmt::format("--set {}", shortened(assignment));
+  const size_t equals = assignment.find('=');
+  require(equals != std::string_view::npos, "{}: expected key=value", argument);
+  const std::string_view typed = assignment.substr(equals + 1);
+
+  ConfigNode value;
+  try {
+    value = parse_yaml(typed, argument, false);
+  } catch (const Error&) {
+    // Not YAML: good enough for keys that hold text, refused by the others.
+    value.kind = Kind::kScalar;
+    value.text = typed;
+    value.quoted = true;
+    value.source = std::make_shared<const std::string>(argument);
+  }
+  value.typed = std::string(typed);
+
+  ConfigNode* map = &root_;
+  std::string_view rest = assignment.substr(0, equals);
+  for (int64_t depth = 0;; ++depth) {
+    require(depth < kMaxConfigDepth, "{}: nested deeper than {} levels", argument, kMaxConfigDepth);
+    const size_t dot = rest.find('.');
+    const std::string key(rest.substr(0, dot));
+    require(!key.empty(), "{}: the key has an empty part; expected section.key=value", argument);
+    const auto found = std::find(map->keys.begin(), map->keys.end(), key);
+    const auto index = static_cast<size_t>(found - map->keys.begin());
+    if (found == map->keys.end()) {
+      map->keys.push_back(key);
+      map->items.emplace_back();
+    }
+    ConfigNode& item = map->items[index];
+    if (dot == std::string_view::npos) {
+      item = std::move(value);
+      return;
+    }
+    if (item.kind == Kind::kNull) {
+      item = ConfigNode{};
+      item.kind = Kind::kMap;
+      item.source = value.source;
+    }
+    require(item.kind == Kind::kMap, "{}: '{}' is not a section: {} gives it a value", argument, key,
+            item.where());
+    map = &item;
+    rest.remove_prefix(dot + 1);
+  }
+}
+
+void RunFile::read_fields(FunctionRef<void(Fields&)> describe) const {
+  Reader reader(root_);
+  describe(reader);
+  reader.finish();
+}
+
+}  // namespace tutti
