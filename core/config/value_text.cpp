@@ -116,8 +116,9 @@ std::string wrong(const ConfigNode& node, const Field& field) {
     hint = did_you_mean(node.text, field.choices);
     if constexpr (std::is_same_v<T, int64_t>) {
       double number = 0;
-      if (!node.quoted && parse_number(node.text, number) && std::abs(number) < 1e15 &&
-          number == std::floor(number)) {
+      int64_t integer = 0;
+      if (!node.quoted && !parse_number(node.text, integer) && parse_number(node.text, number) &&
+          std::abs(number) < 1e15 && number == std::floor(number)) {
         hint = fmt::format("; write {}", static_cast<int64_t>(number));
       }
     }

@@ -1,0 +1,507 @@
+#include <tutti/core/config/nearest.h>
+#include <tutti/core/config/run_file.h>
+#include <tutti/core/config/utf8.h>
+#include <tutti/core/error.h>
+
+#include <gtest/gtest.h>
+
+#include <cstdio>
+#include <fstream>
+#include <limits>
+#include <random>
+
+namespace tutti {
+namespace {
+
+struct OptimizerSettings {
+  double learning_rate = 3e-4;
+  std::vector<double> betas = {0.9, 0.95};
+  std::optional<double> clip_norm = 1.0;
+  std::string algorithm = "adamw";
+
+  void describe(Fields& f) {
+    f.choice("algorithm", algorithm, {"sgd", "adamw", "muon"}, "update rule");
+    f.value("learning_rate", learning_rate, "peak of the schedule", positive());
+    f.value("betas", betas, "decay of the two moments", list_of(2, 0, 1));
+    f.value("clip_norm", clip_norm, "largest gradient norm", positive());
+  }
+};
+
+struct ModelSettings {
+  int64_t layers = 6;
+  int64_t heads = 6;
+  int64_t width = 384;
+  double dropout = 0;
+  DType dtype = DType::kFloat32;
+
+  void describe(Fields& f) {
+    f.value("layers", layers, "number of blocks", at_least(1));
+    f.value("heads", heads, "attention heads", at_least(1));
+    f.value("width", width, "channels", between(1, 65536));
+    f.check(width % heads == 0, "width", fmt::format("must be a multiple of heads ({})", heads));
+    f.value("dropout", dropout, "probability of dropping an activation", fraction_below_one());
+    f.value("dtype", dtype, "of activations");
+  }
+};
+
+struct Settings {
+  std::string name = "run";
+  bool shuffle = true;
+  std::vector<std::string> tags;
+  std::vector<int64_t> sizes = {1, 2};
+  std::optional<std::string> comment;
+  std::optional<int64_t> seed;
+  std::optional<bool> flag;
+  std::optional<DType> dtype;
+  ModelSettings model;
+  OptimizerSettings optimizer;
+
+  void describe(Fields& f) {
+    f.value("name", name, "of the run", not_empty());
+    f.value("shuffle", shuffle, "whether samples are shuffled");
+    f.value("tags", tags, "labels");
+    f.value("sizes", sizes, "some sizes", at_least(0));
+    f.value("comment", comment, "free text");
+    f.value("seed", seed, "of all random numbers");
+    f.value("flag", flag, "yes, no or unknown");
+    f.value("dtype", dtype, "unless given");
+    f.section("model", model, "what is trained");
+    f.section("optimizer", optimizer, "how weights are updated");
+  }
+};
+
+Settings read(const std::string& text, const std::vector<std::string>& sets = {}) {
+  Settings settings;
+  read_text(text, "run.yaml", settings, sets);
+  return settings;
+}
+
+/// The message with which a text is refused, "" if it is accepted.
+std::string refusal(const std::string& text, const std::vector<std::string>& sets = {}) {
+  try {
+    (void)read(text, sets);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+TEST(Config, ReadsEveryType) {
+  const Settings s = read(R"(# a comment
+name: "two words"
+shuffle: false
+tags: [a, 'b c', 3]
+sizes:
+  - 4
+  - +5
+comment: null
+seed: 7
+flag: True
+dtype: bf16
+model:
+  layers: 12
+  dropout: .5
+  dtype: fp64
+optimizer: {learning_rate: 1e-3, betas: [0.8, 1], clip_norm: ~, algorithm: muon}
+)");
+  EXPECT_EQ(s.name, "two words");
+  EXPECT_FALSE(s.shuffle);
+  EXPECT_EQ(s.tags, (std::vector<std::string>{"a", "b c", "3"}));
+  EXPECT_EQ(s.sizes, (std::vector<int64_t>{4, 5}));
+  EXPECT_FALSE(s.comment.has_value());
+  EXPECT_EQ(s.seed, 7);
+  EXPECT_EQ(s.flag, true);
+  EXPECT_EQ(s.dtype, DType::kBFloat16);
+  EXPECT_EQ(s.model.layers, 12);
+  EXPECT_EQ(s.model.heads, 6);
+  EXPECT_EQ(s.model.dropout, 0.5);
+  EXPECT_EQ(s.model.dtype, DType::kFloat64);
+  EXPECT_EQ(s.optimizer.learning_rate, 1e-3);
+  EXPECT_EQ(s.optimizer.betas, (std::vector<double>{0.8, 1}));
+  EXPECT_FALSE(s.optimizer.clip_norm.has_value());
+  EXPECT_EQ(s.optimizer.algorithm, "muon");
+}
+
+struct Refused {
+  const char* text;
+  const char* message;
+};
+
+class ConfigRefusal : public testing::TestWithParam<Refused> {};
+
+TEST_P(ConfigRefusal, NamesPlaceKeyAndExpectation) {
+  EXPECT_EQ(refusal(GetParam().text), GetParam().message);
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Values, ConfigRefusal,
+    testing::Values(
+        Refused{"name: x\nmodel:\n  layers: many\n",
+                "run.yaml:3: model.layers: expected an integer, at least 1, got 'many'"},
+        Refused{"model: {layers: 0}", "run.yaml:1: model.layers: expected an integer, at least 1, got '0'"},
+        Refused{"model: {layers: 1e3}",
+                "run.yaml:1: model.layers: expected an integer, at least 1, got '1e3'; write 1000"},
+        Refused{"model: {layers: 1.5}",
+                "run.yaml:1: model.layers: expected an integer, at least 1, got '1.5'"},
+        Refused{"model: {layers: '6'}",
+                "run.yaml:1: model.layers: expected an integer, at least 1, got the text '6'"},
+        Refused{"model: {layers: 99999999999999999999}",
+                "run.yaml:1: model.layers: expected an integer, at least 1, got '99999999999999999999'"},
+        Refused{"model: {layers: [1]}",
+                "run.yaml:1: model.layers: expected an integer, at least 1, got a list"},
+        Refused{"model: {layers: }",
+                "run.yaml:1: model.layers: expected an integer, at least 1, got nothing"},
+        Refused{"model: {dropout: 1}",
+                "run.yaml:1: model.dropout: expected a number, at least 0, below 1, got '1'"},
+        Refused{"model: {dropout: nan}",
+                "run.yaml:1: model.dropout: expected a number, at least 0, below 1, got 'nan'"},
+        Refused{"model: {dropout: .inf}",
+                "run.yaml:1: model.dropout: expected a number, at least 0, below 1, got '.inf'"},
+        Refused{"model: {dropout: 1e999}",
+                "run.yaml:1: model.dropout: expected a number, at least 0, below 1, got '1e999'"},
+        Refused{"model: {dtype: float16}",
+                "run.yaml:1: model.dtype: expected one of fp32, bf16, fp16, fp64, int32, int64, uint8, got "
+                "'float16'"},
+        Refused{"shuffle: yes", "run.yaml:1: shuffle: expected true or false, got 'yes'"},
+        Refused{"shuffle: 'true'", "run.yaml:1: shuffle: expected true or false, got the text 'true'"},
+        Refused{"name: ''", "run.yaml:1: name: expected text, not empty, got the text ''"},
+        Refused{"name:", "run.yaml:1: name: expected text, not empty, got nothing"},
+        Refused{"name: {a: 1}", "run.yaml:1: name: expected text, not empty, got a section"},
+        Refused{"sizes: 3", "run.yaml:1: sizes: expected a list of integers, at least 0, got '3'"},
+        Refused{"sizes: [1, -2]", "run.yaml:1: sizes: element 2: expected an integer, at least 0, got '-2'"},
+        Refused{"optimizer:\n  betas: [0.9]",
+                "run.yaml:2: optimizer.betas: expected a list of numbers, 2 values, between 0 and 1, got 1 "
+                "values"},
+        Refused{
+            "optimizer: {betas: [0.9, 2]}",
+            "run.yaml:1: optimizer.betas: element 2: expected a number, 2 values, between 0 and 1, got '2'"},
+        Refused{"optimizer: {algorithm: adam}",
+                "run.yaml:1: optimizer.algorithm: expected one of sgd, adamw, muon, got 'adam'; did you mean "
+                "'adamw'?"},
+        Refused{"optimizer: adamw", "run.yaml:1: optimizer: expected a section of keys, got 'adamw'"},
+        Refused{"optimizer: [1]", "run.yaml:1: optimizer: expected a section of keys, got a list"}));
+
+INSTANTIATE_TEST_SUITE_P(
+    Keys, ConfigRefusal,
+    testing::Values(
+        Refused{"optimizer:\n  learnig_rate: 1\n",
+                "run.yaml:2: optimizer.learnig_rate: unknown key; did you mean 'learning_rate'?"},
+        Refused{"optimizer:\n  learning-rate: 1\n",
+                "run.yaml:2: optimizer.learning-rate: unknown key; did you mean 'learning_rate'?"},
+        Refused{"\nlearning_rate: 1\n",
+                "run.yaml:2: learning_rate: unknown key; did you mean 'optimizer.learning_rate'?"},
+        Refused{"optimizer: {q: 1}",
+                "run.yaml:1: optimizer.q: unknown key; the keys here are algorithm, learning_rate, betas, "
+                "clip_norm"},
+        Refused{"<<: {a: 1}",
+                "run.yaml:1: <<: unknown key; the keys here are name, shuffle, tags, sizes, comment, seed, "
+                "flag, dtype, model, optimizer"},
+        Refused{"name: a\nshuffle: true\nname: b\n",
+                "run.yaml:3: key 'name' stands twice, first at run.yaml:1"},
+        Refused{"model:\n  layers: 1\n  heads: 2\n  layers: 1\n",
+                "run.yaml:4: key 'layers' stands twice, first at run.yaml:2"},
+        Refused{"? [a]\n: 1\n", "run.yaml:1: a key must be plain text"},
+
+        Refused{"~: 1\n", "run.yaml:1: a key is missing"}));
+
+INSTANTIATE_TEST_SUITE_P(
+    Documents, ConfigRefusal,
+    testing::Values(
+        Refused{"", "run.yaml: the run file is empty"},
+        Refused{"# only a comment\n", "run.yaml: the run file is empty"},
+        Refused{"just text", "run.yaml:1: expected keys and values (key: value), got 'just text'"},
+        Refused{"- 1\n", "run.yaml:1: expected keys and values (key: value), got a list"},
+        Refused{"name: a\n---\nname: b\n", "run.yaml: holds a second YAML document; expected one"},
+        Refused{"name: &x a\n", "run.yaml:1: anchors and aliases are not allowed in run files"},
+        Refused{"name: *x\n", "run.yaml:1: not valid YAML: the referenced anchor is not defined"},
+        Refused{"model: !!map {}\n", "run.yaml:1: tags are not allowed in run files"},
+        Refused{"name: a\n  b: [\n", "run.yaml:2: not valid YAML: illegal map value"}));
+
+INSTANTIATE_TEST_SUITE_P(
+    Rules, ConfigRefusal,
+    testing::Values(Refused{"model:\n  width: 100\n  heads: 3\n",
+                            "run.yaml:2: model.width: must be a multiple of heads (3), got '100'"},
+                    Refused{
+                        "model:\n  heads: 5\n",
+                        "run.yaml: model.width (not set, so its default): must be a multiple of heads (5)"},
+                    // A wrong key comes first: the rule may only be broken because of it.
+                    Refused{"model:\n  widht: 390\n  heads: 5\n",
+                            "run.yaml:2: model.widht: unknown key; did you mean 'width'?"}));
+
+TEST(Config, ListsAllProblems) {
+  EXPECT_EQ(refusal("nam: a\nshuffle: 3\nmodel: {layers: x}\n"),
+            "run.yaml:1: nam: unknown key; did you mean 'name'?\n"
+            "run.yaml:2: shuffle: expected true or false, got '3'\n"
+            "run.yaml:3: model.layers: expected an integer, at least 1, got 'x'");
+  std::string many;
+  for (int i = 0; i < 50; ++i) many += fmt::format("zzzzzzzzzzzzzzz{}: 1\n", i);
+  const std::string message = refusal(many);
+  EXPECT_EQ(std::count(message.begin(), message.end(), '\n'), 10);
+  EXPECT_TRUE(message.ends_with("run.yaml: and 40 more")) << message;
+}
+
+TEST(Config, KeepsSettingsOnError) {
+  Settings settings;
+  EXPECT_THROW(read_text("name: changed\nmodel: {layers: -1}\n", "run.yaml", settings), Error);
+  EXPECT_EQ(settings.name, "run");
+}
+
+TEST(Config, OverridesApplyWithTheSameChecks) {
+  const Settings s =
+      read("model: {layers: 2}\noptimizer: null\n",
+           {"model.layers=3", "optimizer.betas=[0.1, 0.2]", "optimizer.clip_norm=null", "name=a: b",
+            "comment=[x", "tags=[x, y]", "optimizer.learning_rate=1e-2", "seed=-3"});
+  EXPECT_EQ(s.model.layers, 3);
+  EXPECT_EQ(s.optimizer.betas, (std::vector<double>{0.1, 0.2}));
+  EXPECT_FALSE(s.optimizer.clip_norm.has_value());
+  EXPECT_EQ(s.name, "a: b");
+  EXPECT_EQ(s.comment, "[x");
+  EXPECT_EQ(s.tags, (std::vector<std::string>{"x", "y"}));
+  EXPECT_EQ(s.optimizer.learning_rate, 1e-2);
+  EXPECT_EQ(s.seed, -3);
+  EXPECT_EQ(read("name: x", {"name=1=2"}).name, "1=2");
+  EXPECT_EQ(read("name: x", {"name='q'"}).name, "q");
+  EXPECT_EQ(read("name: x", {"name=null"}).name, "null");
+
+  const auto set_refusal = [](const char* assignment) { return refusal("model: {layers: 2}", {assignment}); };
+  EXPECT_EQ(set_refusal("model.layers=x"),
+            "--set model.layers=x: model.layers: expected an integer, at least 1, got 'x'");
+  EXPECT_EQ(set_refusal("model.layer=4"),
+            "--set model.layer=4: model.layer: unknown key; did you mean 'layers'?");
+  EXPECT_EQ(set_refusal("modle.layers=4"), "--set modle.layers=4: modle: unknown key; did you mean 'model'?");
+  EXPECT_EQ(set_refusal("model.layers"), "--set model.layers: expected key=value");
+  EXPECT_EQ(set_refusal("model..layers=1"),
+            "--set model..layers=1: the key has an empty part; expected section.key=value");
+  EXPECT_EQ(set_refusal("=1"), "--set =1: the key has an empty part; expected section.key=value");
+  EXPECT_EQ(set_refusal("model.layers.deep=1"),
+            "--set model.layers.deep=1: 'layers' is not a section: run.yaml:1 gives it a value");
+  EXPECT_EQ(set_refusal("model.heads=[1"),
+            "--set model.heads=[1: model.heads: expected an integer, at least 1, got the text '[1'");
+  EXPECT_EQ(set_refusal("name="), "--set name=: name: expected text, not empty, got nothing");
+  EXPECT_EQ(set_refusal("model.heads=7"),
+            "run.yaml: model.width (not set, so its default): must be a multiple of heads (7)");
+}
+
+TEST(Config, OneOverrideOnAStruct) {
+  Settings settings;
+  apply_set("model.layers=9", settings);
+  EXPECT_EQ(settings.model.layers, 9);
+  EXPECT_THROW(apply_set("model.layers=0", settings), Error);
+  EXPECT_EQ(settings.model.layers, 9);
+}
+
+TEST(Config, RefusesWhatWouldCostTooMuch) {
+  std::string deep = "name: ";
+  for (int i = 0; i < 5000; ++i) deep += "[";
+  EXPECT_NE(refusal(deep), "");
+  deep += std::string(5000, ']');
+  EXPECT_NE(refusal(deep).find("nested deeper than"), std::string::npos) << refusal(deep);
+  std::string deep_map;
+  for (int i = 0; i < 100; ++i) deep_map += std::string(static_cast<size_t>(i), ' ') + "a:\n";
+  EXPECT_NE(refusal(deep_map).find("nested deeper than"), std::string::npos);
+
+  std::string bomb = "a: &a [x, x]\n";
+  for (char c = 'b'; c < 'z'; ++c) {
+    bomb += fmt::format("{}: &{} [*{}, *{}]\n", c, c, static_cast<char>(c - 1), static_cast<char>(c - 1));
+  }
+  EXPECT_NE(refusal(bomb).find("anchors and aliases"), std::string::npos);
+
+  EXPECT_NE(refusal("name: " + std::string(static_cast<size_t>(kMaxConfigBytes), 'x')).find("longer than"),
+            std::string::npos);
+  std::string many = "sizes: [";
+  for (int64_t i = 0; i < kMaxConfigNodes; ++i) many += "1,";
+  EXPECT_NE(refusal(many + "]").find("more than 50000 values"), std::string::npos);
+}
+
+TEST(Config, FilesAreNamedInErrors) {
+  const std::filesystem::path path = std::filesystem::path(testing::TempDir()) / "config_test_run.yaml";
+  Settings settings;
+  std::filesystem::remove(path);
+  try {
+    read_run_file(path, settings);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(std::string(error.what()),
+              path.string() + ": cannot open the run file: No such file or directory");
+  }
+  EXPECT_THROW(read_run_file(testing::TempDir(), settings), Error);
+  std::ofstream(path) << "name: x\nmodel: {layers: 3}\n";
+  const std::vector<std::string> sets = {"model.layers=4"};
+  read_run_file(path, settings, sets);
+  EXPECT_EQ(settings.name, "x");
+  EXPECT_EQ(settings.model.layers, 4);
+  std::filesystem::remove(path);
+}
+
+std::string random_text(std::mt19937_64& random) {
+  std::string text;
+  const size_t length = random() % 12;
+  while (text.size() < length) {
+    const auto code = static_cast<uint32_t>(random() % 3 == 0 ? random() % 0x11000 : random() % 0x80);
+    if (code < 0x80) {
+      text += static_cast<char>(code);
+    } else if (code < 0x800) {
+      text += {static_cast<char>(0xc0 | (code >> 6)), static_cast<char>(0x80 | (code & 0x3f))};
+    } else if (code < 0x10000) {
+      text += {static_cast<char>(0xe0 | (code >> 12)), static_cast<char>(0x80 | ((code >> 6) & 0x3f)),
+               static_cast<char>(0x80 | (code & 0x3f))};
+    }
+    if (!is_utf8(text)) text.clear();  // a surrogate
+  }
+  return text;
+}
+
+TEST(Config, ResolvedFileReadsBack) {
+  const uint64_t seed = std::random_device{}();
+  SCOPED_TRACE(seed);
+  std::mt19937_64 random(seed);
+  const std::vector<std::string> hard = {"null",
+                                         "~",
+                                         "true",
+                                         "no",
+                                         "1",
+                                         "1e5",
+                                         "-",
+                                         "",
+                                         " ",
+                                         "a: b",
+                                         "#",
+                                         "a #b",
+                                         "{",
+                                         "[",
+                                         "*a",
+                                         "&a",
+                                         "!t",
+                                         "'",
+                                         "\"",
+                                         "\\",
+                                         "\n",
+                                         "\r\n",
+                                         "\t",
+                                         "---",
+                                         "...",
+                                         "a\nb",
+                                         "\x7f",
+                                         "\xc2\x85",
+                                         "\xe2\x80\xa8",
+                                         "\xef\xbb\xbf",
+                                         "@",
+                                         "`",
+                                         "%",
+                                         "|",
+                                         ">",
+                                         "?",
+                                         ":",
+                                         ",",
+                                         "0x10",
+                                         "/tmp/a b",
+                                         "/tmp/x-1.y"};
+  for (size_t round = 0; round < 600; ++round) {
+    const auto text = [&] { return round < hard.size() ? hard[round] : random_text(random); };
+    const auto number = [&] {
+      double value = 0;
+      while (!std::isfinite(value = std::bit_cast<double>(random()))) {
+      }
+      return std::abs(value);
+    };
+    Settings in;
+    in.name = "n" + text();
+    in.shuffle = random() % 2 == 0;
+    in.tags.assign(random() % 4, text());
+    in.sizes.assign(random() % 3, static_cast<int64_t>(random() >> 1));
+    if (random() % 2 == 0) in.comment = text();
+    if (random() % 2 == 0) in.seed = static_cast<int64_t>(random());
+    if (random() % 2 == 0) in.flag = random() % 2 == 0;
+    if (random() % 2 == 0) in.dtype = static_cast<DType>(random() % 7);
+    in.model.dtype = static_cast<DType>(random() % 7);
+    in.optimizer.learning_rate = number();
+    in.optimizer.clip_norm = number();
+    const std::string yaml = to_yaml(in, round % 2 == 0 ? YamlComments::kHelp : YamlComments::kNone);
+    SCOPED_TRACE(yaml);
+    Settings out;
+    out.name = "other";
+    out.tags = {"other"};
+    out.comment = "other";
+    out.seed = 1;
+    out.flag = true;
+    out.dtype = DType::kUInt8;
+    read_text(yaml, "resolved.yaml", out);
+    ASSERT_EQ(out.name, in.name);
+    ASSERT_EQ(out.shuffle, in.shuffle);
+    ASSERT_EQ(out.tags, in.tags);
+    ASSERT_EQ(out.sizes, in.sizes);
+    ASSERT_EQ(out.comment, in.comment);
+    ASSERT_EQ(out.seed, in.seed);
+    ASSERT_EQ(out.flag, in.flag);
+    ASSERT_EQ(out.dtype, in.dtype);
+    ASSERT_EQ(out.model.dtype, in.model.dtype);
+    ASSERT_EQ(out.optimizer.learning_rate, in.optimizer.learning_rate);
+    ASSERT_EQ(out.optimizer.clip_norm, in.optimizer.clip_norm);
+    ASSERT_EQ(to_yaml(out), to_yaml(in));
+  }
+}
+
+TEST(Config, WriterRefusesWhatYamlCannotHold) {
+  Settings settings;
+  settings.name = "\xff";
+  EXPECT_THROW((void)to_yaml(settings), Error);
+  settings.name = "a";
+  settings.optimizer.learning_rate = std::numeric_limits<double>::infinity();
+  EXPECT_THROW((void)to_yaml(settings), Error);
+}
+
+TEST(Config, HelpShowsEveryKey) {
+  const std::string help = help_text(Settings{});
+  for (const char* wanted : {"optimizer.learning_rate", "0.0003", "peak of the schedule (above 0)",
+                             "sgd, adamw, muon", "model.dropout", "(at least 0, below 1)", "[0.9, 0.95]",
+                             "integer", "choice", "optimizer: how weights are updated"}) {
+    EXPECT_NE(help.find(wanted), std::string::npos) << wanted << "\n" << help;
+  }
+}
+
+struct NoKeys {
+  void describe(Fields&) {}
+};
+struct Twice {
+  int64_t a = 0;
+  NoKeys none;
+  bool twice = false;
+  void describe(Fields& f) {
+    f.value("a", a, "");
+    f.section("none", none, "");
+    if (twice) f.value("a", a, "");
+  }
+};
+
+TEST(Config, DescriptionMistakesAreFound) {
+  Twice settings;
+  read_text(to_yaml(settings), "run.yaml", settings);
+  settings.twice = true;
+  EXPECT_THROW(read_text("a: 1", "run.yaml", settings), Error);
+}
+
+TEST(Config, EditDistance) {
+  EXPECT_EQ(edit_distance("", ""), 0);
+  EXPECT_EQ(edit_distance("abc", ""), 3);
+  EXPECT_EQ(edit_distance("kitten", "sitting"), 3);
+  EXPECT_EQ(edit_distance("widht", "width"), 1);
+  EXPECT_EQ(edit_distance("ca", "abc"), 3);  // optimal string alignment, not full Damerau
+  const std::vector<std::string> keys = {"layers", "heads", "learning_rate"};
+  EXPECT_EQ(nearest("Layers", keys), "layers");
+  EXPECT_EQ(nearest("learning-rate", keys), "learning_rate");
+  EXPECT_EQ(nearest("haeds", keys), "heads");
+  EXPECT_EQ(nearest("width", keys), "");
+  EXPECT_EQ(nearest("", keys), "");
+}
+
+TEST(Config, Utf8) {
+  for (const char* good :
+       {"", "a", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x8e\xb6", "\xed\x9f\xbf", "\xf4\x8f\xbf\xbf"})
+    EXPECT_TRUE(is_utf8(good)) << good;
+  for (const char* bad : {"\x80", "\xc3", "\xc0\x80", "\xc1\xbf", "\xe0\x9f\xbf", "\xed\xa0\x80",
+                          "\xf0\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xf5\x80\x80\x80", "\xe2\x82", "a\xff"})
+    EXPECT_FALSE(is_utf8(bad)) << bad;
+}
+
+}  // namespace
+}  // namespace tutti
