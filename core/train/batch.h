@@ -2,6 +2,8 @@
 
 #include <tutti/core/tensor.h>
 
+#include <vector>
+
 namespace tutti {
 
 /// Consecutive samples of one step's global batch.
@@ -10,6 +12,21 @@ struct Batch {
   Tensor targets;            ///< next tokens (B, T) int32, or classes (B) int32; -1 where there is none
   int64_t first_sample = 0;  ///< position of row 0 in the global batch
   [[nodiscard]] int64_t samples() const { return inputs.size(0); }
+};
+
+/// Where the training loop and the evaluation get their batches from, step by step from the step it was made
+/// for. samples, predictions and epoch are the same on all ranks; next gives this rank's part.
+class BatchSource {
+ public:
+  virtual ~BatchSource() = default;
+  /// Samples in the global batch of `step`: fewer in the last batch of an epoch.
+  [[nodiscard]] virtual int64_t samples(int64_t step) const = 0;
+  /// Predictions that the losses of that global batch count: targets that are not -1.
+  [[nodiscard]] virtual double predictions(int64_t step) const = 0;
+  /// Passes over the data when `step` begins.
+  [[nodiscard]] virtual double epoch(int64_t step) const = 0;
+  /// This rank's microbatches of the next step, in order.
+  virtual std::vector<Batch> next() = 0;
 };
 
 }  // namespace tutti

@@ -36,6 +36,10 @@ class Parallel {
   /// Waits for all reductions. Returns the seconds that this rank waited here.
   virtual double finish_step() = 0;
 
+  /// To be called after the optimizer's step: where ranks updated only their part of the weights, they
+  /// exchange it.
+  virtual void after_update() {}
+
   /// Sums `leaves` (one row of equally many values for each local shard) over all shards of the world, in the
   /// same fixed tree as gradients; the result is the same on all ranks.
   virtual std::vector<double> sum(std::span<const std::vector<double>> leaves) = 0;

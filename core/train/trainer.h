@@ -1,0 +1,106 @@
+#pragma once
+
+#include <tutti/core/config/fields.h>
+#include <tutti/core/train/batch.h>
+#include <tutti/core/train/parallel.h>
+#include <tutti/core/train/report.h>
+#include <tutti/core/train/schedule.h>
+#include <tutti/core/train/task.h>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace tutti {
+
+/// Settings of the training loop.
+struct TrainConfig {
+  int64_t steps = 1000;
+  int64_t batch = 32;
+  int64_t microbatch = 0;
+  int64_t evaluate_every = 0;
+  int64_t max_skipped_steps = 3;
+
+  void describe(Fields& f);
+};
+
+/// What the loop needs of an optimizer; kernels implements it.
+class ParameterUpdate {
+ public:
+  virtual ~ParameterUpdate() = default;
+  /// L2 norm of all gradients that are not statistics.
+  virtual double grad_norm() = 0;
+  /// The factor that brings a gradient of this norm within the clipping bound; 1 without clipping.
+  [[nodiscard]] virtual double clip_scale(double norm) const = 0;
+  /// The peak that the schedule's factor is applied to.
+  [[nodiscard]] virtual double peak_learning_rate() const = 0;
+  /// Updates all parameters from gradients * grad_scale. `step` is 0 for the first.
+  virtual void step(double learning_rate, double grad_scale, int64_t step) = 0;
+};
+
+/// The pieces of a run; all outlive the trainer.
+struct TrainerParts {
+  Task& task;
+  Parallel& parallel;
+  ParameterUpdate& optimizer;
+  BatchSource& training;
+  /// A fresh pass over the validation set and its number of steps; empty without a validation set.
+  std::function<std::unique_ptr<BatchSource>()> validation;
+  int64_t validation_steps = 0;
+  /// Saves the state after `step` steps; collective. Empty: no checkpoints.
+  std::function<CheckpointReport(int64_t step)> save;
+  int64_t save_every = 0;
+  std::vector<Observer*> observers;
+  /// Asked once a step; true on any rank ends the run on all after the same step, with a checkpoint.
+  std::function<bool()> stop_requested;
+  Stream stream;
+  uint64_t seed = 0;
+};
+
+struct TrainResult {
+  enum class Reason : uint8_t { kCompleted, kStopped, kNotFinite };
+  Reason reason = Reason::kCompleted;
+  int64_t steps = 0;            ///< done in the whole run, resumed ones included
+  double loss = 0;              ///< of the last step
+  EvaluationReport evaluation;  ///< the last one
+  bool evaluated = false;
+  double wall_s = 0;        ///< of the training steps, without evaluations and checkpoints
+  int64_t predictions = 0;  ///< in that time
+  int64_t samples = 0;
+};
+std::string_view name(TrainResult::Reason reason);
+
+/// The training loop: gradient accumulation over shards and microbatches, clipping, schedule, evaluation,
+/// checkpoints. It decides everything from numbers that are equal on all ranks, so all ranks take the same
+/// branches.
+class Trainer {
+ public:
+  Trainer(TrainConfig config, ScheduleConfig schedule, TrainerParts parts);
+
+  /// Trains from step `first_step` to config.steps.
+  /// A loss or gradient that is not finite skips the update on all ranks; after max_skipped_steps in a row
+  /// the run ends with Reason::kNotFinite. Throws Error when checkpoints fail three times in a row, and what
+  /// its parts throw.
+  TrainResult run(int64_t first_step = 0);
+
+  /// One pass over the validation set in inference mode.
+  EvaluationReport evaluate(int64_t step);
+
+ private:
+  StepReport train_step(int64_t step, bool& stop);
+  void save(int64_t step);
+
+  TrainConfig config_;
+  ScheduleConfig schedule_;
+  TrainerParts parts_;
+  int failed_saves_ = 0;
+};
+
+/// Ranges of the global batch that one pass of forward and backward takes: each shard cut into microbatches
+/// of at most `microbatch` samples (0: the whole shard). Rows follow the shards; a row is empty when its
+/// shard is.
+std::vector<std::vector<Parallel::Shard>> microbatches(const std::vector<Parallel::Shard>& shards,
+                                                       int64_t microbatch);
+
+}  // namespace tutti
