@@ -1,0 +1,69 @@
+#pragma once
+
+#include <tutti/core/thread_pool.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace tutti {
+
+/// A new file that is written once. Every error of the system becomes an Error with the path and its text
+/// ("No space left on device").
+class OutputFile {
+ public:
+  /// Creates the file or empties an old one.
+  explicit OutputFile(std::filesystem::path path);
+  ~OutputFile();
+  OutputFile(const OutputFile&) = delete;
+  OutputFile& operator=(const OutputFile&) = delete;
+
+  void write(std::span<const std::byte> bytes);
+  void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
+  /// Puts the data on the disk (fsync) and closes. Without it the file is closed as it is.
+  void finish();
+  [[nodiscard]] int64_t bytes() const noexcept { return bytes_; }
+  [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
+
+ private:
+  std::filesystem::path path_;
+  int fd_ = -1;
+  int64_t bytes_ = 0;
+};
+
+/// A file in memory, read-only. It stays readable after it was deleted, not after it was shortened.
+class MappedFile {
+ public:
+  /// Throws Error if there is no such regular file.
+  static std::shared_ptr<const MappedFile> open(const std::filesystem::path& path);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return {data_, size_}; }
+
+ private:
+  MappedFile() = default;
+  const std::byte* data_ = nullptr;
+  size_t size_ = 0;
+};
+
+/// Puts a directory's entries on the disk: what was created, renamed or deleted in it.
+void sync_directory(const std::filesystem::path& directory);
+
+/// Replaces a file so that after a crash either the old or the new one is there, whole: `write` writes and
+/// syncs the file it is given beside `path`, which is then renamed, and the directory synced. If `write`
+/// throws, nothing is left of it.
+void replace_file(const std::filesystem::path& path,
+                  FunctionRef<void(const std::filesystem::path& temporary)> write);
+/// The same for a text.
+void write_file_atomically(const std::filesystem::path& path, std::string_view text);
+
+/// The whole of a text file. Throws Error if it cannot be read or is longer than `most` bytes.
+std::string read_text_file(const std::filesystem::path& path, int64_t most);
+
+}  // namespace tutti

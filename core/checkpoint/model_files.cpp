@@ -1,0 +1,95 @@
+#include <tutti/core/checkpoint/json.h>
+#include <tutti/core/checkpoint/model_files.h>
+#include <tutti/core/config/nearest.h>
+#include <tutti/core/error.h>
+
+#include <nlohmann/json.hpp>
+
+namespace tutti {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr int64_t kMaxIndexBytes = int64_t{64} << 20;
+constexpr std::string_view kIndexName = "model.safetensors.index.json";
+constexpr std::string_view kFileName = "model.safetensors";
+
+/// The file that stands for a model at `path`.
+fs::path resolve(const fs::path& path) {
+  if (!fs::is_directory(path)) return path;
+  for (const std::string_view name : {kIndexName, kFileName}) {
+    if (fs::exists(path / name)) return path / name;
+  }
+  fail("{}: holds neither {} nor {}", path.string(), kIndexName, kFileName);
+}
+
+}  // namespace
+
+std::map<std::string, std::string> parse_model_index(std::string_view text, const std::string& name) {
+  const nlohmann::json json = parse_strict_json(text, name);
+  require(json.is_object() && json.contains("weight_map") && json["weight_map"].is_object(),
+          "{}: not an index of a model: it has no weight_map", name);
+  std::map<std::string, std::string> files;
+  for (const auto& [tensor, file] : json["weight_map"].items()) {
+    require(file.is_string() && is_plain_file_name(file.get_ref<const std::string&>()),
+            "{}: tensor '{}' stands in {}, which is no file name", name, tensor, file.dump());
+    files.emplace(tensor, file.get<std::string>());
+  }
+  return files;
+}
+
+std::string model_index(const std::map<std::string, std::string>& files, int64_t total_bytes) {
+  const nlohmann::json json = {{"metadata", {{"total_size", total_bytes}}}, {"weight_map", files}};
+  return json.dump(1) + "\n";
+}
+
+ModelFiles ModelFiles::open(const fs::path& path) {
+  ModelFiles model;
+  model.path_ = path;
+  const fs::path file = resolve(path);
+  if (file.extension() != ".json") {
+    model.files_.push_back(SafetensorsFile::open(file));
+    for (const SafetensorsEntry& entry : model.files_[0].entries()) model.where_.emplace(entry.name, 0);
+    return model;
+  }
+  const auto index = parse_model_index(read_text_file(file, kMaxIndexBytes), file.string());
+  std::map<std::string, size_t> opened;
+  for (const auto& [tensor, name] : index) {
+    const auto [at, fresh] = opened.emplace(name, model.files_.size());
+    if (fresh) model.files_.push_back(SafetensorsFile::open(file.parent_path() / name));
+    require(model.files_[at->second].find(tensor) != nullptr,
+            "{}: tensor '{}' is not in {} as the index says", file.string(), tensor, name);
+    model.where_.emplace(tensor, at->second);
+  }
+  for (size_t i = 0; i < model.files_.size(); ++i) {
+    for (const SafetensorsEntry& entry : model.files_[i].entries()) {
+      const auto found = model.where_.find(entry.name);
+      require(found != model.where_.end() && found->second == i,
+              "{}: holds tensor '{}', which the index does not place there", model.files_[i].path().string(),
+              entry.name);
+    }
+  }
+  return model;
+}
+
+std::vector<std::string> ModelFiles::names() const {
+  std::vector<std::string> names;
+  for (const auto& [tensor, file] : where_) names.push_back(tensor);
+  return names;
+}
+
+const SafetensorsFile& ModelFiles::file_of(std::string_view name) const {
+  const auto found = where_.find(name);
+  require(found != where_.end(), "{}: has no tensor '{}'{}", path_.string(), name,
+          did_you_mean(name, names()));
+  return files_[found->second];
+}
+
+const SafetensorsEntry& ModelFiles::at(std::string_view name) const {
+  return file_of(name).at(name);
+}
+
+Tensor ModelFiles::tensor(std::string_view name) const {
+  return file_of(name).tensor(name);
+}
+
+}  // namespace tutti
