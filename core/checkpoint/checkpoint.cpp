@@ -1,0 +1,312 @@
+#include <tutti/core/checkpoint/checkpoint.h>
+#include <tutti/core/checkpoint/file.h>
+#include <tutti/core/checkpoint/model_files.h>
+#include <tutti/core/checkpoint/sha256.h>
+#include <tutti/core/config/utf8.h>
+#include <tutti/core/error.h>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <set>
+
+namespace tutti {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr std::string_view kTemporary = ".tmp-";
+constexpr const char* kIndexName = "model.safetensors.index.json";
+
+/// Throws Error naming the first tensor that is not fit to be saved.
+void check_group(const std::string& group, std::span<const StateTensor> tensors) {
+  std::set<std::string_view> names;
+  for (const StateTensor& tensor : tensors) {
+    const auto check = [&](bool ok, std::string_view problem) {
+      require(ok, "checkpoint: {} tensor '{}' {}", group, tensor.name, problem);
+    };
+    check(!tensor.name.empty() && is_utf8(tensor.name), "has no valid name");
+    check(names.insert(tensor.name).second, "stands twice");
+    check(tensor.data.defined() && tensor.data.contiguous(), "is not a contiguous tensor");
+    check(tensor.data.device().type == DeviceType::kCpu, "is not on the CPU");
+    if (tensor.spread == Spread::kSharded) {
+      check(group != "model", "is sharded; weights are saved whole");
+      check(tensor.begin >= 0 && tensor.end() <= numel(tensor.shape), "reaches beyond its whole");
+    } else {
+      check(tensor.begin == 0 && tensor.data.shape() == tensor.shape, "is not whole");
+    }
+  }
+}
+
+/// Describes a group's list; equal on all ranks if they would write one checkpoint.
+std::string fingerprint(const TrainingState& state) {
+  Sha256 hash;
+  for (const auto* group : {&state.model, &state.optimizer}) {
+    for (const StateTensor& tensor : *group) {
+      hash.update(fmt::format("{} {} {} {}\n", tensor.name, name(tensor.data.dtype()),
+                              to_string(tensor.shape), static_cast<int>(tensor.spread)));
+    }
+    hash.update("\n");
+  }
+  return hash.finish();
+}
+
+/// Puts `from` in the place of `to`, which may be an older directory.
+void rename_over(const fs::path& from, const fs::path& to) {
+  if (::rename(from.c_str(), to.c_str()) == 0) return;
+  const int first_error = errno;
+  require(first_error == ENOTEMPTY || first_error == EEXIST, "{}: cannot rename to it: {}", to.string(),
+          system_error_text(first_error));
+  std::error_code ignored;  // what cannot be removed now goes with the leftovers of the next save
+  // The same step again, after a restart from an older one: swap, so that one of the two is always there.
+  if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) != 0) {
+    // A file system without it: for a moment only the older steps stand there.
+    const fs::path aside = from.string() + "-replaced";
+    require(::rename(to.c_str(), aside.c_str()) == 0 && ::rename(from.c_str(), to.c_str()) == 0,
+            "{}: cannot be replaced: {}", to.string(), system_error_text(errno));
+    fs::remove_all(aside, ignored);
+    return;
+  }
+  fs::remove_all(from, ignored);
+}
+
+/// Removes what an interrupted save or deletion left.
+int remove_leftovers(const fs::path& dir) {
+  int removed = 0;
+  std::vector<fs::path> leftovers;
+  for (const fs::directory_entry& entry : fs::directory_iterator(dir)) {
+    if (entry.path().filename().string().starts_with(kTemporary)) leftovers.push_back(entry.path());
+  }
+  for (const fs::path& path : leftovers) {
+    fs::remove_all(path);
+    ++removed;
+  }
+  return removed;
+}
+
+/// Index of a model that stands in several files; "" for one file.
+std::string index_text(const Manifest& manifest) {
+  const auto model = manifest.groups.find("model");
+  if (model == manifest.groups.end()) return "";
+  std::map<std::string, std::string> files;
+  std::set<std::string> different;
+  int64_t bytes = 0;
+  for (const auto& [tensor, entry] : model->second) {
+    for (const Manifest::Piece& piece : entry.pieces) {
+      files[tensor] = piece.file;
+      different.insert(piece.file);
+    }
+    bytes += numel(entry.shape) * size_of(entry.dtype);
+  }
+  return different.size() > 1 ? model_index(files, bytes) : "";
+}
+
+void write_text(const fs::path& path, std::string_view text) {
+  OutputFile file(path);
+  file.write(text);
+  file.finish();
+}
+
+}  // namespace
+
+void CheckpointConfig::describe(Fields& f) {
+  f.value("dir", dir, "where checkpoints go; empty for `checkpoints` in the run directory");
+  f.value("every", every, "steps between checkpoints; 0 for one at the end only", not_negative());
+  f.value("keep_last", keep_last, "how many of the newest are kept", at_least(1));
+  f.value("keep_every", keep_every, "also keep each whose step is a multiple of this; 0 for none",
+          not_negative());
+  f.value("max_failures", max_failures, "failed writes in a row that end the training", at_least(1));
+}
+
+StateTensor StateTensor::whole(std::string name, Tensor data) {
+  const Shape shape = data.shape();
+  return {std::move(name), std::move(data), shape, Spread::kReplicated, 0};
+}
+
+StateTensor StateTensor::part(std::string name, const Shape& shape, int64_t begin, Tensor data) {
+  return {std::move(name), std::move(data), shape, Spread::kSharded, begin};
+}
+
+Checkpoints::Checkpoints(CheckpointConfig config, Peers& peers, Log log)
+    : config_(std::move(config)), dir_(config_.dir), peers_(peers), log_(std::move(log)) {
+  require(!dir_.empty(), "checkpoint: the directory's name is empty");
+}
+
+void Checkpoints::say(const std::string& message) const {
+  if (peers_.rank() == 0 && log_) log_(message);
+}
+
+CheckpointReport Checkpoints::save(const TrainingState& state, CheckpointMetadata metadata) {
+  const auto start = std::chrono::steady_clock::now();
+  metadata.world_size = peers_.size();
+  peers_.agree([&] {
+    check_group("model", state.model);
+    check_group("optimizer", state.optimizer);
+    require(metadata.step >= 0 && metadata.next_sample >= 0, "checkpoint: step {} and sample {} are negative",
+            metadata.step, metadata.next_sample);
+    bool utf8 = is_utf8(metadata.run_file) && is_utf8(metadata.version);
+    for (const auto& [key, value] : metadata.extra) utf8 = utf8 && is_utf8(key) && is_utf8(value);
+    require(utf8, "checkpoint: a text of the metadata is not UTF-8");
+  });
+  const std::vector<std::string> prints = peers_.all_gather(fingerprint(state));
+  for (size_t rank = 0; rank < prints.size(); ++rank) {
+    require(prints[rank] == prints[0], "checkpoint: rank {} lists other tensors than rank 0", rank);
+  }
+
+  CheckpointReport report;
+  report.step = metadata.step;
+  const std::string name = checkpoint_name(metadata.step);
+  report.path = (dir_ / name).string();
+  const fs::path temporary = dir_ / (std::string(kTemporary) + name);
+  try {
+    write(state, metadata, temporary, dir_ / name);
+    failures_ = 0;
+  } catch (const Error& error) {
+    if (peers_.rank() == 0) {
+      std::error_code ignored;
+      fs::remove_all(temporary, ignored);
+    }
+    report.error = error.what();
+    ++failures_;
+    say(fmt::format("checkpoint of step {} failed ({} in a row): {}", metadata.step, failures_,
+                    error.what()));
+    if (failures_ >= config_.max_failures) {
+      throw Error(fmt::format("checkpoint: {} writes failed in a row: {}", failures_, error.what()));
+    }
+  }
+  if (report.error.empty()) retain(metadata.step);
+  report.wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return report;
+}
+
+void Checkpoints::write(const TrainingState& state, const CheckpointMetadata& metadata,
+                        const fs::path& temporary, const fs::path& final_path) {
+  const bool leader = peers_.rank() == 0;
+  peers_.agree([&] {
+    if (!leader) return;
+    std::error_code error;
+    fs::create_directories(dir_, error);
+    require(!error, "{}: cannot create: {}", dir_.string(), error.message());
+    if (const int count = remove_leftovers(dir_); count > 0) {
+      say(fmt::format("{}: removed {} unfinished checkpoint{}", dir_.string(), count, count > 1 ? "s" : ""));
+    }
+    require(fs::create_directory(temporary, error), "{}: cannot create: {}", temporary.string(),
+            error.message());
+  });
+
+  const ShardOf rank{peers_.rank(), peers_.size()};
+  Manifest part;
+  peers_.agree([&] {
+    merge(part, write_group(temporary, "model", state.model, rank));
+    merge(part, write_group(temporary, "optimizer", state.optimizer, rank));
+  });
+
+  const std::vector<std::string> parts = peers_.all_gather(to_json(part));
+  peers_.agree([&] {
+    if (!leader) return;
+    Manifest manifest;
+    for (const std::string& text : parts) merge(manifest, parse_manifest_part(text, "checkpoint"));
+    manifest.metadata = metadata;
+    check_complete(manifest, "checkpoint");
+    for (const auto& [file, facts] : manifest.files) {
+      require(fs::exists(temporary / file),
+              "{}: another rank wrote it, but it is not visible here; {} must be "
+              "on a file system that all ranks share",
+              (temporary / file).string(), dir_.string());
+    }
+    if (const std::string index = index_text(manifest); !index.empty()) {
+      write_text(temporary / kIndexName, index);
+      manifest.files[kIndexName] = {static_cast<int64_t>(index.size()), sha256(index)};
+    }
+    const std::string text = to_json(manifest);
+    write_text(temporary / "manifest.json", text);
+    write_text(temporary / "SHA256SUMS", checksum_list(manifest, text));
+    sync_directory(temporary);
+    rename_over(temporary, final_path);
+    sync_directory(dir_);
+  });
+}
+
+void Checkpoints::retain(int64_t step) {
+  // Steps beyond this one belong to an earlier attempt; whoever went back decides about them.
+  std::vector<fs::path> victims;
+  std::string problem;
+  if (peers_.rank() == 0) {
+    try {
+      int64_t kept = 0;
+      for (const CheckpointPlace& place : list_checkpoints(dir_)) {
+        if (place.step > step || kept++ < config_.keep_last) continue;
+        if (config_.keep_every > 0 && place.step % config_.keep_every == 0) continue;
+        victims.push_back(place.path);
+      }
+    } catch (const Error& error) {
+      problem = error.what();
+    }
+  }
+  if (peers_.broadcast(victims.empty() ? "" : "delete").empty()) return;
+  try {
+    const fs::path newest = dir_ / checkpoint_name(step);
+    peers_.agree([&] { verify_files(newest, read_manifest(newest), {peers_.rank(), peers_.size()}); });
+  } catch (const Error& error) {
+    say(fmt::format("older checkpoints are kept: the new one does not read back: {}", error.what()));
+    return;
+  }
+  for (const fs::path& victim : victims) {
+    // Renamed first: a deletion cut short must not leave half a checkpoint under a whole one's name.
+    const fs::path doomed = victim.parent_path() / (std::string(kTemporary) + victim.filename().string());
+    std::error_code error;
+    fs::rename(victim, doomed, error);
+    if (!error) fs::remove_all(doomed, error);
+    if (error) problem = fmt::format("{}: cannot delete: {}", victim.string(), error.message());
+  }
+  if (!problem.empty()) say(problem);
+}
+
+std::optional<CheckpointMetadata> Checkpoints::restore(const TrainingState& state) {
+  std::string names;
+  peers_.agree([&] {
+    if (peers_.rank() != 0) return;
+    for (const CheckpointPlace& place : list_checkpoints(dir_))
+      names += place.path.filename().string() + "\n";
+  });
+  names = peers_.broadcast(names);
+  std::string first_problem;
+  for (size_t begin = 0; begin < names.size();) {
+    const size_t end = names.find('\n', begin);
+    const fs::path checkpoint = dir_ / names.substr(begin, end - begin);
+    begin = end + 1;
+    Manifest manifest;
+    try {
+      peers_.agree([&] {
+        manifest = read_manifest(checkpoint);
+        verify_files(checkpoint, manifest, {peers_.rank(), peers_.size()});
+      });
+    } catch (const Error& error) {
+      if (first_problem.empty()) first_problem = error.what();
+      say(fmt::format("checkpoint refused: {}{}", error.what(),
+                      begin < names.size() ? "; falling back to the one before it" : ""));
+      continue;
+    }
+    peers_.agree([&] { load_state(checkpoint, manifest, state); });
+    return manifest.metadata;
+  }
+  require(first_problem.empty(), "{}: no checkpoint in it can be used; the newest: {}", dir_.string(),
+          first_problem);
+  return std::nullopt;
+}
+
+CheckpointMetadata Checkpoints::restore_from(const fs::path& checkpoint, const TrainingState& state) {
+  Manifest manifest;
+  peers_.agree([&] {
+    manifest = read_manifest(checkpoint);
+    verify_files(checkpoint, manifest, {peers_.rank(), peers_.size()});
+  });
+  peers_.agree([&] { load_state(checkpoint, manifest, state); });
+  return manifest.metadata;
+}
+
+}  // namespace tutti

@@ -1,0 +1,205 @@
+#include <tutti/core/checkpoint/checkpoint.h>
+#include <tutti/core/checkpoint/safetensors.h>
+#include <tutti/core/config/nearest.h>
+#include <tutti/core/error.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace tutti {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr int64_t kMaxManifestBytes = int64_t{1} << 30;
+
+/// A piece with the names that messages need.
+struct Located {
+  const std::string* group;
+  const std::string* tensor;
+  const Manifest::Entry* entry;
+  const Manifest::Piece* piece;
+  [[nodiscard]] int64_t end() const {
+    return piece->offset + (piece->end - piece->begin) * size_of(entry->dtype);
+  }
+};
+
+/// The pieces of one file in the order of their bytes.
+std::vector<Located> pieces_of(const Manifest& manifest, const std::string& file) {
+  std::vector<Located> pieces;
+  for (const auto& [group, tensors] : manifest.groups) {
+    for (const auto& [tensor, entry] : tensors) {
+      for (const Manifest::Piece& piece : entry.pieces) {
+        if (piece.file == file) pieces.push_back({&group, &tensor, &entry, &piece});
+      }
+    }
+  }
+  std::sort(pieces.begin(), pieces.end(),
+            [](const auto& a, const auto& b) { return a.piece->offset < b.piece->offset; });
+  return pieces;
+}
+
+/// What stands at a byte of a file: "tensor 'x'", "the header".
+std::string part_at(const Manifest& manifest, const std::string& file, int64_t byte) {
+  for (const Located& at : pieces_of(manifest, file)) {
+    if (byte < at.piece->offset) break;
+    if (byte < at.end()) return fmt::format("{} tensor '{}'", *at.group, *at.tensor);
+  }
+  return "the header";
+}
+
+/// Finds the damage in a file whose checksum is wrong, and throws.
+[[noreturn]] void report_damage(const fs::path& path, const Manifest& manifest, const std::string& file,
+                                std::span<const std::byte> bytes) {
+  for (const Located& at : pieces_of(manifest, file)) {
+    for (size_t block = 0; block < at.piece->sums.size(); ++block) {
+      const int64_t begin = at.piece->offset + static_cast<int64_t>(block) * kChecksumBlock;
+      const int64_t end = std::min(begin + kChecksumBlock, at.end());
+      const auto data = bytes.subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
+      require(sha256(data).substr(0, 16) == at.piece->sums[block],
+              "{}: checksum mismatch in {} tensor '{}', bytes {} to {} of the file", path.string(), *at.group,
+              *at.tensor, begin, end);
+    }
+  }
+  fail("{}: checksum mismatch in the header", path.string());
+}
+
+/// How a tensor of the state stands to what the checkpoint has; "" if they agree.
+std::string mismatch(const StateTensor& tensor, const Manifest::Entry& entry) {
+  if (entry.shape != tensor.shape) {
+    return fmt::format("'{}' has shape {} in the checkpoint, {} in this run", tensor.name,
+                       to_string(entry.shape), to_string(tensor.shape));
+  }
+  if (entry.dtype != tensor.data.dtype()) {
+    return fmt::format("'{}' is {} in the checkpoint, {} in this run", tensor.name, name(entry.dtype),
+                       name(tensor.data.dtype()));
+  }
+  return "";
+}
+
+const Manifest::Group& group_of(const Manifest& manifest, const std::string& group) {
+  static const Manifest::Group kNothing;
+  const auto found = manifest.groups.find(group);
+  return found == manifest.groups.end() ? kNothing : found->second;
+}
+
+/// Names all that does not fit, so that a wrong model is recognised at a glance.
+void check_fit(const fs::path& checkpoint, const std::string& group, const Manifest::Group& saved,
+               std::span<const StateTensor> tensors) {
+  constexpr size_t kMost = 8;
+  std::vector<std::string> saved_names;
+  for (const auto& [tensor, entry] : saved) saved_names.push_back(tensor);
+  std::vector<std::string> problems;
+  std::vector<std::string> names;
+  for (const StateTensor& tensor : tensors) {
+    names.push_back(tensor.name);
+    const auto found = saved.find(tensor.name);
+    std::string problem = found == saved.end()
+                              ? fmt::format("'{}' is missing in the checkpoint{}", tensor.name,
+                                            did_you_mean(tensor.name, saved_names))
+                              : mismatch(tensor, found->second);
+    if (!problem.empty()) problems.push_back(std::move(problem));
+  }
+  std::sort(names.begin(), names.end());
+  for (const std::string& tensor : saved_names) {
+    if (!std::binary_search(names.begin(), names.end(), tensor)) {
+      problems.push_back(fmt::format("'{}' stands in the checkpoint only", tensor));
+    }
+  }
+  if (problems.empty()) return;
+  const size_t count = problems.size();
+  problems.resize(std::min(count, kMost));
+  fail("{}: the {} tensors are not this run's: {}{}", checkpoint.string(), group, fmt::join(problems, "; "),
+       count > kMost ? fmt::format("; and {} more", count - kMost) : "");
+}
+
+/// Copies what `piece` holds of the elements that `tensor` wants.
+void copy_piece(const SafetensorsFile& file, const Manifest::Piece& piece, const StateTensor& tensor) {
+  const int64_t begin = std::max(piece.begin, tensor.begin);
+  const int64_t end = std::min(piece.end, tensor.end());
+  if (begin >= end) return;
+  const SafetensorsEntry& entry = file.at(tensor.name);
+  const int64_t element = size_of(tensor.data.dtype());
+  require(entry.dtype == safetensors_dtype(tensor.data.dtype()) &&
+              entry.bytes() == (piece.end - piece.begin) * element &&
+              file.header().data_begin + entry.begin == piece.offset,
+          "{}: tensor '{}' is not what the manifest says", file.path().string(), tensor.name);
+  std::memcpy(static_cast<std::byte*>(tensor.data.raw()) + (begin - tensor.begin) * element,
+              file.bytes(entry).data() + (begin - piece.begin) * element,
+              static_cast<size_t>((end - begin) * element));
+}
+
+}  // namespace
+
+std::string checkpoint_name(int64_t step) {
+  return fmt::format("step-{:08}", step);
+}
+
+std::vector<CheckpointPlace> list_checkpoints(const fs::path& dir) {
+  std::vector<CheckpointPlace> places;
+  std::error_code error;
+  for (fs::directory_iterator at(dir, error), end; !error && at != end; at.increment(error)) {
+    const std::string name = at->path().filename().string();
+    if (!name.starts_with("step-") || name.size() < 13 || name.size() > 23) continue;
+    if (name.find_first_not_of("0123456789", 5) != std::string::npos) continue;
+    places.push_back({std::stoll(name.substr(5)), at->path()});
+  }
+  require(!error || error == std::errc::no_such_file_or_directory, "{}: cannot list: {}", dir.string(),
+          error.message());
+  std::sort(places.begin(), places.end(), [](const auto& a, const auto& b) { return a.step > b.step; });
+  return places;
+}
+
+Manifest read_manifest(const fs::path& checkpoint) {
+  const fs::path path = checkpoint / "manifest.json";
+  require(fs::is_directory(checkpoint), "{}: no such checkpoint", checkpoint.string());
+  require(fs::exists(path), "{}: not a Tutti checkpoint: it has no manifest.json", checkpoint.string());
+  const std::string text = read_text_file(path, kMaxManifestBytes);
+  const std::string sums = read_text_file(checkpoint / "SHA256SUMS", kMaxManifestBytes);
+  // Its checksum first: a damaged manifest may still be valid JSON, and not one that is damaged may name
+  // whatever does not parse.
+  require(sums.starts_with(sha256(text) + "  manifest.json\n"), "{}: checksum mismatch", path.string());
+  Manifest manifest = parse_manifest(text, path.string());
+  require(sums == checksum_list(manifest, text), "{}: does not agree with manifest.json",
+          (checkpoint / "SHA256SUMS").string());
+  return manifest;
+}
+
+void verify_files(const fs::path& checkpoint, const Manifest& manifest, ShardOf share) {
+  int number = 0;
+  for (const auto& [file, facts] : manifest.files) {
+    if (number++ % share.ranks != share.rank) continue;
+    const fs::path path = checkpoint / file;
+    const auto mapped = MappedFile::open(path);
+    const std::span<const std::byte> bytes = mapped->bytes();
+    const auto size = static_cast<int64_t>(bytes.size());
+    require(size >= facts.bytes, "{}: {} bytes long, expected {}: cut off in {}", path.string(), size,
+            facts.bytes, part_at(manifest, file, size));
+    require(size == facts.bytes, "{}: {} bytes long, expected {}", path.string(), size, facts.bytes);
+    if (sha256(bytes) != facts.sha256) report_damage(path, manifest, file, bytes);
+  }
+}
+
+void load_group(const fs::path& checkpoint, const Manifest& manifest, const std::string& group,
+                std::span<const StateTensor> tensors) {
+  const Manifest::Group& saved = group_of(manifest, group);
+  check_fit(checkpoint, group, saved, tensors);
+  std::map<std::string, SafetensorsFile> files;
+  for (const StateTensor& tensor : tensors) {
+    for (const Manifest::Piece& piece : saved.find(tensor.name)->second.pieces) {
+      auto at = files.find(piece.file);
+      if (at == files.end()) {
+        at = files.emplace(piece.file, SafetensorsFile::open(checkpoint / piece.file)).first;
+      }
+      copy_piece(at->second, piece, tensor);
+    }
+  }
+}
+
+void load_state(const fs::path& checkpoint, const Manifest& manifest, const TrainingState& state) {
+  check_fit(checkpoint, "model", group_of(manifest, "model"), state.model);
+  check_fit(checkpoint, "optimizer", group_of(manifest, "optimizer"), state.optimizer);
+  load_group(checkpoint, manifest, "model", state.model);
+  load_group(checkpoint, manifest, "optimizer", state.optimizer);
+}
+
+}  // namespace tutti
