@@ -1,0 +1,33 @@
+#pragma once
+
+#include <cstdint>
+
+#if defined(__CUDACC__)
+#  define HOST_DEVICE __host__ __device__
+#else
+#  define HOST_DEVICE
+#endif
+
+namespace tutti {
+
+/// The threads that work on one row. A row program is a template over a Team with
+///   lane(), lanes()  which part of a strided loop is this thread's
+///   sum(x), max(x)   reduction over the lanes, the same result on all; also a barrier
+///   barrier()
+/// The CPU runs rows with one lane each and leaves the loop to the vectoriser; CUDA runs them with a block; tests run
+/// them with ThreadTeam, so that races show up under ThreadSanitizer.
+struct SerialTeam {
+  static constexpr int64_t lane() { return 0; }
+  static constexpr int64_t lanes() { return 1; }
+  template <class T>
+  static T sum(T x) {
+    return x;
+  }
+  template <class T>
+  static T max(T x) {
+    return x;
+  }
+  static void barrier() {}
+};
+
+}  // namespace tutti
