@@ -119,7 +119,6 @@ void CheckpointConfig::describe(Fields& f) {
   f.value("keep_last", keep_last, "how many of the newest are kept", at_least(1));
   f.value("keep_every", keep_every, "also keep each whose step is a multiple of this; 0 for none",
           not_negative());
-  f.value("max_failures", max_failures, "failed writes in a row that end the training", at_least(1));
 }
 
 StateTensor StateTensor::whole(std::string name, Tensor data) {
@@ -164,19 +163,13 @@ CheckpointReport Checkpoints::save(const TrainingState& state, CheckpointMetadat
   const fs::path temporary = dir_ / (std::string(kTemporary) + name);
   try {
     write(state, metadata, temporary, dir_ / name);
-    failures_ = 0;
   } catch (const Error& error) {
     if (peers_.rank() == 0) {
       std::error_code ignored;
       fs::remove_all(temporary, ignored);
     }
     report.error = error.what();
-    ++failures_;
-    say(fmt::format("checkpoint of step {} failed ({} in a row): {}", metadata.step, failures_,
-                    error.what()));
-    if (failures_ >= config_.max_failures) {
-      throw Error(fmt::format("checkpoint: {} writes failed in a row: {}", failures_, error.what()));
-    }
+    say(fmt::format("checkpoint of step {} failed: {}", metadata.step, report.error));
   }
   if (report.error.empty()) retain(metadata.step);
   report.wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

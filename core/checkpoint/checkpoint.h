@@ -19,11 +19,10 @@ namespace tutti {
 
 /// When checkpoints are written and which are kept.
 struct CheckpointConfig {
-  std::string dir;           ///< where; empty for the run directory's own place, which the launcher fills in
-  int64_t every = 0;         ///< steps between checkpoints; 0 for one at the end only
-  int64_t keep_last = 2;     ///< this many of the newest
-  int64_t keep_every = 0;    ///< and all whose step is a multiple of this; 0 for none
-  int64_t max_failures = 3;  ///< writes that fail in a row before training ends
+  std::string dir;         ///< where; empty for the run directory's own place, which the launcher fills in
+  int64_t every = 0;       ///< steps between checkpoints; 0 for one at the end only
+  int64_t keep_last = 2;   ///< this many of the newest
+  int64_t keep_every = 0;  ///< and all whose step is a multiple of this; 0 for none
 
   void describe(Fields& f);
 };
@@ -68,8 +67,8 @@ class Checkpoints {
 
   /// Writes a checkpoint, then deletes those that need not be kept any more; never on the strength of one
   /// that does not read back whole. A write error on any rank (disk full) makes all ranks report the same
-  /// `error`; what was there before is untouched and training can go on. Throws Error on all ranks after
-  /// `max_failures` such reports in a row, and when the state itself is not fit to be saved.
+  /// `error`; what was there before is untouched and training can go on. Throws Error on all ranks when the
+  /// state itself is not fit to be saved.
   CheckpointReport save(const TrainingState& state, CheckpointMetadata metadata);
 
   /// Fills `state` from the newest checkpoint whose checksums verify; torn and damaged ones are skipped with
@@ -91,7 +90,6 @@ class Checkpoints {
   std::filesystem::path dir_;
   Peers& peers_;
   Log log_;
-  int64_t failures_ = 0;
 };
 
 /// A committed checkpoint's directory.
