@@ -1,0 +1,35 @@
+#pragma once
+
+#include <tutti/core/peers.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace tutti {
+
+/// Where a rank runs: its host and the logical CPUs that it may use.
+struct RankPlace {
+  std::string host;
+  std::vector<int> cores;
+};
+
+/// The threads of one rank. `cores` names one logical CPU a thread, or is empty where threads outnumber cores
+/// and binding would only stand in the scheduler's way.
+struct ThreadPlacement {
+  int threads = 1;
+  std::vector<int> cores;
+};
+
+/// The threads of `rank`: `threads` of them, or as many as the rank's even share of its cores for 0. Ranks of
+/// a host whose CPUs overlap (mpirun --bind-to none) divide them in the order of their ranks; a launcher's
+/// own binding is kept.
+ThreadPlacement place_threads(const std::vector<RankPlace>& all, int rank, int64_t threads);
+
+/// The same for this rank, after all ranks have told each other where they are.
+ThreadPlacement place_threads(Peers& peers, int64_t threads);
+
+/// This machine's name.
+std::string host_name();
+
+}  // namespace tutti

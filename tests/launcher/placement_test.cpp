@@ -1,0 +1,38 @@
+#include "launcher/placement.h"
+
+#include <gtest/gtest.h>
+
+namespace tutti {
+namespace {
+
+TEST(PlacementTest, RanksDivideSharedCores) {
+  const std::vector<RankPlace> all(2, {"a", {0, 1, 4, 5}});
+  EXPECT_EQ(place_threads(all, 0, 0).cores, (std::vector<int>{0, 1}));
+  EXPECT_EQ(place_threads(all, 1, 0).cores, (std::vector<int>{4, 5}));
+  EXPECT_EQ(place_threads(all, 1, 1).cores, (std::vector<int>{1}));
+}
+
+TEST(PlacementTest, ABindingOfTheLauncherIsKept) {
+  const std::vector<RankPlace> all{{"a", {0, 1}}, {"a", {2, 3}}, {"b", {0, 1}}};
+  for (const int rank : {0, 1, 2})
+    EXPECT_EQ(place_threads(all, rank, 0).cores, all[static_cast<size_t>(rank)].cores);
+}
+
+TEST(PlacementTest, MoreThreadsThanCoresAreNotBound) {
+  const std::vector<RankPlace> all(4, {"a", {0, 1}});
+  const ThreadPlacement placement = place_threads(all, 3, 0);
+  EXPECT_EQ(placement.threads, 1);
+  EXPECT_TRUE(placement.cores.empty());
+  EXPECT_TRUE(place_threads({{"a", {0, 1}}}, 0, 3).cores.empty());
+  EXPECT_EQ(place_threads({{"a", {0, 1}}}, 0, 3).threads, 3);
+}
+
+TEST(PlacementTest, OneRankFindsItsCores) {
+  SinglePeer peer;
+  const ThreadPlacement placement = place_threads(peer, 0);
+  EXPECT_EQ(placement.cores, usable_core_list());
+  EXPECT_FALSE(host_name().empty());
+}
+
+}  // namespace
+}  // namespace tutti
