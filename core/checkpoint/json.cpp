@@ -39,6 +39,9 @@ Json parse_strict_json(std::string_view text, const std::string& name, int depth
   } catch (const Json::parse_error& error) {
     const std::string_view before = text.substr(0, std::min(error.byte, text.size()));
     fail("{}:{}: not valid JSON", name, 1 + std::count(before.begin(), before.end(), '\n'));
+  } catch (const Json::exception& error) {
+    // A number beyond the range of double is no parse_error.
+    fail("{}: not valid JSON: {}", name, error.what());
   }
 }
 
