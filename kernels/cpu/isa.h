@@ -22,13 +22,14 @@ Isa cpu_isa();
 
 namespace detail {
 
-// `flatten` inlines everything that the body calls into these functions, so that the row programs inside are compiled
-// for their instruction set. Nothing compiled for AVX gets a symbol of its own that the linker could merge with a
-// baseline one, which is what happens to inline functions when whole files are compiled with -mavx512f.
+// `flatten` inlines everything that the body calls into these functions, so that the row programs inside are
+// compiled for their instruction set. Nothing compiled for AVX gets a symbol of its own that the linker could
+// merge with a baseline one, which is what happens to inline functions when whole files are compiled with
+// -mavx512f.
 #if defined(__x86_64__)
 template <class F>
-__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi2,prefer-vector-width=512"), flatten,
-               noinline)) void
+__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi2,prefer-vector-width=512"),
+               flatten, noinline)) void
 run_avx512(F& body) {
   body();
 }
@@ -44,15 +45,18 @@ __attribute__((flatten, noinline)) void run_baseline(F& body) {
 
 }  // namespace detail
 
-/// Runs `body` compiled for the best instruction set of this machine. The body is a plain loop over row programs: all
-/// that it calls must be inlinable.
+/// Runs `body` compiled for the best instruction set of this machine. The body is a plain loop over row
+/// programs: all that it calls must be inlinable.
 template <class F>
 void run_best_isa(F&& body) {
 #if defined(__x86_64__)
   switch (best_isa()) {
-    case Isa::kAvx512: return detail::run_avx512(body);
-    case Isa::kAvx2: return detail::run_avx2(body);
-    case Isa::kBaseline: break;
+    case Isa::kAvx512:
+      return detail::run_avx512(body);
+    case Isa::kAvx2:
+      return detail::run_avx2(body);
+    case Isa::kBaseline:
+      break;
   }
 #endif
   detail::run_baseline(body);

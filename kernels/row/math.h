@@ -2,93 +2,154 @@
 
 #include <tutti/kernels/row/team.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
 
-// Elementary functions without branches and calls, so that loops over them become vector code. The fp64 overloads are
-// the C library's: they serve gradient checks. Coefficients: S. Moshier, Cephes mathematical library, single precision.
+// Elementary functions without branches and calls, so that loops over them become vector code. Bounds of
+// their error are in units of the last place of the fp32 result; NaN gives NaN. The fp64 overloads are the C
+// library's: they serve gradient checks. Polynomials are minimax fits (Remez) made for these ranges.
+//
+// Kernels are compiled with permission to reassociate sums, which would undo the usual ways to carry more
+// digits than one float has (adding and subtracting a large number to round, splitting a constant in two). So
+// nothing here depends on the order of a sum.
 namespace tutti::math {
 
-HOST_DEVICE inline double exp(double x) { return std::exp(x); }
-HOST_DEVICE inline double log(double x) { return std::log(x); }
-HOST_DEVICE inline double tanh(double x) { return std::tanh(x); }
-HOST_DEVICE inline double erf(double x) { return std::erf(x); }
-HOST_DEVICE inline double sqrt(double x) { return std::sqrt(x); }
-HOST_DEVICE inline float sqrt(float x) { return std::sqrt(x); }
-
-/// e^x, within 4 ulp; 0 below -104, infinity above 88.73, NaN for NaN.
-HOST_DEVICE inline float exp(float x) {
-  const float low = x > -104.0F ? x : -104.0F;
-  const float bounded = low < 89.0F ? low : 89.0F;
-  const float n = __builtin_rintf(bounded * 1.44269504088896341F);
-  const float r = (bounded - n * 0.693359375F) - n * -2.12194440e-4F;
-  float p = 1.9875691500e-4F;
-  p = p * r + 1.3981999507e-3F;
-  p = p * r + 8.3334519073e-3F;
-  p = p * r + 4.1665795894e-2F;
-  p = p * r + 1.6666665459e-1F;
-  p = p * r + 5.0000001201e-1F;
-  p = p * r * r + r + 1.0F;
-  // 2^n in two factors: n reaches -150 and 128, beyond the exponents of one float.
-  const auto whole = static_cast<int32_t>(n);
-  const int32_t half = whole >> 1;
-  const float a = std::bit_cast<float>((half + 127) << 23);
-  const float b = std::bit_cast<float>((whole - half + 127) << 23);
-  const float y = p * a * b;
-  return x != x ? x : y;
+HOST_DEVICE inline double exp(double x) {
+  return std::exp(x);
+}
+HOST_DEVICE inline double log(double x) {
+  return std::log(x);
+}
+HOST_DEVICE inline double tanh(double x) {
+  return std::tanh(x);
+}
+HOST_DEVICE inline double erf(double x) {
+  return std::erf(x);
+}
+HOST_DEVICE inline double sqrt(double x) {
+  return std::sqrt(x);
+}
+HOST_DEVICE inline float sqrt(float x) {
+  return std::sqrt(x);
 }
 
-/// Natural logarithm, within 4 ulp for normal x > 0; -infinity for 0, NaN for x < 0.
+namespace detail {
+
+/// x = n ln2 + r with |r| <= ln2 / 2, for |x| < 2^20.
+struct Reduced {
+  int32_t n;
+  float r;
+};
+HOST_DEVICE inline Reduced reduce_by_ln2(float x) {
+  const float half = std::bit_cast<float>((std::bit_cast<uint32_t>(x) & 0x80000000U) | 0x3f000000U);
+  const auto n = static_cast<int32_t>(x * 1.44269504F + half);  // truncates: rounds to nearest
+  return {n, x - static_cast<float>(n) * 0.693147180559945F};
+}
+
+/// e^r - 1 for |r| <= ln2 / 2.
+HOST_DEVICE inline float expm1_reduced(float r) {
+  float p = 1.388248522e-03F;
+  p = p * r + 8.366713300e-03F;
+  p = p * r + 4.166720435e-02F;
+  p = p * r + 1.666654199e-01F;
+  p = p * r + 4.999999702e-01F;
+  return p * (r * r) + r;
+}
+
+/// 2^n for n in [-126, 127].
+HOST_DEVICE inline float power_of_two(int32_t n) {
+  return std::bit_cast<float>(static_cast<uint32_t>(n + 127) << 23);
+}
+
+/// y, or NaN if x is NaN. On the bits, as a selection lets the compiler skip the computation of y with a
+/// branch.
+HOST_DEVICE inline float nan_like(float x, float y) {
+  const uint32_t is_nan = (std::bit_cast<uint32_t>(x) & 0x7fffffffU) > 0x7f800000U ? 1U : 0U;
+  return std::bit_cast<float>(std::bit_cast<uint32_t>(y) | ((0U - is_nan) & 0x7fc00000U));
+}
+
+HOST_DEVICE inline float clamp(float x, float low, float high) {  // NaN stays NaN
+  x = x < low ? low : x;
+  return x > high ? high : x;
+}
+
+}  // namespace detail
+
+/// e^x, within 5 ulp (2 for |x| < 20); 0 below -104, infinity above 88.73. Without fused multiply-add (the
+/// baseline instruction set) within 2 + |x| ulp.
+HOST_DEVICE inline float exp(float x) {
+  // Bounded to [-105, 89] by the bits, NaN included, whose conversion to an integer is undefined. Selections
+  // between floats would leave branches here that keep loops from becoming vector code.
+  const int32_t below = std::min(std::bit_cast<int32_t>(x), std::bit_cast<int32_t>(89.0F));
+  const uint32_t bounded = std::min(std::bit_cast<uint32_t>(below), std::bit_cast<uint32_t>(-105.0F));
+  const auto [n, r] = detail::reduce_by_ln2(std::bit_cast<float>(bounded));
+  const float p = detail::expm1_reduced(r) + 1.0F;
+  // 2^n in two factors: n reaches -151 and 128, beyond the exponents of one float. The first is applied to
+  // the bits, so that the two are not multiplied with each other.
+  const int32_t half = n >> 1;
+  const float scaled = std::bit_cast<float>(std::bit_cast<int32_t>(p) + half * (1 << 23));
+  return detail::nan_like(x, scaled * detail::power_of_two(n - half));
+}
+
+/// Natural logarithm, within 2 ulp; -infinity for 0, NaN for x < 0.
 HOST_DEVICE inline float log(float x) {
-  const auto bits = std::bit_cast<int32_t>(x);
-  // Mantissa in [sqrt(1/2), sqrt(2)).
-  const int32_t shifted = bits - 0x3f3504f3;
-  const int32_t exponent = shifted >> 23;
-  const float m = std::bit_cast<float>((shifted & 0x007fffff) + 0x3f3504f3) - 1.0F;
-  const float z = m * m;
-  float p = 7.0376836292e-2F;
-  p = p * m - 1.1514610310e-1F;
-  p = p * m + 1.1676998740e-1F;
-  p = p * m - 1.2420140846e-1F;
-  p = p * m + 1.4249322787e-1F;
-  p = p * m - 1.6668057665e-1F;
-  p = p * m + 2.0000714765e-1F;
-  p = p * m - 2.4999993993e-1F;
-  p = p * m + 3.3333331174e-1F;
-  const auto e = static_cast<float>(exponent);
-  float y = p * m * z + e * -2.12194440e-4F - 0.5F * z + m + e * 0.693359375F;
-  y = x == __builtin_huge_valf() ? x : y;
-  y = x == 0.0F ? -__builtin_huge_valf() : y;
-  return x >= 0.0F ? y : __builtin_nanf("");
+  constexpr float kSmallestNormal = 1.17549435e-38F;
+  constexpr float kInfinity = __builtin_huge_valf();
+  const bool tiny = x < kSmallestNormal;
+  const uint32_t bits = std::bit_cast<uint32_t>(tiny ? x * 8388608.0F : x);
+  // x = m 2^e with m in [sqrt(1/2), sqrt(2)).
+  const uint32_t shifted = bits - 0x3f3504f3U;
+  const int32_t exponent = (static_cast<int32_t>(shifted) >> 23) - (tiny ? 23 : 0);
+  const float f = std::bit_cast<float>((shifted & 0x007fffffU) + 0x3f3504f3U) - 1.0F;
+  float p = 6.746634096e-02F;
+  p = p * f - 1.167564541e-01F;
+  p = p * f + 1.188816205e-01F;
+  p = p * f - 1.240558997e-01F;
+  p = p * f + 1.421955228e-01F;
+  p = p * f - 1.666799635e-01F;
+  p = p * f + 2.000211924e-01F;
+  p = p * f - 2.500000894e-01F;
+  p = p * f + 3.333331347e-01F;
+  const float z = f * f;
+  const float y = (p * z * f - 0.5F * z + f) + static_cast<float>(exponent) * 0.693147180559945F;
+  const float positive = x < kInfinity ? y : x;  // infinity and NaN stay what they are
+  return x > 0.0F ? positive : (x == 0.0F ? -kInfinity : __builtin_nanf(""));
 }
 
 /// Hyperbolic tangent, within 4 ulp.
 HOST_DEVICE inline float tanh(float x) {
-  const float z = x * x;
-  float p = -5.70498872745e-3F;
-  p = p * z + 2.06390887954e-2F;
-  p = p * z - 5.37397155531e-2F;
-  p = p * z + 1.33314422036e-1F;
-  p = p * z - 3.33332819422e-1F;
-  const float small = p * z * x + x;
-  const float magnitude = x < 0 ? -x : x;
-  const float large = 1.0F - 2.0F / (exp(2.0F * magnitude) + 1.0F);
-  const float signed_large = x < 0 ? -large : large;
-  return magnitude < 0.625F ? small : signed_large;
+  // With t = e^(-2|x|) - 1: tanh |x| = -t / (t + 2), exact near 0 and bounded.
+  const float magnitude = x < 0.0F ? -x : x;
+  const auto [n, r] = detail::reduce_by_ln2(-2.0F * (magnitude < 10.0F ? magnitude : 10.0F));
+  const float q = detail::expm1_reduced(r);
+  const float t = n == 0 ? q : detail::power_of_two(n) * (q + 1.0F) - 1.0F;
+  const float y = t / (t + 2.0F);
+  return detail::nan_like(x, x > 0.0F ? -y : y);
 }
 
-/// Error function, absolute error below 5e-7. Source: Abramowitz & Stegun 1964, 7.1.26.
+/// Error function, within 8 ulp.
 HOST_DEVICE inline float erf(float x) {
-  const float magnitude = x < 0 ? -x : x;
-  const float t = 1.0F / (1.0F + 0.3275911F * magnitude);
-  const float p =
-      t * (0.254829592F + t * (-0.284496736F + t * (1.421413741F + t * (-1.453152027F + t * 1.061405429F))));
-  const float y = 1.0F - p * exp(-magnitude * magnitude);
-  return x < 0 ? -y : y;
+  // x P(x^2) / Q(x^2); from 3.92 on the result rounds to 1.
+  const float bounded = detail::clamp(x, -3.92F, 3.92F);
+  const float z = bounded * bounded;
+  float p = 2.049561090e-06F;
+  p = p * z + 2.848336590e-04F;
+  p = p * z + 3.765344853e-03F;
+  p = p * z + 5.274787545e-02F;
+  p = p * z + 1.904063672e-01F;
+  p = p * z + 1.128379107e+00F;
+  float q = 3.808360998e-05F;
+  q = q * z + 1.162386034e-03F;
+  q = q * z + 1.496875379e-02F;
+  q = q * z + 1.141083091e-01F;
+  q = q * z + 5.020759702e-01F;
+  q = q * z + 1.0F;
+  return detail::clamp(bounded * p / q, -1.0F, 1.0F);
 }
 
-/// 1 / (1 + e^-x).
+/// 1 / (1 + e^-x), with the error of exp where that is above 1e-38, else 0.
 template <class T>
 HOST_DEVICE inline T sigmoid(T x) {
   return T(1) / (T(1) + exp(-x));

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <tutti/kernels/cpu/ranges.h>
+#include <tutti/kernels/row/pointwise.h>
+
+namespace tutti {
+
+/// A unary operation from its functor (kernels/row/pointwise.h).
+template <class Op>
+Var map(Tape& tape, std::string_view name, const Var& x, Op op) {
+  const Stream& stream = tape.stream();
+  const Tensor in = x.value.to_contiguous(stream);
+  const Tensor out = Tensor::empty(in.shape(), in.dtype(), stream);
+  dispatch_compute(in.dtype(), name, [&]<class T>(TypeTag<T>) {
+    const T* from = in.data<T>();
+    T* to = out.data<T>();
+    for_ranges(stream, in.numel(), kElementsPerTask, [=](int64_t begin, int64_t end) {
+      SerialTeam team;
+      row::map(team, from + begin, to + begin, end - begin, op);
+    });
+  });
+  const Tensor saved = Op::kSaves == row::Saves::kInput    ? in
+                       : Op::kSaves == row::Saves::kOutput ? out
+                                                           : Tensor();
+  return tape.record(name, out, {x}, [stream, saved, op](const Tensor& dy, const Gradients& gradients) {
+    const Tensor dx = reuse_or_empty(dy, stream);
+    dispatch_compute(dy.dtype(), "backward", [&]<class T>(TypeTag<T>) {
+      const T* from = dy.data<T>();
+      const T* with = saved.defined() ? saved.data<T>() : from;
+      T* to = dx.data<T>();
+      for_ranges(stream, dy.numel(), kElementsPerTask, [=](int64_t begin, int64_t end) {
+        SerialTeam team;
+        row::map_backward(team, from + begin, with + begin, to + begin, end - begin, op);
+      });
+    });
+    gradients.add(0, dx);
+  });
+}
+
+}  // namespace tutti
