@@ -1,0 +1,81 @@
+#include <tutti/core/data/cifar.h>
+#include <tutti/core/data/data_config.h>
+#include <tutti/core/data/idx.h>
+#include <tutti/core/data/token_dataset.h>
+#include <tutti/core/error.h>
+
+#include <algorithm>
+
+namespace tutti {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::unique_ptr<const ImageSource> open_folder(const DataConfig& config, const fs::path& path, Split split) {
+  // A validation_path of its own holds the classes itself.
+  if (split == Split::kValidation && !config.validation_path.empty()) {
+    return std::make_unique<ImageFolder>(path, config.folder);
+  }
+  const bool has_splits = fs::is_directory(path / "train");
+  if (split == Split::kTraining) {
+    return std::make_unique<ImageFolder>(has_splits ? path / "train" : path, config.folder);
+  }
+  if (!has_splits || !fs::is_directory(path / "val")) return nullptr;
+  return std::make_unique<ImageFolder>(path / "val", config.folder);
+}
+
+std::unique_ptr<const ImageSource> open_images(const DataConfig& config, const fs::path& path, Split split) {
+  const bool training = split == Split::kTraining;
+  if (config.kind == "idx") return IdxImages::from_directory(path, training ? "train" : "t10k");
+  if (config.kind == "cifar10") return training ? CifarImages::training(path) : CifarImages::test(path);
+  return open_folder(config, path, split);
+}
+
+bool has_split(const fs::path& directory, std::string_view split) {
+  const fs::path index = directory / kTokenIndex;
+  if (!fs::exists(index)) return true;  // opening says what is wrong
+  const auto names =
+      TokenIndex::parse(read_text_file(index, kMaxTokenizerBytes), index.string()).split_names();
+  return std::find(names.begin(), names.end(), split) != names.end();
+}
+
+}  // namespace
+
+void DataConfig::describe(Fields& f) {
+  f.choice("kind", kind, {"tokens", "idx", "cifar10", "folder"}, "what lies at `path`");
+  f.value("path", path, "directory of the data", not_empty());
+  f.value("validation_path", validation_path, "another directory for validation; empty: the same");
+  if (kind == "tokens" || f.wants_all()) {
+    f.value("context", context, "tokens in a sample", at_least(1));
+  }
+  if (kind != "tokens" || f.wants_all()) f.section("image", image, "how pixels become inputs");
+  if (kind == "folder" || f.wants_all()) f.section("folder", folder, "size of the images");
+  f.value("threads", threads, "threads of a rank that read data", between(1, 256));
+  f.value("ahead", ahead, "steps that are read ahead", between(2, 1024));
+}
+
+std::shared_ptr<const Dataset> open_dataset(const DataConfig& config, Split split) {
+  const bool training = split == Split::kTraining;
+  const fs::path path = training || config.validation_path.empty() ? config.path : config.validation_path;
+  if (config.kind == "tokens") {
+    if (!training && config.validation_path.empty() && !has_split(path, "validation")) return nullptr;
+    return std::make_shared<TokenDataset>(TokenCorpus::open(path, training ? "train" : "validation"),
+                                          config.context);
+  }
+  std::unique_ptr<const ImageSource> source = open_images(config, path, split);
+  if (source == nullptr) return nullptr;
+  return std::make_shared<ImageDataset>(std::move(source), config.image,
+                                        training ? Augment::kOn : Augment::kOff);
+}
+
+std::optional<Tokenizer> open_tokenizer(const DataConfig& config) {
+  if (config.kind != "tokens") return std::nullopt;
+  const fs::path path = fs::path(config.path) / "tokenizer.json";
+  Tokenizer tokenizer = Tokenizer::load(path);
+  const TokenSource source = TokenCorpus::open(config.path, "train").source();
+  require(tokenizer.sha256() == source.tokenizer_sha256,
+          "{}: not the tokenizer that made the token shards beside it", path.string());
+  return tokenizer;
+}
+
+}  // namespace tutti

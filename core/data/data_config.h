@@ -1,0 +1,47 @@
+#pragma once
+
+#include <tutti/core/config/fields.h>
+#include <tutti/core/data/dataset.h>
+#include <tutti/core/data/image_dataset.h>
+#include <tutti/core/data/image_folder.h>
+#include <tutti/core/data/tokenizer.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+
+namespace tutti {
+
+/// The data section of a run file.
+struct DataConfig {
+  std::string kind = "tokens";
+  std::string path;
+  std::string validation_path;
+  int64_t context = 256;
+  ImageConfig image;
+  ImageFolderConfig folder;
+  int64_t threads = 1;
+  int64_t ahead = 2;
+
+  void describe(Fields& f);
+};
+
+enum class Split : uint8_t { kTraining, kValidation };
+
+/// The training or validation set of a run; null when there is no validation set. Only training sets are
+/// augmented.
+///
+/// tokens: a directory that `tutti data tokens` wrote, with its splits `train` and `validation`.
+/// idx: a directory with MNIST's file names, `train` and `t10k`.
+/// cifar10: a directory with data_batch_1.bin to data_batch_5.bin and test_batch.bin.
+/// folder: a directory of class folders, or one with such directories `train` and `val`.
+/// With `validation_path`, the validation set is that split of the other directory (for folder: it itself).
+///
+/// Throws Error naming the file when something is missing or damaged.
+std::shared_ptr<const Dataset> open_dataset(const DataConfig& config, Split split);
+
+/// The tokenizer that made the token shards: tokenizer.json of their directory. Empty for images. Throws
+/// Error if it is not the one that the shards name.
+std::optional<Tokenizer> open_tokenizer(const DataConfig& config);
+
+}  // namespace tutti

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <tutti/core/train/batch.h>
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+namespace tutti {
+
+/// What random augmentation depends on, besides the sample's id.
+struct AugmentKey {
+  uint64_t seed = 0;   ///< of the run
+  uint64_t epoch = 0;  ///< pass over the data
+};
+
+/// Samples by number. What a sample is depends on its id and the key alone: not on the batch it is read in,
+/// nor on ranks or threads. All members may be called from several threads at once.
+class Dataset {
+ public:
+  Dataset() = default;
+  virtual ~Dataset() = default;
+  Dataset(const Dataset&) = delete;
+  Dataset& operator=(const Dataset&) = delete;
+
+  /// Samples have the ids 0 .. size() - 1; at least one.
+  [[nodiscard]] virtual int64_t size() const = 0;
+  /// Of one sample's inputs: (T) tokens, or (H, W, C) of an image.
+  [[nodiscard]] virtual Shape sample_shape() const = 0;
+  /// Targets are below this: the vocabulary, or the number of classes.
+  [[nodiscard]] virtual int64_t classes() const = 0;
+  /// Targets of a sample that are not -1.
+  [[nodiscard]] virtual int64_t predictions(int64_t id) const = 0;
+  /// Reads samples into one batch, row by row; first_sample is left 0. Uses the stream's pool. Throws Error
+  /// naming the file when one turns out to be damaged.
+  [[nodiscard]] virtual Batch read(std::span<const int64_t> ids, AugmentKey key,
+                                   const Stream& stream) const = 0;
+};
+
+/// Throws Error if a model with `outputs` classes (its run-file key is `key`) cannot predict this data.
+void require_classes(const Dataset& data, int64_t outputs, std::string_view key);
+
+}  // namespace tutti

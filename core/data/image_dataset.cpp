@@ -1,0 +1,98 @@
+#include <tutti/core/data/image_dataset.h>
+#include <tutti/core/error.h>
+#include <tutti/core/random.h>
+
+namespace tutti {
+namespace {
+
+double of_channel(const std::vector<double>& values, int64_t channel, double otherwise) {
+  if (values.empty()) return otherwise;
+  return values.size() == 1 ? values.front() : values[static_cast<size_t>(channel)];
+}
+
+/// Uniform in 0 .. n - 1.
+int64_t below(uint32_t word, int64_t n) {
+  return static_cast<int64_t>((static_cast<uint64_t>(word) * static_cast<uint64_t>(n)) >> 32);
+}
+
+}  // namespace
+
+void ImageConfig::describe(Fields& f) {
+  f.value("crop_padding", crop_padding, "training: random crops out of this many black pixels around",
+          between(0, 1024));
+  f.value("flip", flip, "training: mirror half of the images, left to right");
+  f.value("mean", mean, "subtracted from pixels in [0, 1]; one value, or one a channel");
+  f.value("deviation", deviation, "divides what is left; one value, or one a channel", positive());
+}
+
+ImageDataset::ImageDataset(std::unique_ptr<const ImageSource> source, const ImageConfig& config,
+                           Augment augment)
+    : source_(std::move(source)) {
+  const int64_t channels = source_->image_shape().back();
+  for (const auto* values : {&config.mean, &config.deviation}) {
+    const auto count = static_cast<int64_t>(values->size());
+    require(count <= 1 || count == channels,
+            "data: {} values of mean or deviation for images of {} channels: give one, or one a channel",
+            count, channels);
+  }
+  if (augment == Augment::kOn) {
+    crop_padding_ = config.crop_padding;
+    flip_ = config.flip;
+  }
+  values_.resize(static_cast<size_t>(channels) * 256);
+  for (int64_t c = 0; c < channels; ++c) {
+    for (int64_t pixel = 0; pixel < 256; ++pixel) {
+      const double value = (static_cast<double>(pixel) / 255 - of_channel(config.mean, c, 0)) /
+                           of_channel(config.deviation, c, 1);
+      values_[static_cast<size_t>(c * 256 + pixel)] = static_cast<float>(value);
+    }
+  }
+}
+
+Batch ImageDataset::read(std::span<const int64_t> ids, AugmentKey key, const Stream& stream) const {
+  const auto rows = static_cast<int64_t>(ids.size());
+  Shape shape{rows};
+  for (const int64_t size : source_->image_shape()) shape.push_back(size);
+  Batch batch{Tensor::empty(shape, DType::kFloat32, stream), Tensor::empty({rows}, DType::kInt32, stream)};
+  const std::span<float> inputs = batch.inputs.span<float>();
+  const std::span<int32_t> targets = batch.targets.span<int32_t>();
+  const auto image_size = static_cast<size_t>(numel(source_->image_shape()));
+  stream.pool().parallel_for(rows, [&](int64_t row) {
+    const auto r = static_cast<size_t>(row);
+    require(ids[r] >= 0 && ids[r] < size(), "image data: sample {} of {}", ids[r], size());
+    targets[r] = source_->label(ids[r]);
+    read_one(ids[r], key, inputs.subspan(r * image_size, image_size));
+  });
+  return batch;
+}
+
+void ImageDataset::read_one(int64_t id, AugmentKey key, std::span<float> out) const {
+  const Shape shape = source_->image_shape();
+  const int64_t height = shape[0];
+  const int64_t width = shape[1];
+  const int64_t channels = shape[2];
+  std::vector<uint8_t> pixels(out.size());
+  source_->load(id, pixels);
+
+  const RandomKey random{.seed = key.seed,
+                         .tensor = stable_hash("data.augment"),
+                         .step = key.epoch,
+                         .sample = static_cast<uint64_t>(id)};
+  const auto words = random.words(0);
+  const int64_t down = below(words[0], 2 * crop_padding_ + 1) - crop_padding_;
+  const int64_t right = below(words[1], 2 * crop_padding_ + 1) - crop_padding_;
+  const bool mirrored = flip_ && (words[2] >> 31) != 0;
+  float* to = out.data();
+  for (int64_t y = 0; y < height; ++y) {
+    for (int64_t x = 0; x < width; ++x) {
+      const int64_t from_y = y + down;
+      const int64_t from_x = (mirrored ? width - 1 - x : x) + right;
+      const bool inside = from_y >= 0 && from_y < height && from_x >= 0 && from_x < width;
+      const uint8_t* from = pixels.data() + (from_y * width + from_x) * channels;
+      for (int64_t c = 0; c < channels; ++c)
+        *to++ = values_[static_cast<size_t>(c * 256 + (inside ? from[c] : 0))];
+    }
+  }
+}
+
+}  // namespace tutti

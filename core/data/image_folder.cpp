@@ -1,0 +1,71 @@
+#include <tutti/core/data/image.h>
+#include <tutti/core/data/image_folder.h>
+#include <tutti/core/error.h>
+
+#include <algorithm>
+#include <cctype>
+#include <cmath>
+
+namespace tutti {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool is_image(const fs::path& path) {
+  std::string extension = path.extension().string();
+  std::transform(extension.begin(), extension.end(), extension.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return extension == ".jpg" || extension == ".jpeg" || extension == ".png";
+}
+
+/// Entries of a directory in byte order, which no locale and no file system changes; hidden ones left out.
+template <class Keep>
+std::vector<fs::path> sorted_entries(const fs::path& directory, Keep&& keep) {
+  std::vector<fs::path> all;
+  std::error_code error;
+  for (fs::directory_iterator it(directory, error), end; !error && it != end; it.increment(error)) {
+    if (!it->path().filename().string().starts_with('.') && keep(*it)) all.push_back(it->path());
+  }
+  require(!error, "{}: cannot be read: {}", directory.string(), error.message());
+  std::sort(all.begin(), all.end(),
+            [](const fs::path& a, const fs::path& b) { return a.native() < b.native(); });
+  return all;
+}
+
+}  // namespace
+
+void ImageFolderConfig::describe(Fields& f) {
+  f.value("size", size, "height and width of a sample", between(1, 8192));
+  f.value("resize", resize, "shorter side before the middle is cropped out; 0: `size`", between(0, 8192));
+  f.value("channels", channels, "1: grey; 3: colours", between(1, 3));
+  f.check(channels != 2, "channels", "must be 1 or 3");
+  f.check(resize == 0 || resize >= size, "resize", "must not be smaller than size");
+}
+
+ImageFolder::ImageFolder(const fs::path& directory, const ImageFolderConfig& config) : config_(config) {
+  require(fs::is_directory(directory), "{}: no such directory", directory.string());
+  require(config.resize == 0 || config.resize >= config.size,
+          "image folder: resize {} is smaller than size {}", config.resize, config.size);
+  for (const fs::path& folder : sorted_entries(directory, [](const auto& e) { return e.is_directory(); })) {
+    const auto images = sorted_entries(
+        folder, [](const auto& entry) { return entry.is_regular_file() && is_image(entry.path()); });
+    require(!images.empty(), "{}: no JPEG or PNG files in this class", folder.string());
+    for (const fs::path& image : images) files_.push_back({image, static_cast<int32_t>(names_.size())});
+    names_.push_back(folder.filename().string());
+  }
+  require(!names_.empty(), "{}: no folders in it; expected one for each class", directory.string());
+}
+
+void ImageFolder::load(int64_t id, std::span<uint8_t> pixels) const {
+  Image image = read_image(files_[static_cast<size_t>(id)].path, config_.channels);
+  const int64_t target = config_.resize > 0 ? config_.resize : config_.size;
+  const double scale = static_cast<double>(target) / static_cast<double>(std::min(image.height, image.width));
+  const auto side = [&](int64_t length) {
+    return std::max<int64_t>(target, std::llround(static_cast<double>(length) * scale));
+  };
+  image =
+      crop_middle(tutti::resize(image, side(image.height), side(image.width)), config_.size, config_.size);
+  std::copy(image.pixels.begin(), image.pixels.end(), pixels.begin());
+}
+
+}  // namespace tutti

@@ -1,0 +1,46 @@
+#pragma once
+
+#include <tutti/core/data/image_dataset.h>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace tutti {
+
+struct ImageFolderConfig {
+  int64_t size = 224;  ///< height and width of the samples
+  int64_t resize = 0;  ///< shorter side before the middle is cropped out; 0: `size`
+  int64_t channels = 3;
+
+  void describe(Fields& f);
+};
+
+/// A directory with one folder of JPEG and PNG files for each class. Classes are the folders in byte order of
+/// their names, samples the files in that order. An image is resized so that its shorter side is
+/// `config.resize`, then its middle is taken. Files are decoded when they are read.
+class ImageFolder final : public ImageSource {
+ public:
+  /// Throws Error naming the directory if it is missing, has no folders, or one without images.
+  ImageFolder(const std::filesystem::path& directory, const ImageFolderConfig& config);
+
+  [[nodiscard]] int64_t size() const override { return static_cast<int64_t>(files_.size()); }
+  [[nodiscard]] int64_t classes() const override { return static_cast<int64_t>(names_.size()); }
+  [[nodiscard]] Shape image_shape() const override { return {config_.size, config_.size, config_.channels}; }
+  [[nodiscard]] int32_t label(int64_t id) const override { return files_[static_cast<size_t>(id)].label; }
+  /// Throws Error naming the file if it cannot be read or decoded.
+  void load(int64_t id, std::span<uint8_t> pixels) const override;
+  /// Names of the classes.
+  [[nodiscard]] const std::vector<std::string>& names() const noexcept { return names_; }
+
+ private:
+  struct File {
+    std::filesystem::path path;
+    int32_t label;
+  };
+  ImageFolderConfig config_;
+  std::vector<std::string> names_;
+  std::vector<File> files_;
+};
+
+}  // namespace tutti

@@ -1,0 +1,92 @@
+#pragma once
+
+#include <tutti/core/checkpoint/file.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tutti {
+
+/// Name of the index in a directory of token shards.
+inline constexpr std::string_view kTokenIndex = "tokens.json";
+
+/// What a token shard says of the tokenizer that made it.
+struct TokenSource {
+  int64_t vocabulary = 0;        ///< ids are 0 .. vocabulary - 1
+  std::string tokenizer_sha256;  ///< Tokenizer::sha256()
+  friend bool operator==(const TokenSource&, const TokenSource&) = default;
+};
+
+/// Token ids of one file, mapped: a safetensors file with the one tensor `tokens` (n) of U16, or of I32 when
+/// the vocabulary is larger than 65536, and the metadata `vocabulary` and `tokenizer_sha256`.
+class TokenShard {
+ public:
+  /// Throws Error naming the file if it is missing, cut off, no safetensors file or no token shard.
+  static TokenShard open(const std::filesystem::path& path);
+  /// The same for a file's bytes, which outlive the shard; messages call it `name`.
+  static TokenShard parse(std::span<const std::byte> file, const std::string& name);
+
+  [[nodiscard]] int64_t size() const noexcept { return size_; }
+  [[nodiscard]] const TokenSource& source() const noexcept { return source_; }
+  [[nodiscard]] const std::string& name() const noexcept { return name_; }
+  /// Ids begin .. begin + out.size(). Throws Error naming the file and position of an id outside the
+  /// vocabulary.
+  void read(int64_t begin, std::span<int32_t> out) const;
+
+ private:
+  std::string name_;
+  std::shared_ptr<const MappedFile> mapping_;
+  std::span<const std::byte> data_;
+  int64_t size_ = 0;
+  int64_t element_bytes_ = 2;
+  TokenSource source_;
+};
+
+/// Shards one behind the other, as one sequence of ids.
+class TokenCorpus {
+ public:
+  /// A split ("train", "validation") of a directory that `tutti data tokens` wrote. Throws Error naming the
+  /// file if the index or a shard is missing or damaged, if a shard is not the one that the index tells, or
+  /// if there is no such split.
+  static TokenCorpus open(const std::filesystem::path& directory, std::string_view split);
+  /// Throws Error naming the shard if they do not come from one tokenizer, or there are no tokens.
+  explicit TokenCorpus(std::vector<TokenShard> shards);
+
+  [[nodiscard]] int64_t size() const noexcept { return ends_.empty() ? 0 : ends_.back(); }
+  [[nodiscard]] const TokenSource& source() const noexcept { return shards_.front().source(); }
+  [[nodiscard]] const std::vector<TokenShard>& shards() const noexcept { return shards_; }
+  /// Ids begin .. begin + out.size() of the sequence; may span shards.
+  void read(int64_t begin, std::span<int32_t> out) const;
+
+ private:
+  std::vector<TokenShard> shards_;
+  std::vector<int64_t> ends_;
+};
+
+/// An index as it stands in tokens.json.
+struct TokenIndex {
+  struct Shard {
+    std::string file;
+    int64_t tokens = 0;
+    std::string sha256;  ///< of the file
+  };
+  struct Split {
+    std::string name;
+    std::vector<Shard> shards;
+  };
+  TokenSource source;
+  std::vector<Split> splits;
+
+  /// Throws Error naming `name` and the key unless the text is of exactly this form.
+  static TokenIndex parse(std::string_view text, const std::string& name);
+  [[nodiscard]] std::string to_json() const;
+  /// The splits' names, for messages.
+  [[nodiscard]] std::vector<std::string> split_names() const;
+};
+
+}  // namespace tutti
