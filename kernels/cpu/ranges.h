@@ -3,6 +3,7 @@
 #include <tutti/core/stream.h>
 #include <tutti/core/tape.h>
 #include <tutti/kernels/cpu/isa.h>
+#include <tutti/kernels/row/team.h>
 
 #include <algorithm>
 

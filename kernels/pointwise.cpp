@@ -1,0 +1,114 @@
+#include <tutti/kernels/pointwise.h>
+
+#include <tutti/kernels/cpu/broadcast.h>
+#include <tutti/kernels/cpu/map.h>
+#include <tutti/kernels/reduce.h>
+
+namespace tutti {
+namespace {
+
+/// Gives `gradients` that of operand `i`: f(dy, a, b), summed to the operand's shape if it was broadcast.
+template <class F>
+void operand_gradient(const Gradients& gradients, size_t i, const std::array<Tensor, 3>& in,
+                      const Shape& shape, bool reuse, const Stream& stream, F f) {
+  const Tensor& dy = in[0];
+  const Tensor full = reuse ? reuse_or_empty(dy, stream) : Tensor::empty(dy.shape(), dy.dtype(), stream);
+  dispatch_compute(dy.dtype(), "backward",
+                   [&]<class T>(TypeTag<T>) { broadcast_apply<T, 3>(in, full, stream, f); });
+  if (shape == dy.shape()) {
+    gradients.add(i, full);
+    return;
+  }
+  const auto [destination, mode] = gradients.slot(i);
+  sum_to(full, destination, mode, stream);
+}
+
+template <class Op>
+Var binary(Tape& tape, std::string_view name, const Var& a, const Var& b, Op op) {
+  require(a.dtype() == b.dtype(), "{}: operands are {} and {}", name, tutti::name(a.dtype()),
+          tutti::name(b.dtype()));
+  const Stream& stream = tape.stream();
+  const Tensor x = a.value.to_contiguous(stream);
+  const Tensor y = b.value.to_contiguous(stream);
+  const Tensor out = Tensor::empty(broadcast_shape(name, x.shape(), y.shape()), x.dtype(), stream);
+  dispatch_compute(x.dtype(), name, [&]<class T>(TypeTag<T>) {
+    broadcast_apply<T, 2>({x, y}, out, stream, [op](auto p, auto q) { return op.value(p, q); });
+  });
+  // A linear operation saves nothing; the others save both operands.
+  const Shape x_shape = x.shape();
+  const Shape y_shape = y.shape();
+  const Tensor x_saved = Op::kLinear ? Tensor() : x;
+  const Tensor y_saved = Op::kLinear ? Tensor() : y;
+  return tape.record(name, out, {a, b}, [=](const Tensor& dy, const Gradients& gradients) {
+    if constexpr (Op::kLinear) {
+      const auto pass = [&](size_t i, const Shape& shape, double factor) {
+        if (!gradients.needs(i)) return;
+        if (shape == dy.shape()) {
+          if (factor == 1) return gradients.add(i, dy);
+          const Tensor scaled = Tensor::empty(dy.shape(), dy.dtype(), stream);
+          dispatch_compute(dy.dtype(), name, [&]<class T>(TypeTag<T>) {
+            broadcast_apply<T, 2>({dy, dy}, scaled, stream, [](auto d, auto) { return -d; });
+          });
+          return gradients.add(i, scaled);
+        }
+        if (factor == 1) {
+          const auto [destination, mode] = gradients.slot(i);
+          return sum_to(dy, destination, mode, stream);
+        }
+        operand_gradient(gradients, i, {dy, dy, dy}, shape, false, stream,
+                         [](auto d, auto, auto) { return -d; });
+      };
+      pass(1, y_shape, op.second(1.0, 1.0));
+      pass(0, x_shape, op.first(1.0, 1.0));
+    } else {
+      const std::array<Tensor, 3> in = {dy, x_saved, y_saved};
+      if (gradients.needs(1)) {
+        operand_gradient(gradients, 1, in, y_shape, !gradients.needs(0), stream,
+                         [op](auto d, auto p, auto q) { return d * op.second(p, q); });
+      }
+      if (gradients.needs(0)) {
+        operand_gradient(gradients, 0, in, x_shape, true, stream,
+                         [op](auto d, auto p, auto q) { return d * op.first(p, q); });
+      }
+    }
+  });
+}
+
+}  // namespace
+
+Var add(Tape& tape, const Var& a, const Var& b) {
+  return binary(tape, "add", a, b, row::Add{});
+}
+Var sub(Tape& tape, const Var& a, const Var& b) {
+  return binary(tape, "sub", a, b, row::Sub{});
+}
+Var mul(Tape& tape, const Var& a, const Var& b) {
+  return binary(tape, "mul", a, b, row::Mul{});
+}
+Var div(Tape& tape, const Var& a, const Var& b) {
+  return binary(tape, "div", a, b, row::Div{});
+}
+
+Var neg(Tape& tape, const Var& x) {
+  return map(tape, "neg", x, row::Neg{});
+}
+Var exp(Tape& tape, const Var& x) {
+  return map(tape, "exp", x, row::Exp{});
+}
+Var log(Tape& tape, const Var& x) {
+  return map(tape, "log", x, row::Log{});
+}
+Var sqrt(Tape& tape, const Var& x) {
+  return map(tape, "sqrt", x, row::Sqrt{});
+}
+Var square(Tape& tape, const Var& x) {
+  return map(tape, "square", x, row::Square{});
+}
+Var scale(Tape& tape, const Var& x, double factor) {
+  return map(tape, "scale", x, row::Scale{factor});
+}
+Var add_scalar(Tape& tape, const Var& x, double constant) {
+  return map(tape, "add_scalar", x, row::AddScalar{constant});
+}
+
+}  // namespace tutti
