@@ -1,0 +1,57 @@
+#include <tutti/comm/factory.h>
+#include <tutti/comm/mpi/world.h>
+#include <tutti/comm/threads.h>
+
+#include <array>
+#include <cstdlib>
+
+namespace tutti {
+namespace {
+
+using Body = std::function<void(Collective&)>;
+
+struct Backend {
+  std::string_view name;
+  void (*run)(const WorldConfig&, const Body&);
+};
+
+// A new backend is one line here.
+constexpr std::array kBackends{
+    Backend{"self", [](const WorldConfig&, const Body& body) { body(*make_self_collective()); }},
+    Backend{"threads",
+            [](const WorldConfig& c, const Body& body) { run_ranks(static_cast<int>(c.threads), body); }},
+    Backend{"mpi", [](const WorldConfig& c,
+                      const Body& body) { run_mpi({static_cast<int>(c.ranks_per_node)}, body); }},
+};
+
+}  // namespace
+
+void WorldConfig::describe(Fields& f) {
+  std::vector<std::string> names{"auto"};
+  for (const Backend& b : kBackends) names.emplace_back(b.name);
+  f.choice("backend", backend, names, "how ranks communicate; auto: mpi under a launcher, else self");
+  f.value("threads", threads, "ranks of the threads backend", between(1, 1024));
+  f.value("ranks_per_node", ranks_per_node, "mpi: pretend that nodes hold no more ranks; 0: as it is",
+          at_least(0));
+}
+
+std::string_view detect_backend() {
+  // What launchers give each process: Open MPI, PMIx (srun, prte), PMI (MPICH's hydra, srun, Cray), PALS,
+  // MVAPICH.
+  constexpr std::array kSigns{"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "PALS_RANKID",
+                              "MV2_COMM_WORLD_RANK"};
+  for (const char* sign : kSigns) {
+    if (std::getenv(sign) != nullptr) return "mpi";
+  }
+  return "self";
+}
+
+void run_world(const WorldConfig& config, const Body& body) {
+  const std::string_view wanted = config.backend == "auto" ? detect_backend() : config.backend;
+  for (const Backend& b : kBackends) {
+    if (b.name == wanted) return b.run(config, body);
+  }
+  fail("communication backend '{}' is not one of auto, self, threads, mpi", wanted);
+}
+
+}  // namespace tutti

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <tutti/core/error.h>
+
+#include <mpi.h>
+
+#include <string>
+
+namespace tutti {
+
+/// What MPI calls outside the session's own file need. Included by .cpp files only.
+struct MpiHandles {
+  MPI_Comm world = MPI_COMM_NULL;  ///< a duplicate that is the session's own
+};
+
+/// Throws Error with MPI's own text unless `code` is MPI_SUCCESS.
+inline void check_mpi(int code, std::string_view call) {
+  if (code == MPI_SUCCESS) return;
+  std::string text(MPI_MAX_ERROR_STRING, '\0');
+  int length = 0;
+  if (MPI_Error_string(code, text.data(), &length) != MPI_SUCCESS) length = 0;
+  text.resize(static_cast<size_t>(length));
+  fail("{} failed: {} (code {})", call, text, code);
+}
+
+}  // namespace tutti

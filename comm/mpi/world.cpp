@@ -1,0 +1,36 @@
+#include <tutti/comm/mpi/collective.h>
+#include <tutti/comm/mpi/world.h>
+
+#include <algorithm>
+#include <chrono>
+#include <exception>
+#include <thread>
+
+namespace tutti {
+namespace {
+
+[[noreturn]] void end_world(MpiSession& session, std::string_view reason) {
+  // When all ranks fail for one reason (a bad file), each would log it. The lowest one speaks first and ends
+  // the others while they wait here.
+  if (session.rank() > 0) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(400 + 20 * std::min(session.rank(), 50)));
+  }
+  session.abort(reason);
+  std::terminate();  // not reached: MPI_Abort ends the process
+}
+
+}  // namespace
+
+void run_mpi(const MpiOptions& options, const std::function<void(Collective& world)>& body) {
+  MpiSession session(options);
+  try {
+    const std::unique_ptr<Collective> world = make_mpi_world(session);
+    body(*world);
+  } catch (const std::exception& error) {
+    end_world(session, error.what());
+  } catch (...) {
+    end_world(session, "an exception that is not a std::exception");
+  }
+}
+
+}  // namespace tutti

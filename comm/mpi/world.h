@@ -1,0 +1,13 @@
+#pragma once
+
+#include <tutti/comm/collective.h>
+#include <tutti/comm/mpi/session.h>
+
+#include <functional>
+
+namespace tutti {
+
+/// Runs `body` as this process's rank of the MPI world; see run_world.
+void run_mpi(const MpiOptions& options, const std::function<void(Collective& world)>& body);
+
+}  // namespace tutti

@@ -1,0 +1,54 @@
+// Runs the tests of comm on this process's MPI world. Rank 0 reports; the others print what fails on them.
+#include "tests/comm/ranks.h"
+
+#include <tutti/comm/factory.h>
+
+#include <cstdlib>
+
+namespace tutti::test {
+namespace {
+
+class FailuresOnly final : public testing::EmptyTestEventListener {
+ public:
+  explicit FailuresOnly(int rank) : rank_(rank) {}
+  void OnTestPartResult(const testing::TestPartResult& result) override {
+    if (!result.failed()) return;
+    (void)std::fprintf(stderr, "rank %d: %s:%d: %s\n", rank_, result.file_name(), result.line_number(),
+                       result.message());
+  }
+
+ private:
+  int rank_;
+};
+
+int run_all(Collective& world) {
+  auto& listeners = testing::UnitTest::GetInstance()->listeners();
+  if (world.rank() > 0) {
+    delete listeners.Release(listeners.default_result_printer());
+    listeners.Append(new FailuresOnly(world.rank()));
+  }
+  ranks_provider() = [&world](const Body& body) {
+    try {
+      body(world);
+    } catch (const std::exception& error) {
+      // Going on would leave the others waiting.
+      world.abort(error.what());
+    }
+  };
+  const Compute on;
+  const Tensor failed = Tensor::full({1}, RUN_ALL_TESTS(), DType::kInt32, on.stream);
+  world.all_reduce(failed, Reduce::kMax, on.stream);
+  return failed.data<int32_t>()[0];
+}
+
+}  // namespace
+}  // namespace tutti::test
+
+int main(int argc, char** argv) {
+  testing::InitGoogleTest(&argc, argv);
+  const char* node = std::getenv("TUTTI_TEST_RANKS_PER_NODE");
+  const tutti::WorldConfig config{.backend = "mpi", .ranks_per_node = node == nullptr ? 0 : std::atoi(node)};
+  int failed = 1;
+  tutti::run_world(config, [&](tutti::Collective& world) { failed = tutti::test::run_all(world); });
+  return failed;
+}

@@ -1,0 +1,40 @@
+#pragma once
+
+#include <tutti/comm/threads.h>
+
+#include <gtest/gtest.h>
+
+#include <functional>
+
+namespace tutti::test {
+
+using Body = std::function<void(Collective& world)>;
+
+/// How the tests of this program get their ranks: threads by default, worlds of 1 to 4, and a world of one
+/// without communication. The MPI test program puts its own world here.
+inline std::function<void(const Body&)>& ranks_provider() {
+  static std::function<void(const Body&)> provider = [](const Body& body) {
+    {
+      SCOPED_TRACE("self");
+      body(*make_self_collective());
+    }
+    for (int n = 1; n <= 4; ++n) {
+      SCOPED_TRACE(n);
+      run_ranks(n, body);
+    }
+  };
+  return provider;
+}
+
+/// Runs `body` on every rank of each world that this program has.
+inline void on_ranks(const Body& body) {
+  ranks_provider()(body);
+}
+
+/// A compute stream of a rank with its own pool.
+struct Compute {
+  ThreadPool pool{1};
+  Stream stream = Stream::inline_on(pool);
+};
+
+}  // namespace tutti::test
