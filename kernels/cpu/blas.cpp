@@ -48,27 +48,36 @@ int64_t tile_columns(int64_t n) {
 
 std::string_view name(MathLibrary library) {
   switch (library) {
-    case MathLibrary::kOneDnn: return "onednn";
-    case MathLibrary::kOpenBlas: return "openblas";
-    case MathLibrary::kOwn: return "own";
+    case MathLibrary::kOneDnn:
+      return "onednn";
+    case MathLibrary::kOpenBlas:
+      return "openblas";
+    case MathLibrary::kOwn:
+      return "own";
   }
   return "own";
 }
 
 std::string math_library_version(MathLibrary library) {
   switch (library) {
-    case MathLibrary::kOneDnn: return onednn_version();
-    case MathLibrary::kOpenBlas: return openblas_version();
-    case MathLibrary::kOwn: return "own loops";
+    case MathLibrary::kOneDnn:
+      return onednn_version();
+    case MathLibrary::kOpenBlas:
+      return openblas_version();
+    case MathLibrary::kOwn:
+      return "own loops";
   }
   return "own loops";
 }
 
 bool has_math_library(MathLibrary library) {
   switch (library) {
-    case MathLibrary::kOneDnn: return !onednn_version().empty();
-    case MathLibrary::kOpenBlas: return !openblas_version().empty();
-    case MathLibrary::kOwn: return true;
+    case MathLibrary::kOneDnn:
+      return !onednn_version().empty();
+    case MathLibrary::kOpenBlas:
+      return !openblas_version().empty();
+    case MathLibrary::kOwn:
+      return true;
   }
   return false;
 }
@@ -92,7 +101,8 @@ void gemm_tile(const Gemm& gemm) {
       case MathLibrary::kOpenBlas:
         if (openblas_gemm(gemm)) return;
         [[fallthrough]];
-      case MathLibrary::kOwn: break;
+      case MathLibrary::kOwn:
+        break;
     }
   }
   own_gemm(gemm);
@@ -103,7 +113,8 @@ void gemm(const Gemm& whole, const Stream& stream, TileDone done) {
   const int64_t columns = tile_columns(whole.n);
   const int64_t column_tiles = (whole.n + columns - 1) / columns;
   const int64_t row_tiles = (whole.m + kTileRows - 1) / kTileRows;
-  // Neighbouring tasks share rows of A or columns of B; the smaller operand is the one to walk in the inner loop.
+  // Neighbouring tasks share rows of A or columns of B; the smaller operand is the one to walk in the inner
+  // loop.
   stream.pool().parallel_for(row_tiles * column_tiles, [&](int64_t t) {
     const int64_t row = t % row_tiles * kTileRows;
     const int64_t column = t / row_tiles * columns;

@@ -3,14 +3,14 @@
 
 #if defined(TUTTI_WITH_ONEDNN)
 
-#include <oneapi/dnnl/dnnl.hpp>
+#  include <oneapi/dnnl/dnnl.hpp>
 
-#include <tutti/kernels/cpu/onednn.h>
+#  include <tutti/kernels/cpu/onednn.h>
 
-#include <omp.h>
+#  include <omp.h>
 
-#include <array>
-#include <unordered_map>
+#  include <array>
+#  include <unordered_map>
 
 namespace tutti::cpu {
 
@@ -20,7 +20,8 @@ dnnl::engine& onednn_engine() {
 }
 
 dnnl::stream& onednn_stream() {
-  // oneDNN divides work by OpenMP's idea of threads; ours are not OpenMP's. One thread a call, set once a thread.
+  // oneDNN divides work by OpenMP's idea of threads; ours are not OpenMP's. One thread a call, set once a
+  // thread.
   thread_local dnnl::stream stream = [] {
     omp_set_num_threads(1);
     return dnnl::stream(onednn_engine());
@@ -42,7 +43,8 @@ struct Key {
 struct KeyHash {
   size_t operator()(const Key& key) const noexcept {
     uint64_t h = key.flags;
-    for (const int64_t size : key.sizes) h = (h ^ static_cast<uint64_t>(size)) * 0x9E3779B97F4A7C15ULL + (h >> 29);
+    for (const int64_t size : key.sizes)
+      h = (h ^ static_cast<uint64_t>(size)) * 0x9E3779B97F4A7C15ULL + (h >> 29);
     return h;
   }
 };
@@ -70,11 +72,11 @@ Product make_product(const Gemm& g) {
     attributes.set_post_ops(sum);
   }
   dnnl::engine& engine = onednn_engine();
-#if DNNL_VERSION_MAJOR >= 3
+#  if DNNL_VERSION_MAJOR >= 3
   const dnnl::matmul::primitive_desc description(engine, a, b, c, attributes);
-#else
+#  else
   const dnnl::matmul::primitive_desc description(dnnl::matmul::desc(a, b, c), attributes, engine);
-#endif
+#  endif
   return {dnnl::matmul(description), dnnl::memory(a, engine, nullptr), dnnl::memory(b, engine, nullptr),
           dnnl::memory(c, engine, nullptr), dnnl::memory(description.scratchpad_desc(), engine)};
 }
@@ -83,8 +85,8 @@ Product& cached_product(const Gemm& g) {
   thread_local std::unordered_map<Key, Product, KeyHash> cache;
   const Key key{{g.m, g.n, g.k, g.a.ld, g.b.ld, g.ldc},
                 static_cast<uint32_t>(g.dtype) | static_cast<uint32_t>(g.c_dtype) << 8 |
-                    static_cast<uint32_t>(g.a.transposed) << 16 | static_cast<uint32_t>(g.b.transposed) << 17 |
-                    static_cast<uint32_t>(g.accumulate) << 18};
+                    static_cast<uint32_t>(g.a.transposed) << 16 |
+                    static_cast<uint32_t>(g.b.transposed) << 17 | static_cast<uint32_t>(g.accumulate) << 18};
   if (const auto found = cache.find(key); found != cache.end()) return found->second;
   if (cache.size() >= kCacheLimit) cache.clear();
   return cache.emplace(key, make_product(g)).first->second;
@@ -111,7 +113,8 @@ bool onednn_gemm(const Gemm& g) {
                                        {DNNL_ARG_SCRATCHPAD, product.scratchpad}});
     stream.wait();
   } catch (const dnnl::error& error) {
-    fail("oneDNN: product of ({}, {}) and ({}, {}) in {}: {}", g.m, g.k, g.k, g.n, tutti::name(g.dtype), error.what());
+    fail("oneDNN: product of ({}, {}) and ({}, {}) in {}: {}", g.m, g.k, g.k, g.n, tutti::name(g.dtype),
+         error.what());
   }
   return true;
 }

@@ -3,10 +3,10 @@
 
 #if defined(TUTTI_WITH_OPENBLAS)
 
-#include <cblas.h>
+#  include <cblas.h>
 
-#include <limits>
-#include <vector>
+#  include <limits>
+#  include <vector>
 
 namespace tutti::cpu {
 namespace {
@@ -23,7 +23,8 @@ std::vector<float> widen(const Matrix& m, int64_t rows, int64_t columns) {
   std::vector<float> copy(static_cast<size_t>(stored_rows * stored_columns));
   const auto* const source = static_cast<const BFloat16*>(m.data);
   for (int64_t i = 0; i < stored_rows; ++i) {
-    for (int64_t j = 0; j < stored_columns; ++j) copy[static_cast<size_t>(i * stored_columns + j)] = source[i * m.ld + j];
+    for (int64_t j = 0; j < stored_columns; ++j)
+      copy[static_cast<size_t>(i * stored_columns + j)] = source[i * m.ld + j];
   }
   return copy;
 }
@@ -41,14 +42,14 @@ bool openblas_gemm(const Gemm& g) {
   const auto as = [](int64_t n) { return static_cast<blasint>(n); };
   if (g.dtype == DType::kFloat32 && g.c_dtype == DType::kFloat32) {
     cblas_sgemm(CblasRowMajor, operation(g.a), operation(g.b), as(g.m), as(g.n), as(g.k), 1.0F,
-                static_cast<const float*>(g.a.data), as(g.a.ld), static_cast<const float*>(g.b.data), as(g.b.ld),
-                g.accumulate ? 1.0F : 0.0F, static_cast<float*>(g.c), as(g.ldc));
+                static_cast<const float*>(g.a.data), as(g.a.ld), static_cast<const float*>(g.b.data),
+                as(g.b.ld), g.accumulate ? 1.0F : 0.0F, static_cast<float*>(g.c), as(g.ldc));
     return true;
   }
   if (g.dtype == DType::kFloat64 && g.c_dtype == DType::kFloat64) {
     cblas_dgemm(CblasRowMajor, operation(g.a), operation(g.b), as(g.m), as(g.n), as(g.k), 1.0,
-                static_cast<const double*>(g.a.data), as(g.a.ld), static_cast<const double*>(g.b.data), as(g.b.ld),
-                g.accumulate ? 1.0 : 0.0, static_cast<double*>(g.c), as(g.ldc));
+                static_cast<const double*>(g.a.data), as(g.a.ld), static_cast<const double*>(g.b.data),
+                as(g.b.ld), g.accumulate ? 1.0 : 0.0, static_cast<double*>(g.c), as(g.ldc));
     return true;
   }
   if (g.dtype != DType::kBFloat16) return false;

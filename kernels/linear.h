@@ -1,0 +1,24 @@
+#pragma once
+
+#include <tutti/core/tape.h>
+
+namespace tutti {
+
+/// What linear() applies to its result in the same pass, while the result is in the cache.
+enum class Activation : uint8_t {
+  kNone,
+  kRelu,
+  kGelu,      ///< with the error function
+  kGeluTanh,  ///< GPT-2's approximation
+  kSilu,
+};
+
+/// y = activation(x W^T + b).
+/// Shapes: x (..., I), w (O, I), bias (O) or an undefined Var -> (..., O). fp32, bf16 (sums in fp32) or fp64,
+/// equal for all. The gradients of w and bias are written in the dtype of their slots without an intermediate
+/// rounding. Saves x, w, and for an activation its input (kRelu: its output). Throws Error on other shapes or
+/// dtypes.
+Var linear(Tape& tape, const Var& x, const Var& w, const Var& bias,
+           Activation activation = Activation::kNone);
+
+}  // namespace tutti
