@@ -1,0 +1,150 @@
+#include <tutti/kernels/cross_entropy.h>
+
+#include <tutti/kernels/cpu/ranges.h>
+#include <tutti/kernels/row/softmax.h>
+
+#include <array>
+#include <limits>
+
+namespace tutti {
+namespace {
+
+constexpr int64_t kIgnored = -1;
+
+/// One target a row as int64, kIgnored for ignored rows.
+Tensor checked_targets(const Tensor& logits, const Tensor& targets, int64_t ignore_index,
+                       const Stream& stream) {
+  Shape expected = logits.shape();
+  require(!expected.empty(), "cross_entropy: the logits have no dims");
+  const int64_t classes = expected.back();
+  expected.pop_back();
+  require(targets.shape() == expected, "cross_entropy: targets of shape {} for logits of shape {}",
+          to_string(targets.shape()), to_string(logits.shape()));
+  const Tensor given = targets.to_contiguous(stream);
+  const Tensor result = Tensor::empty({given.numel()}, DType::kInt64, stream);
+  dispatch_index(given.dtype(), "cross_entropy", [&]<class I>(TypeTag<I>) {
+    const I* from = given.data<I>();
+    auto* to = result.data<int64_t>();
+    for (int64_t r = 0; r < given.numel(); ++r) {
+      const int64_t target = from[r];
+      require(target == ignore_index || (target >= 0 && target < classes),
+              "cross_entropy: target {} of row {} is neither in [0, {}) nor {}, the one to ignore", target, r,
+              classes, ignore_index);
+      to[r] = target == ignore_index ? kIgnored : target;
+    }
+  });
+  return result;
+}
+
+template <class A>
+row::TargetWeights<A> target_weights(double smoothing, int64_t classes) {
+  return {A(1 - smoothing), A(smoothing / static_cast<double>(classes))};
+}
+
+}  // namespace
+
+Var cross_entropy(Tape& tape, const Var& logits, const Tensor& targets, const CrossEntropyOptions& options) {
+  require(options.label_smoothing >= 0 && options.label_smoothing < 1,
+          "cross_entropy: label smoothing {} is outside [0, 1)", options.label_smoothing);
+  const Stream& stream = tape.stream();
+  const Tensor labels = checked_targets(logits.value, targets, options.ignore_index, stream);
+  Tensor in = logits.value.to_contiguous(stream);
+  const int64_t n = in.size(-1);
+  const int64_t rows = labels.numel();
+  const DType wide = in.dtype() == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
+  const Tensor lse = Tensor::empty({rows}, wide, stream);
+  const Tensor losses = Tensor::zeros({rows}, DType::kFloat64, stream);
+  dispatch_compute(in.dtype(), "cross_entropy", [&]<class T>(TypeTag<T>) {
+    using A = Accumulate<T>;
+    const T* x = in.data<T>();
+    const int64_t* label = labels.data<int64_t>();
+    A* saved = lse.data<A>();
+    double* loss = losses.data<double>();
+    const double smoothing = options.label_smoothing;
+    const row::TargetWeights<A> weights = target_weights<A>(smoothing, n);
+    for_ranges(stream, rows, rows_per_task(n), [=](int64_t begin, int64_t end) {
+      SerialTeam team;
+      for (int64_t r = begin; r < end; ++r) {
+        saved[r] = 0;
+        if (label[r] == kIgnored) continue;
+        const T* row = x + r * n;
+        saved[r] = row::log_sum_exp(team, row, n);
+        // The weights of all classes add up to one, and so does their part of the log-sum-exp.
+        loss[r] = static_cast<double>(saved[r]) - static_cast<double>(weights.target * A(row[label[r]]));
+        if (smoothing > 0) loss[r] -= static_cast<double>(weights.every * row::row_sum(team, row, n));
+      }
+    });
+  });
+  double total = 0;
+  for (const double loss : losses.span<double>()) total += loss;
+  const Tensor y = Tensor::full({}, options.scale * total, wide, stream);
+
+  return tape.record("cross_entropy", y, {logits},
+                     [in = std::move(in), labels, lse, options, n, rows, stream](
+                         const Tensor& dy, const Gradients& gradients) mutable {
+                       // Nobody else sees the logits any more: their memory becomes their gradient's.
+                       const Tensor dx = reuse_or_empty(in, stream);
+                       dispatch_compute(in.dtype(), "cross_entropy", [&]<class T>(TypeTag<T>) {
+                         using A = Accumulate<T>;
+                         const T* x = in.data<T>();
+                         T* to = dx.data<T>();
+                         const int64_t* label = labels.data<int64_t>();
+                         const A* saved = lse.data<A>();
+                         const A factor = A(dy.item() * options.scale);
+                         const row::TargetWeights<A> weights = target_weights<A>(options.label_smoothing, n);
+                         for_ranges(stream, rows, rows_per_task(n), [=](int64_t begin, int64_t end) {
+                           SerialTeam team;
+                           for (int64_t r = begin; r < end; ++r) {
+                             T* out = to + r * n;
+                             if (label[r] == kIgnored) {
+                               for (int64_t i = 0; i < n; ++i) out[i] = T(A(0));
+                             } else {
+                               row::cross_entropy_backward(team, x + r * n, out, n, label[r], saved[r],
+                                                           weights, factor);
+                             }
+                           }
+                         });
+                       });
+                       in = Tensor();
+                       gradients.add(0, dx);
+                     });
+}
+
+RowEvaluation cross_entropy_evaluate(const Stream& stream, const Tensor& logits, const Tensor& targets,
+                                     int64_t ignore_index) {
+  const Tensor labels = checked_targets(logits, targets, ignore_index, stream);
+  const Tensor in = logits.to_contiguous(stream);
+  const int64_t n = in.size(-1);
+  const int64_t rows = labels.numel();
+  const Tensor losses = Tensor::zeros({rows}, DType::kFloat64, stream);
+  const Tensor hits = Tensor::zeros({rows}, DType::kUInt8, stream);
+  dispatch_compute(in.dtype(), "cross_entropy", [&]<class T>(TypeTag<T>) {
+    using A = Accumulate<T>;
+    const T* x = in.data<T>();
+    const int64_t* label = labels.data<int64_t>();
+    double* loss = losses.data<double>();
+    uint8_t* hit = hits.data<uint8_t>();
+    for_ranges(stream, rows, rows_per_task(n), [=](int64_t begin, int64_t end) {
+      SerialTeam team;
+      for (int64_t r = begin; r < end; ++r) {
+        if (label[r] == kIgnored) continue;
+        const T* row = x + r * n;
+        const A at_target = A(row[label[r]]);
+        loss[r] = static_cast<double>(row::log_sum_exp(team, row, n)) - static_cast<double>(at_target);
+        const A before = row::lane_max(team, row, 0, label[r]);
+        const A after = row::lane_max(team, row, label[r] + 1, n);
+        hit[r] = (label[r] == 0 || at_target > before) && at_target >= after ? 1 : 0;
+      }
+    });
+  });
+  RowEvaluation result;
+  for (int64_t r = 0; r < rows; ++r) {
+    if (labels.data<int64_t>()[r] == kIgnored) continue;
+    result.loss += losses.data<double>()[r];
+    result.correct += hits.data<uint8_t>()[r];
+    result.count += 1;
+  }
+  return result;
+}
+
+}  // namespace tutti

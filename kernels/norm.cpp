@@ -1,0 +1,124 @@
+#include <tutti/kernels/norm.h>
+
+#include <tutti/kernels/cpu/ranges.h>
+#include <tutti/kernels/cpu/sums.h>
+#include <tutti/kernels/row/norm.h>
+
+namespace tutti {
+namespace {
+
+struct NormInputs {
+  Tensor x, w, b;  // b may be undefined
+  int64_t rows = 0;
+  int64_t width = 0;
+};
+
+NormInputs checked(std::string_view op, const Var& x, const Var& w, const Var& b, const Stream& stream) {
+  require(x.value.dims() >= 1, "{}: x has no dims", op);
+  NormInputs in{.x = x.value.to_contiguous(stream), .w = w.value.to_contiguous(stream), .b = {}};
+  in.width = x.value.size(-1);
+  in.rows = in.width == 0 ? 0 : x.value.numel() / in.width;
+  if (b.value.defined()) in.b = b.value.to_contiguous(stream);
+  for (const Tensor& p : {in.w, in.b}) {
+    if (!p.defined()) continue;
+    require(p.shape() == Shape{in.width} && p.dtype() == x.dtype(),
+            "{}: parameter of shape {} in {}, expected ({}) in {}", op, to_string(p.shape()), name(p.dtype()),
+            in.width, name(x.dtype()));
+  }
+  return in;
+}
+
+/// Gradients of x, w and (where kCentred) b. `moments` holds mean (of 0 if not centred) and rstd of each row.
+template <bool kCentred, class T>
+void backward(const NormInputs& in, const Tensor& moments, const Tensor& dy, const Gradients& gradients,
+              bool has_bias, const Stream& stream) {
+  using A = Accumulate<T>;
+  const int64_t n = in.width;
+  // Fixed chunks of rows: each leaves its part of the parameters' gradients in a row of `partials`.
+  const int64_t chunk = std::max(rows_per_task(n), (in.rows + 63) / 64);
+  const int64_t chunks = (in.rows + chunk - 1) / chunk;
+  const Tensor partials = Tensor::empty({std::max<int64_t>(1, chunks), 2 * n}, dtype_of<A>(), stream);
+  if (chunks == 0) fill(partials, 0, stream);
+  const auto run = [&](T* dx, bool accumulate) {
+    const T* x = in.x.data<T>();
+    const T* w = in.w.data<T>();
+    const T* d = dy.data<T>();
+    const A* m = moments.data<A>();
+    A* sums = partials.data<A>();
+    for_ranges(stream, in.rows, chunk, [=](int64_t begin, int64_t end) {
+      SerialTeam team;
+      A* dw = sums + begin / chunk * 2 * n;
+      A* db = dw + n;
+      for (int64_t i = 0; i < 2 * n; ++i) dw[i] = 0;
+      for (int64_t r = begin; r < end; ++r) {
+        row::norm_backward<kCentred>(team, d + r * n, x + r * n, w, row::Moments<A>{m[2 * r], m[2 * r + 1]},
+                                     dx == nullptr ? nullptr : dx + r * n, accumulate, dw, db, n);
+      }
+    });
+  };
+  if (gradients.needs(0)) {
+    write_gradient(gradients, 0, dy.dtype(), stream, [&](const Tensor& dx, GradMode mode) {
+      run(dx.data<T>(), mode == GradMode::kAccumulate);
+    });
+  } else {
+    run(nullptr, false);
+  }
+  if (!gradients.needs(1) && !(has_bias && gradients.needs(2))) return;
+  add_chunks(partials, stream);
+  for (size_t i = 1; i < (has_bias ? size_t{3} : size_t{2}); ++i) {
+    if (!gradients.needs(i)) continue;
+    const auto [destination, mode] = gradients.slot(i);
+    const int64_t at = i == 1 ? 0 : n;
+    store(partials.select(0, 0).slice(0, at, at + n), destination, mode, stream);
+  }
+}
+
+template <bool kCentred>
+Var normalise(std::string_view op, Tape& tape, const Var& x, const Var& w, const Var& b, double eps) {
+  const Stream& stream = tape.stream();
+  NormInputs in = checked(op, x, w, b, stream);
+  const Tensor y = Tensor::empty(in.x.shape(), in.x.dtype(), stream);
+  const bool wide = in.x.dtype() == DType::kFloat64;
+  const Tensor moments = Tensor::empty({in.rows, 2}, wide ? DType::kFloat64 : DType::kFloat32, stream);
+  dispatch_compute(in.x.dtype(), op, [&]<class T>(TypeTag<T>) {
+    using A = Accumulate<T>;
+    const T* from = in.x.data<T>();
+    const T* weight = in.w.data<T>();
+    const T* bias = in.b.defined() ? in.b.data<T>() : nullptr;
+    T* to = y.data<T>();
+    A* m = moments.data<A>();
+    const int64_t n = in.width;
+    for_ranges(stream, in.rows, rows_per_task(n), [=](int64_t begin, int64_t end) {
+      SerialTeam team;
+      for (int64_t r = begin; r < end; ++r) {
+        if constexpr (kCentred) {
+          const auto got = row::layer_norm(team, from + r * n, weight, bias, to + r * n, n, A(eps));
+          m[2 * r] = got.mean;
+          m[2 * r + 1] = got.rstd;
+        } else {
+          m[2 * r] = 0;
+          m[2 * r + 1] = row::rms_norm(team, from + r * n, weight, to + r * n, n, A(eps));
+        }
+      }
+    });
+  });
+  const bool has_bias = b.value.defined();
+  return tape.record(op, y, {x, w, has_bias ? b : Var{}},
+                     [=, in = std::move(in)](const Tensor& dy, const Gradients& gradients) {
+                       dispatch_compute(dy.dtype(), op, [&]<class T>(TypeTag<T>) {
+                         backward<kCentred, T>(in, moments, dy, gradients, has_bias, stream);
+                       });
+                     });
+}
+
+}  // namespace
+
+Var layer_norm(Tape& tape, const Var& x, const Var& w, const Var& b, double eps) {
+  return normalise<true>("layer_norm", tape, x, w, b, eps);
+}
+
+Var rms_norm(Tape& tape, const Var& x, const Var& w, double eps) {
+  return normalise<false>("rms_norm", tape, x, w, {}, eps);
+}
+
+}  // namespace tutti
