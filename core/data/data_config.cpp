@@ -55,12 +55,17 @@ void DataConfig::describe(Fields& f) {
 }
 
 std::shared_ptr<const Dataset> open_dataset(const DataConfig& config, Split split) {
+  require(!config.path.empty(), "data.path is not set");
   const bool training = split == Split::kTraining;
   const fs::path path = training || config.validation_path.empty() ? config.path : config.validation_path;
   if (config.kind == "tokens") {
     if (!training && config.validation_path.empty() && !has_split(path, "validation")) return nullptr;
-    return std::make_shared<TokenDataset>(TokenCorpus::open(path, training ? "train" : "validation"),
-                                          config.context);
+    TokenCorpus corpus = TokenCorpus::open(path, training ? "train" : "validation");
+    if (path != config.path) {
+      require(corpus.source() == TokenCorpus::open(config.path, "train").source(),
+              "{}: made with another tokenizer than {}", path.string(), config.path);
+    }
+    return std::make_shared<TokenDataset>(std::move(corpus), config.context);
   }
   std::unique_ptr<const ImageSource> source = open_images(config, path, split);
   if (source == nullptr) return nullptr;
