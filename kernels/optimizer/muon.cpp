@@ -1,0 +1,196 @@
+#include <tutti/kernels/cpu/blas.h>
+#include <tutti/kernels/cpu/isa.h>
+#include <tutti/kernels/optimizer/rule.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+namespace tutti {
+namespace {
+
+cpu::Matrix matrix(const Tensor& tensor, bool transposed = false) {
+  return {.data = tensor.raw(), .ld = tensor.size(1), .transposed = transposed};
+}
+
+/// c = a b; all contiguous.
+void multiply(const Stream& stream, const cpu::Matrix& a, const cpu::Matrix& b, const Tensor& c,
+              int64_t inner) {
+  cpu::gemm({.m = c.size(0),
+             .n = c.size(1),
+             .k = inner,
+             .dtype = c.dtype(),
+             .a = a,
+             .b = b,
+             .c = c.raw(),
+             .ldc = c.size(1),
+             .c_dtype = c.dtype()},
+            stream);
+}
+
+/// y <- y * own + x * other, elementwise.
+void combine(const Stream& stream, const Tensor& y, double own, const Tensor& x, double other) {
+  dispatch_compute(y.dtype(), "muon", [&]<class T>(TypeTag<T>) {
+    stream.pool().parallel_ranges(y.numel(), 16384, [&](int64_t begin, int64_t end) {
+      T* __restrict out = y.data<T>();
+      const T* __restrict in = x.data<T>();
+      const auto a = static_cast<Accumulate<T>>(own);
+      const auto b = static_cast<Accumulate<T>>(other);
+      run_best_isa([=] {
+        for (int64_t i = begin; i < end; ++i) out[i] = static_cast<T>(a * out[i] + b * in[i]);
+      });
+    });
+  });
+}
+
+/// Brings all singular values of x (rows, columns), whose norm is at most 1, near 1 (0.7 to 1.2), singular
+/// vectors kept: x <- a x + (b A + c A^2) x with A = x x^T, or the same from the right where that is smaller.
+/// Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"; its coefficients.
+void newton_schulz(const Stream& stream, Tensor& x, int64_t iterations) {
+  constexpr double a = 3.4445;
+  constexpr double b = -4.7750;
+  constexpr double c = 2.0315;
+  const bool from_right = x.size(0) > x.size(1);
+  const int64_t small = std::min(x.size(0), x.size(1));
+  const Tensor gram = Tensor::empty({small, small}, x.dtype(), stream);
+  const Tensor polynomial = Tensor::empty({small, small}, x.dtype(), stream);
+  Tensor next = Tensor::empty(x.shape(), x.dtype(), stream);
+  for (int64_t i = 0; i < iterations; ++i) {
+    multiply(stream, matrix(x, from_right), matrix(x, !from_right), gram, from_right ? x.size(0) : x.size(1));
+    multiply(stream, matrix(gram), matrix(gram), polynomial, small);
+    combine(stream, polynomial, c, gram, b);
+    if (from_right)
+      multiply(stream, matrix(x), matrix(polynomial), next, small);
+    else
+      multiply(stream, matrix(polynomial), matrix(x), next, small);
+    combine(stream, next, 1, x, a);
+    std::swap(x, next);
+  }
+}
+
+/// Momentum, orthogonalised: for each matrix (filters are taken as (outputs, rest)) the gradient's running
+/// average is replaced by the nearest matrix whose singular values are about 1.
+/// Source: Jordan et al. 2024; scale `match_adamw`, 0.2 sqrt(max(rows, columns)): Liu et al. 2025, "Muon is
+/// scalable for LLM training", eq. 4.
+class MuonRule final : public UpdateRule {
+ public:
+  MuonRule(const OptimizerConfig& config, std::vector<UpdateTarget> targets, const Stream& stream)
+      : config_(config.muon), decay_(config.weight_decay), targets_(std::move(targets)) {
+    for (const UpdateTarget& target : targets_) {
+      require(
+          target.whole(),
+          "optimizer: muon needs whole matrices, but the state of parameter '{}' {} is sharded: this rank "
+          "keeps elements [{}, {}); use algorithm adamw or sgd, or replicate the state",
+          target.parameter->name, to_string(target.parameter->shape), target.begin, target.end);
+    }
+    chunks_ = cut_into_chunks(targets_);
+    average_ = new_states(targets_, stream);
+  }
+
+  void step(const UpdateStep& now, const Stream& stream) override {
+    for (size_t first = 0, t = 0; t < targets_.size(); ++t) {
+      size_t last = first;
+      while (last < chunks_.size() && chunks_[last].target == t) ++last;
+      step_matrix(t, std::span(chunks_).subspan(first, last - first), now, stream);
+      first = last;
+    }
+  }
+
+  void add_states(std::vector<StateTensor>& states) const override {
+    for (size_t t = 0; t < targets_.size(); ++t) {
+      states.push_back(targets_[t].checkpoint_part("momentum", average_[t]));
+    }
+  }
+
+ private:
+  void step_matrix(size_t t, std::span<const UpdateChunk> chunks, const UpdateStep& now,
+                   const Stream& stream) {
+    const UpdateTarget& target = targets_[t];
+    const Shape& shape = target.parameter->shape;
+    const int64_t rows = shape[0];
+    const int64_t columns = target.size() / std::max<int64_t>(rows, 1);
+    Tensor x = Tensor::empty({rows, columns}, target.state_dtype(), stream);
+    const double norm = std::sqrt(average(t, chunks, now.grad_scale, x, stream));
+    combine(stream, x, 1 / (norm + 1e-7), x, 0);
+    newton_schulz(stream, x, config_.iterations);
+
+    const auto r = static_cast<double>(rows);
+    const auto c = static_cast<double>(columns);
+    const double scale =
+        config_.scale == "spectral" ? std::sqrt(std::max(1.0, r / c)) : 0.2 * std::sqrt(std::max(r, c));
+    const double rate = now.learning_rate * target.rule.learning_rate;
+    const double keep = 1 - rate * decay_ * target.rule.weight_decay;
+    stream.pool().parallel_for(static_cast<int64_t>(chunks.size()), [&](int64_t i) {
+      const UpdateChunk& chunk = chunks[static_cast<size_t>(i)];
+      with_span(target, chunk.begin, chunk.end,
+                [&]<class G, class M, class W>(const UpdateSpan<G, M, W>& span) {
+                  apply(span, x.data<M>() + chunk.begin, static_cast<M>(keep), static_cast<M>(rate * scale));
+                });
+    });
+  }
+
+  /// Updates the running average, writes what is to be orthogonalised to x; returns its sum of squares.
+  double average(size_t t, std::span<const UpdateChunk> chunks, double grad_scale, const Tensor& x,
+                 const Stream& stream) {
+    std::vector<double> squares(chunks.size());
+    stream.pool().parallel_for(static_cast<int64_t>(chunks.size()), [&](int64_t i) {
+      const UpdateChunk& chunk = chunks[static_cast<size_t>(i)];
+      with_span(targets_[t], chunk.begin, chunk.end,
+                [&]<class G, class M, class W>(const UpdateSpan<G, M, W>& span) {
+                  squares[static_cast<size_t>(i)] =
+                      average_range(span, average_[t].data<M>() + chunk.begin, x.data<M>() + chunk.begin,
+                                    static_cast<M>(grad_scale));
+                });
+    });
+    return std::accumulate(squares.begin(), squares.end(), 0.0);
+  }
+
+  template <class G, class M, class W>
+  double average_range(const UpdateSpan<G, M, W>& span, M* __restrict running, M* __restrict out,
+                       M grad_scale) {
+    double sum = 0;
+    const M mu = static_cast<M>(config_.momentum);
+    const bool nesterov = config_.nesterov;
+    run_best_isa([&] {
+      const auto s = span;
+      double squares = 0;
+      for (int64_t i = 0; i < s.n; ++i) {
+        const M g = static_cast<M>(s.grad[i]) * grad_scale;
+        const M m = running[i] + (1 - mu) * (g - running[i]);
+        running[i] = m;
+        const M x = nesterov ? g + mu * (m - g) : m;
+        out[i] = x;
+        squares += static_cast<double>(x) * static_cast<double>(x);
+      }
+      sum = squares;
+    });
+    return sum;
+  }
+
+  template <class G, class M, class W>
+  static void apply(const UpdateSpan<G, M, W>& span, const M* __restrict direction, M keep, M rate) {
+    run_best_isa([&] {
+      const auto s = span;
+      for (int64_t i = 0; i < s.n; ++i) {
+        const M x = s.master[i] * keep - rate * direction[i];
+        s.master[i] = x;
+        if (s.weight != nullptr) s.weight[i] = W(x);
+      }
+    });
+  }
+
+  MuonConfig config_;
+  double decay_;
+  std::vector<UpdateTarget> targets_;
+  std::vector<UpdateChunk> chunks_;
+  std::vector<Tensor> average_;
+};
+
+}  // namespace
+
+std::unique_ptr<UpdateRule> make_muon_rule(const OptimizerConfig& config, std::vector<UpdateTarget> targets,
+                                           const Stream& stream) {
+  return std::make_unique<MuonRule>(config, std::move(targets), stream);
+}
+
+}  // namespace tutti

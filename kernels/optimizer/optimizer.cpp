@@ -1,0 +1,235 @@
+#include <tutti/kernels/optimizer.h>
+
+#include <tutti/kernels/cpu/isa.h>
+#include <tutti/kernels/optimizer/rule.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace tutti {
+namespace {
+
+constexpr int64_t kChunk = 16384;  // elements; 64 KiB of fp32
+
+void check_precision(const ParamGroup& group) {
+  const Precision& p = group.precision();
+  const bool half = p.compute == DType::kBFloat16 || p.compute == DType::kFloat32;
+  const bool half_grad = p.grad == DType::kBFloat16 || p.grad == DType::kFloat32;
+  const bool single = p.master == DType::kFloat32 && half && half_grad;
+  const bool wide = p.master == DType::kFloat64 && p.compute == DType::kFloat64 && p.grad == DType::kFloat64;
+  require(single || wide,
+          "optimizer: group '{}' has weights in {}, masters in {} and gradients in {}; expected fp32 masters "
+          "with fp32 or bf16 weights and gradients, or fp64 throughout",
+          group.name(), name(p.compute), name(p.master), name(p.grad));
+}
+
+UpdateTarget make_target(ParamGroup& group, size_t index, const OptimizerConfig& config) {
+  Parameter& parameter = *group.parameters()[index];
+  UpdateTarget target{.group = &group, .parameter = &parameter, .flat = group.offset(index), .rule = {}};
+  const int64_t n = parameter.numel();
+  target.begin = std::clamp<int64_t>(group.state_begin() - target.flat, 0, n);
+  target.end = std::clamp<int64_t>(group.state_end() - target.flat, target.begin, n);
+  if (parameter.role != Role::kStatistic) target.rule = config.rule(parameter.role);
+  return target;
+}
+
+template <class G>
+double sum_of_squares(const G* x, int64_t n) {
+  double sum = 0;
+  run_best_isa([&] {
+    double s = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      const auto value = static_cast<double>(static_cast<Accumulate<G>>(x[i]));
+      s += value * value;
+    }
+    sum = s;
+  });
+  return sum;
+}
+
+}  // namespace
+
+void RoleRule::describe(Fields& f) {
+  f.value("learning_rate", learning_rate, "factor on the optimizer's learning rate", not_negative());
+  f.value("weight_decay", weight_decay, "factor on the optimizer's weight decay", not_negative());
+}
+
+void MuonConfig::describe(Fields& f) {
+  f.value("momentum", momentum, "of the average that is orthogonalised", fraction_below_one());
+  f.value("nesterov", nesterov, "look one step ahead");
+  f.value("iterations", iterations, "Newton-Schulz steps", between(1, 20));
+  f.choice(
+      "scale", scale, {"match_adamw", "spectral"},
+      "size of the update: like AdamW's, so that learning rates carry over, or sqrt(max(1, rows / columns))");
+}
+
+void OptimizerConfig::describe(Fields& f) {
+  f.choice("algorithm", algorithm, {"adamw", "sgd", "muon"},
+           "rule for the weights; muon takes matrices and leaves the rest to adamw");
+  f.value("learning_rate", learning_rate, "peak; the schedule scales it", not_negative());
+  f.value("weight_decay", weight_decay,
+          "pull towards zero: decoupled for adamw and muon, in the gradient for sgd", not_negative());
+  f.value("clip_norm", clip_norm, "largest norm of the whole gradient; 0: any", not_negative());
+  f.value("momentum", momentum, "of sgd", fraction_below_one());
+  f.value("nesterov", nesterov, "of sgd: look one step ahead");
+  f.value("betas", betas, "of adamw: decay of the averages of gradient and square", list_of(2, 0, 0.999999));
+  f.value("eps", eps, "of adamw: added to the root of the square's average", positive());
+  f.value("statistic_momentum", statistic_momentum,
+          "share of the newest batch in running statistics (batch normalisation)", between(0, 1));
+  f.section("muon", muon, "matrices under algorithm muon");
+  f.section("weight", weight, "matrices and filters");
+  f.section("head", head, "output projections");
+  f.section("embedding", embedding, "embedding tables");
+  f.section("bias", bias, "biases");
+  f.section("norm", norm, "scales and shifts of normalisations");
+}
+
+const RoleRule& OptimizerConfig::rule(Role role) const {
+  switch (role) {
+    case Role::kWeight:
+      return weight;
+    case Role::kHead:
+      return head;
+    case Role::kEmbedding:
+      return embedding;
+    case Role::kBias:
+      return bias;
+    case Role::kNorm:
+      return norm;
+    case Role::kStatistic:
+      break;
+  }
+  fail("optimizer: there is no learning rate for parameters of role '{}'", name(role));
+}
+
+StateTensor UpdateTarget::checkpoint_part(std::string_view kind, const Tensor& part) const {
+  const std::string full = fmt::format("{}.{}", parameter->name, kind);
+  if (group->placement().state == Spread::kReplicated)
+    return StateTensor::whole(full, part.view(parameter->shape));
+  return StateTensor::part(full, parameter->shape, begin, part);
+}
+
+std::vector<Tensor> new_states(std::span<const UpdateTarget> targets, const Stream& stream) {
+  std::vector<Tensor> states;
+  int64_t size = 0;
+  DType dtype = DType::kFloat32;
+  const auto aligned = [](int64_t n) {
+    return (n + ParamGroup::kAlignment - 1) / ParamGroup::kAlignment * ParamGroup::kAlignment;
+  };
+  for (const UpdateTarget& target : targets) {
+    size += aligned(target.size());
+    dtype = target.state_dtype();
+  }
+  const Tensor flat = Tensor::zeros({size}, dtype, stream);
+  int64_t at = 0;
+  for (const UpdateTarget& target : targets) {
+    require(target.state_dtype() == dtype, "optimizer: groups keep masters in both {} and {}",
+            name(target.state_dtype()), name(dtype));
+    states.push_back(flat.slice(0, at, at + target.size()));
+    at += aligned(target.size());
+  }
+  return states;
+}
+
+std::vector<UpdateChunk> cut_into_chunks(std::span<const UpdateTarget> targets) {
+  std::vector<UpdateChunk> chunks;
+  for (size_t t = 0; t < targets.size(); ++t) {
+    for (int64_t begin = targets[t].begin; begin < targets[t].end;) {
+      const int64_t end = std::min(targets[t].end, (begin / kChunk + 1) * kChunk);
+      chunks.push_back({t, begin, end});
+      begin = end;
+    }
+  }
+  return chunks;
+}
+
+Optimizer::Optimizer(OptimizerConfig config, std::span<const std::unique_ptr<ParamGroup>> groups,
+                     Stream stream)
+    : config_(std::move(config)), groups_(groups), stream_(std::move(stream)) {
+  require(config_.betas.size() == 2, "optimizer: betas are two numbers, not {}", config_.betas.size());
+  std::vector<UpdateTarget> matrices;
+  std::vector<UpdateTarget> others;
+  std::vector<UpdateTarget> statistics;
+  for (const auto& group : groups_) {
+    check_precision(*group);
+    for (size_t i = 0; i < group->parameters().size(); ++i) {
+      UpdateTarget target = make_target(*group, i, config_);
+      const Parameter& parameter = *target.parameter;
+      if (parameter.role == Role::kStatistic)
+        statistics.push_back(target);
+      else if (config_.algorithm == "muon" && parameter.role == Role::kWeight && parameter.shape.size() >= 2)
+        matrices.push_back(target);
+      else
+        others.push_back(target);
+    }
+  }
+  if (!matrices.empty()) rules_.push_back(make_muon_rule(config_, std::move(matrices), stream_));
+  if (!others.empty()) {
+    rules_.push_back(config_.algorithm == "sgd" ? make_sgd_rule(config_, std::move(others), stream_)
+                                                : make_adamw_rule(config_, std::move(others), stream_));
+  }
+  if (!statistics.empty()) rules_.push_back(make_statistic_rule(config_, std::move(statistics)));
+}
+
+Optimizer::~Optimizer() = default;
+
+double Optimizer::grad_norm() {
+  struct Piece {
+    const ParamGroup* group;
+    int64_t begin;
+    int64_t end;
+  };
+  std::vector<Piece> pieces;
+  for (const auto& group : groups_) {
+    for (size_t i = 0; i < group->parameters().size(); ++i) {
+      const Parameter& parameter = *group->parameters()[i];
+      if (parameter.role == Role::kStatistic) continue;
+      const int64_t first = group->offset(i);
+      for (int64_t at = 0; at < parameter.numel(); at += kChunk) {
+        pieces.push_back({group.get(), first + at, first + std::min(at + kChunk, parameter.numel())});
+      }
+    }
+  }
+  std::vector<double> squares(pieces.size());
+  stream_.pool().parallel_for(static_cast<int64_t>(pieces.size()), [&](int64_t p) {
+    const Piece& piece = pieces[static_cast<size_t>(p)];
+    const Tensor& grads = piece.group->grads();
+    dispatch_compute(grads.dtype(), "grad_norm", [&]<class G>(TypeTag<G>) {
+      squares[static_cast<size_t>(p)] =
+          sum_of_squares(grads.data<G>() + piece.begin, piece.end - piece.begin);
+    });
+  });
+  double sum = 0;
+  for (const double square : squares) sum += square;
+  return std::sqrt(sum);
+}
+
+double Optimizer::clip_scale(double norm) const {
+  return config_.clip_norm > 0 && norm > config_.clip_norm ? config_.clip_norm / norm : 1;
+}
+
+void Optimizer::step(double learning_rate, double grad_scale, int64_t step) {
+  require(step >= 0, "optimizer: step {} is negative", step);
+  for (const auto& rule : rules_) rule->step({learning_rate, grad_scale, step}, stream_);
+}
+
+std::vector<StateTensor> Optimizer::states() const {
+  std::vector<StateTensor> states;
+  for (const auto& rule : rules_) rule->add_states(states);
+  for (const auto& group : groups_) {
+    if (group->weights().shares_storage_with(group->master()) &&
+        group->placement().state == Spread::kReplicated) {
+      continue;
+    }
+    for (size_t i = 0; i < group->parameters().size(); ++i) {
+      const UpdateTarget target = make_target(*group, i, config_);
+      const int64_t at = target.flat + target.begin - group->state_begin();
+      const Tensor part = target.size() > 0 ? group->master().slice(0, at, at + target.size())
+                                            : group->master().slice(0, 0, 0);
+      states.push_back(target.checkpoint_part("master", part));
+    }
+  }
+  return states;
+}
+
+}  // namespace tutti
