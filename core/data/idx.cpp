@@ -84,12 +84,15 @@ IdxArray parse_idx(std::span<const std::byte> file, int dims, const std::string&
           magic[2]);
   require(magic[3] == dims, "{}: IDX data of {} dims; expected {}", name, magic[3], dims);
   IdxArray array;
+  int64_t values = 1;
   for (int d = 0; d < dims; ++d) {
     std::array<uint8_t, 4> size{};
     require(reader.read(size) == size.size(), "{}: cut off within its header", name);
     array.shape.push_back(static_cast<int64_t>(size[0]) << 24 | size[1] << 16 | size[2] << 8 | size[3]);
+    require(!__builtin_mul_overflow(values, array.shape.back(), &values), "{}: impossible sizes {}", name,
+            to_string(array.shape));
   }
-  const auto total = static_cast<size_t>(numel(array.shape));
+  const auto total = static_cast<size_t>(values);
   while (array.values.size() < total) {
     const size_t before = array.values.size();
     array.values.resize(before + std::min(std::max(kGrowth, before / 2), total - before));

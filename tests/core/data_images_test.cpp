@@ -1,0 +1,519 @@
+#include <gtest/gtest.h>
+#include <tutti/core/config/run_file.h>
+#include <tutti/core/data/cifar.h>
+#include <tutti/core/data/data_config.h>
+#include <tutti/core/data/idx.h>
+#include <tutti/core/data/image.h>
+
+#include <cmath>
+#include <cstdio>  // jpeglib.h needs FILE
+#include <map>
+#include <numeric>
+
+#include <jpeglib.h>
+#include <png.h>
+#include <zlib.h>
+
+#include "tests/core/data_helpers.h"
+
+namespace tutti {
+namespace {
+
+using test::draw;
+using test::expect_error;
+using test::read_file;
+using test::TemporaryDirectory;
+using test::write_file;
+
+std::span<const std::byte> bytes_of(const std::string& text) {
+  return std::as_bytes(std::span(text));
+}
+
+std::string random_bytes(size_t n) {
+  std::string bytes(n, '\0');
+  for (char& c : bytes) c = static_cast<char>(static_cast<unsigned char>(draw(256)));
+  return bytes;
+}
+
+uint8_t byte_at(const std::string& bytes, size_t i) {
+  return static_cast<uint8_t>(bytes[i]);
+}
+
+std::string idx_bytes(const std::vector<size_t>& sizes, const std::string& values) {
+  std::string bytes{0, 0, 8, static_cast<char>(sizes.size())};
+  for (const size_t size : sizes) {
+    for (int shift = 24; shift >= 0; shift -= 8) bytes += static_cast<char>((size >> shift) & 0xff);
+  }
+  return bytes + values;
+}
+
+std::string gzipped(const std::string& bytes) {
+  z_stream zip{};
+  EXPECT_EQ(deflateInit2(&zip, 6, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY), Z_OK);
+  std::string out(deflateBound(&zip, bytes.size()), '\0');
+  zip.next_in = const_cast<Bytef*>(reinterpret_cast<const Bytef*>(bytes.data()));
+  zip.avail_in = static_cast<uInt>(bytes.size());
+  zip.next_out = reinterpret_cast<Bytef*>(out.data());
+  zip.avail_out = static_cast<uInt>(out.size());
+  EXPECT_EQ(deflate(&zip, Z_FINISH), Z_STREAM_END);
+  out.resize(out.size() - zip.avail_out);
+  deflateEnd(&zip);
+  return out;
+}
+
+TEST(Idx, ReadsPlainAndGzipped) {
+  const std::string values = random_bytes(5 * 3 * 7);
+  for (const bool zip : {false, true}) {
+    const std::string plain = idx_bytes({5, 3, 7}, values);
+    const std::string file = zip ? gzipped(plain) : plain;
+    const IdxArray array = parse_idx(bytes_of(file), 3, "images");
+    EXPECT_EQ(array.shape, (Shape{5, 3, 7}));
+    EXPECT_EQ(std::string(array.values.begin(), array.values.end()), values);
+    for (size_t n = 0; n < file.size(); ++n) {
+      expect_error([&] { (void)parse_idx(bytes_of(file.substr(0, n)), 3, "images"); }, "images");
+    }
+    expect_error([&] { (void)parse_idx(bytes_of(file + "x"), 3, "images"); }, "images");
+  }
+  // More than one buffer's worth.
+  const std::string many = random_bytes(10'000'001);
+  EXPECT_EQ(parse_idx(bytes_of(gzipped(idx_bytes({many.size()}, many))), 1, "many").values.size(),
+            many.size());
+}
+
+TEST(Idx, SaysWhatIsWrong) {
+  const std::string good = idx_bytes({2, 2, 2}, "abcdefgh");
+  const auto with = [&](size_t at, int value) {
+    std::string bad = good;
+    bad[at] = static_cast<char>(value);
+    return bad;
+  };
+  const auto parse = [](const std::string& file, int dims = 3) {
+    (void)parse_idx(bytes_of(file), dims, "file");
+  };
+  expect_error([&] { parse(""); }, "file: the file is empty");
+  expect_error([&] { parse(with(0, 1)); }, "not an IDX file");
+  expect_error([&] { parse(with(2, 0x0d)); }, "type 0x0d");
+  expect_error([&] { parse(with(3, 1)); }, "1 dims; expected 3");
+  expect_error([&] { parse(good, 1); }, "3 dims; expected 1");
+  expect_error([&] { parse(with(7, 3)); }, "cut off");
+  expect_error([&] { parse(with(7, 1)); }, "more data");
+  // A header that claims far more than there is must not be believed.
+  expect_error([&] { parse(idx_bytes({0x7fffffff, 0x7fff, 1}, "abc")); }, "cut off");
+  expect_error(
+      [&] {
+        parse(idx_bytes({0xffffffff, 0xffffffff, 0xffffffff}, "abc"));
+      },
+      "file: impossible sizes");
+  std::string damaged = gzipped(good);
+  damaged[damaged.size() - 6] = static_cast<char>(damaged[damaged.size() - 6] ^ 1);  // checksum
+  expect_error([&] { parse(damaged); }, "gzip");
+}
+
+void write_idx_set(const std::filesystem::path& directory, const std::string& prefix, size_t n,
+                   const std::string& end) {
+  std::string labels;
+  for (size_t i = 0; i < n; ++i) labels += static_cast<char>(i % 7);
+  const std::string images = idx_bytes({n, 5, 4}, random_bytes(n * 20));
+  write_file(directory / (prefix + "-images-idx3-ubyte" + end), end.empty() ? images : gzipped(images));
+  const std::string file = idx_bytes({n}, labels);
+  write_file(directory / (prefix + "-labels-idx1-ubyte" + end), end.empty() ? file : gzipped(file));
+}
+
+TEST(IdxImages, BelongTogether) {
+  const TemporaryDirectory directory;
+  write_idx_set(directory.path(), "train", 11, "");
+  write_idx_set(directory.path(), "t10k", 9, ".gz");
+  const DataConfig config{.kind = "idx", .path = directory.path()};
+  const auto training = open_dataset(config, Split::kTraining);
+  EXPECT_EQ(training->size(), 11);
+  EXPECT_EQ(training->classes(), 7);
+  EXPECT_EQ(training->sample_shape(), (Shape{5, 4, 1}));
+  EXPECT_EQ(open_dataset(config, Split::kValidation)->size(), 9);
+  const auto images = [&](const std::string& a, const std::string& b) {
+    (void)IdxImages(directory / (a + "-images-idx3-ubyte"), directory / (b + "-labels-idx1-ubyte.gz"));
+  };
+  expect_error([&] { images("train", "t10k"); }, "holds 9 labels");
+  expect_error([&] { images("none", "t10k"); }, "none-images");
+  std::filesystem::remove(directory / "t10k-labels-idx1-ubyte.gz");
+  expect_error([&] { (void)open_dataset(config, Split::kValidation); }, "t10k-labels-idx1-ubyte");
+  write_file(directory / "train-images-idx3-ubyte", idx_bytes({0, 5, 4}, ""));
+  expect_error([&] { (void)open_dataset(config, Split::kTraining); }, "no images");
+}
+
+TEST(IdxImages, ReadFashionMnist) {
+  // Where Debian's and Ubuntu's dataset-fashion-mnist, one of the test packages, puts it.
+  const std::filesystem::path directory = "/usr/share/datasets/fashion-mnist";
+  const auto test = IdxImages::from_directory(directory, "t10k");
+  EXPECT_EQ(test->size(), 10000);
+  EXPECT_EQ(test->classes(), 10);
+  std::vector<int> counts(10);
+  for (int64_t i = 0; i < test->size(); ++i) ++counts[static_cast<size_t>(test->label(i))];
+  EXPECT_EQ(counts, std::vector<int>(10, 1000));
+  // The published mean of the test images.
+  std::vector<uint8_t> pixels(784);
+  double sum = 0;
+  for (int64_t i = 0; i < test->size(); ++i) {
+    test->load(i, pixels);
+    sum += std::accumulate(pixels.begin(), pixels.end(), 0.0);
+  }
+  EXPECT_NEAR(sum / 7840000 / 255, 0.2868, 0.0001);
+}
+
+std::string cifar_bytes(const std::vector<int>& labels, const std::string& pixels) {
+  std::string bytes;
+  for (size_t i = 0; i < labels.size(); ++i) {
+    bytes += static_cast<char>(labels[i]);
+    bytes += pixels.substr(i * 3072, 3072);
+  }
+  return bytes;
+}
+
+TEST(Cifar, TurnsPlanesIntoPixels) {
+  const TemporaryDirectory directory;
+  const std::string pixels = random_bytes(15 * 3072);
+  std::vector<int> labels;
+  for (size_t i = 0; i < 15; ++i) labels.push_back(static_cast<int>(draw(10)));
+  for (size_t i = 0; i < 5; ++i) {
+    const std::vector<int> some(labels.begin() + static_cast<std::ptrdiff_t>(3 * i),
+                                labels.begin() + static_cast<std::ptrdiff_t>(3 * i + 3));
+    write_file(directory / ("data_batch_" + std::to_string(i + 1) + ".bin"),
+               cifar_bytes(some, pixels.substr(3 * i * 3072)));
+  }
+  write_file(directory / "test_batch.bin", cifar_bytes({9}, pixels));
+  const auto images = CifarImages::training(directory.path());
+  ASSERT_EQ(images->size(), 15);
+  std::vector<uint8_t> out(3072);
+  for (size_t i = 0; i < 15; ++i) {
+    EXPECT_EQ(images->label(static_cast<int64_t>(i)), labels[i]);
+    images->load(static_cast<int64_t>(i), out);
+    for (size_t y = 0; y < 32; ++y) {
+      for (size_t x = 0; x < 32; ++x) {
+        for (size_t c = 0; c < 3; ++c) {
+          ASSERT_EQ(out[(y * 32 + x) * 3 + c], byte_at(pixels, i * 3072 + c * 1024 + y * 32 + x));
+        }
+      }
+    }
+  }
+  const DataConfig config{.kind = "cifar10", .path = directory.path()};
+  EXPECT_EQ(open_dataset(config, Split::kTraining)->size(), 15);
+  EXPECT_EQ(open_dataset(config, Split::kValidation)->size(), 1);
+
+  const auto refused = [&](const std::string& bytes, const std::string& part) {
+    write_file(directory / "test_batch.bin", bytes);
+    expect_error([&] { (void)open_dataset(config, Split::kValidation); }, "test_batch.bin");
+    expect_error([&] { (void)open_dataset(config, Split::kValidation); }, part);
+  };
+  const std::string good = cifar_bytes({9, 1}, pixels);
+  for (const size_t n : {size_t{0}, size_t{1}, size_t{3072}, size_t{3074}, good.size() - 1}) {
+    refused(good.substr(0, n), "bytes");
+  }
+  refused(cifar_bytes({9, 10}, pixels), "record 1 has label 10");
+  std::filesystem::remove(directory / "data_batch_3.bin");
+  expect_error([&] { (void)CifarImages::training(directory.path()); }, "data_batch_3.bin");
+}
+
+Image random_image(int64_t height, int64_t width, int64_t channels) {
+  const std::string pixels = random_bytes(static_cast<size_t>(height * width * channels));
+  return {height, width, channels, std::vector<uint8_t>(pixels.begin(), pixels.end())};
+}
+
+std::string png_bytes(const Image& image, uint32_t format) {
+  png_image png{};
+  png.version = PNG_IMAGE_VERSION;
+  png.width = static_cast<uint32_t>(image.width);
+  png.height = static_cast<uint32_t>(image.height);
+  png.format = format;
+  png_alloc_size_t size = 0;
+  EXPECT_TRUE(png_image_write_get_memory_size(png, size, 0, image.pixels.data(), 0, nullptr));
+  std::string bytes(size, '\0');
+  EXPECT_TRUE(png_image_write_to_memory(&png, bytes.data(), &size, 0, image.pixels.data(), 0, nullptr));
+  bytes.resize(size);
+  return bytes;
+}
+
+std::string jpeg_bytes(const Image& image) {
+  jpeg_compress_struct info{};
+  jpeg_error_mgr errors{};
+  info.err = jpeg_std_error(&errors);
+  jpeg_create_compress(&info);
+  unsigned char* out = nullptr;
+  unsigned long size = 0;
+  jpeg_mem_dest(&info, &out, &size);
+  info.image_width = static_cast<JDIMENSION>(image.width);
+  info.image_height = static_cast<JDIMENSION>(image.height);
+  info.input_components = static_cast<int>(image.channels);
+  info.in_color_space = image.channels == 1 ? JCS_GRAYSCALE : JCS_RGB;
+  jpeg_set_defaults(&info);
+  jpeg_set_quality(&info, 95, TRUE);
+  jpeg_start_compress(&info, TRUE);
+  while (info.next_scanline < info.image_height) {
+    auto* row = const_cast<JSAMPROW>(image.pixels.data() +
+                                     static_cast<int64_t>(info.next_scanline) * image.width * image.channels);
+    jpeg_write_scanlines(&info, &row, 1);
+  }
+  jpeg_finish_compress(&info);
+  std::string bytes(reinterpret_cast<char*>(out), size);
+  std::free(out);
+  jpeg_destroy_compress(&info);
+  return bytes;
+}
+
+TEST(ImageFile, PngIsExact) {
+  for (int round = 0; round < 20; ++round) {
+    const auto height = static_cast<int64_t>(1 + draw(40));
+    const auto width = static_cast<int64_t>(1 + draw(40));
+    const Image rgb = random_image(height, width, 3);
+    const Image back = decode_image(bytes_of(png_bytes(rgb, PNG_FORMAT_RGB)), 3, "rgb");
+    EXPECT_EQ(back.height, height);
+    EXPECT_EQ(back.width, width);
+    EXPECT_EQ(back.pixels, rgb.pixels);
+    const Image mixed = decode_image(bytes_of(png_bytes(rgb, PNG_FORMAT_RGB)), 1, "rgb");
+    for (size_t i = 0; i < mixed.pixels.size(); ++i) {
+      const uint8_t* from = rgb.pixels.data() + 3 * i;
+      ASSERT_NEAR(mixed.pixels[i], 0.299 * from[0] + 0.587 * from[1] + 0.114 * from[2], 0.51);
+    }
+    const Image grey = random_image(height, width, 1);
+    const std::string file = png_bytes(grey, PNG_FORMAT_GRAY);
+    EXPECT_EQ(decode_image(bytes_of(file), 1, "grey").pixels, grey.pixels);
+    const Image both = decode_image(bytes_of(file), 3, "grey");
+    for (size_t i = 0; i < grey.pixels.size(); ++i) ASSERT_EQ(both.pixels[3 * i + 1], grey.pixels[i]);
+    // Colours stay where the image is transparent.
+    const Image rgba = random_image(height, width, 4);
+    const Image colours = decode_image(bytes_of(png_bytes(rgba, PNG_FORMAT_RGBA)), 3, "rgba");
+    for (size_t i = 0; i < rgba.pixels.size() / 4; ++i) {
+      for (size_t c = 0; c < 3; ++c) ASSERT_EQ(colours.pixels[3 * i + c], rgba.pixels[4 * i + c]);
+    }
+  }
+}
+
+TEST(ImageFile, JpegIsClose) {
+  for (const int64_t channels : {1, 3}) {
+    Image image = random_image(37, 51, channels);
+    for (size_t i = 0; i < image.pixels.size(); ++i) {  // smooth, as JPEG likes it
+      const double y = static_cast<double>(i / static_cast<size_t>(51 * channels));
+      const double x = static_cast<double>(i / static_cast<size_t>(channels) % 51);
+      image.pixels[i] = static_cast<uint8_t>(128 + 60 * std::sin(x / 20) + 50 * std::cos(y / 25));
+    }
+    const std::string file = jpeg_bytes(image);
+    const Image back = decode_image(bytes_of(file), channels, "jpeg");
+    ASSERT_EQ(back.pixels.size(), image.pixels.size());
+    for (size_t i = 0; i < image.pixels.size(); ++i) EXPECT_NEAR(back.pixels[i], image.pixels[i], 6);
+    EXPECT_EQ(decode_image(bytes_of(file), 4 - channels, "jpeg").pixels.size(),
+              image.pixels.size() / static_cast<size_t>(channels) * static_cast<size_t>(4 - channels));
+  }
+}
+
+TEST(ImageFile, CutOffOrDamagedIsRefused) {
+  const Image image = random_image(23, 17, 3);
+  const std::string png = png_bytes(image, PNG_FORMAT_RGB);
+  const std::string jpeg = jpeg_bytes(image);
+  for (size_t n = 0; n + 12 < png.size(); n += 1 + draw(7)) {  // the last 12 bytes are an empty end mark
+    expect_error([&] { (void)decode_image(bytes_of(png.substr(0, n)), 3, "some.png"); }, "some.png");
+  }
+  for (size_t n = 0; n + 2 < jpeg.size(); n += 1 + draw(7)) {
+    expect_error([&] { (void)decode_image(bytes_of(jpeg.substr(0, n)), 3, "some.jpg"); }, "some.jpg");
+  }
+  expect_error([&] { (void)decode_image(bytes_of(std::string("GIF89a..")), 3, "x.png"); }, "neither");
+  expect_error([&] { (void)decode_image(bytes_of(jpeg), 2, "x.png"); }, "2 channels");
+  for (int round = 0; round < 400; ++round) {
+    std::string bad = round % 2 == 0 ? png : jpeg;
+    for (size_t n = 1 + draw(3); n > 0; --n) bad[draw(bad.size())] = static_cast<char>(draw(128));
+    try {
+      const Image got = decode_image(bytes_of(bad), 3, "bad");
+      EXPECT_EQ(static_cast<int64_t>(got.pixels.size()), got.height * got.width * 3);
+    } catch (const Error&) {  // the one exception that may come
+    }
+  }
+}
+
+TEST(Resize, FollowsTheTriangleFilter) {
+  for (int round = 0; round < 20; ++round) {
+    const Image image =
+        random_image(static_cast<int64_t>(1 + draw(30)), static_cast<int64_t>(1 + draw(30)), 3);
+    const auto height = static_cast<int64_t>(1 + draw(30));
+    const auto width = static_cast<int64_t>(1 + draw(30));
+    const Image small = resize(image, height, width);
+    ASSERT_EQ(static_cast<int64_t>(small.pixels.size()), height * width * 3);
+    const auto weight = [](int64_t to, int64_t from, int64_t i, int64_t k) {
+      const double scale = static_cast<double>(from) / static_cast<double>(to);
+      const double distance = std::abs(static_cast<double>(k) + 0.5 - (static_cast<double>(i) + 0.5) * scale);
+      return std::max(0.0, 1 - distance / std::max(1.0, scale));
+    };
+    for (int check = 0; check < 50; ++check) {
+      const auto y = static_cast<int64_t>(draw(static_cast<size_t>(height)));
+      const auto x = static_cast<int64_t>(draw(static_cast<size_t>(width)));
+      double sum = 0;
+      double total = 0;
+      for (int64_t v = 0; v < image.height; ++v) {
+        for (int64_t u = 0; u < image.width; ++u) {
+          const double w = weight(height, image.height, y, v) * weight(width, image.width, x, u);
+          sum += w * image.pixels[static_cast<size_t>((v * image.width + u) * 3 + 1)];
+          total += w;
+        }
+      }
+      EXPECT_NEAR(small.pixels[static_cast<size_t>((y * width + x) * 3 + 1)], sum / total, 0.51);
+    }
+  }
+}
+
+TEST(Resize, CropsTheMiddle) {
+  const Image image = random_image(9, 6, 2);
+  const Image middle = crop_middle(image, 4, 3);
+  for (size_t y = 0; y < 4; ++y) {
+    for (size_t i = 0; i < 6; ++i) EXPECT_EQ(middle.pixels[y * 6 + i], image.pixels[(y + 2) * 12 + 2 + i]);
+  }
+  expect_error([&] { (void)crop_middle(image, 10, 3); }, "out of 9");
+}
+
+TEST(ImageFolder, SortsClassesAndFiles) {
+  const TemporaryDirectory directory;
+  const Image a = random_image(8, 8, 3);
+  const Image b = random_image(8, 8, 3);
+  const Image wide = random_image(16, 40, 3);
+  write_file(directory / "train/cat/2.png", png_bytes(b, PNG_FORMAT_RGB));
+  write_file(directory / "train/cat/10.PNG", png_bytes(a, PNG_FORMAT_RGB));
+  write_file(directory / "train/cat/notes.txt", "not an image");
+  write_file(directory / "train/ant/x.png", png_bytes(wide, PNG_FORMAT_RGB));
+  write_file(directory / "train/.hidden/x.txt", "");
+  DataConfig config{.kind = "folder", .path = directory.path()};
+  config.folder.size = 8;
+  const auto data = open_dataset(config, Split::kTraining);
+  EXPECT_EQ(open_dataset(config, Split::kValidation), nullptr);
+  ASSERT_EQ(data->size(), 3);
+  EXPECT_EQ(data->classes(), 2);
+  EXPECT_EQ(data->sample_shape(), (Shape{8, 8, 3}));
+  ThreadPool pool(2);
+  const Batch batch = data->read(std::vector<int64_t>{0, 1, 2}, {}, Stream::inline_on(pool));
+  EXPECT_EQ(std::vector<int32_t>(batch.targets.data<int32_t>(), batch.targets.data<int32_t>() + 3),
+            (std::vector<int32_t>{0, 1, 1}));
+  const auto values = batch.inputs.span<float>();
+  const Image expected = crop_middle(resize(wide, 8, 20), 8, 8);
+  for (size_t i = 0; i < 192; ++i) {
+    ASSERT_FLOAT_EQ(values[i], static_cast<float>(expected.pixels[i]) / 255);
+    ASSERT_FLOAT_EQ(values[192 + i], static_cast<float>(a.pixels[i]) / 255);
+    ASSERT_FLOAT_EQ(values[384 + i], static_cast<float>(b.pixels[i]) / 255);
+  }
+  config.validation_path = directory / "train";
+  EXPECT_EQ(open_dataset(config, Split::kValidation)->size(), 3);
+
+  write_file(directory / "train/cat/2.png", "not a picture");
+  expect_error([&] { (void)data->read(std::vector<int64_t>{2}, {}, Stream::inline_on(pool)); }, "cat/2.png");
+  write_file(directory / "train/dog/readme", "");
+  expect_error([&] { (void)open_dataset(config, Split::kTraining); }, "dog: no JPEG or PNG");
+  config.path = directory / "train/dog";
+  expect_error([&] { (void)open_dataset(config, Split::kTraining); }, "no folders");
+  config.path = directory / "nowhere";
+  expect_error([&] { (void)open_dataset(config, Split::kTraining); }, "no such directory");
+}
+
+/// Images whose pixels are all different from each other.
+class Numbered final : public ImageSource {
+ public:
+  [[nodiscard]] int64_t size() const override { return 50; }
+  [[nodiscard]] int64_t classes() const override { return 50; }
+  [[nodiscard]] Shape image_shape() const override { return {7, 9, 3}; }
+  [[nodiscard]] int32_t label(int64_t id) const override { return static_cast<int32_t>(id); }
+  void load(int64_t id, std::span<uint8_t> pixels) const override {
+    for (size_t i = 0; i < pixels.size(); ++i)
+      pixels[i] = static_cast<uint8_t>(1 + (i + static_cast<size_t>(id)) % 251);
+  }
+};
+
+TEST(ImageDataset, NormalisesByChannel) {
+  ThreadPool pool(1);
+  const ImageConfig config{.mean = {0.1, 0.2, 0.3}, .deviation = {0.5, 0.25, 2}};
+  const ImageDataset data(std::make_unique<Numbered>(), config, Augment::kOff);
+  const Batch batch = data.read(std::vector<int64_t>{4}, {}, Stream::inline_on(pool));
+  for (size_t i = 0; i < 189; ++i) {
+    const double pixel = static_cast<double>(1 + (i + 4) % 251) / 255;
+    EXPECT_NEAR(batch.inputs.span<float>()[i], (pixel - config.mean[i % 3]) / config.deviation[i % 3], 1e-6);
+  }
+  expect_error(
+      [] {
+        ImageDataset(std::make_unique<Numbered>(), {.mean = {1, 2}}, Augment::kOff);
+      },
+      "2 values");
+}
+
+TEST(ImageDataset, CropsAndFlipsEachWayAndByTheKeyAlone) {
+  ThreadPool one(1), three(3);
+  const Stream stream = Stream::inline_on(one);
+  const ImageConfig config{.crop_padding = 2, .flip = true};
+  const ImageDataset data(std::make_unique<Numbered>(), config, Augment::kOn);
+  const ImageDataset plain(std::make_unique<Numbered>(), config, Augment::kOff);
+  std::map<std::array<int64_t, 3>, int> seen;
+  for (uint64_t epoch = 0; epoch < 40; ++epoch) {
+    for (int64_t id = 0; id < data.size(); ++id) {
+      const Batch batch = data.read(std::vector{id}, {7, epoch}, stream);
+      const Batch original = plain.read(std::vector{id}, {7, epoch}, stream);
+      const auto got = batch.inputs.span<float>();
+      const auto from = original.inputs.span<float>();
+      int matches = 0;
+      for (int64_t down = -2; down <= 2; ++down) {
+        for (int64_t right = -2; right <= 2; ++right) {
+          for (int64_t flip = 0; flip < 2; ++flip) {
+            bool same = true;
+            for (int64_t y = 0; y < 7 && same; ++y) {
+              for (int64_t x = 0; x < 9 && same; ++x) {
+                const int64_t v = y + down;
+                const int64_t u = (flip == 1 ? 8 - x : x) + right;
+                const bool inside = v >= 0 && v < 7 && u >= 0 && u < 9;
+                const float expected = inside ? from[static_cast<size_t>((v * 9 + u) * 3)] : 0;
+                same = got[static_cast<size_t>((y * 9 + x) * 3)] == expected;
+              }
+            }
+            if (same) ++matches, ++seen[{down, right, flip}];
+          }
+        }
+      }
+      ASSERT_EQ(matches, 1) << "sample " << id;
+    }
+  }
+  ASSERT_EQ(seen.size(), 50U);  // 2000 draws of 50 ways: 40 each
+  for (const auto& [way, count] : seen) {
+    EXPECT_GT(count, 12);
+    EXPECT_LT(count, 80);
+  }
+  // The same in any batch and with any number of threads; other seeds and epochs give other views.
+  std::vector<int64_t> ids(50);
+  std::iota(ids.rbegin(), ids.rend(), 0);
+  const Batch all = data.read(ids, {7, 3}, Stream::inline_on(three));
+  int same_epoch = 0, same_seed = 0;
+  for (int64_t id = 0; id < 50; ++id) {
+    const auto row = all.inputs.span<float>().subspan(static_cast<size_t>(49 - id) * 189, 189);
+    const auto equal = [&](AugmentKey key) {
+      const Batch batch = data.read(std::vector{id}, key, stream);
+      return std::equal(row.begin(), row.end(), batch.inputs.data<float>());
+    };
+    EXPECT_TRUE(equal({7, 3}));
+    same_epoch += equal({7, 4});
+    same_seed += equal({8, 3});
+  }
+  EXPECT_LT(same_epoch, 15);
+  EXPECT_LT(same_seed, 15);
+}
+
+TEST(DataConfig, ReadsFromARunFile) {
+  DataConfig config;
+  read_text(
+      "kind: folder\npath: x\nimage: {crop_padding: 4, flip: true, mean: [0.5]}\nfolder: {size: 32, resize: "
+      "40}\n",
+      "run.yaml", config);
+  EXPECT_EQ(config.image.crop_padding, 4);
+  EXPECT_EQ(config.folder.resize, 40);
+  const auto refused = [](const std::string& text, const std::string& part) {
+    expect_error(
+        [&] {
+          DataConfig other;
+          read_text(text, "run.yaml", other);
+        },
+        part);
+  };
+  refused("kind: token\n", "tokens");
+  refused("kind: idx\ncontext: 12\n", "context");
+  refused("kind: folder\nfolder: {size: 32, resize: 8}\n", "resize");
+  refused("kind: idx\nimage: {deviation: [0]}\n", "deviation");
+}
+
+}  // namespace
+}  // namespace tutti
