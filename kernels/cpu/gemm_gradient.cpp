@@ -1,0 +1,21 @@
+#include <tutti/kernels/cpu/gemm_gradient.h>
+
+#include <tutti/kernels/cpu/sums.h>
+
+namespace tutti::cpu {
+
+void gemm_gradient(const Gradients& gradients, size_t i, Gemm product, const Stream& stream) {
+  const auto [slot, mode] = gradients.slot(i);
+  const bool direct =
+      slot.contiguous() && (slot.dtype() == product.dtype ||
+                            (product.dtype == DType::kBFloat16 && slot.dtype() == DType::kFloat32));
+  const Tensor destination = direct ? slot : Tensor::empty({product.m, product.n}, product.dtype, stream);
+  product.c = destination.raw();
+  product.ldc = product.n;
+  product.c_dtype = destination.dtype();
+  product.accumulate = direct && mode == GradMode::kAccumulate;
+  gemm(product, stream);
+  if (!direct) store(destination.view(slot.shape()), slot, mode, stream);
+}
+
+}  // namespace tutti::cpu

@@ -1,0 +1,159 @@
+#include <tutti/kernels/linear.h>
+
+#include <tutti/kernels/cpu/blas.h>
+#include <tutti/kernels/cpu/gemm_gradient.h>
+#include <tutti/kernels/cpu/ranges.h>
+#include <tutti/kernels/cpu/sums.h>
+#include <tutti/kernels/row/pointwise.h>
+
+namespace tutti {
+namespace {
+
+/// Calls f(functor) for an activation that is one.
+template <class F>
+void with_activation(Activation activation, F&& f) {
+  switch (activation) {
+    case Activation::kNone:
+      return;
+    case Activation::kRelu:
+      return f(row::Relu{});
+    case Activation::kGelu:
+      return f(row::Gelu{});
+    case Activation::kGeluTanh:
+      return f(row::GeluTanh{});
+    case Activation::kSilu:
+      return f(row::Silu{});
+  }
+}
+
+/// A tile of a row-major matrix with `columns` columns.
+struct Tile {
+  int64_t row_begin, row_end, column_begin, column_end, columns;
+};
+
+/// out = in + bias over a tile; in may be out.
+template <class T>
+void add_bias(const Tile& tile, const T* in, const T* bias, T* out) {
+  using A = Accumulate<T>;
+  run_best_isa([=] {
+    for (int64_t r = tile.row_begin; r < tile.row_end; ++r) {
+      for (int64_t c = tile.column_begin; c < tile.column_end; ++c) {
+        const int64_t at = r * tile.columns + c;
+        out[at] = T(static_cast<A>(in[at]) + static_cast<A>(bias[c]));
+      }
+    }
+  });
+}
+
+template <class T, class Op>
+void activate(const Tile& tile, const T* in, T* out, Op op) {
+  run_best_isa([=] {
+    SerialTeam team;
+    for (int64_t r = tile.row_begin; r < tile.row_end; ++r) {
+      const int64_t at = r * tile.columns + tile.column_begin;
+      row::map(team, in + at, out + at, tile.column_end - tile.column_begin, op);
+    }
+  });
+}
+
+/// The gradient before the activation, in place of dy where nobody else holds it.
+Tensor activation_backward(const Tensor& dy, const Tensor& saved, Activation activation,
+                           const Stream& stream) {
+  if (activation == Activation::kNone) return dy;
+  const Tensor dx = reuse_or_empty(dy, stream);
+  dispatch_compute(dy.dtype(), "linear", [&]<class T>(TypeTag<T>) {
+    const T* const from = dy.data<T>();
+    const T* const with = saved.data<T>();
+    T* const to = dx.data<T>();
+    with_activation(activation, [&](auto op) {
+      for_ranges(stream, dy.numel(), kElementsPerTask, [=](int64_t begin, int64_t end) {
+        SerialTeam team;
+        row::map_backward(team, from + begin, with + begin, to + begin, end - begin, op);
+      });
+    });
+  });
+  return dx;
+}
+
+}  // namespace
+
+Var linear(Tape& tape, const Var& x, const Var& w, const Var& bias, Activation activation) {
+  const Stream& stream = tape.stream();
+  require(x.value.defined() && w.value.defined(), "linear: undefined input");
+  require(x.value.dims() >= 1 && w.value.dims() == 2 && x.value.size(-1) == w.value.size(1),
+          "linear: x {} does not fit w {}, which is (outputs, inputs)", to_string(x.shape()),
+          to_string(w.shape()));
+  require(x.dtype() == w.dtype(), "linear: x is {}, w is {}", name(x.dtype()), name(w.dtype()));
+  const bool has_bias = bias.value.defined();
+  const int64_t outputs = w.value.size(0);
+  const int64_t inputs = w.value.size(1);
+  require(!has_bias || (bias.shape() == Shape{outputs} && bias.dtype() == x.dtype()),
+          "linear: bias {} {} for {} outputs in {}", to_string(bias.shape()),
+          has_bias ? name(bias.dtype()) : "undefined", outputs, name(x.dtype()));
+
+  const Tensor in = x.value.to_contiguous(stream);
+  const Tensor weight = w.value.to_contiguous(stream);
+  Shape shape = in.shape();
+  shape.back() = outputs;
+  const Tensor out = Tensor::empty(shape, in.dtype(), stream);
+  const int64_t rows = inputs == 0 ? 0 : in.numel() / inputs;
+
+  // kRelu's derivative is a function of its output, the others' of their input.
+  const bool keeps_input = activation != Activation::kNone && activation != Activation::kRelu;
+  const Tensor before = keeps_input ? Tensor::empty(shape, in.dtype(), stream) : out;
+  dispatch_compute(in.dtype(), "linear", [&]<class T>(TypeTag<T>) {
+    const Tensor bias_row = has_bias ? bias.value.to_contiguous(stream) : Tensor();
+    const T* const b = has_bias ? bias_row.data<T>() : nullptr;
+    T* const pre = before.data<T>();
+    T* const y = out.data<T>();
+    const cpu::Gemm product{.m = rows,
+                            .n = outputs,
+                            .k = inputs,
+                            .dtype = in.dtype(),
+                            .a = {in.raw(), inputs},
+                            .b = {weight.raw(), inputs, true},
+                            .c = pre,
+                            .ldc = outputs,
+                            .c_dtype = in.dtype()};
+    cpu::gemm(product, stream,
+              [&](int64_t row_begin, int64_t row_end, int64_t column_begin, int64_t column_end) {
+                const Tile tile{row_begin, row_end, column_begin, column_end, outputs};
+                if (has_bias) add_bias(tile, pre, b, pre);
+                with_activation(activation, [&](auto op) { activate(tile, pre, y, op); });
+              });
+  });
+
+  const Tensor saved = activation == Activation::kNone ? Tensor() : before;
+  return tape.record("linear", out, {x, w, bias},
+                     [in, weight, saved, rows, inputs, outputs, activation, stream](
+                         const Tensor& dy, const Gradients& gradients) {
+                       const Tensor d = activation_backward(dy, saved, activation, stream);
+                       if (gradients.needs(2)) {
+                         const Tensor sum = sum_middle(d, {1, rows, outputs}, stream).view({outputs});
+                         const auto [slot, mode] = gradients.slot(2);
+                         store(sum, slot, mode, stream);
+                       }
+                       if (gradients.needs(1)) {
+                         cpu::gemm_gradient(gradients, 1,
+                                            {.m = outputs,
+                                             .n = inputs,
+                                             .k = rows,
+                                             .dtype = d.dtype(),
+                                             .a = {d.raw(), outputs, true},
+                                             .b = {in.raw(), inputs}},
+                                            stream);
+                       }
+                       if (gradients.needs(0)) {
+                         cpu::gemm_gradient(gradients, 0,
+                                            {.m = rows,
+                                             .n = inputs,
+                                             .k = outputs,
+                                             .dtype = d.dtype(),
+                                             .a = {d.raw(), outputs},
+                                             .b = {weight.raw(), inputs}},
+                                            stream);
+                       }
+                     });
+}
+
+}  // namespace tutti
