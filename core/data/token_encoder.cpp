@@ -2,6 +2,7 @@
 #include <tutti/core/data/split.h>
 #include <tutti/core/data/tokenizer.h>
 
+#include <algorithm>
 #include <cstring>
 #include <queue>
 
@@ -10,7 +11,8 @@ namespace {
 
 constexpr size_t kShortWord = 31;  // bytes: with its length a word is half a cache line
 constexpr size_t kCachedIds = 8;
-constexpr size_t kCacheSlots = size_t{1} << 15;
+constexpr size_t kMostSlots = size_t{1} << 15;
+constexpr size_t kFewestSlots = 64;
 constexpr size_t kProbes = 4;
 
 /// A word of at most kShortWord bytes, zero-padded, its length in the last byte.
@@ -146,7 +148,7 @@ class LongWord {
 
 struct TokenEncoder::State {
   Tokenizer tokenizer;
-  std::vector<CacheEntry> cache;
+  std::vector<CacheEntry> cache;  // a power of two of them
 
   [[nodiscard]] const Tokenizer::Tables& tables() const { return *tokenizer.tables_; }
 
@@ -175,16 +177,17 @@ struct TokenEncoder::State {
       return;
     }
     const WordKey key = word_key(text, begin, length);
-    const size_t home = key.hash() % kCacheSlots;
+    const size_t mask = cache.size() - 1;
+    const size_t home = key.hash() & mask;
     size_t slot = home;  // taken over if none of the places is free
     for (size_t i = 0; i < kProbes; ++i) {
-      CacheEntry& entry = cache[(home + i) % kCacheSlots];
+      CacheEntry& entry = cache[(home + i) & mask];
       if (entry.key == key) {
         for (size_t k = 0; k < kCachedIds && entry.ids[k] >= 0; ++k) ids.push_back(entry.ids[k]);
         return;
       }
       if (entry.key.words[3] == 0) {
-        slot = (home + i) % kCacheSlots;
+        slot = (home + i) & mask;
         break;
       }
     }
@@ -215,8 +218,10 @@ struct TokenEncoder::State {
   }
 };
 
-TokenEncoder::TokenEncoder(Tokenizer tokenizer)
-    : state_(std::make_unique<State>(State{std::move(tokenizer), std::vector<CacheEntry>(kCacheSlots)})) {}
+TokenEncoder::TokenEncoder(Tokenizer tokenizer, size_t expected_bytes) {
+  const size_t slots = std::bit_ceil(std::clamp(expected_bytes / 4, kFewestSlots, kMostSlots));
+  state_ = std::make_unique<State>(State{std::move(tokenizer), std::vector<CacheEntry>(slots)});
+}
 TokenEncoder::~TokenEncoder() = default;
 TokenEncoder::TokenEncoder(TokenEncoder&&) noexcept = default;
 TokenEncoder& TokenEncoder::operator=(TokenEncoder&&) noexcept = default;

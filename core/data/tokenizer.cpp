@@ -48,7 +48,7 @@ std::optional<int32_t> Tokenizer::added(std::string_view content) const {
 
 std::vector<int32_t> Tokenizer::encode(std::string_view text, AddedTokens added) const {
   std::vector<int32_t> ids;
-  TokenEncoder(*this).encode(text, ids, added);
+  TokenEncoder(*this, text.size()).encode(text, ids, added);
   return ids;
 }
 

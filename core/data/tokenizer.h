@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <memory>
@@ -87,7 +88,8 @@ class Tokenizer {
 /// Encodes much text: keeps the ids of the words it met. For one thread at a time.
 class TokenEncoder {
  public:
-  explicit TokenEncoder(Tokenizer tokenizer);
+  /// `expected_bytes` of text are to come: memory for words is no larger than that needs, 2 MiB at most.
+  explicit TokenEncoder(Tokenizer tokenizer, size_t expected_bytes = size_t{1} << 30);
   ~TokenEncoder();
   TokenEncoder(TokenEncoder&&) noexcept;
   TokenEncoder& operator=(TokenEncoder&&) noexcept;
