@@ -1,0 +1,47 @@
+#pragma once
+
+#include <tutti/core/module.h>
+#include <tutti/core/param_group.h>
+
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tutti {
+
+/// A tensor under the name that a file gives it.
+struct NamedTensor {
+  std::string name;
+  Tensor tensor;
+};
+
+/// How one tensor of a Hugging Face or torchvision checkpoint lies in ours: as rows of a parameter, maybe
+/// transposed.
+struct ExternalTensor {
+  std::string name;
+  Parameter* parameter = nullptr;
+  int64_t row_begin = 0;  ///< rows [row_begin, row_end) of the parameter
+  int64_t row_end = 0;
+  bool transposed = false;  ///< the file has (inputs, outputs), as GPT-2's Conv1D
+};
+
+/// The names of a model's tensors in the checkpoints that others write: for a Gpt with GPT-2's shape those of
+/// transformers' GPT2LMHeadModel, for one with Llama's those of LlamaForCausalLM, for a ResNet torchvision's.
+/// Throws Error for models that have no such relative (an Mlp, a Gpt that mixes the recipes).
+std::vector<ExternalTensor> external_names(Module& model);
+
+/// Copies of all tensors in the masters' dtype, for write_safetensors. Throws Error if a group's state is
+/// sharded and its weights are not the masters.
+std::vector<NamedTensor> export_tensors(Module& model, std::span<const std::unique_ptr<ParamGroup>> groups,
+                                        const Stream& stream);
+
+/// Fills masters and weights from `tensors` of any floating dtype and order. Buffers that hold no weights
+/// (attention masks, rotary frequencies, counts of batches) and the copy of a tied head are passed over;
+/// GPT-2's names may lack their "transformer.". Throws Error naming all tensors that are missing, not
+/// expected or of another shape; nothing is written then.
+void import_tensors(Module& model, std::span<const std::unique_ptr<ParamGroup>> groups,
+                    std::span<const NamedTensor> tensors, const Stream& stream);
+
+}  // namespace tutti

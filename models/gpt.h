@@ -1,0 +1,91 @@
+#pragma once
+
+#include <tutti/core/config/fields.h>
+#include <tutti/models/layers.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace tutti {
+
+/// Settings of a decoder-only transformer. `recipe` chooses the defaults of the keys below it:
+///
+///               norm    positions  activation  bias   tied    hidden
+///     gpt2      layer   learned    gelu_tanh   true   true    4 width
+///     llama     rms     rotary     swiglu      false  false   8/3 width, rounded up to 64
+///
+/// Sources: Radford et al. 2019, "Language models are unsupervised multitask learners"; Touvron et al. 2023,
+/// "LLaMA: open and efficient foundation language models".
+struct GptConfig {
+  std::string recipe = "gpt2";
+  int64_t vocabulary = 0;  ///< 0: that of the data
+  int64_t context = 0;     ///< longest sequence; 0: that of the data
+  int64_t layers = 6;
+  int64_t width = 384;
+  int64_t heads = 6;
+  int64_t kv_heads = 0;  ///< 0: as many as heads
+  int64_t hidden = 0;    ///< width inside the feed-forward layer; 0: the recipe's
+  std::string norm = "layer";
+  double norm_eps = 1e-5;
+  std::string positions = "learned";
+  double rotary_base = 10000;
+  std::string activation = "gelu_tanh";
+  bool bias = true;
+  bool tied = true;  ///< head and embedding share their weights
+  double dropout = 0;
+  double init_deviation = 0.02;
+  bool recompute = false;
+
+  void describe(Fields& f);
+  /// Sets the keys that `recipe` decides.
+  void apply_recipe();
+  /// The same with kv_heads and hidden filled in. Throws Error on sizes that do not fit each other.
+  [[nodiscard]] GptConfig resolved() const;
+};
+
+/// Keys and values of past positions, one pair a layer, (B, context, kv_heads * head width) each.
+struct KvCache {
+  std::vector<Tensor> keys, values;
+  int64_t used = 0;  ///< positions that are filled
+};
+
+/// Decoder-only transformer: tokens (B, T) int32 or int64, T <= context -> logits (B, T, vocabulary).
+/// Pre-normalised blocks; queries, keys and values come from one packed projection. Projections onto the
+/// residual stream start with deviation init_deviation / sqrt(2 layers), as GPT-2's.
+class Gpt final : public Module {
+ public:
+  /// Throws Error on sizes that do not fit each other.
+  explicit Gpt(const GptConfig& config);
+  ~Gpt() override;
+
+  /// With all automatic values filled in.
+  [[nodiscard]] const GptConfig& config() const noexcept { return config_; }
+
+  /// FLOPs of forward and backward for one sequence of `tokens` tokens: 2 for each multiplication and
+  /// addition, backward twice forward, so 6 for each weight that multiplies a token (all but embeddings and
+  /// positions; the head counts whether tied or not), and 6 * width * (tokens + 1) a token and layer for the
+  /// products of causal attention, whose row t sees t + 1 keys. Norms and activations are not counted.
+  [[nodiscard]] double flops(int64_t tokens) const;
+
+  [[nodiscard]] KvCache make_cache(int64_t sequences, const Stream& stream) const;
+  /// Logits (B, vocabulary) of the last of `tokens` (B, S), which follow the cache's; adds them to the cache.
+  /// Inference only. Throws Error if they do not fit into the context.
+  [[nodiscard]] Tensor decode(const Tensor& tokens, KvCache& cache, const Stream& stream);
+
+ protected:
+  Var forward(Tape& tape, const Var& tokens) override;
+
+ private:
+  class Block;
+  Var embed(Tape& tape, const Var& tokens, int64_t first_position);
+  Var head(Tape& tape, const Var& x);
+
+  GptConfig config_;
+  std::unique_ptr<Embedding> embedding_, position_;
+  std::vector<std::unique_ptr<Block>> blocks_;
+  std::unique_ptr<Norm> norm_;
+  std::unique_ptr<Linear> head_;  // null when tied
+};
+
+}  // namespace tutti

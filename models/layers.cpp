@@ -1,0 +1,120 @@
+#include <tutti/models/layers.h>
+
+#include <tutti/kernels/embedding.h>
+#include <tutti/kernels/norm.h>
+
+namespace tutti {
+namespace {
+
+Parameter describe_parameter(Shape shape, Init init, Role role) {
+  Parameter parameter;
+  parameter.shape = std::move(shape);
+  parameter.init = init;
+  parameter.role = role;
+  return parameter;
+}
+
+}  // namespace
+
+Linear::Linear(const LinearOptions& options)
+    : weight(describe_parameter({options.outputs, options.inputs}, options.init, options.role)),
+      bias(describe_parameter({options.outputs}, options.bias_init, Role::kBias)),
+      has_bias_(options.bias),
+      activation_(options.activation) {
+  register_parameter("weight", weight);
+  if (has_bias_) register_parameter("bias", bias);
+}
+
+Var Linear::forward(Tape& tape, const Var& x) {
+  return linear(tape, x, tape.leaf(weight), has_bias_ ? tape.leaf(bias) : Var{}, activation_);
+}
+
+Embedding::Embedding(int64_t rows, int64_t width, Init init)
+    : weight(describe_parameter({rows, width}, init, Role::kEmbedding)) {
+  register_parameter("weight", weight);
+}
+
+Var Embedding::forward(Tape& tape, const Var& tokens) {
+  return embedding(tape, tape.leaf(weight), tokens.value);
+}
+
+Norm::Norm(Kind kind, int64_t width, double eps, bool has_bias)
+    : weight(describe_parameter({width}, Init::constant(1), Role::kNorm)),
+      bias(describe_parameter({width}, Init::constant(0), Role::kNorm)),
+      kind_(kind),
+      eps_(eps),
+      has_bias_(has_bias && kind == Kind::kLayer) {
+  register_parameter("weight", weight);
+  if (has_bias_) register_parameter("bias", bias);
+}
+
+Var Norm::forward(Tape& tape, const Var& x) {
+  if (kind_ == Kind::kRms) return rms_norm(tape, x, tape.leaf(weight), eps_);
+  return layer_norm(tape, x, tape.leaf(weight), has_bias_ ? tape.leaf(bias) : Var{}, eps_);
+}
+
+ImageSize window_output(ImageSize size, int64_t kernel, int64_t stride, int64_t padding) {
+  return {(size.height + 2 * padding - kernel) / stride + 1,
+          (size.width + 2 * padding - kernel) / stride + 1};
+}
+
+Conv::Conv(const ConvOptions& options)
+    : weight(describe_parameter({options.outputs, options.inputs, options.kernel, options.kernel},
+                                options.init, Role::kWeight)),
+      bias(describe_parameter({options.outputs}, Init::constant(0), Role::kBias)),
+      options_(options) {
+  register_parameter("weight", weight);
+  if (options_.bias) register_parameter("bias", bias);
+}
+
+int64_t Conv::multiply_adds(ImageSize& size) const {
+  size = window_output(size, options_.kernel, options_.stride, options_.padding);
+  return size.pixels() * weight.numel();
+}
+
+Var Conv::forward(Tape& tape, const Var& x) {
+  Conv2dOptions options;
+  options.stride = {options_.stride, options_.stride};
+  options.padding = {options_.padding, options_.padding};
+  return conv2d(tape, x, tape.leaf(weight), options_.bias ? tape.leaf(bias) : Var{}, options);
+}
+
+BatchNorm::BatchNorm(int64_t channels, double eps)
+    : weight(describe_parameter({channels}, Init::constant(1), Role::kNorm)),
+      bias(describe_parameter({channels}, Init::constant(0), Role::kNorm)),
+      running_mean(describe_parameter({channels}, Init::constant(0), Role::kStatistic)),
+      running_var(describe_parameter({channels}, Init::constant(1), Role::kStatistic)),
+      eps_(eps) {
+  register_parameter("weight", weight);
+  register_parameter("bias", bias);
+  register_parameter("running_mean", running_mean);
+  register_parameter("running_var", running_var);
+}
+
+Var BatchNorm::apply(Tape& tape, const Var& x, const After& after) {
+  return batch_norm(tape, x, tape.leaf(weight), tape.leaf(bias), tape.leaf(running_mean),
+                    tape.leaf(running_var), {.eps = eps_, .relu = after.relu}, after.residual);
+}
+
+Var call(Tape& tape, Module& module, const Var& x, bool again) {
+  if (!again) return module(tape, x);
+  return recompute(tape, {&x, 1}, module.parameters(),
+                   [&module](Tape& inner, std::span<const Var> inputs) { return module(inner, inputs[0]); });
+}
+
+DType compute_dtype(Module& module) {
+  const std::vector<Parameter*> parameters = module.parameters();
+  require(!parameters.empty() && parameters.front()->value.defined(),
+          "module '{}': its parameters have no storage yet", module.path());
+  return parameters.front()->value.dtype();
+}
+
+ParameterCount count_parameters(Module& module) {
+  ParameterCount count;
+  for (const Parameter* parameter : module.parameters()) {
+    (parameter->role == Role::kStatistic ? count.statistics : count.trainable) += parameter->numel();
+  }
+  return count;
+}
+
+}  // namespace tutti

@@ -1,0 +1,141 @@
+#pragma once
+
+#include <tutti/core/module.h>
+#include <tutti/kernels/conv.h>
+#include <tutti/kernels/linear.h>
+
+#include <array>
+
+// Layers with parameters, which models are put together from. Their weights have the shapes that PyTorch's
+// layers of the same names have.
+namespace tutti {
+
+struct LinearOptions {
+  int64_t inputs = 0;
+  int64_t outputs = 0;
+  bool bias = true;
+  Activation activation = Activation::kNone;
+  Init init;
+  Init bias_init;
+  Role role = Role::kWeight;
+};
+
+/// activation(x weight^T + bias): x (..., inputs) -> (..., outputs); weight (outputs, inputs).
+class Linear final : public Module {
+ public:
+  explicit Linear(const LinearOptions& options);
+
+  Parameter weight, bias;
+  [[nodiscard]] bool has_bias() const noexcept { return has_bias_; }
+  /// Multiplications (with an addition each) for one row of x.
+  [[nodiscard]] int64_t multiply_adds() const noexcept { return weight.shape[0] * weight.shape[1]; }
+
+ protected:
+  Var forward(Tape& tape, const Var& x) override;
+
+ private:
+  bool has_bias_;
+  Activation activation_;
+};
+
+/// Rows of a table: tokens (...) int32 or int64, a constant -> (..., width); weight (rows, width).
+class Embedding final : public Module {
+ public:
+  Embedding(int64_t rows, int64_t width, Init init);
+
+  Parameter weight;
+
+ protected:
+  Var forward(Tape& tape, const Var& tokens) override;
+};
+
+/// Layer or RMS normalisation over the last dim.
+class Norm final : public Module {
+ public:
+  enum class Kind : uint8_t { kLayer, kRms };
+  Norm(Kind kind, int64_t width, double eps, bool has_bias);
+
+  Parameter weight, bias;
+  [[nodiscard]] bool has_bias() const noexcept { return has_bias_; }
+
+ protected:
+  Var forward(Tape& tape, const Var& x) override;
+
+ private:
+  Kind kind_;
+  double eps_;
+  bool has_bias_;
+};
+
+/// Height and width of an image.
+struct ImageSize {
+  int64_t height = 0;
+  int64_t width = 0;
+  [[nodiscard]] int64_t pixels() const noexcept { return height * width; }
+};
+
+/// The size after a window of `kernel` moved by `stride` over an image with `padding` on all sides.
+ImageSize window_output(ImageSize size, int64_t kernel, int64_t stride, int64_t padding);
+
+struct ConvOptions {
+  int64_t inputs = 0;
+  int64_t outputs = 0;
+  int64_t kernel = 3;
+  int64_t stride = 1;
+  int64_t padding = 1;
+  bool bias = false;
+  Init init;
+};
+
+/// 2-D convolution of images (N, H, W, inputs) -> (N, H', W', outputs); weight (outputs, inputs, K, K).
+class Conv final : public Module {
+ public:
+  explicit Conv(const ConvOptions& options);
+
+  Parameter weight, bias;
+  /// Multiplications for one image; `size` becomes the output's.
+  [[nodiscard]] int64_t multiply_adds(ImageSize& size) const;
+
+ protected:
+  Var forward(Tape& tape, const Var& x) override;
+
+ private:
+  ConvOptions options_;
+};
+
+/// Batch normalisation of images (N, H, W, channels), with running statistics of Role::kStatistic.
+class BatchNorm final : public Module {
+ public:
+  explicit BatchNorm(int64_t channels, double eps = 1e-5);
+
+  Parameter weight, bias, running_mean, running_var;
+
+  struct After {
+    bool relu = false;
+    Var residual;  ///< added before ReLU; may be empty
+  };
+  /// Normalises, then adds and rectifies in the same pass. Runs no hooks.
+  Var apply(Tape& tape, const Var& x, const After& after);
+
+ protected:
+  Var forward(Tape& tape, const Var& x) override { return apply(tape, x, {}); }
+
+ private:
+  double eps_;
+};
+
+/// Calls `module`, or, with `again`, lets the tape run it a second time in backward instead of keeping its
+/// intermediate tensors.
+Var call(Tape& tape, Module& module, const Var& x, bool again);
+
+/// The dtype that a module computes in: that of its parameters' values, which have storage by then.
+DType compute_dtype(Module& module);
+
+/// How many numbers a module's parameters hold.
+struct ParameterCount {
+  int64_t trainable = 0;
+  int64_t statistics = 0;  ///< running averages
+};
+ParameterCount count_parameters(Module& module);
+
+}  // namespace tutti
