@@ -37,6 +37,7 @@ void add_bias(const Tile& tile, const T* in, const T* bias, T* out) {
   using A = Accumulate<T>;
   run_best_isa([=] {
     for (int64_t r = tile.row_begin; r < tile.row_end; ++r) {
+      INDEPENDENT_LOOP
       for (int64_t c = tile.column_begin; c < tile.column_end; ++c) {
         const int64_t at = r * tile.columns + c;
         out[at] = T(static_cast<A>(in[at]) + static_cast<A>(bias[c]));

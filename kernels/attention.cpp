@@ -1,0 +1,318 @@
+#include <tutti/kernels/attention.h>
+
+#include <tutti/kernels/cpu/blas.h>
+#include <tutti/kernels/cpu/isa.h>
+#include <tutti/kernels/row/softmax_block.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace tutti {
+namespace {
+
+constexpr int64_t kQueryBlock = 64;
+// Keys are taken in blocks, so that the products have few different shapes.
+constexpr int64_t kKeyBlock = 256;
+
+struct Sizes {
+  int64_t batch, queries, width, head_dim, heads, kv_heads;
+  bool causal;
+  double scale;
+
+  [[nodiscard]] int64_t q_width() const { return heads * head_dim; }
+  [[nodiscard]] int64_t kv_width() const { return kv_heads * head_dim; }
+  [[nodiscard]] int64_t group() const { return heads / kv_heads; }
+  [[nodiscard]] int64_t query_blocks() const { return (queries + kQueryBlock - 1) / kQueryBlock; }
+};
+
+Sizes check_sizes(const Tensor& qkv, const AttentionConfig& config) {
+  require(qkv.defined() && qkv.dims() == 3, "attention: needs qkv (B, T, (heads + 2 kv_heads) * D), got {}",
+          to_string(qkv.shape()));
+  require(config.heads >= 1 && config.kv_heads >= 1 && config.heads % config.kv_heads == 0,
+          "attention: {} heads over {} key and value heads", config.heads, config.kv_heads);
+  const int64_t parts = config.heads + 2 * config.kv_heads;
+  require(qkv.size(2) > 0 && qkv.size(2) % parts == 0,
+          "attention: the last dim of {} does not divide into {} query and 2 x {} key and value heads",
+          to_string(qkv.shape()), config.heads, config.kv_heads);
+  Sizes s{qkv.size(0),  qkv.size(1),     qkv.size(2),   qkv.size(2) / parts,
+          config.heads, config.kv_heads, config.causal, config.scale};
+  if (s.scale == 0) s.scale = 1 / std::sqrt(static_cast<double>(s.head_dim));
+  return s;
+}
+
+/// A block of query rows of one head against the keys that it sees.
+struct Block {
+  int64_t rows;      // queries
+  int64_t position;  // of the first query among the keys
+  int64_t keys;      // that the last query sees
+  int64_t head_dim;
+  bool causal;
+
+  [[nodiscard]] int64_t visible(int64_t row) const {
+    return causal ? std::min(keys, position + row + 1) : keys;
+  }
+};
+
+/// Calls f(first key, number of keys) for blocks of keys.
+template <class F>
+void for_key_blocks(int64_t keys, F f) {
+  for (int64_t k = 0; k < keys; k += kKeyBlock) f(k, std::min(kKeyBlock, keys - k));
+}
+
+/// scores (rows, ld) = q k^T.
+template <class T>
+void scores(const Block& b, const T* q, int64_t ldq, const T* k, int64_t ldk, Accumulate<T>* s, int64_t ld) {
+  for_key_blocks(b.keys, [&](int64_t first, int64_t count) {
+    cpu::gemm_tile({.m = b.rows,
+                    .n = count,
+                    .k = b.head_dim,
+                    .dtype = dtype_of<T>(),
+                    .a = {q, ldq},
+                    .b = {k + first * ldk, ldk, true},
+                    .c = s + first,
+                    .ldc = ld,
+                    .c_dtype = dtype_of<Accumulate<T>>()});
+  });
+}
+
+/// out (rows, D) = p v; p (rows, ld).
+template <class T>
+void weighted(const Block& b, const T* p, int64_t ld, const T* v, int64_t ldv, Accumulate<T>* out) {
+  for_key_blocks(b.keys, [&](int64_t first, int64_t count) {
+    cpu::gemm_tile({.m = b.rows,
+                    .n = b.head_dim,
+                    .k = count,
+                    .dtype = dtype_of<T>(),
+                    .a = {p + first, ld},
+                    .b = {v + first * ldv, ldv},
+                    .c = out,
+                    .ldc = b.head_dim,
+                    .c_dtype = dtype_of<Accumulate<T>>(),
+                    .accumulate = first > 0});
+  });
+}
+
+/// out (keys, D) += p^T x; p (rows, ld), x (rows, D).
+template <class T>
+void weighted_transposed(const Block& b, const T* p, int64_t ld, const T* x, int64_t ldx,
+                         Accumulate<T>* out) {
+  for_key_blocks(b.keys, [&](int64_t first, int64_t count) {
+    cpu::gemm_tile({.m = count,
+                    .n = b.head_dim,
+                    .k = b.rows,
+                    .dtype = dtype_of<T>(),
+                    .a = {p + first, ld, true},
+                    .b = {x, ldx},
+                    .c = out + first * b.head_dim,
+                    .ldc = b.head_dim,
+                    .c_dtype = dtype_of<Accumulate<T>>(),
+                    .accumulate = true});
+  });
+}
+
+/// Where one query block reads and writes; leading dims in elements.
+template <class T>
+struct ForwardBlock {
+  Block block;
+  const T *q, *k, *v;
+  int64_t ldq, ldkv;
+  T* out;
+  int64_t ldo;
+  Accumulate<T>* lse;  // (rows); nullptr in inference
+};
+
+template <class T>
+void forward_block(const ForwardBlock<T>& f, double scale, int64_t ld, const Stream& stream) {
+  using A = Accumulate<T>;
+  const Block& b = f.block;
+  const Tensor scratch = Tensor::empty({b.rows * (ld + b.head_dim + 1)}, dtype_of<A>(), stream);
+  A* const s = scratch.data<A>();
+  A* const sum = s + b.rows * ld;
+  A* const o = sum + b.rows;
+  // Probabilities in T: in place of the scores where T is A.
+  const Tensor narrow = std::is_same_v<T, A> ? scratch : Tensor::empty({b.rows * ld}, dtype_of<T>(), stream);
+  T* const p = narrow.data<T>();
+  scores(b, f.q, f.ldq, f.k, f.ldkv, s, ld);
+  const auto a_scale = static_cast<A>(scale);
+  run_best_isa([&] {
+    SerialTeam team;
+    for (int64_t r = 0; r < b.rows; ++r) {
+      A maximum = 0;
+      row::score_row(team, s + r * ld, p + r * ld, b.visible(r), b.keys, a_scale, sum[r], maximum);
+      if (f.lse != nullptr) f.lse[r] = maximum + math::log(sum[r]);
+    }
+  });
+  weighted(b, p, ld, f.v, f.ldkv, o);
+  run_best_isa([&] {
+    for (int64_t r = 0; r < b.rows; ++r) {
+      const A inverse = A(1) / sum[r];
+      for (int64_t i = 0; i < b.head_dim; ++i) f.out[r * f.ldo + i] = T(o[r * b.head_dim + i] * inverse);
+    }
+  });
+}
+
+int64_t padded(int64_t keys) {
+  return (keys + 63) / 64 * 64;
+}
+
+template <class T>
+void forward(const Sizes& s, const Tensor& qkv, const Tensor& out, const Tensor& lse, const Stream& stream) {
+  const T* const data = qkv.data<T>();
+  stream.pool().parallel_for(s.batch * s.heads * s.query_blocks(), [&](int64_t task) {
+    // The longest blocks first within a head: they end together.
+    const int64_t first = (s.query_blocks() - 1 - task % s.query_blocks()) * kQueryBlock;
+    const int64_t head = task / s.query_blocks() % s.heads;
+    const int64_t b = task / s.query_blocks() / s.heads;
+    const int64_t rows = std::min(kQueryBlock, s.queries - first);
+    const T* const sample = data + b * s.queries * s.width;
+    const T* const keys = sample + s.q_width() + head / s.group() * s.head_dim;
+    forward_block<T>(
+        {.block = {rows, first, s.causal ? first + rows : s.queries, s.head_dim, s.causal},
+         .q = sample + first * s.width + head * s.head_dim,
+         .k = keys,
+         .v = keys + s.kv_width(),
+         .ldq = s.width,
+         .ldkv = s.width,
+         .out = out.data<T>() + (b * s.queries + first) * s.q_width() + head * s.head_dim,
+         .ldo = s.q_width(),
+         .lse =
+             lse.defined() ? lse.data<Accumulate<T>>() + (b * s.heads + head) * s.queries + first : nullptr},
+        s.scale, padded(s.queries), stream);
+  });
+}
+
+/// Gradients of one key and value head of one sample, over all query heads that it serves.
+template <class T>
+void backward_head(const Sizes& s, const T* qkv, const T* out, const T* dout, const Accumulate<T>* lse,
+                   T* dqkv, int64_t kv_head, const Stream& stream) {
+  using A = Accumulate<T>;
+  const int64_t d = s.head_dim;
+  const int64_t ld = padded(s.queries);
+  const Tensor sums = Tensor::zeros({2 * s.queries * d}, dtype_of<A>(), stream);
+  A* const dk = sums.data<A>();
+  A* const dv = dk + s.queries * d;
+  const Tensor scratch = Tensor::empty({kQueryBlock * (2 * ld + d + 1)}, dtype_of<A>(), stream);
+  A* const score = scratch.data<A>();
+  A* const dp = score + kQueryBlock * ld;
+  A* const dq = dp + kQueryBlock * ld;
+  A* const delta = dq + kQueryBlock * d;
+  const Tensor narrow =
+      std::is_same_v<T, A> ? scratch : Tensor::empty({2 * kQueryBlock * ld}, dtype_of<T>(), stream);
+  T* const p = narrow.data<T>();
+  T* const ds = p + kQueryBlock * ld;
+  const T* const k = qkv + s.q_width() + kv_head * d;
+  const T* const v = k + s.kv_width();
+  const auto scale = static_cast<A>(s.scale);
+  for (int64_t head = kv_head * s.group(); head < (kv_head + 1) * s.group(); ++head) {
+    for (int64_t first = 0; first < s.queries; first += kQueryBlock) {
+      const int64_t rows = std::min(kQueryBlock, s.queries - first);
+      const Block b{rows, first, s.causal ? first + rows : s.queries, d, s.causal};
+      const T* const q = qkv + first * s.width + head * d;
+      const T* const o = out + first * s.q_width() + head * d;
+      const T* const g = dout + first * s.q_width() + head * d;
+      scores(b, q, s.width, k, s.width, score, ld);
+      scores(b, g, s.q_width(), v, s.width, dp, ld);
+      run_best_isa([&] {
+        SerialTeam team;
+        for (int64_t r = 0; r < rows; ++r) {
+          A sum = 0;
+          for (int64_t i = 0; i < d; ++i) {
+            sum += static_cast<A>(o[r * s.q_width() + i]) * static_cast<A>(g[r * s.q_width() + i]);
+          }
+          delta[r] = sum;
+          row::score_row_backward(team, score + r * ld, dp + r * ld, p + r * ld, ds + r * ld, b.visible(r),
+                                  b.keys, scale, lse[head * s.queries + first + r], delta[r]);
+        }
+      });
+      weighted_transposed(b, p, ld, g, s.q_width(), dv);
+      weighted_transposed(b, ds, ld, q, s.width, dk);
+      weighted(b, ds, ld, k, s.width, dq);
+      T* const dq_out = dqkv + first * s.width + head * d;
+      for (int64_t r = 0; r < rows; ++r) {
+        for (int64_t i = 0; i < d; ++i) dq_out[r * s.width + i] = T(dq[r * d + i]);
+      }
+    }
+  }
+  T* const dk_out = dqkv + s.q_width() + kv_head * d;
+  for (int64_t r = 0; r < s.queries; ++r) {
+    for (int64_t i = 0; i < d; ++i) {
+      dk_out[r * s.width + i] = T(dk[r * d + i]);
+      dk_out[r * s.width + s.kv_width() + i] = T(dv[r * d + i]);
+    }
+  }
+}
+
+DType accumulate_dtype(DType dtype) {
+  return dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
+}
+
+}  // namespace
+
+Var attention(Tape& tape, const Var& qkv, const AttentionConfig& config) {
+  const Stream& stream = tape.stream();
+  const Sizes s = check_sizes(qkv.value, config);
+  const Tensor in = qkv.value.to_contiguous(stream);
+  const Tensor out = Tensor::empty({s.batch, s.queries, s.q_width()}, in.dtype(), stream);
+  const bool saves = tape.recording() && qkv.needs_grad();
+  const Tensor lse =
+      saves ? Tensor::empty({s.batch, s.heads, s.queries}, accumulate_dtype(in.dtype()), stream) : Tensor();
+  dispatch_compute(in.dtype(), "attention",
+                   [&]<class T>(TypeTag<T>) { forward<T>(s, in, out, lse, stream); });
+  return tape.record(
+      "attention", out, {qkv}, [s, in, out, lse, stream](const Tensor& dy, const Gradients& gradients) {
+        const Tensor dqkv = Tensor::empty(in.shape(), in.dtype(), stream);
+        dispatch_compute(in.dtype(), "attention", [&]<class T>(TypeTag<T>) {
+          stream.pool().parallel_for(s.batch * s.kv_heads, [&](int64_t task) {
+            const int64_t b = task / s.kv_heads;
+            const int64_t rows = b * s.queries;
+            backward_head<T>(s, in.data<T>() + rows * s.width, out.data<T>() + rows * s.q_width(),
+                             dy.data<T>() + rows * s.q_width(), lse.data<Accumulate<T>>() + rows * s.heads,
+                             dqkv.data<T>() + rows * s.width, task % s.kv_heads, stream);
+          });
+        });
+        gradients.add(0, dqkv);
+      });
+}
+
+Tensor attention_with_cache(const Stream& stream, const Tensor& qkv, const Tensor& k_cache,
+                            const Tensor& v_cache, int64_t used, const AttentionConfig& config) {
+  const Sizes s = check_sizes(qkv, config);
+  const auto fits = [&](const Tensor& cache) {
+    return cache.defined() && cache.dims() == 3 && cache.contiguous() && cache.size(0) == s.batch &&
+           cache.size(2) == s.kv_width() && cache.dtype() == qkv.dtype();
+  };
+  require(fits(k_cache) && fits(v_cache) && k_cache.shape() == v_cache.shape(),
+          "attention_with_cache: caches {} and {} do not fit qkv {}", to_string(k_cache.shape()),
+          to_string(v_cache.shape()), to_string(qkv.shape()));
+  const int64_t capacity = k_cache.size(1);
+  require(used >= 0 && used + s.queries <= capacity,
+          "attention_with_cache: {} + {} positions in a cache of {}", used, s.queries, capacity);
+  const int64_t keys = used + s.queries;
+  copy(k_cache.slice(1, used, keys), qkv.slice(2, s.q_width(), s.q_width() + s.kv_width()), stream);
+  copy(v_cache.slice(1, used, keys), qkv.slice(2, s.q_width() + s.kv_width(), s.width), stream);
+  const Tensor in = qkv.to_contiguous(stream);
+  const Tensor out = Tensor::empty({s.batch, s.queries, s.q_width()}, in.dtype(), stream);
+  dispatch_compute(in.dtype(), "attention_with_cache", [&]<class T>(TypeTag<T>) {
+    stream.pool().parallel_for(s.batch * s.heads * s.query_blocks(), [&](int64_t task) {
+      const int64_t first = task % s.query_blocks() * kQueryBlock;
+      const int64_t head = task / s.query_blocks() % s.heads;
+      const int64_t b = task / s.query_blocks() / s.heads;
+      const int64_t rows = std::min(kQueryBlock, s.queries - first);
+      const int64_t at = b * capacity * s.kv_width() + head / s.group() * s.head_dim;
+      forward_block<T>(
+          {.block = {rows, used + first, s.causal ? used + first + rows : keys, s.head_dim, s.causal},
+           .q = in.data<T>() + (b * s.queries + first) * s.width + head * s.head_dim,
+           .k = k_cache.data<T>() + at,
+           .v = v_cache.data<T>() + at,
+           .ldq = s.width,
+           .ldkv = s.kv_width(),
+           .out = out.data<T>() + (b * s.queries + first) * s.q_width() + head * s.head_dim,
+           .ldo = s.q_width(),
+           .lse = nullptr},
+          s.scale, padded(capacity), stream);
+    });
+  });
+  return out;
+}
+
+}  // namespace tutti

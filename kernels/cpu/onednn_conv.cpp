@@ -1,0 +1,251 @@
+#include <tutti/kernels/cpu/blas.h>
+#include <tutti/kernels/cpu/conv_backends.h>
+
+#if defined(TUTTI_WITH_ONEDNN)
+
+#  include <tutti/kernels/cpu/onednn.h>
+#  include <tutti/kernels/cpu/sums.h>
+
+#  include <algorithm>
+#  include <unordered_map>
+#  include <vector>
+
+namespace tutti::cpu {
+namespace {
+
+using dnnl::memory;
+using Tag = memory::format_tag;
+
+enum class Pass : uint8_t { kForward, kData, kWeights };
+
+/// One pass over `images` images: the primitive, and the filters' layout that it chose.
+struct Convolution {
+  dnnl::primitive primitive;
+  memory::desc source, filters, result, scratchpad;
+};
+
+struct Key {
+  std::vector<int64_t> values;
+  bool operator==(const Key&) const = default;
+};
+struct KeyHash {
+  size_t operator()(const Key& key) const noexcept {
+    uint64_t h = 0;
+    for (const int64_t value : key.values)
+      h = (h ^ static_cast<uint64_t>(value)) * 0x9E3779B97F4A7C15ULL + (h >> 29);
+    return h;
+  }
+};
+
+memory::data_type onednn_dtype(DType dtype) {
+  return dtype == DType::kBFloat16 ? memory::data_type::bf16 : memory::data_type::f32;
+}
+
+memory::dims filter_dims(const ConvShape& s) {
+  if (s.groups == 1) return {s.o, s.c, s.kh, s.kw};
+  return {s.groups, s.o / s.groups, s.c / s.groups, s.kh, s.kw};
+}
+
+/// Filters as parameters hold them.
+memory::desc plain_filters(const ConvShape& s, memory::data_type dtype) {
+  return {filter_dims(s), dtype, s.groups == 1 ? Tag::oihw : Tag::goihw};
+}
+
+Convolution make_convolution(const ConvShape& s, int64_t images, Pass pass) {
+  using dnnl::algorithm;
+  using dnnl::prop_kind;
+  dnnl::engine& engine = onednn_engine();
+  const auto dtype = onednn_dtype(s.dtype);
+  const auto filter_dtype = pass == Pass::kWeights ? memory::data_type::f32 : dtype;
+  const memory::desc x({images, s.c, s.h, s.w}, dtype, Tag::nhwc);
+  const memory::desc w(filter_dims(s), filter_dtype, Tag::any);
+  const memory::desc y({images, s.o, s.oh, s.ow}, dtype, Tag::nhwc);
+  const memory::dims stride{s.stride[0], s.stride[1]};
+  const memory::dims dilation{s.dilation[0] - 1, s.dilation[1] - 1};  // oneDNN counts the gaps
+  const memory::dims before{s.padding[0], s.padding[1]};
+  // What a stride skips at the end is not padding.
+  const auto after = [](int64_t size, int64_t out, int64_t kernel, int64_t step, int64_t pad, int64_t gap) {
+    return (out - 1) * step + (kernel - 1) * gap + 1 - size - pad;
+  };
+  const memory::dims behind{after(s.h, s.oh, s.kh, s.stride[0], s.padding[0], s.dilation[0]),
+                            after(s.w, s.ow, s.kw, s.stride[1], s.padding[1], s.dilation[1])};
+  dnnl::primitive_attr attributes;
+  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  constexpr auto kDirect = algorithm::convolution_direct;
+#  if DNNL_VERSION_MAJOR >= 3
+  const dnnl::convolution_forward::primitive_desc forward(engine, prop_kind::forward_training, kDirect, x, w,
+                                                          y, stride, dilation, before, behind, attributes);
+  if (pass == Pass::kForward) {
+    return {dnnl::convolution_forward(forward), x, forward.weights_desc(), y, forward.scratchpad_desc()};
+  }
+  if (pass == Pass::kData) {
+    const dnnl::convolution_backward_data::primitive_desc data(engine, kDirect, x, w, y, stride, dilation,
+                                                               before, behind, forward, attributes);
+    return {dnnl::convolution_backward_data(data), y, data.weights_desc(), x, data.scratchpad_desc()};
+  }
+  const dnnl::convolution_backward_weights::primitive_desc weights(engine, kDirect, x, w, y, stride, dilation,
+                                                                   before, behind, forward, attributes);
+  return {dnnl::convolution_backward_weights(weights), x, weights.diff_weights_desc(), y,
+          weights.scratchpad_desc()};
+#  else
+  const memory::desc forward_filters(filter_dims(s), dtype, Tag::any);
+  const dnnl::convolution_forward::primitive_desc forward(
+      dnnl::convolution_forward::desc(prop_kind::forward_training, kDirect, x, forward_filters, y, stride,
+                                      dilation, before, behind),
+      attributes, engine);
+  if (pass == Pass::kForward) {
+    return {dnnl::convolution_forward(forward), x, forward.weights_desc(), y, forward.scratchpad_desc()};
+  }
+  if (pass == Pass::kData) {
+    const dnnl::convolution_backward_data::primitive_desc data(
+        dnnl::convolution_backward_data::desc(kDirect, x, w, y, stride, dilation, before, behind), attributes,
+        engine, forward);
+    return {dnnl::convolution_backward_data(data), y, data.weights_desc(), x, data.scratchpad_desc()};
+  }
+  const dnnl::convolution_backward_weights::primitive_desc weights(
+      dnnl::convolution_backward_weights::desc(kDirect, x, w, y, stride, dilation, before, behind),
+      attributes, engine, forward);
+  return {dnnl::convolution_backward_weights(weights), x, weights.diff_weights_desc(), y,
+          weights.scratchpad_desc()};
+#  endif
+}
+
+constexpr size_t kCacheLimit = 1024;
+
+Convolution& cached_convolution(const ConvShape& s, int64_t images, Pass pass) {
+  thread_local std::unordered_map<Key, Convolution, KeyHash> cache;
+  const Key key{{images, s.h, s.w, s.c, s.o, s.kh, s.kw, s.stride[0], s.stride[1], s.padding[0], s.padding[1],
+                 s.dilation[0], s.dilation[1], s.groups, static_cast<int64_t>(s.dtype),
+                 static_cast<int64_t>(pass)}};
+  if (const auto found = cache.find(key); found != cache.end()) return found->second;
+  if (cache.size() >= kCacheLimit) cache.clear();
+  return cache.emplace(key, make_convolution(s, images, pass)).first->second;
+}
+
+memory wrap(const memory::desc& description, const void* data) {
+  return {description, onednn_engine(), const_cast<void*>(data)};
+}
+
+void reorder(memory from, memory to) {
+  dnnl::stream& stream = onednn_stream();
+  dnnl::reorder(from, to).execute(stream, from, to);
+  stream.wait();
+}
+
+/// The filters in the layout that a primitive wants; `plain` itself where that is the plain one.
+memory filters_for(const Convolution& convolution, const memory& plain) {
+  if (convolution.filters == plain.get_desc()) return plain;
+  memory wanted(convolution.filters, onednn_engine());
+  reorder(plain, wanted);
+  return wanted;
+}
+
+/// Images [begin, end) of chunk i.
+std::pair<int64_t, int64_t> chunk_range(int64_t n, int64_t chunks, int64_t i) {
+  return {i * n / chunks, (i + 1) * n / chunks};
+}
+
+const void* image(const Tensor& images, int64_t n) {
+  return static_cast<const std::byte*>(images.raw()) + n * images.stride(0) * size_of(images.dtype());
+}
+
+template <class F>
+void guarded(const ConvShape& s, F f) {
+  try {
+    f();
+  } catch (const dnnl::error& error) {
+    fail("oneDNN: convolution of ({}, {}, {}, {}) with ({}, {}, {}, {}) in {}: {}", s.n, s.h, s.w, s.c, s.o,
+         s.c / s.groups, s.kh, s.kw, tutti::name(s.dtype), error.what());
+  }
+}
+
+class OneDnnConv final : public ConvBackend {
+ public:
+  void forward(const ConvShape& s, const Tensor& x, const Tensor& w, const Tensor& y,
+               const Stream& stream) const override {
+    run(s, Pass::kForward, x, w, y, stream);
+  }
+  void backward_data(const ConvShape& s, const Tensor& dy, const Tensor& w, const Tensor& dx,
+                     const Stream& stream) const override {
+    run(s, Pass::kData, dy, w, dx, stream);
+  }
+
+  void backward_weights(const ConvShape& s, const Tensor& dy, const Tensor& x, const Tensor& dw,
+                        const Stream& stream) const override {
+    const int64_t chunks = std::min(kConvWeightChunks, s.n);
+    const Tensor partial = Tensor::empty({chunks, dw.numel()}, DType::kFloat32, stream);
+    stream.pool().parallel_for(chunks, [&](int64_t i) {
+      guarded(s, [&] {
+        const auto [begin, end] = chunk_range(s.n, chunks, i);
+        Convolution& c = cached_convolution(s, end - begin, Pass::kWeights);
+        const memory plain =
+            wrap(plain_filters(s, memory::data_type::f32), partial.data<float>() + i * dw.numel());
+        const memory result = c.filters == plain.get_desc() ? plain : memory(c.filters, onednn_engine());
+        dnnl::stream& queue = onednn_stream();
+        c.primitive.execute(queue, {{DNNL_ARG_SRC, wrap(c.source, image(x, begin))},
+                                    {DNNL_ARG_DIFF_DST, wrap(c.result, image(dy, begin))},
+                                    {DNNL_ARG_DIFF_WEIGHTS, result},
+                                    {DNNL_ARG_SCRATCHPAD, memory(c.scratchpad, onednn_engine())}});
+        queue.wait();
+        if (result.get_data_handle() != plain.get_data_handle()) reorder(result, plain);
+      });
+    });
+    add_chunks(partial, stream);
+    copy(dw, partial.select(0, 0).view(dw.shape()), stream);
+  }
+
+ private:
+  /// Forward and backward-data differ in the names of their arguments alone.
+  static void run(const ConvShape& s, Pass pass, const Tensor& from, const Tensor& w, const Tensor& to,
+                  const Stream& stream) {
+    const int64_t chunks = std::min(kConvChunks, s.n);
+    const memory plain = wrap(plain_filters(s, onednn_dtype(s.dtype)), w.raw());
+    // Chunks have two sizes at most; each gets the filters in its layout once.
+    const auto size_of_chunk = [&](int64_t i) {
+      const auto [begin, end] = chunk_range(s.n, chunks, i);
+      return end - begin;
+    };
+    const int64_t small = s.n / chunks;
+    memory filters[2];
+    guarded(s, [&] {
+      filters[0] = filters_for(cached_convolution(s, small, pass), plain);
+      if (s.n % chunks != 0) filters[1] = filters_for(cached_convolution(s, small + 1, pass), plain);
+    });
+    const int source = pass == Pass::kForward ? DNNL_ARG_SRC : DNNL_ARG_DIFF_DST;
+    const int result = pass == Pass::kForward ? DNNL_ARG_DST : DNNL_ARG_DIFF_SRC;
+    stream.pool().parallel_for(chunks, [&](int64_t i) {
+      guarded(s, [&] {
+        const int64_t begin = i * s.n / chunks;
+        Convolution& c = cached_convolution(s, size_of_chunk(i), pass);
+        dnnl::stream& queue = onednn_stream();
+        c.primitive.execute(queue, {{source, wrap(c.source, image(from, begin))},
+                                    {DNNL_ARG_WEIGHTS, filters[size_of_chunk(i) - small]},
+                                    {result, wrap(c.result, image(to, begin))},
+                                    {DNNL_ARG_SCRATCHPAD, memory(c.scratchpad, onednn_engine())}});
+        queue.wait();
+      });
+    });
+  }
+};
+
+}  // namespace
+
+const ConvBackend* onednn_conv(DType dtype) {
+  static const OneDnnConv backend;
+  if (math_library() != MathLibrary::kOneDnn) return nullptr;
+  if (dtype == DType::kFloat32) return &backend;
+  static const bool fast_bf16 = dnnl::get_effective_cpu_isa() >= dnnl::cpu_isa::avx512_core;
+  return dtype == DType::kBFloat16 && fast_bf16 ? &backend : nullptr;
+}
+
+}  // namespace tutti::cpu
+
+#else
+
+namespace tutti::cpu {
+const ConvBackend* onednn_conv(DType) {
+  return nullptr;
+}
+}  // namespace tutti::cpu
+
+#endif

@@ -1,0 +1,48 @@
+#pragma once
+
+#include <tutti/core/dtype.h>
+#include <tutti/kernels/row/math.h>
+
+#include <limits>
+
+namespace tutti::row {
+
+/// One row of attention scores: p = exp(scale * s - max) over the first `visible` keys and 0 up to `keys`;
+/// returns the sum of p, in fp32 (fp64) before rounding, and the maximum. A is float or double, T the dtype
+/// of p.
+template <class Team, class A, class T>
+HOST_DEVICE void score_row(Team& t, const A* s, T* p, int64_t visible, int64_t keys, A scale, A& sum,
+                           A& maximum) {
+  A m = -std::numeric_limits<A>::infinity();
+  for (int64_t i = t.lane(); i < visible; i += t.lanes()) m = s[i] * scale > m ? s[i] * scale : m;
+  m = t.max(m);
+  A total = 0;
+  INDEPENDENT_LOOP
+  for (int64_t i = t.lane(); i < visible; i += t.lanes()) {
+    const A e = math::exp(s[i] * scale - m);
+    p[i] = T(e);
+    total += e;
+  }
+  for (int64_t i = visible + t.lane(); i < keys; i += t.lanes()) p[i] = T(A(0));
+  sum = t.sum(total);
+  maximum = m;
+}
+
+/// The same row again in backward: p = exp(scale * s - lse), and the gradient of the scores, ds = scale p (dp
+/// - delta). p and ds are 0 from `visible` to `keys`.
+template <class Team, class A, class T>
+HOST_DEVICE void score_row_backward(Team& t, const A* s, const A* dp, T* p, T* ds, int64_t visible,
+                                    int64_t keys, A scale, A lse, A delta) {
+  INDEPENDENT_LOOP
+  for (int64_t i = t.lane(); i < visible; i += t.lanes()) {
+    const A e = math::exp(s[i] * scale - lse);
+    p[i] = T(e);
+    ds[i] = T(scale * e * (dp[i] - delta));
+  }
+  for (int64_t i = visible + t.lane(); i < keys; i += t.lanes()) {
+    p[i] = T(A(0));
+    ds[i] = T(A(0));
+  }
+}
+
+}  // namespace tutti::row
