@@ -1,0 +1,284 @@
+#include <tutti/comm/data_parallel.h>
+
+#include <algorithm>
+#include <bit>
+#include <chrono>
+#include <cstring>
+
+namespace tutti {
+namespace {
+
+bool is_power_of_two(int64_t n) {
+  return n > 0 && std::has_single_bit(static_cast<uint64_t>(n));
+}
+
+/// 64 bits that tell weights apart; not cryptographic.
+uint64_t hash_bytes(const Tensor& t) {
+  const auto* data = static_cast<const std::byte*>(t.raw());
+  const int64_t bytes = t.bytes();
+  uint64_t h = 0x9E3779B97F4A7C15ULL ^ static_cast<uint64_t>(bytes);
+  for (int64_t at = 0; at < bytes; at += 8) {
+    uint64_t word = 0;
+    std::memcpy(&word, data + at, static_cast<size_t>(std::min<int64_t>(8, bytes - at)));
+    h = std::rotl((h ^ word) * 0xBF58476D1CE4E5B9ULL, 29);
+  }
+  return h;
+}
+
+/// Sums rows in the tree of Reduce; empties `rows`.
+std::vector<double> tree_sum(std::vector<std::vector<double>> rows) {
+  for (size_t distance = 1; distance < rows.size(); distance *= 2) {
+    for (size_t i = 0; i + distance < rows.size(); i += 2 * distance) {
+      for (size_t k = 0; k < rows[i].size(); ++k) rows[i][k] += rows[i + distance][k];
+    }
+  }
+  return std::move(rows.front());
+}
+
+}  // namespace
+
+void DataParallelConfig::describe(Fields& f) {
+  f.choice(
+      "mode", mode, {"ordered", "fast"},
+      "ordered: the same bits for 1, 2, 4, ... ranks; fast: one pass a rank, the result depends on their "
+      "number");
+  f.value("logical_shards", logical_shards,
+          "ordered mode: parts of the batch, a power of two; no fewer than ranks", at_least(1));
+  f.check(is_power_of_two(logical_shards), "logical_shards", "must be a power of two");
+  f.value("reduce_dtype", reduce_dtype,
+          "fast mode: dtype that ranks add gradients in; null: the gradients' own");
+  f.check(!reduce_dtype || mode == "fast", "reduce_dtype",
+          "is for fast mode; ordered mode adds in the gradients' dtype");
+  f.check(!reduce_dtype || is_floating(*reduce_dtype), "reduce_dtype", "must be floating");
+}
+
+DataParallel::DataParallel(Collective& world, std::span<const std::unique_ptr<ParamGroup>> groups,
+                           const DataParallelConfig& config, const Stream& compute)
+    : config_(config),
+      compute_(compute),
+      data_(world.split(0, world.rank())),
+      control_(world.split(0, world.rank())),
+      peers_(*control_),
+      // Alone there is nothing to wait for, so sums are better done by all threads.
+      stream_(world.size() > 1 ? Stream::queued("tutti-comm") : compute) {
+  const int64_t n = world.size();
+  const int64_t v = config_.logical_shards;
+  require(config_.mode == "ordered" || config_.mode == "fast",
+          "data parallelism: mode is '{}', not ordered or fast", config_.mode);
+  if (config_.mode == "ordered") {
+    require(is_power_of_two(v), "data parallelism: logical_shards is {}, not a power of two", v);
+    require(n <= v, "data parallelism: logical_shards is {}, but there are {} ranks; set it to {} or more", v,
+            n, std::bit_ceil(static_cast<uint64_t>(n)));
+    require(!config_.reduce_dtype, "data parallelism: reduce_dtype is for fast mode");
+    first_shard_ = static_cast<size_t>(world.rank() * v / n);
+    local_shards_ = static_cast<size_t>((world.rank() + 1) * v / n) - first_shard_;
+  } else {
+    first_shard_ = static_cast<size_t>(world.rank());
+  }
+  for (const auto& group : groups) {
+    for (const Parameter* parameter : group->parameters()) bucket_of_[parameter] = buckets_.size();
+    buckets_.push_back({.group = group.get(), .total = group->grads()});
+  }
+  check_equal_weights();
+  if (n > 1) place_gradients();
+}
+
+DataParallel::~DataParallel() = default;
+
+void DataParallel::place_gradients() {
+  const auto travels_in = [&](const Bucket& b) { return config_.reduce_dtype.value_or(b.total.dtype()); };
+  std::vector<DType> dtypes;
+  for (const Bucket& b : buckets_) {
+    if (std::find(dtypes.begin(), dtypes.end(), travels_in(b)) == dtypes.end())
+      dtypes.push_back(travels_in(b));
+  }
+  for (const DType dtype : dtypes) {
+    // One allocation for all groups of a dtype: each allocation is a window of shared memory.
+    int64_t total = 0;
+    for (const Bucket& b : buckets_) total += travels_in(b) == dtype ? b.group->size() : 0;
+    const Tensor flat = data_->allocate({total}, dtype, compute_);
+    fill(flat, 0, compute_);
+    int64_t at = 0;
+    for (Bucket& b : buckets_) {
+      if (travels_in(b) != dtype) continue;
+      const Tensor part = flat.slice(0, at, at + b.group->size());
+      at += b.group->size();
+      if (b.total.dtype() != dtype) {
+        b.reduced = part;
+      } else {
+        b.total = part;
+        b.group->bind_grads(part);
+      }
+    }
+  }
+}
+
+void DataParallel::check_equal_weights() {
+  std::string mine;
+  for (const Bucket& b : buckets_) {
+    mine += fmt::format("{:016x}", hash_bytes(b.group->weights()));
+  }
+  const std::vector<std::string> all = peers_.all_gather(mine);
+  for (size_t rank = 1; rank < all.size(); ++rank) {
+    require(all[rank].size() == all[0].size(),
+            "data parallelism: rank {} has {} parameter groups, rank 0 has {}: the models differ", rank,
+            all[rank].size() / 16, all[0].size() / 16);
+  }
+  for (size_t g = 0; g < buckets_.size(); ++g) {
+    for (size_t rank = 1; rank < all.size(); ++rank) {
+      const ParamGroup& group = *buckets_[g].group;
+      require(all[rank].compare(16 * g, 16, all[0], 16 * g, 16) == 0,
+              "data parallelism: the weights of group '{}' ('{}' to '{}') on rank {} differ from rank 0's",
+              group.name(), group.parameters().front()->name, group.parameters().back()->name, rank);
+    }
+  }
+}
+
+bool DataParallel::exact() const noexcept {
+  return config_.mode == "ordered" && is_power_of_two(data_->size());
+}
+
+std::vector<Parallel::Shard> DataParallel::shards(int64_t samples) const {
+  const int64_t count = config_.mode == "ordered" ? config_.logical_shards : data_->size();
+  std::vector<Shard> local;
+  for (size_t i = first_shard_; i < first_shard_ + local_shards_; ++i) {
+    const auto shard = static_cast<int64_t>(i);
+    local.push_back({shard * samples / count, (shard + 1) * samples / count});
+  }
+  return local;
+}
+
+void DataParallel::begin_step() {
+  unsent_ = buckets_.size();
+  for (Bucket& b : buckets_) {
+    // Left over only if the last step ended in an exception that somebody survived.
+    for (Bucket::Partial& partial : b.partials) {
+      if (!partial.sum.shares_storage_with(b.total)) b.spare.push_back(std::move(partial.sum));
+    }
+    b.partials.clear();
+  }
+}
+
+void DataParallel::begin_shard(size_t index) {
+  require(index < local_shards_, "data parallelism: shard {} of {}", index, local_shards_);
+  shard_ = index;
+  for (Bucket& b : buckets_) {
+    b.missing = b.group->parameters().size();
+    b.done = false;
+    if (b.partials.empty()) {
+      b.group->bind_grads(b.total);
+    } else {
+      if (b.spare.empty()) b.spare.push_back(b.group->new_grads(compute_));
+      b.group->bind_grads(b.spare.back());
+      b.spare.pop_back();
+    }
+  }
+}
+
+void DataParallel::watch(Tape& tape, bool last_microbatch) {
+  if (last_microbatch) tape.on_grad_ready([this](Parameter& parameter) { on_ready(parameter); });
+}
+
+void DataParallel::on_ready(Parameter& parameter) {
+  const auto found = bucket_of_.find(&parameter);
+  if (found == bucket_of_.end()) return;
+  Bucket& bucket = buckets_[found->second];
+  if (--bucket.missing == 0) finish_bucket(bucket);
+}
+
+void DataParallel::end_shard(size_t index) {
+  require(index == shard_, "data parallelism: shard {} ends while shard {} is under way", index, shard_);
+  // Groups with parameters that the last microbatch did not use, and all groups of an empty shard. From the
+  // last to the first, as backward would have finished them.
+  for (auto b = buckets_.rbegin(); b != buckets_.rend(); ++b) {
+    if (b->done) continue;
+    b->group->zero_missing_grads(compute_);
+    finish_bucket(*b);
+  }
+}
+
+void DataParallel::finish_bucket(Bucket& bucket) {
+  bucket.done = true;
+  if (in_last_shard())
+    send_complete_buckets();
+  else
+    add_leaf(bucket);
+}
+
+/// Like a binary counter: two blocks of equal size become one of twice the size.
+void DataParallel::add_leaf(Bucket& bucket) {
+  Bucket::Partial block{bucket.group->grads(), 1};
+  while (!bucket.partials.empty() && bucket.partials.back().leaves == block.leaves) {
+    Bucket::Partial lower = std::move(bucket.partials.back());
+    bucket.partials.pop_back();
+    add_in_place(lower.sum, block.sum, compute_);
+    bucket.spare.push_back(std::move(block.sum));
+    block = {std::move(lower.sum), lower.leaves * 2};
+  }
+  bucket.partials.push_back(std::move(block));
+}
+
+void DataParallel::send_complete_buckets() {
+  for (; unsent_ > 0 && buckets_[unsent_ - 1].done; --unsent_) send(buckets_[unsent_ - 1]);
+}
+
+void DataParallel::send(Bucket& bucket) {
+  // The last leaf closes the local tree: blocks are added from the smallest to the largest.
+  Tensor sum = bucket.group->grads();
+  while (!bucket.partials.empty()) {
+    const Tensor lower = std::move(bucket.partials.back().sum);
+    bucket.partials.pop_back();
+    stream_.run([lower, sum, &pool = stream_.pool()] { add_in_place(lower, sum, Stream::inline_on(pool)); });
+    // Not written again before the next step, which waits for the stream.
+    bucket.spare.push_back(std::move(sum));
+    sum = lower;
+  }
+  if (!bucket.reduced.defined()) {
+    data_->all_reduce(bucket.total, Reduce::kSum, stream_);
+    return;
+  }
+  const auto convert = [&](const Tensor& to, const Tensor& from) {
+    stream_.run([to, from, &pool = stream_.pool()] { copy(to, from, Stream::inline_on(pool)); });
+  };
+  convert(bucket.reduced, bucket.total);
+  data_->all_reduce(bucket.reduced, Reduce::kSum, stream_);
+  convert(bucket.total, bucket.reduced);
+}
+
+double DataParallel::finish_step() {
+  require(unsent_ == 0, "data parallelism: the step ends with {} of {} groups unsent", unsent_,
+          buckets_.size());
+  const auto begin = std::chrono::steady_clock::now();
+  stream_.synchronize();
+  const double waited_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  for (Bucket& b : buckets_) {
+    b.group->bind_grads(b.total);
+    for (Parameter* parameter : b.group->parameters()) parameter->grad_defined = true;
+  }
+  return waited_s;
+}
+
+void DataParallel::after_update() {
+  if (data_->size() == 1) return;
+  for (Bucket& b : buckets_) {
+    const ParamGroup& g = *b.group;
+    if (g.placement().state != Spread::kSharded) continue;
+    data_->all_gather(g.weights(), g.weights().slice(0, g.state_begin(), g.state_end()), compute_);
+  }
+}
+
+std::vector<double> DataParallel::sum(std::span<const std::vector<double>> leaves) {
+  require(leaves.size() == local_shards_, "data parallelism: {} rows to sum for {} shards", leaves.size(),
+          local_shards_);
+  for (const auto& leaf : leaves) {
+    require(leaf.size() == leaves.front().size(), "data parallelism: rows of {} and {} values to sum",
+            leaf.size(), leaves.front().size());
+  }
+  std::vector<double> total = tree_sum({leaves.begin(), leaves.end()});
+  const Tensor all = Tensor::from(total, {static_cast<int64_t>(total.size())}, compute_);
+  control_->all_reduce(all, Reduce::kSum, compute_);
+  std::copy_n(all.data<double>(), total.size(), total.begin());
+  return total;
+}
+
+}  // namespace tutti

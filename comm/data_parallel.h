@@ -1,0 +1,105 @@
+#pragma once
+
+#include <tutti/comm/collective.h>
+#include <tutti/comm/peers.h>
+#include <tutti/core/config/fields.h>
+#include <tutti/core/param_group.h>
+#include <tutti/core/train/parallel.h>
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace tutti {
+
+/// How a global batch is spread over ranks and how their gradients are added.
+struct DataParallelConfig {
+  /// ordered: the batch is cut into `logical_shards` parts whatever the number of ranks; the gradient of each
+  /// is a leaf of one fixed tree. Losses and parameters are then bitwise equal for all numbers of ranks that
+  /// are powers of two up to `logical_shards`, and equal to rounding for others.
+  /// fast: one part a rank; microbatches add up in place.
+  std::string mode = "ordered";
+  /// A power of two. It bounds the ranks that ordered mode can use, and each shard is a pass of forward and
+  /// backward of its own: more shards mean smaller matrices. 4 serves one workstation without cost; runs on
+  /// more ranks say what they need.
+  int64_t logical_shards = 4;
+  /// Fast mode only: gradients travel and are added in this dtype; empty: their own.
+  std::optional<DType> reduce_dtype;
+
+  void describe(Fields& f);
+};
+
+/// Data parallelism over parameter groups (Li et al. 2020, "PyTorch distributed: experiences on accelerating
+/// data parallel training"): each group is a bucket that is all-reduced on a communication stream as soon as
+/// its gradients are complete, while backward goes on. Buckets go in descending order on every rank, so that
+/// ranks agree about it without talking, also when one has nothing to compute.
+///
+/// Ordered mode adds the leaves of local shards in their aligned tree with at most log2(shards) buffers
+/// besides the groups' own; ranks' sums go on in the same tree (see Reduce). With groups whose state is
+/// sharded (ZeRO-1), after_update() exchanges the weights.
+class DataParallel final : public Parallel {
+ public:
+  /// Collective over `world`. `groups` and `world` outlive this object. Moves the groups' gradients to memory
+  /// that ranks of a node share. Throws Error if the configuration does not fit the world, or if weights
+  /// differ between ranks, naming the group and the ranks.
+  DataParallel(Collective& world, std::span<const std::unique_ptr<ParamGroup>> groups,
+               const DataParallelConfig& config, const Stream& compute);
+  ~DataParallel() override;
+
+  [[nodiscard]] Peers& peers() override { return peers_; }
+  [[nodiscard]] std::vector<Shard> shards(int64_t samples) const override;
+  /// Whether results have the bits of any other world that is a power of two.
+  [[nodiscard]] bool exact() const noexcept;
+
+  void begin_step() override;
+  void begin_shard(size_t index) override;
+  void watch(Tape& tape, bool last_microbatch) override;
+  void end_shard(size_t index) override;
+  double finish_step() override;
+  void after_update() override;
+  std::vector<double> sum(std::span<const std::vector<double>> leaves) override;
+
+  /// Throws Error on all ranks, naming group and ranks, unless all ranks hold the same weights.
+  void check_equal_weights();
+
+ private:
+  /// A group with the sums of its finished leaves.
+  struct Bucket {
+    ParamGroup* group = nullptr;
+    Tensor total;    // where the sum over the world ends up; the first leaf is written here
+    Tensor reduced;  // total in reduce_dtype; undefined if it is total's own
+    struct Partial {
+      Tensor sum;
+      int64_t leaves;
+    };
+    std::vector<Partial> partials;  // sums of aligned blocks, larger ones first
+    std::vector<Tensor> spare;
+    size_t missing = 0;  // gradients to come in this shard's last backward
+    bool done = false;   // with this shard
+  };
+
+  void place_gradients();
+  void on_ready(Parameter& parameter);
+  void finish_bucket(Bucket& bucket);
+  void add_leaf(Bucket& bucket);
+  void send_complete_buckets();
+  void send(Bucket& bucket);
+  [[nodiscard]] bool in_last_shard() const { return shard_ + 1 == local_shards_; }
+
+  DataParallelConfig config_;
+  Stream compute_;
+  std::unique_ptr<Collective> data_;
+  std::unique_ptr<Collective> control_;
+  CollectivePeers peers_;
+  std::vector<Bucket> buckets_;
+  std::unordered_map<const Parameter*, size_t> bucket_of_;
+  size_t first_shard_ = 0;
+  size_t local_shards_ = 1;
+  size_t shard_ = 0;
+  size_t unsent_ = 0;  // buckets [0, unsent_) are still to be sent
+  Stream stream_;      // of communication; after the collectives, so that it ends first
+};
+
+}  // namespace tutti
