@@ -54,6 +54,7 @@ memory::desc plain_filters(const ConvShape& s, memory::data_type dtype) {
 Convolution make_convolution(const ConvShape& s, int64_t images, Pass pass) {
   using dnnl::algorithm;
   using dnnl::prop_kind;
+  (void)onednn_stream();  // before the primitive is made: it is divided among OpenMP's threads of this moment
   dnnl::engine& engine = onednn_engine();
   const auto dtype = onednn_dtype(s.dtype);
   const auto filter_dtype = pass == Pass::kWeights ? memory::data_type::f32 : dtype;

@@ -1,0 +1,190 @@
+#include <tutti/kernels/attention.h>
+#include <tutti/kernels/rotary.h>
+
+#include <tests/kernels/gradcheck.h>
+
+namespace tutti {
+namespace {
+
+using test::expect_close;
+using test::expect_same_bits;
+using test::stream;
+
+class AttentionTest : public test::RandomTest {};
+
+/// Attention in fp64, one number at a time.
+Tensor slow_attention(const Tensor& qkv, const AttentionConfig& c) {
+  const auto x = test::to_doubles(qkv);
+  const int64_t batch = qkv.size(0);
+  const int64_t length = qkv.size(1);
+  const int64_t width = qkv.size(2);
+  const int64_t d = width / (c.heads + 2 * c.kv_heads);
+  const double scale = c.scale == 0 ? 1 / std::sqrt(double(d)) : c.scale;
+  std::vector<double> y;
+  for (int64_t b = 0; b < batch; ++b) {
+    for (int64_t t = 0; t < length; ++t) {
+      for (int64_t h = 0; h < c.heads; ++h) {
+        const int64_t kv = c.heads * d + h / (c.heads / c.kv_heads) * d;
+        const int64_t seen = c.causal ? t + 1 : length;
+        const auto at = [&](int64_t row, int64_t column) {
+          return x[size_t((b * length + row) * width + column)];
+        };
+        std::vector<double> p;
+        double sum = 0;
+        for (int64_t s = 0; s < seen; ++s) {
+          double dot = 0;
+          for (int64_t i = 0; i < d; ++i) dot += at(t, h * d + i) * at(s, kv + i);
+          p.push_back(std::exp(dot * scale));
+          sum += p.back();
+        }
+        for (int64_t i = 0; i < d; ++i) {
+          double out = 0;
+          for (int64_t s = 0; s < seen; ++s) out += p[size_t(s)] / sum * at(s, kv + c.kv_heads * d + i);
+          y.push_back(out);
+        }
+      }
+    }
+  }
+  return Tensor::from(y, {batch, length, c.heads * d}, stream());
+}
+
+struct Case {
+  int64_t batch, length, head_dim;
+  AttentionConfig config;
+};
+const Case kCases[] = {
+    {1, 1, 1, {.heads = 1, .kv_heads = 1}},
+    {2, 5, 3, {.heads = 2, .kv_heads = 1}},
+    {2, 67, 8, {.heads = 3, .kv_heads = 3, .causal = false}},
+    {1, 300, 16, {.heads = 4, .kv_heads = 2, .causal = true, .scale = 0.3}},
+    {1, 129, 5, {.heads = 2, .kv_heads = 1, .causal = false}},
+};
+
+Shape qkv_shape(const Case& c) {
+  return {c.batch, c.length, (c.config.heads + 2 * c.config.kv_heads) * c.head_dim};
+}
+
+TEST_F(AttentionTest, MatchesTheSlowOne) {
+  for (const DType dtype : {DType::kFloat64, DType::kFloat32, DType::kBFloat16}) {
+    const double tolerance = dtype == DType::kFloat64 ? 1e-10 : dtype == DType::kFloat32 ? 1e-5 : 3e-2;
+    for (const Case& c : kCases) {
+      const Tensor qkv = random.normal(qkv_shape(c), 1, dtype);
+      Tape tape(stream(), {}, Tape::Mode::kInference);
+      SCOPED_TRACE(fmt::format("{} length {}", name(dtype), c.length));
+      expect_close(attention(tape, Var(test::strided_copy(qkv)), c.config).value,
+                   slow_attention(qkv, c.config), tolerance, tolerance);
+    }
+  }
+}
+
+TEST_F(AttentionTest, Gradients) {
+  for (const Case& c : kCases) {
+    if (c.length > 100) continue;
+    test::check_gradients([&c](Tape& t, const std::vector<Var>& v) { return attention(t, v[0], c.config); },
+                          {random.normal(qkv_shape(c))}, random);
+  }
+}
+
+TEST_F(AttentionTest, LowPrecisionGradientsMatchFp64) {
+  for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+    for (const Case& c : kCases) {
+      const Tensor qkv = random.normal(qkv_shape(c), 1, dtype);
+      const Tensor dy = random.normal({c.batch, c.length, c.config.heads * c.head_dim}, 1, dtype);
+      const auto gradient = [&](DType d) {
+        Tape tape(stream());
+        const Var x = tape.variable(qkv.to(d, stream()));
+        tape.backward(attention(tape, x, c.config), dy.to(d, stream()).clone(stream()));
+        return tape.gradient(x);
+      };
+      const double tolerance = dtype == DType::kFloat32 ? 1e-4 : 5e-2;
+      expect_close(gradient(dtype), gradient(DType::kFloat64), tolerance, tolerance * 3);
+    }
+  }
+}
+
+TEST_F(AttentionTest, DoesNotDependOnTheNumberOfThreads) {
+  const AttentionConfig config{.heads = 4, .kv_heads = 2};
+  const Tensor qkv = random.normal({3, 130, 8 * 16}, 1, DType::kFloat32);
+  const auto run = [&](int threads) {
+    ThreadPool pool(threads);
+    Tape tape(Stream::inline_on(pool));
+    const Var x = tape.variable(qkv);
+    const Var y = attention(tape, x, config);
+    tape.backward(y);
+    return std::array{y.value, tape.gradient(x)};
+  };
+  const auto one = run(1);
+  for (const int threads : {2, 3}) {
+    const auto many = run(threads);
+    expect_same_bits(many[0], one[0]);
+    expect_same_bits(many[1], one[1]);
+  }
+}
+
+TEST_F(AttentionTest, LargeScoresStayFinite) {
+  const Tensor qkv = random.normal({1, 70, 3 * 4}, 60, DType::kFloat32);
+  Tape tape(stream());
+  const Var x = tape.variable(qkv);
+  const Var y = attention(tape, x, {.heads = 1, .kv_heads = 1});
+  expect_close(y.value, slow_attention(qkv, {.heads = 1, .kv_heads = 1}), 1e-3, 1e-2);
+  tape.backward(y);
+  for (const float g : tape.gradient(x).span<float>()) ASSERT_TRUE(std::isfinite(g));
+}
+
+TEST_F(AttentionTest, TheCacheGivesTheSameRows) {
+  for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+    const AttentionConfig config{.heads = 4, .kv_heads = 2};
+    const int64_t length = 75;
+    const Tensor qkv = random.normal({2, length, 8 * 6}, 1, dtype);
+    const Tensor k = Tensor::full({2, 80, 12}, std::nan(""), dtype, stream());
+    const Tensor v = Tensor::full({2, 80, 12}, std::nan(""), dtype, stream());
+    const Tensor expected = slow_attention(qkv, config);
+    int64_t used = 0;
+    for (const int64_t step : {1, 2, 65, 1, 6}) {
+      const Tensor y = attention_with_cache(stream(), qkv.slice(1, used, used + step), k, v, used, config);
+      const double tolerance = dtype == DType::kFloat32 ? 1e-5 : 3e-2;
+      expect_close(y, expected.slice(1, used, used + step), tolerance, tolerance);
+      used += step;
+    }
+    EXPECT_THROW((void)attention_with_cache(stream(), qkv.slice(1, 0, 6), k, v, 75, config), Error);
+    EXPECT_THROW((void)attention_with_cache(stream(), qkv, k, v.slice(0, 0, 1), 0, config), Error);
+  }
+}
+
+TEST_F(AttentionTest, RefusesWhatDoesNotFit) {
+  Tape tape(stream());
+  EXPECT_THROW(attention(tape, Var(random.normal({2, 3, 10})), {.heads = 2, .kv_heads = 1}), Error);
+  EXPECT_THROW(attention(tape, Var(random.normal({2, 3, 12})), {.heads = 3, .kv_heads = 2}), Error);
+  EXPECT_THROW(attention(tape, Var(random.normal({3, 12})), {.heads = 1, .kv_heads = 1}), Error);
+  EXPECT_THROW(rotary(tape, Var(random.normal({1, 2, 9})), {.heads = 1, .kv_heads = 1}), Error);
+}
+
+TEST_F(AttentionTest, RotaryRotatesQueriesAndKeys) {
+  const RotaryConfig config{.heads = 2, .kv_heads = 1, .base = 100, .first_position = 3};
+  for (const DType dtype : {DType::kFloat64, DType::kFloat32, DType::kBFloat16}) {
+    const Tensor x = random.normal({2, 5, 4 * 6}, 1, dtype);
+    auto v = test::to_doubles(x);
+    for (size_t row = 0; row < 10; ++row) {
+      for (size_t head = 0; head < 3; ++head) {
+        for (size_t i = 0; i < 3; ++i) {
+          const double angle = double(3 + row % 5) * std::pow(100.0, -2.0 * double(i) / 6);
+          double& a = v[row * 24 + head * 6 + i];
+          double& b = v[row * 24 + head * 6 + 3 + i];
+          const double p = a;
+          const double q = b;
+          a = p * std::cos(angle) - q * std::sin(angle);
+          b = q * std::cos(angle) + p * std::sin(angle);
+        }
+      }
+    }
+    Tape tape(stream(), {}, Tape::Mode::kInference);
+    const double tolerance = dtype == DType::kFloat64 ? 1e-12 : dtype == DType::kFloat32 ? 1e-6 : 1e-2;
+    expect_close(rotary(tape, Var(test::strided_copy(x)), config).value, Tensor::from(v, x.shape(), stream()),
+                 tolerance, tolerance);
+  }
+  test::check_gradients([&](Tape& t, const std::vector<Var>& v) { return rotary(t, v[0], config); },
+                        {random.normal({2, 3, 4 * 4})}, random);
+}
+
+}  // namespace
+}  // namespace tutti
