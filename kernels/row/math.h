@@ -146,7 +146,9 @@ HOST_DEVICE inline float erf(float x) {
   q = q * z + 1.141083091e-01F;
   q = q * z + 5.020759702e-01F;
   q = q * z + 1.0F;
-  return detail::clamp(bounded * p / q, -1.0F, 1.0F);
+  const float y = bounded * p / q;
+  const float upper = x >= 3.92F ? 1.0F : y;
+  return x <= -3.92F ? -1.0F : upper;
 }
 
 /// 1 / (1 + e^-x), with the error of exp where that is above 1e-38, else 0.

@@ -1,0 +1,117 @@
+#pragma once
+
+#include "tests/kernels/gradcheck.h"
+
+#include <tutti/kernels/cpu/isa.h>
+
+#include <string>
+#include <vector>
+
+namespace tutti::test {
+
+/// An op's output and the gradients of its inputs (undefined for those that have none) for a given gradient
+/// of the output.
+struct Outcome {
+  Tensor output;
+  std::vector<Tensor> gradients;
+};
+
+/// Runs `f` forward and backward on `on`. Floating inputs are cast to `dtype`, as is `dy`.
+inline Outcome run_op(const Function& f, const std::vector<Tensor>& inputs, const Tensor& dy, DType dtype,
+                      const Stream& on, const StepContext& context = {}) {
+  Tape tape(on, context);
+  std::vector<Var> vars;
+  for (const Tensor& input : inputs) {
+    vars.push_back(is_floating(input.dtype()) ? tape.variable(input.to(dtype, on)) : Var(input));
+  }
+  const Var y = f(tape, vars);
+  Outcome outcome{.output = y.value.clone(on), .gradients = {}};
+  tape.backward(y, dy.to(y.dtype(), on).clone(on));
+  for (const Var& v : vars) outcome.gradients.push_back(v.needs_grad() ? tape.gradient(v) : Tensor());
+  return outcome;
+}
+
+inline void expect_same_bits(const Outcome& actual, const Outcome& expected, const std::string& what) {
+  expect_same_bits(actual.output, expected.output, what + ": output");
+  for (size_t i = 0; i < expected.gradients.size(); ++i) {
+    if (!expected.gradients[i].defined()) continue;
+    expect_same_bits(actual.gradients[i], expected.gradients[i], fmt::format("{}: gradient {}", what, i));
+  }
+}
+
+/// |difference| <= tolerance * (|expected| + the largest |expected| of the tensor).
+inline void expect_near(const Outcome& actual, const Outcome& expected, double tolerance,
+                        const std::string& what) {
+  const auto compare = [&](const Tensor& a, const Tensor& e, const std::string& name) {
+    double largest = 1e-30;
+    for (const double v : to_doubles(e)) largest = std::max(largest, std::abs(v));
+    expect_close(a.to(DType::kFloat64, stream()), e.to(DType::kFloat64, stream()), tolerance,
+                 tolerance * largest, what + ": " + name);
+  };
+  compare(actual.output, expected.output, "output");
+  for (size_t i = 0; i < expected.gradients.size(); ++i) {
+    if (expected.gradients[i].defined())
+      compare(actual.gradients[i], expected.gradients[i], fmt::format("gradient {}", i));
+  }
+}
+
+/// The instruction sets that this CPU has.
+inline std::vector<Isa> available_isas() {
+  std::vector<Isa> result;
+  for (const Isa isa : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512}) {
+    if (isa <= cpu_isa()) result.push_back(isa);
+  }
+  return result;
+}
+
+/// Uses an instruction set for the life of this object.
+class UseIsa {
+ public:
+  explicit UseIsa(Isa isa) : before_(best_isa()) { set_isa(isa); }
+  ~UseIsa() { set_isa(before_); }
+  UseIsa(const UseIsa&) = delete;
+  UseIsa& operator=(const UseIsa&) = delete;
+
+ private:
+  Isa before_;
+};
+
+struct OpCheckOptions {
+  double fp32 = 2e-5;  ///< of expect_near against fp64
+  double bf16 = 2e-2;
+  StepContext context;
+};
+
+/// For fp32 and bf16, with every instruction set: output and gradients are near those of fp64 (whose
+/// gradients check_gradients holds against differences), and their bits do not depend on the number of
+/// threads.
+inline void check_precisions(const Function& f, const std::vector<Tensor>& inputs, Random& random,
+                             const OpCheckOptions& options = {}) {
+  SCOPED_TRACE(random.note());
+  for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+    // fp64 starts from the rounded inputs.
+    std::vector<Tensor> rounded;
+    for (const Tensor& input : inputs) {
+      rounded.push_back(is_floating(input.dtype()) ? input.to(dtype, stream()) : input);
+    }
+    Tape probe(stream(), options.context, Tape::Mode::kInference);
+    std::vector<Var> vars;
+    for (const Tensor& input : rounded) vars.emplace_back(input);
+    const Tensor dy = random.normal(f(probe, vars).shape()).to(dtype, stream());
+    const Outcome exact = run_op(f, rounded, dy, DType::kFloat64, stream(), options.context);
+    for (const Isa isa : available_isas()) {
+      const UseIsa use(isa);
+      const std::string what = fmt::format("{} with {}", name(dtype), name(isa));
+      ThreadPool one(1);
+      const Outcome alone = run_op(f, rounded, dy, dtype, Stream::inline_on(one), options.context);
+      expect_near(alone, exact, dtype == DType::kFloat32 ? options.fp32 : options.bf16, what);
+      for (const int threads : {2, 3}) {
+        ThreadPool pool(threads);
+        expect_same_bits(run_op(f, rounded, dy, dtype, Stream::inline_on(pool), options.context), alone,
+                         fmt::format("{} and {} threads", what, threads));
+      }
+    }
+  }
+}
+
+}  // namespace tutti::test
