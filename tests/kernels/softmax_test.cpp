@@ -1,0 +1,230 @@
+#include "tests/kernels/op_check.h"
+
+#include <tutti/kernels/cross_entropy.h>
+#include <tutti/kernels/pointwise.h>
+#include <tutti/kernels/softmax.h>
+
+#include <cmath>
+#include <limits>
+
+namespace tutti::test {
+namespace {
+
+constexpr double kInfinity = std::numeric_limits<double>::infinity();
+
+class Softmax : public RandomTest {};
+class CrossEntropy : public RandomTest {};
+
+const Function kSoftmax = [](Tape& t, const std::vector<Var>& v) { return softmax(t, v[0]); };
+const Function kLogSoftmax = [](Tape& t, const std::vector<Var>& v) { return log_softmax(t, v[0]); };
+
+/// log(sum(exp(row))), slowly.
+double log_sum_exp(const double* row, size_t n) {
+  const double largest = *std::max_element(row, row + n);
+  if (std::isinf(largest) && largest < 0) return largest;
+  double sum = 0;
+  for (size_t i = 0; i < n; ++i) sum += std::exp(row[i] - largest);
+  return largest + std::log(sum);
+}
+
+TEST_F(Softmax, ValuesAndGradients) {
+  for (const Shape& shape : {Shape{1}, Shape{6}, Shape{3, 5}, Shape{2, 3, 11}}) {
+    const Tensor x = random.normal(shape, 3);
+    check_gradients(kSoftmax, {x}, random);
+    check_gradients(kLogSoftmax, {x}, random);
+    Tape tape(stream());
+    const auto in = to_doubles(x);
+    const auto y = to_doubles(kSoftmax(tape, {Var(x)}).value);
+    const auto z = to_doubles(kLogSoftmax(tape, {Var(x)}).value);
+    const auto n = static_cast<size_t>(shape.back());
+    for (size_t i = 0; i < in.size(); ++i) {
+      const double lse = log_sum_exp(in.data() + i / n * n, n);
+      EXPECT_NEAR(y[i], std::exp(in[i] - lse), 1e-14);
+      EXPECT_NEAR(z[i], in[i] - lse, 1e-13);
+    }
+  }
+}
+
+TEST_F(Softmax, PrecisionsAndThreads) {
+  for (const Shape& shape : {Shape{700, 67}, Shape{5, 7001}, Shape{40, 1025}}) {
+    check_precisions(kSoftmax, {random.normal(shape, 3)}, random);
+    check_precisions(kLogSoftmax, {random.normal(shape, 3)}, random);
+  }
+}
+
+TEST_F(Softmax, InfinityAndNan) {
+  const double nan = std::nan("");
+  // Rows of three pieces of the online sum, so that special values meet rescaling.
+  constexpr int64_t kWidth = 3000;
+  for (const Isa isa : available_isas()) {
+    const UseIsa use(isa);
+    Tensor x = random.normal({6, kWidth}, 3);
+    double* p = x.data<double>();
+    for (int64_t i = 0; i < 2000; ++i) p[i] = -kInfinity;                // masked at the start
+    for (int64_t i = 1000; i < kWidth; ++i) p[kWidth + i] = -kInfinity;  // and at the end
+    for (int64_t i = 0; i < kWidth; ++i) p[2 * kWidth + i] = -kInfinity;
+    p[3 * kWidth + 1500] = nan;
+    p[4 * kWidth + 2500] = kInfinity;
+    for (int64_t i = 0; i < kWidth; ++i) p[5 * kWidth + i] = i == 2222 ? 3e38 : -3e38;  // far apart
+    for (const DType dtype : {DType::kFloat32, DType::kFloat64, DType::kBFloat16}) {
+      Tape tape(stream());
+      const auto y = to_doubles(softmax(tape, Var(x.to(dtype, stream()))).value);
+      const auto in = to_doubles(x.to(dtype, stream()));
+      const double tolerance = dtype == DType::kBFloat16 ? 1e-2 : 1e-5;
+      for (const size_t row : {size_t{0}, size_t{1}}) {
+        const double lse = log_sum_exp(in.data() + row * kWidth, kWidth);
+        for (size_t i = 0; i < kWidth; ++i) {
+          const double expected = std::exp(in[row * kWidth + i] - lse);
+          EXPECT_NEAR(y[row * kWidth + i], expected, tolerance * expected) << "row " << row << " at " << i;
+        }
+      }
+      for (const size_t row : {size_t{2}, size_t{3}, size_t{4}}) {
+        EXPECT_TRUE(std::isnan(y[row * kWidth + (row == 4 ? 2500 : row == 3 ? 1500 : 7)])) << "row " << row;
+      }
+      EXPECT_EQ(y[5 * kWidth + 2222], 1);
+      EXPECT_EQ(y[5 * kWidth], 0);
+    }
+  }
+}
+
+struct Setting {
+  CrossEntropyOptions options;
+  double ignored;  // share of rows
+};
+
+const Setting kSettings[] = {
+    {{}, 0},
+    {{.ignore_index = -1, .label_smoothing = 0.1, .scale = 0.25}, 0.3},
+    {{.ignore_index = 2, .label_smoothing = 0, .scale = 3}, 0},
+    {{.ignore_index = -100, .label_smoothing = 0.3, .scale = 1}, 0.5},
+    {{}, 1},
+};
+
+Tensor draw_targets(Random& random, const Shape& shape, int64_t classes, const Setting& setting,
+                    DType dtype) {
+  Tensor targets = random.integers(shape, 0, classes - 1, DType::kInt64);
+  for (int64_t& target : targets.span<int64_t>()) {
+    if (random.uniform() < setting.ignored) target = setting.options.ignore_index;
+  }
+  return targets.to(dtype, stream());
+}
+
+/// The definition: scale * sum of -sum_c q_c log p_c with q smoothed.
+double reference_loss(const std::vector<double>& x, const std::vector<double>& targets, size_t n,
+                      const CrossEntropyOptions& o) {
+  double total = 0;
+  for (size_t r = 0; r < targets.size(); ++r) {
+    if (targets[r] == static_cast<double>(o.ignore_index)) continue;
+    const double lse = log_sum_exp(x.data() + r * n, n);
+    for (size_t c = 0; c < n; ++c) {
+      const double q = (static_cast<double>(c) == targets[r] ? 1 - o.label_smoothing : 0) +
+                       o.label_smoothing / static_cast<double>(n);
+      total -= q * (x[r * n + c] - lse);
+    }
+  }
+  return o.scale * total;
+}
+
+TEST_F(CrossEntropy, ValuesAndGradients) {
+  for (const Setting& setting : kSettings) {
+    for (const DType dtype : {DType::kInt32, DType::kInt64}) {
+      const Tensor x = random.normal({3, 4, 7}, 2);
+      const Tensor targets = draw_targets(random, {3, 4}, 7, setting, dtype);
+      const Function f = [&](Tape& t, const std::vector<Var>& v) {
+        return cross_entropy(t, v[0], targets, setting.options);
+      };
+      check_gradients(f, {x}, random);
+      Tape tape(stream());
+      const double loss = f(tape, {Var(x)}).value.item();
+      EXPECT_NEAR(loss, reference_loss(to_doubles(x), to_doubles(targets), 7, setting.options), 1e-11);
+    }
+  }
+}
+
+TEST_F(CrossEntropy, PrecisionsAndThreads) {
+  for (const Setting& setting : kSettings) {
+    const Tensor targets = draw_targets(random, {61}, 3001, setting, DType::kInt32);
+    check_precisions(
+        [&](Tape& t, const std::vector<Var>& v) { return cross_entropy(t, v[0], targets, setting.options); },
+        {random.normal({61, 3001}, 3)}, random);
+  }
+}
+
+TEST_F(CrossEntropy, AllRowsIgnored) {
+  const Tensor targets = Tensor::full({5}, -1, DType::kInt32, stream());
+  Tape tape(stream());
+  // Not even NaN in an ignored row reaches the loss or the gradient.
+  const Var x = tape.variable(Tensor::full({5, 9}, std::nan(""), DType::kFloat32, stream()));
+  const Var loss = cross_entropy(tape, x, targets);
+  EXPECT_EQ(loss.value.item(), 0);
+  tape.backward(loss);
+  EXPECT_EQ(to_doubles(tape.gradient(x)), std::vector<double>(45, 0));
+  const RowEvaluation none = cross_entropy_evaluate(stream(), x.value, targets);
+  EXPECT_EQ(none.loss, 0);
+  EXPECT_EQ(none.count, 0);
+}
+
+TEST_F(CrossEntropy, TheGradientTakesTheLogitsMemory) {
+  const Tensor targets = random.integers({64}, 0, 999);
+  const Tensor source = random.normal({64, 1000}, 1, DType::kFloat32);
+  for (const bool keep : {false, true}) {
+    Tape tape(stream());
+    const Var x = tape.variable(source);
+    Var logits = scale(tape, x, 2);  // its backward needs no output
+    const void* memory = logits.value.raw();
+    const Tensor before = logits.value.clone(stream());
+    const Var loss = cross_entropy(tape, logits, targets);
+    const Tensor held = keep ? logits.value : Tensor();
+    logits = Var{};
+    tape.backward(loss);
+    // scale works in place too: the memory travels on to the gradient of x.
+    EXPECT_EQ(tape.gradient(x).raw() == memory, !keep);
+    if (keep) expect_same_bits(held, before, "logits that somebody holds");
+  }
+}
+
+TEST_F(CrossEntropy, Evaluate) {
+  for (const DType dtype : {DType::kFloat64, DType::kFloat32, DType::kBFloat16}) {
+    const Tensor x = random.normal({40, 5}, 1, dtype);
+    Tensor targets = random.integers({40}, -1, 4);
+    const auto in = to_doubles(x);
+    const auto target = to_doubles(targets);
+    double loss = 0;
+    double correct = 0;
+    double count = 0;
+    for (size_t r = 0; r < 40; ++r) {
+      if (target[r] < 0) continue;
+      const double* row = in.data() + r * 5;
+      loss += log_sum_exp(row, 5) - row[static_cast<size_t>(target[r])];
+      correct += std::max_element(row, row + 5) - row == static_cast<int64_t>(target[r]) ? 1 : 0;
+      count += 1;
+    }
+    const RowEvaluation got = cross_entropy_evaluate(stream(), x, targets);
+    EXPECT_NEAR(got.loss, loss, 1e-5 * loss);
+    EXPECT_EQ(got.correct, correct);
+    EXPECT_EQ(got.count, count);
+  }
+}
+
+TEST_F(CrossEntropy, EvaluateCountsTheFirstOfEqualLogits) {
+  const Tensor x = Tensor::from(std::vector<float>{1, 2, 2, 2, 2, 1, 0, 0, 0}, {3, 3}, stream());
+  const auto correct = [&](std::vector<int32_t> targets) {
+    return cross_entropy_evaluate(stream(), x, Tensor::from(targets, {3}, stream())).correct;
+  };
+  EXPECT_EQ(correct({1, 0, 0}), 3);
+  EXPECT_EQ(correct({2, 1, 1}), 0);
+  EXPECT_EQ(correct({0, 2, 2}), 0);
+}
+
+TEST_F(CrossEntropy, Errors) {
+  Tape tape(stream());
+  const Var x(random.normal({3, 4}));
+  EXPECT_THROW(cross_entropy(tape, x, random.integers({4}, 0, 3)), Error);
+  EXPECT_THROW(cross_entropy(tape, x, Tensor::full({3}, 4, DType::kInt32, stream())), Error);
+  EXPECT_THROW(cross_entropy(tape, x, Tensor::full({3}, -2, DType::kInt32, stream())), Error);
+  EXPECT_THROW(cross_entropy(tape, x, random.normal({3})), Error);
+  EXPECT_THROW(cross_entropy(tape, x, random.integers({3}, 0, 3), {.label_smoothing = 1}), Error);
+}
+
+}  // namespace
+}  // namespace tutti::test
