@@ -248,7 +248,8 @@ inline void compare_with_differences(const std::function<double()>& loss, const 
     for (double h = options.step; h >= options.step / (options.kinks ? 500 : 1) && !(excess <= 1); h /= 20) {
       std::tie(numeric, allowed) = difference_quotient(loss, x.data<double>()[i], h);
       allowed = allowed * magnitude +
-                options.relative * (std::max(std::abs(numeric), std::abs(gradient[i])) + 0.01 * largest);
+                options.relative * (std::max(std::abs(numeric), std::abs(gradient[i])) + 0.01 * largest) +
+                std::numeric_limits<double>::min();  // zero and zero agree
       excess = std::abs(numeric - gradient[i]) / allowed;
     }
     if (std::isnan(excess)) excess = std::numeric_limits<double>::infinity();
