@@ -57,7 +57,7 @@ TEST_F(Norm, RmsNormValues) {
 }
 
 TEST_F(Norm, Gradients) {
-  for (const Shape& shape : {Shape{7}, Shape{3, 5}, Shape{2, 3, 17}, Shape{5, 1}}) {
+  for (const Shape& shape : {Shape{7}, Shape{3, 5}, Shape{2, 3, 17}, Shape{5, 2}}) {
     SCOPED_TRACE(to_string(shape));
     const auto in = inputs(shape);
     check_gradients(kLayer, in, random);
