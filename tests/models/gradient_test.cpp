@@ -1,0 +1,179 @@
+#include <tests/models/tiny_models.h>
+
+#include <tutti/core/config/run_file.h>
+#include <tutti/kernels/optimizer.h>
+
+#include <gtest/gtest.h>
+
+namespace tutti {
+namespace {
+
+using test::LiveModel;
+
+class ModelGradientTest : public test::RandomTest {
+ protected:
+  StepContext context(int64_t samples) {
+    return {.seed = random.seed(), .step = 3, .first_sample = 5, .samples = samples, .batch_share = 0.25};
+  }
+
+  /// Loss and gradients of one batch.
+  static std::vector<Tensor> gradients(LiveModel& model, const Batch& batch, const StepContext& context,
+                                       const Stream& stream) {
+    model.clear_grads();
+    Tape tape(stream, context);
+    const Var loss = model.task->loss(tape, batch, 1 / model.task->predictions(batch));
+    std::vector<Tensor> result{loss.value.clone(stream)};
+    tape.backward(loss);
+    for (const Parameter* parameter : model.parameters()) {
+      EXPECT_TRUE(parameter->grad_defined) << parameter->name;
+      result.push_back(parameter->grad.clone(stream));
+    }
+    return result;
+  }
+};
+
+TEST_F(ModelGradientTest, AgreesWithCentralDifferences) {
+  for (const auto& [name, config] : test::tiny_models()) {
+    SCOPED_TRACE(name);
+    const LiveModel model(config, DType::kFloat64, random.seed());
+    const Batch batch = test::random_batch(config, 3, random);
+    test::GradCheckOptions options;
+    options.context = context(3);
+    options.relative = 1e-5;
+    options.max_elements = config.kind == "resnet" ? 1 : 5;
+    options.kinks = config.kind != "gpt";
+    test::check_parameter_gradients([&](Tape& tape) { return model.task->loss(tape, batch, 0.7); },
+                                    model.parameters(), random, options);
+  }
+}
+
+TEST_F(ModelGradientTest, StatisticsAreTheBatchsWeightedByItsShare) {
+  for (const auto& [name, config] : test::tiny_models()) {
+    if (config.kind != "resnet") continue;
+    LiveModel model(config, DType::kFloat64, random.seed());
+    const Batch batch = test::random_batch(config, 4, random);
+    StepContext whole = context(4);
+    whole.batch_share = 1;
+    StepContext quarter = whole;
+    quarter.batch_share = 0.25;
+    const std::vector<Tensor> full = gradients(model, batch, whole, test::stream());
+    const std::vector<Tensor> part = gradients(model, batch, quarter, test::stream());
+    size_t i = 1;
+    int statistics = 0;
+    for (const Parameter* parameter : model.parameters()) {
+      if (parameter->role == Role::kStatistic) {
+        Tensor expected = full[i].clone(test::stream());
+        for (double& value : expected.span<double>()) value *= 0.25;
+        test::expect_close(part[i], expected, 1e-12, 1e-14, parameter->name);
+        ++statistics;
+      } else {
+        test::expect_close(part[i], full[i], 1e-12, 1e-14, parameter->name);
+      }
+      ++i;
+    }
+    EXPECT_EQ(statistics, config.resnet.depth == 18 ? 2 * 20 : 2 * 53);
+  }
+}
+
+TEST_F(ModelGradientTest, RecomputeGivesTheSameBits) {
+  for (auto [name, config] : test::tiny_models()) {
+    if (config.kind != "gpt" && config.kind != "resnet") continue;
+    for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+      SCOPED_TRACE(name + " " + std::string(tutti::name(dtype)));
+      const Batch batch = test::random_batch(config, 4, random);
+      LiveModel kept(config, dtype, 9);
+      config.gpt.recompute = config.resnet.recompute = true;
+      LiveModel again(config, dtype, 9);
+      const auto expected = gradients(kept, batch, context(4), test::stream());
+      const auto actual = gradients(again, batch, context(4), test::stream());
+      config.gpt.recompute = config.resnet.recompute = false;
+      ASSERT_EQ(actual.size(), expected.size());
+      test::expect_same_bits(actual[0], expected[0], "loss");
+      for (size_t i = 1; i < actual.size(); ++i) {
+        test::expect_same_bits(actual[i], expected[i], kept.parameters()[i - 1]->name);
+      }
+    }
+  }
+}
+
+TEST_F(ModelGradientTest, BitsDoNotDependOnTheNumberOfThreads) {
+  ThreadPool one_thread(1);
+  ThreadPool three_threads(3);
+  const Stream one = Stream::inline_on(one_thread);
+  const Stream three = Stream::inline_on(three_threads);
+  for (const auto& [name, config] : test::tiny_models()) {
+    SCOPED_TRACE(name);
+    const Batch batch = test::random_batch(config, 5, random);
+    LiveModel a(config, DType::kFloat32, 9, one);
+    LiveModel b(config, DType::kFloat32, 9, three);
+    const auto expected = gradients(a, batch, context(5), one);
+    const auto actual = gradients(b, batch, context(5), three);
+    for (size_t i = 0; i < actual.size(); ++i) {
+      test::expect_same_bits(actual[i], expected[i], i == 0 ? "loss" : a.parameters()[i - 1]->name);
+    }
+  }
+}
+
+TEST_F(ModelGradientTest, EvaluationIsTheLossWithoutDropout) {
+  for (auto [name, config] : test::tiny_models()) {
+    SCOPED_TRACE(name);
+    config.gpt.dropout = config.mlp.dropout = config.cnn.dropout = config.label_smoothing = 0;
+    const LiveModel model(config, DType::kFloat64, random.seed());
+    Batch batch = test::random_batch(config, 6, random);
+    const EvaluationSums sums = model.task->evaluate(test::stream(), batch);
+    EXPECT_EQ(sums.count, model.task->predictions(batch));
+    EXPECT_GE(sums.correct, 0);
+    EXPECT_LE(sums.correct, sums.count);
+    StepContext inference = context(6);
+    inference.training = false;
+    Tape tape(test::stream(), inference);
+    EXPECT_NEAR(model.task->loss(tape, batch, 1).value.item(), sums.loss, 1e-9 * sums.loss);
+    // Parts add up.
+    EvaluationSums parts;
+    for (const auto& [begin, end] : {std::pair{0, 1}, std::pair{1, 6}}) {
+      const Batch part{batch.inputs.slice(0, begin, end), batch.targets.slice(0, begin, end), begin};
+      const EvaluationSums more = model.task->evaluate(test::stream(), part);
+      parts.loss += more.loss;
+      parts.correct += more.correct;
+      parts.count += more.count;
+    }
+    EXPECT_NEAR(parts.loss, sums.loss, 1e-9 * sums.loss);
+    EXPECT_EQ(parts.correct, sums.correct);
+    EXPECT_EQ(parts.count, sums.count);
+  }
+}
+
+TEST_F(ModelGradientTest, EveryModelLearnsABatchByHeart) {
+  for (auto [name, config] : test::tiny_models()) {
+    for (const DType compute : {DType::kFloat32, DType::kBFloat16}) {
+      SCOPED_TRACE(name + " " + std::string(tutti::name(compute)));
+      config.gpt.dropout = config.mlp.dropout = config.cnn.dropout = config.label_smoothing = 0;
+      config.gpt.init_deviation = 0.1;
+      const std::unique_ptr<Task> task = make_task(config);
+      const auto groups =
+          make_param_groups(task->model(), {.precision = {.compute = compute}}, test::stream());
+      OptimizerConfig settings;
+      settings.learning_rate = 0.01;
+      settings.weight_decay = 0;
+      Optimizer optimizer(settings, groups, test::stream());
+      const Batch batch = test::random_batch(config, 4, random);
+      double first = 0;
+      double loss_value = 0;
+      for (int64_t step = 0; step < 40; ++step) {
+        for (const auto& group : groups) group->clear_grads();
+        StepContext now = context(4);
+        now.batch_share = 1;
+        Tape tape(test::stream(), now);
+        const Var loss = task->loss(tape, batch, 1 / task->predictions(batch));
+        loss_value = loss.value.item();
+        if (step == 0) first = loss_value;
+        tape.backward(loss);
+        optimizer.step(settings.learning_rate, optimizer.clip_scale(optimizer.grad_norm()), step);
+      }
+      EXPECT_LT(loss_value, 0.3 * first);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace tutti
