@@ -109,8 +109,9 @@ Manifest::Piece read_piece(const Object& object, DType dtype) {
 Manifest::Entry read_entry(const Object& object) {
   Manifest::Entry entry;
   const std::optional<DType> dtype = dtype_from_safetensors(object.text("dtype"));
-  require(dtype.has_value(), "{}: {}.dtype: '{}' is not a dtype of tensors", object.file(), object.path(),
-          object.text("dtype"));
+  if (!dtype) {
+    fail("{}: {}.dtype: '{}' is not a dtype of tensors", object.file(), object.path(), object.text("dtype"));
+  }
   entry.dtype = *dtype;
   for (const Json& size : object.array("shape")) {
     require(entry.shape.size() < entry.shape.capacity(), "{}: {}.shape: more than {} dims", object.file(),

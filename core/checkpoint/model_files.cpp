@@ -73,6 +73,7 @@ ModelFiles ModelFiles::open(const fs::path& path) {
 
 std::vector<std::string> ModelFiles::names() const {
   std::vector<std::string> names;
+  names.reserve(where_.size());
   for (const auto& [tensor, file] : where_) names.push_back(tensor);
   return names;
 }

@@ -87,6 +87,7 @@ void check_fit(const fs::path& checkpoint, const std::string& group, const Manif
                std::span<const StateTensor> tensors) {
   constexpr size_t kMost = 8;
   std::vector<std::string> saved_names;
+  saved_names.reserve(saved.size());
   for (const auto& [tensor, entry] : saved) saved_names.push_back(tensor);
   std::vector<std::string> problems;
   std::vector<std::string> names;

@@ -69,6 +69,7 @@ const SafetensorsEntry& SafetensorsFile::at(std::string_view name) const {
   const SafetensorsEntry* entry = find(name);
   if (entry == nullptr) {
     std::vector<std::string> names;
+    names.reserve(entries().size());
     for (const SafetensorsEntry& candidate : entries()) names.push_back(candidate.name);
     fail("{}: has no tensor '{}'{}", path_.string(), name, did_you_mean(name, names));
   }
@@ -82,8 +83,9 @@ std::span<const std::byte> SafetensorsFile::bytes(const SafetensorsEntry& entry)
 
 Tensor SafetensorsFile::tensor(const SafetensorsEntry& entry) const {
   const std::optional<DType> dtype = dtype_from_safetensors(entry.dtype);
-  require(dtype.has_value(), "{}: tensor '{}' has dtype {}, which tensors cannot have", path_.string(),
-          entry.name, entry.dtype);
+  if (!dtype) {
+    fail("{}: tensor '{}' has dtype {}, which tensors cannot have", path_.string(), entry.name, entry.dtype);
+  }
   const std::span<const std::byte> data = bytes(entry);
   if (reinterpret_cast<uintptr_t>(data.data()) % static_cast<size_t>(size_of(*dtype)) == 0) {
     // Tensor has no read-only form; the mapping's protection catches writes.

@@ -81,6 +81,7 @@ void write_safetensors(const std::filesystem::path& path,
                        const std::map<std::string, std::string>& metadata) {
   std::vector<SafetensorsWriter::Spec> specs;
   std::map<std::string_view, const Tensor*> by_name;
+  specs.reserve(tensors.size());
   for (const auto& [name, tensor] : tensors) {
     require(tensor.defined() && tensor.contiguous(), "{}: tensor '{}' is not contiguous", path.string(),
             name);

@@ -35,6 +35,7 @@ class Reader final : public Fields {
   void finish() {
     close_level();
     std::vector<std::string> all;
+    all.reserve(unknown_.size() + problems_.size());
     for (const Unknown& unknown : unknown_) all.push_back(text(unknown));
     all.insert(all.end(), problems_.begin(), problems_.end());
     // Rules over several keys say little while a key is wrong by itself.

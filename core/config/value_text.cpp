@@ -58,9 +58,12 @@ template <class T>
 bool convert(const ConfigNode& node, T& value) {
   if constexpr (std::is_same_v<T, std::string>) {
     // `--set name=` empties a text; `name:` in a file is more probably a forgotten value.
-    if (node.kind != Kind::kScalar && !node.typed) return false;
-    value = node.kind == Kind::kScalar ? node.text : *node.typed;
-    return true;
+    if (node.kind == Kind::kScalar) {
+      value = node.text;
+      return true;
+    }
+    value = node.typed.value_or("");
+    return node.typed.has_value();
   } else if (node.kind != Kind::kScalar) {
     return false;
   } else if constexpr (std::is_same_v<T, bool>) {
@@ -199,6 +202,7 @@ std::string write(const T& value, std::string_view path) {
     return value ? write(*value, path) : "null";
   } else if constexpr (kIsList<T>) {
     std::vector<std::string> texts;
+    texts.reserve(value.size());
     for (const auto& element : value) texts.push_back(write(element, path));
     return fmt::format("[{}]", fmt::join(texts, ", "));
   } else if constexpr (std::is_same_v<T, std::string>) {

@@ -133,100 +133,87 @@ TEST_P(ConfigRefusal, NamesPlaceKeyAndExpectation) {
   EXPECT_EQ(refusal(GetParam().text), GetParam().message);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Values, ConfigRefusal,
-    testing::Values(
-        Refused{"name: x\nmodel:\n  layers: many\n",
-                "run.yaml:3: model.layers: expected an integer, at least 1, got 'many'"},
-        Refused{"model: {layers: 0}", "run.yaml:1: model.layers: expected an integer, at least 1, got '0'"},
-        Refused{"model: {layers: 1e3}",
-                "run.yaml:1: model.layers: expected an integer, at least 1, got '1e3'; write 1000"},
-        Refused{"model: {layers: 1.5}",
-                "run.yaml:1: model.layers: expected an integer, at least 1, got '1.5'"},
-        Refused{"model: {layers: '6'}",
-                "run.yaml:1: model.layers: expected an integer, at least 1, got the text '6'"},
-        Refused{"model: {layers: 99999999999999999999}",
-                "run.yaml:1: model.layers: expected an integer, at least 1, got '99999999999999999999'"},
-        Refused{"model: {layers: [1]}",
-                "run.yaml:1: model.layers: expected an integer, at least 1, got a list"},
-        Refused{"model: {layers: }",
-                "run.yaml:1: model.layers: expected an integer, at least 1, got nothing"},
-        Refused{"model: {dropout: 1}",
-                "run.yaml:1: model.dropout: expected a number, at least 0, below 1, got '1'"},
-        Refused{"model: {dropout: nan}",
-                "run.yaml:1: model.dropout: expected a number, at least 0, below 1, got 'nan'"},
-        Refused{"model: {dropout: .inf}",
-                "run.yaml:1: model.dropout: expected a number, at least 0, below 1, got '.inf'"},
-        Refused{"model: {dropout: 1e999}",
-                "run.yaml:1: model.dropout: expected a number, at least 0, below 1, got '1e999'"},
-        Refused{"model: {dtype: float16}",
-                "run.yaml:1: model.dtype: expected one of fp32, bf16, fp16, fp64, int32, int64, uint8, got "
-                "'float16'"},
-        Refused{"shuffle: yes", "run.yaml:1: shuffle: expected true or false, got 'yes'"},
-        Refused{"shuffle: 'true'", "run.yaml:1: shuffle: expected true or false, got the text 'true'"},
-        Refused{"name: ''", "run.yaml:1: name: expected text, not empty, got the text ''"},
-        Refused{"name:", "run.yaml:1: name: expected text, not empty, got nothing"},
-        Refused{"name: {a: 1}", "run.yaml:1: name: expected text, not empty, got a section"},
-        Refused{"sizes: 3", "run.yaml:1: sizes: expected a list of integers, at least 0, got '3'"},
-        Refused{"sizes: [1, -2]", "run.yaml:1: sizes: element 2: expected an integer, at least 0, got '-2'"},
-        Refused{"optimizer:\n  betas: [0.9]",
-                "run.yaml:2: optimizer.betas: expected a list of numbers, 2 values, between 0 and 1, got 1 "
-                "values"},
-        Refused{
-            "optimizer: {betas: [0.9, 2]}",
-            "run.yaml:1: optimizer.betas: element 2: expected a number, 2 values, between 0 and 1, got '2'"},
-        Refused{"optimizer: {algorithm: adam}",
-                "run.yaml:1: optimizer.algorithm: expected one of sgd, adamw, muon, got 'adam'; did you mean "
-                "'adamw'?"},
-        Refused{"optimizer: adamw", "run.yaml:1: optimizer: expected a section of keys, got 'adamw'"},
-        Refused{"optimizer: [1]", "run.yaml:1: optimizer: expected a section of keys, got a list"}));
+const std::vector<Refused> kValues = {
+    {"name: x\nmodel:\n  layers: many\n",
+     "run.yaml:3: model.layers: expected an integer, at least 1, got 'many'"},
+    {"model: {layers: 0}", "run.yaml:1: model.layers: expected an integer, at least 1, got '0'"},
+    {"model: {layers: 1e3}",
+     "run.yaml:1: model.layers: expected an integer, at least 1, got '1e3'; write 1000"},
+    {"model: {layers: 1.5}", "run.yaml:1: model.layers: expected an integer, at least 1, got '1.5'"},
+    {"model: {layers: '6'}", "run.yaml:1: model.layers: expected an integer, at least 1, got the text '6'"},
+    {"model: {layers: 99999999999999999999}",
+     "run.yaml:1: model.layers: expected an integer, at least 1, got '99999999999999999999'"},
+    {"model: {layers: [1]}", "run.yaml:1: model.layers: expected an integer, at least 1, got a list"},
+    {"model: {layers: }", "run.yaml:1: model.layers: expected an integer, at least 1, got nothing"},
+    {"model: {dropout: 1}", "run.yaml:1: model.dropout: expected a number, at least 0, below 1, got '1'"},
+    {"model: {dropout: nan}", "run.yaml:1: model.dropout: expected a number, at least 0, below 1, got 'nan'"},
+    {"model: {dropout: .inf}",
+     "run.yaml:1: model.dropout: expected a number, at least 0, below 1, got '.inf'"},
+    {"model: {dropout: 1e999}",
+     "run.yaml:1: model.dropout: expected a number, at least 0, below 1, got '1e999'"},
+    {"model: {dtype: float16}",
+     "run.yaml:1: model.dtype: expected one of fp32, bf16, fp16, fp64, int32, int64, uint8, got "
+     "'float16'"},
+    {"shuffle: yes", "run.yaml:1: shuffle: expected true or false, got 'yes'"},
+    {"shuffle: 'true'", "run.yaml:1: shuffle: expected true or false, got the text 'true'"},
+    {"name: ''", "run.yaml:1: name: expected text, not empty, got the text ''"},
+    {"name:", "run.yaml:1: name: expected text, not empty, got nothing"},
+    {"name: {a: 1}", "run.yaml:1: name: expected text, not empty, got a section"},
+    {"sizes: 3", "run.yaml:1: sizes: expected a list of integers, at least 0, got '3'"},
+    {"sizes: [1, -2]", "run.yaml:1: sizes: element 2: expected an integer, at least 0, got '-2'"},
+    {"optimizer:\n  betas: [0.9]",
+     "run.yaml:2: optimizer.betas: expected a list of numbers, 2 values, between 0 and 1, got 1 "
+     "values"},
+    {"optimizer: {betas: [0.9, 2]}",
+     "run.yaml:1: optimizer.betas: element 2: expected a number, 2 values, between 0 and 1, got '2'"},
+    {"optimizer: {algorithm: adam}",
+     "run.yaml:1: optimizer.algorithm: expected one of sgd, adamw, muon, got 'adam'; did you mean "
+     "'adamw'?"},
+    {"optimizer: adamw", "run.yaml:1: optimizer: expected a section of keys, got 'adamw'"},
+    {"optimizer: [1]", "run.yaml:1: optimizer: expected a section of keys, got a list"}};
+INSTANTIATE_TEST_SUITE_P(Values, ConfigRefusal, testing::ValuesIn(kValues));
 
-INSTANTIATE_TEST_SUITE_P(
-    Keys, ConfigRefusal,
-    testing::Values(
-        Refused{"optimizer:\n  learnig_rate: 1\n",
-                "run.yaml:2: optimizer.learnig_rate: unknown key; did you mean 'learning_rate'?"},
-        Refused{"optimizer:\n  learning-rate: 1\n",
-                "run.yaml:2: optimizer.learning-rate: unknown key; did you mean 'learning_rate'?"},
-        Refused{"\nlearning_rate: 1\n",
-                "run.yaml:2: learning_rate: unknown key; did you mean 'optimizer.learning_rate'?"},
-        Refused{"optimizer: {q: 1}",
-                "run.yaml:1: optimizer.q: unknown key; the keys here are algorithm, learning_rate, betas, "
-                "clip_norm"},
-        Refused{"<<: {a: 1}",
-                "run.yaml:1: <<: unknown key; the keys here are name, shuffle, tags, sizes, comment, seed, "
-                "flag, dtype, model, optimizer"},
-        Refused{"name: a\nshuffle: true\nname: b\n",
-                "run.yaml:3: key 'name' stands twice, first at run.yaml:1"},
-        Refused{"model:\n  layers: 1\n  heads: 2\n  layers: 1\n",
-                "run.yaml:4: key 'layers' stands twice, first at run.yaml:2"},
-        Refused{"? [a]\n: 1\n", "run.yaml:1: a key must be plain text"},
+const std::vector<Refused> kKeys = {
+    {"optimizer:\n  learnig_rate: 1\n",
+     "run.yaml:2: optimizer.learnig_rate: unknown key; did you mean 'learning_rate'?"},
+    {"optimizer:\n  learning-rate: 1\n",
+     "run.yaml:2: optimizer.learning-rate: unknown key; did you mean 'learning_rate'?"},
+    {"\nlearning_rate: 1\n",
+     "run.yaml:2: learning_rate: unknown key; did you mean 'optimizer.learning_rate'?"},
+    {"optimizer: {q: 1}",
+     "run.yaml:1: optimizer.q: unknown key; the keys here are algorithm, learning_rate, betas, "
+     "clip_norm"},
+    {"<<: {a: 1}",
+     "run.yaml:1: <<: unknown key; the keys here are name, shuffle, tags, sizes, comment, seed, "
+     "flag, dtype, model, optimizer"},
+    {"name: a\nshuffle: true\nname: b\n", "run.yaml:3: key 'name' stands twice, first at run.yaml:1"},
+    {"model:\n  layers: 1\n  heads: 2\n  layers: 1\n",
+     "run.yaml:4: key 'layers' stands twice, first at run.yaml:2"},
+    {"? [a]\n: 1\n", "run.yaml:1: a key must be plain text"},
 
-        Refused{"~: 1\n", "run.yaml:1: a key is missing"}));
+    {"~: 1\n", "run.yaml:1: a key is missing"}};
+INSTANTIATE_TEST_SUITE_P(Keys, ConfigRefusal, testing::ValuesIn(kKeys));
 
-INSTANTIATE_TEST_SUITE_P(
-    Documents, ConfigRefusal,
-    testing::Values(
-        Refused{"", "run.yaml: the run file is empty"},
-        Refused{"# only a comment\n", "run.yaml: the run file is empty"},
-        Refused{"just text", "run.yaml:1: expected keys and values (key: value), got 'just text'"},
-        Refused{"- 1\n", "run.yaml:1: expected keys and values (key: value), got a list"},
-        Refused{"name: a\n---\nname: b\n", "run.yaml: holds a second YAML document; expected one"},
-        Refused{"name: &x a\n", "run.yaml:1: anchors and aliases are not allowed in run files"},
-        Refused{"name: *x\n", "run.yaml:1: not valid YAML: the referenced anchor is not defined"},
-        Refused{"model: !!map {}\n", "run.yaml:1: tags are not allowed in run files"},
-        Refused{"name: a\n  b: [\n", "run.yaml:2: not valid YAML: illegal map value"}));
+const std::vector<Refused> kDocuments = {
+    {"", "run.yaml: the run file is empty"},
+    {"# only a comment\n", "run.yaml: the run file is empty"},
+    {"just text", "run.yaml:1: expected keys and values (key: value), got 'just text'"},
+    {"- 1\n", "run.yaml:1: expected keys and values (key: value), got a list"},
+    {"name: a\n---\nname: b\n", "run.yaml: holds a second YAML document; expected one"},
+    {"name: &x a\n", "run.yaml:1: anchors and aliases are not allowed in run files"},
+    {"name: *x\n", "run.yaml:1: not valid YAML: the referenced anchor is not defined"},
+    {"model: !!map {}\n", "run.yaml:1: tags are not allowed in run files"},
+    {"name: a\n  b: [\n", "run.yaml:2: not valid YAML: illegal map value"}};
+INSTANTIATE_TEST_SUITE_P(Documents, ConfigRefusal, testing::ValuesIn(kDocuments));
 
-INSTANTIATE_TEST_SUITE_P(
-    Rules, ConfigRefusal,
-    testing::Values(Refused{"model:\n  width: 100\n  heads: 3\n",
-                            "run.yaml:2: model.width: must be a multiple of heads (3), got '100'"},
-                    Refused{
-                        "model:\n  heads: 5\n",
-                        "run.yaml: model.width (not set, so its default): must be a multiple of heads (5)"},
-                    // A wrong key comes first: the rule may only be broken because of it.
-                    Refused{"model:\n  widht: 390\n  heads: 5\n",
-                            "run.yaml:2: model.widht: unknown key; did you mean 'width'?"}));
+const std::vector<Refused> kRules = {
+    {"model:\n  width: 100\n  heads: 3\n",
+     "run.yaml:2: model.width: must be a multiple of heads (3), got '100'"},
+    {"model:\n  heads: 5\n",
+     "run.yaml: model.width (not set, so its default): must be a multiple of heads (5)"},
+    // A wrong key comes first: the rule may only be broken because of it.
+    {"model:\n  widht: 390\n  heads: 5\n", "run.yaml:2: model.widht: unknown key; did you mean 'width'?"}};
+INSTANTIATE_TEST_SUITE_P(Rules, ConfigRefusal, testing::ValuesIn(kRules));
 
 TEST(Config, ListsAllProblems) {
   EXPECT_EQ(refusal("nam: a\nshuffle: 3\nmodel: {layers: x}\n"),
