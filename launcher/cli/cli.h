@@ -1,0 +1,36 @@
+#pragma once
+
+#include "launcher/cli/command.h"
+
+#include <memory>
+#include <span>
+#include <string>
+
+namespace tutti {
+
+/// The command line as a tree of commands and options, and the actions behind it.
+class CommandLine {
+ public:
+  CommandLine();
+  ~CommandLine();
+  CommandLine(const CommandLine&) = delete;
+  CommandLine& operator=(const CommandLine&) = delete;
+
+  /// Parses `arguments` (without the program's name) and runs the command. Whatever goes wrong ends as one
+  /// message on console.err and an exit code; nothing is thrown.
+  ExitCode run(std::span<const std::string> arguments, Console& console);
+
+  [[nodiscard]] const CLI::App& app() const { return *app_; }
+
+ private:
+  ExitCode refuse_usage(std::string_view problem, const CLI::App& where, Console& console) const;
+  ExitCode parse(std::span<const std::string> arguments, Console& console);
+
+  std::unique_ptr<CLI::App> app_;
+  CommandAction action_;
+};
+
+/// "tutti: error: " and the message, as all commands report what ends them.
+void print_error(std::string_view message, std::ostream& err);
+
+}  // namespace tutti

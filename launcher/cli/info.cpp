@@ -1,0 +1,139 @@
+#include "launcher/cli/commands.h"
+#include "launcher/info/build.h"
+#include "launcher/info/libraries.h"
+#include "launcher/info/machine.h"
+#include "launcher/info/text.h"
+
+#include <tutti/core/error.h>
+#include <tutti/kernels/cpu/isa.h>
+
+#include <fmt/ranges.h>
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+
+#include <memory>
+#include <ostream>
+
+namespace tutti {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+Json machine_json(const MachineInfo& machine) {
+  Json caches = Json::array();
+  for (const CacheInfo& cache : machine.caches) {
+    caches.push_back({{"name", cache.name}, {"bytes", cache.bytes}, {"count", cache.count}});
+  }
+  return {
+      {"host", machine.host},
+      {"system", machine.system},
+      {"kernel", machine.kernel},
+      {"cpu", machine.cpu},
+      {"packages", machine.packages},
+      {"cores", machine.cores},
+      {"threads", machine.threads},
+      {"usable_threads", machine.usable_threads},
+      {"cpu_limit", machine.cpu_limit},
+      {"numa_nodes", machine.numa_nodes},
+      {"caches", caches},
+      {"features", machine.features},
+      {"memory_bytes", machine.memory_bytes},
+      {"available_bytes", machine.available_bytes},
+      {"memory_limit_bytes", machine.memory_limit_bytes},
+  };
+}
+
+Json info_json(const MachineInfo& machine, const MpiProbe& mpi) {
+  Json info;
+  info["tutti"] = {
+      {"version", build_number()}, {"revision", build_revision()}, {"compiler", build_compiler()}};
+  info["machine"] = machine_json(machine);
+  info["devices"] = Json::array({{{"name", "cpu"},
+                                  {"instruction_set", name(best_isa())},
+                                  {"best_instruction_set", name(cpu_isa())},
+                                  {"threads", machine.usable_threads},
+                                  {"memory_bytes", machine.memory_bytes}}});
+  info["mpi"] = {{"library", mpi_library_version()},
+                 {"standard", mpi.standard},
+                 {"thread_level", mpi.thread_level},
+                 {"ranks", mpi.size},
+                 {"error", mpi.error}};
+  for (const auto& [library, version] : library_versions()) info["libraries"][library] = version;
+  return info;
+}
+
+void row(std::ostream& out, std::string_view label, std::string_view value) {
+  if (!value.empty()) out << fmt::format("  {:<16}{}\n", label, value);
+}
+
+void print_machine(const MachineInfo& machine, std::ostream& out) {
+  out << "Machine\n";
+  row(out, "host", machine.host);
+  row(out, "system", fmt::format("{}, {}", machine.system, machine.kernel));
+  row(out, "processor", machine.cpu);
+  row(out, "cores",
+      fmt::format("{} cores, {} threads in {} packages, {} NUMA nodes", machine.cores, machine.threads,
+                  machine.packages, machine.numa_nodes));
+  row(out, "usable here",
+      fmt::format(
+          "{} threads{}", machine.usable_threads,
+          machine.cpu_limit > 0 ? fmt::format(", {:.3g} CPUs' worth of time", machine.cpu_limit) : ""));
+  std::vector<std::string> caches;
+  for (const CacheInfo& cache : machine.caches) {
+    caches.push_back(fmt::format("{} {}{}", cache.name, bytes_text(cache.bytes),
+                                 cache.count > 1 ? fmt::format(" x {}", cache.count) : ""));
+  }
+  row(out, "caches", fmt::format("{}", fmt::join(caches, ", ")));
+  row(out, "instructions", fmt::format("{}", fmt::join(machine.features, " ")));
+  row(out, "memory",
+      fmt::format(
+          "{}, {} available{}", bytes_text(machine.memory_bytes), bytes_text(machine.available_bytes),
+          machine.memory_limit_bytes > 0 ? ", limited to " + bytes_text(machine.memory_limit_bytes) : ""));
+}
+
+void print_info(const MachineInfo& machine, const MpiProbe& mpi, std::ostream& out) {
+  out << "tutti " << build_version() << ", " << build_compiler() << "\n\n";
+  print_machine(machine, out);
+  out << "\nDevices\n";
+  row(out, "cpu",
+      fmt::format(
+          "kernels for {}{}", name(best_isa()),
+          best_isa() == cpu_isa() ? "" : fmt::format(" (TUTTI_ISA; the CPU has {})", name(cpu_isa()))));
+  out << "\nMPI\n";
+  row(out, "library", mpi_library_version());
+  if (mpi.error.empty()) {
+    row(out, "standard", mpi.standard);
+    row(out, "threads", mpi.thread_level);
+    row(out, "ranks", std::to_string(mpi.size));
+  } else {
+    row(out, "problem", mpi.error);
+  }
+  out << "\nLibraries\n";
+  for (const auto& [library, version] : library_versions()) row(out, library, version);
+}
+
+CommandAction setup(CLI::App& app) {
+  const auto json = std::make_shared<bool>(false);
+  app.add_flag("--json", *json, "Print JSON for scripts");
+  return [json](Console& console) {
+    const MpiProbe mpi = probe_mpi();
+    if (mpi.rank != 0) return ExitCode::kDone;  // one answer under mpirun
+    const MachineInfo machine = machine_info();
+    if (*json) {
+      console.out << info_json(machine, mpi).dump(2) << '\n';
+    } else {
+      print_info(machine, mpi, console.out);
+    }
+    return ExitCode::kDone;
+  };
+}
+
+}  // namespace
+
+const Command kInfoCommand{"info", "Show this machine, the libraries, the devices and MPI",
+                           R"(  tutti info
+  tutti info --json | jq .machine.cores
+  mpirun -n 2 --map-by numa tutti info     # what rank 0 sees under a launcher)",
+                           &setup};
+
+}  // namespace tutti

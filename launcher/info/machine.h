@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace tutti {
+
+struct CacheInfo {
+  std::string name;   ///< "L2", "L1 data"
+  int64_t bytes = 0;  ///< of one
+  int count = 0;
+};
+
+/// What this process sees of the machine it runs on. Unknown numbers are 0 and unknown texts empty.
+struct MachineInfo {
+  std::string host;
+  std::string system;  ///< "Debian GNU/Linux 12 (bookworm)"
+  std::string kernel;  ///< "Linux 6.1.0 x86_64"
+  std::string cpu;     ///< model name
+  int packages = 0;
+  int cores = 0;
+  int threads = 0;         ///< hardware threads
+  int usable_threads = 0;  ///< that this process may run on
+  double cpu_limit = 0;    ///< CPUs' worth of time that a container grants; 0: no limit
+  int numa_nodes = 0;
+  std::vector<CacheInfo> caches;
+  std::vector<std::string> features;  ///< instruction set extensions that matter for computing
+  int64_t memory_bytes = 0;
+  int64_t available_bytes = 0;
+  int64_t memory_limit_bytes = 0;  ///< of a container; 0: no limit
+};
+
+MachineInfo machine_info();
+
+/// Largest amount of memory that this process had resident so far, in bytes.
+int64_t peak_resident_bytes();
+
+}  // namespace tutti

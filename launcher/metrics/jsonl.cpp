@@ -1,0 +1,86 @@
+#include "launcher/metrics/jsonl.h"
+
+#include <tutti/core/error.h>
+
+#include <nlohmann/json.hpp>
+
+#include <fstream>
+
+namespace tutti {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+const std::filesystem::path& cut(const std::filesystem::path& path, int64_t step) {
+  drop_records_after(path, step);
+  return path;
+}
+
+}  // namespace
+
+void drop_records_after(const std::filesystem::path& path, int64_t step) {
+  std::error_code none;
+  if (!std::filesystem::exists(path, none)) return;
+  std::ifstream file(path, std::ios::binary);
+  require(file.good(), "{}: cannot be read", path.string());
+  uintmax_t keep = 0;
+  int64_t number = 0;
+  for (std::string line; std::getline(file, line);) {
+    ++number;
+    if (file.eof()) break;  // without its end: not written whole
+    const Json record = Json::parse(line, nullptr, false);
+    require(record.is_object() && record.contains("step") && record["step"].is_number_integer(),
+            "{}:{}: not a record of metrics; nothing is appended to a foreign file", path.string(), number);
+    if (record["step"].get<int64_t>() > step) break;
+    keep += line.size() + 1;
+  }
+  file.close();
+  std::error_code error;
+  std::filesystem::resize_file(path, keep, error);
+  require(!error, "{}: cannot be shortened: {}", path.string(), error.message());
+}
+
+JsonlWriter::JsonlWriter(const std::filesystem::path& path, int64_t resumed_step)
+    : file_(cut(path, resumed_step)) {}
+
+void JsonlWriter::append(const Json& record) {
+  // A path may hold bytes that are no UTF-8; the record is written all the same.
+  file_.append(record.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+}
+
+void JsonlWriter::on_step(const StepReport& report) {
+  append({{"kind", "step"},
+          {"step", report.step},
+          {"loss", report.loss},
+          {"learning_rate", report.learning_rate},
+          {"grad_norm", report.grad_norm},
+          {"skipped", report.skipped},
+          {"samples", report.samples},
+          {"predictions", report.predictions},
+          {"epoch", report.epoch},
+          {"step_s", report.step_s},
+          {"data_wait_s", report.data_wait_s},
+          {"comm_wait_s", report.comm_wait_s},
+          {"optimizer_s", report.optimizer_s},
+          {"elapsed_s", report.elapsed_s},
+          {"memory_bytes", report.memory_bytes}});
+}
+
+void JsonlWriter::on_evaluation(const EvaluationReport& report) {
+  append({{"kind", "evaluation"},
+          {"step", report.step},
+          {"loss", report.loss},
+          {"accuracy", report.accuracy},
+          {"wall_s", report.wall_s}});
+  file_.flush();
+}
+
+void JsonlWriter::on_checkpoint(const CheckpointReport& report) {
+  Json record{
+      {"kind", "checkpoint"}, {"step", report.step}, {"path", report.path}, {"wall_s", report.wall_s}};
+  if (!report.error.empty()) record["error"] = report.error;
+  append(record);
+  file_.sync();  // what a resumed run builds on
+}
+
+}  // namespace tutti

@@ -1,0 +1,126 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace tutti {
+
+struct Point {
+  double x = 0;
+  double y = 0;
+};
+
+/// Colours by what they are for; each canvas has its own values, SVG ones for light and dark pages.
+enum class Ink : uint8_t {
+  kText,
+  kMuted,  ///< axis labels
+  kGrid,
+  kFrame,
+  kSeries0,  ///< and up to kSeries7: use series_ink()
+  kSeries1,
+  kSeries2,
+  kSeries3,
+  kSeries4,
+  kSeries5,
+  kSeries6,
+  kSeries7,
+  kWarning,
+};
+inline constexpr int kSeriesInks = 8;
+/// The colour of curve `index`; they repeat after kSeriesInks.
+Ink series_ink(size_t index);
+
+enum class Anchor : uint8_t { kStart, kMiddle, kEnd };
+
+struct TextStyle {
+  Ink ink = Ink::kText;
+  double size = 12;
+  Anchor anchor = Anchor::kStart;
+  bool bold = false;
+  bool upwards = false;  ///< turned by a quarter to the left
+};
+
+struct LineStyle {
+  Ink ink = Ink::kText;
+  double width = 1;
+  double opacity = 1;
+  bool dashed = false;
+};
+
+/// What plots are drawn on; lengths are pixels, y points down. SVG and PNG implement it, so that one piece of
+/// drawing code serves both.
+class Canvas {
+ public:
+  virtual ~Canvas() = default;
+  virtual void line(std::span<const Point> points, const LineStyle& style) = 0;
+  virtual void area(std::span<const Point> outline, Ink ink, double opacity) = 0;
+  /// A disc with a hint that readers show when pointed at, where they can.
+  virtual void dot(Point centre, double radius, Ink ink, std::string_view hint) = 0;
+  /// `at` is on the base line.
+  virtual void text(Point at, std::string_view text, const TextStyle& style) = 0;
+  /// All that follows is cut off outside of this rectangle, until the matching end_clip().
+  virtual void begin_clip(Point corner, Point opposite) = 0;
+  virtual void end_clip() = 0;
+};
+
+/// The width of a text in pixels, roughly: enough to leave room for labels.
+double text_width(std::string_view text, double size);
+
+/// An SVG document without scripts or outside references.
+class SvgCanvas final : public Canvas {
+ public:
+  /// kInline: for an HTML page that has svg_colours() in its style. kStandAlone: a file with its own colours.
+  enum class Kind : uint8_t { kInline, kStandAlone };
+  /// `name` makes its identifiers different from those of other pictures on a page; `title` is read out to
+  /// those who cannot see.
+  SvgCanvas(double width, double height, Kind kind, std::string name, std::string_view title);
+  void line(std::span<const Point> points, const LineStyle& style) override;
+  void area(std::span<const Point> outline, Ink ink, double opacity) override;
+  void dot(Point centre, double radius, Ink ink, std::string_view hint) override;
+  void text(Point at, std::string_view text, const TextStyle& style) override;
+  void begin_clip(Point corner, Point opposite) override;
+  void end_clip() override;
+  /// The document.
+  [[nodiscard]] std::string finish() const { return body_ + "</svg>\n"; }
+
+ private:
+  std::string body_;
+  std::string name_;
+  int clips_ = 0;
+};
+/// CSS of all inks, light and dark.
+std::string svg_colours();
+/// The colour of an ink in CSS, for HTML that speaks of a curve.
+std::string css_class(Ink ink);
+/// For text and attribute values of HTML and SVG: & < > " ' and control characters made harmless.
+std::string escape_markup(std::string_view text);
+
+/// A picture in memory, white paper, twice the resolution of its lengths.
+class PngCanvas final : public Canvas {
+ public:
+  PngCanvas(double width, double height);
+  ~PngCanvas() override;
+  void line(std::span<const Point> points, const LineStyle& style) override;
+  void area(std::span<const Point> outline, Ink ink, double opacity) override;
+  void dot(Point centre, double radius, Ink ink, std::string_view hint) override;
+  void text(Point at, std::string_view text, const TextStyle& style) override;
+  void begin_clip(Point corner, Point opposite) override;
+  void end_clip() override;
+  /// Writes the PNG file atomically. Throws Error with the path.
+  void save(const std::filesystem::path& path) const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// Red, green, blue between 0 and 255 of an ink on white or on dark paper.
+enum class Paper : uint8_t { kWhite, kDark };
+std::array<int, 3> ink_colour(Ink ink, Paper paper);
+
+}  // namespace tutti
