@@ -1,0 +1,66 @@
+#include <CLI/CLI.hpp>
+
+#include <tutti/comm/factory.h>
+#include "launcher/cli/commands.h"
+#include "launcher/run/training.h"
+
+#include <memory>
+
+namespace tutti {
+namespace {
+
+struct Options {
+  TrainOptions train;
+  std::string progress = "auto";
+  bool quiet = false;
+};
+
+ExitCode run(const Options& options, Console& console) {
+  TrainOptions train_options = options.train;
+  train_options.progress = options.quiet ? ProgressStyle::kNone : progress_style_from_name(options.progress);
+  TrainResult::Reason reason = TrainResult::Reason::kCompleted;
+  run_world({}, [&](Collective& world) { reason = train(train_options, world, console.out); });
+  switch (reason) {
+    case TrainResult::Reason::kCompleted:
+      return ExitCode::kDone;
+    case TrainResult::Reason::kStopped:
+      return ExitCode::kPreempted;
+    case TrainResult::Reason::kNotFinite:
+      return ExitCode::kError;
+  }
+  return ExitCode::kError;
+}
+
+CommandAction setup(CLI::App& app) {
+  const auto options = std::make_shared<Options>();
+  app.add_option("RUN.yaml", options->train.run_file, "The run file; models/recipes holds one for each model")
+      ->required();
+  app.add_option("--set", options->train.sets,
+                 "Override a key of the run file: train.steps=100; may come again")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
+  app.add_flag("--resume", options->train.resume,
+               "Go on from the newest checkpoint in the run directory; begin where there is none");
+  app.add_option("--progress", options->progress, "auto, bar, lines, events or none")->capture_default_str();
+  app.add_flag("-q,--quiet", options->quiet, "Print errors only");
+  return [options](Console& console) {
+    options->train.command_line = {"tutti", "train", options->train.run_file.string()};
+    for (const std::string& set : options->train.sets) {
+      options->train.command_line.insert(options->train.command_line.end(), {"--set", set});
+    }
+    if (options->train.resume) options->train.command_line.emplace_back("--resume");
+    return run(*options, console);
+  };
+}
+
+}  // namespace
+
+const Command kTrainCommand{
+    "train", "Train a model as a run file says",
+    R"(  tutti train models/recipes/mlp-fashion.yaml            # one process, all cores
+  mpirun -n 2 tutti train models/recipes/gpt-kjv.yaml    # two ranks, the same answer
+  tutti train run.yaml --set train.steps=50 --set run.dir=runs/try
+  mpirun -n 4 tutti train run.yaml --resume              # go on, with another number of ranks)",
+    &setup};
+
+}  // namespace tutti

@@ -1,0 +1,39 @@
+#include "launcher/run/run_settings.h"
+
+namespace tutti {
+
+void RunSection::describe(Fields& f) {
+  f.value("dir", dir, "directory of this run; empty: runs/ and the run file's name");
+  f.value("seed", seed, "of first values, data order, dropout and augmentation", not_negative());
+  f.value("threads", threads, "threads a rank; 0: an even share of the host's cores", not_negative());
+  f.choice("device", device, {"auto", "cpu"}, "what to train on");
+}
+
+void PrecisionSection::describe(Fields& f) {
+  f.value("compute", compute, "dtype of weights and activations in forward and backward: fp32 or bf16");
+  f.value("grad", grad, "dtype that gradients are summed and reduced in: fp32 or bf16");
+  const auto allowed = [](DType dtype) { return dtype == DType::kFloat32 || dtype == DType::kBFloat16; };
+  f.check(allowed(compute), "compute", "must be fp32 or bf16");
+  f.check(allowed(grad), "grad", "must be fp32 or bf16");
+}
+
+void ParallelSection::describe(Fields& f) {
+  data.describe(f);
+  f.value("zero", zero, "1: each rank keeps and updates only its part of the optimizer's state (ZeRO-1)",
+          between(0, 1));
+  f.value("bucket_mib", bucket_mib, "gradients are reduced in buckets of this size", at_least(1));
+}
+
+void RunSettings::describe(Fields& f) {
+  f.section("run", run, "where a run goes and what it runs on");
+  f.section("data", data, "what to train on");
+  f.section("model", model, "what to train");
+  f.section("optimizer", optimizer, "how weights are updated");
+  f.section("schedule", schedule, "how the learning rate changes");
+  f.section("train", train, "how long and how much at a time");
+  f.section("precision", precision, "dtypes");
+  f.section("parallel", parallel, "how work is spread over ranks");
+  f.section("checkpoint", checkpoint, "when to save and what to keep");
+}
+
+}  // namespace tutti

@@ -1,0 +1,291 @@
+#include "launcher/run/training.h"
+
+#include <tutti/comm/peers.h>
+#include <tutti/core/checkpoint/sha256.h>
+#include <tutti/core/config/run_file.h>
+#include <tutti/core/data/loader.h>
+#include "launcher/info/build.h"
+#include "launcher/metrics/jsonl.h"
+#include "launcher/metrics/summary.h"
+#include "launcher/metrics/tensorboard.h"
+#include "launcher/placement.h"
+#include "launcher/run/stop_signal.h"
+#include "launcher/run_directory.h"
+
+#include <cmath>
+#include <optional>
+#include <ostream>
+#include <utility>
+
+namespace tutti {
+namespace {
+
+/// The data sets of a run, and the model that fits them.
+struct Inputs {
+  std::shared_ptr<const Dataset> training;
+  std::shared_ptr<const Dataset> validation;  // null without one
+  std::unique_ptr<Task> task;
+};
+
+Inputs open_inputs(RunSettings& settings) {
+  Inputs inputs;
+  inputs.training = open_dataset(settings.data, Split::kTraining);
+  inputs.validation = open_dataset(settings.data, Split::kValidation);
+  fit_to_data(settings.model, {inputs.training->sample_shape(), inputs.training->classes()});
+  if (inputs.validation)
+    require_classes(*inputs.validation, inputs.training->classes(), "data.validation_path");
+  inputs.task = make_task(settings.model);
+  return inputs;
+}
+
+TrainingState training_state(Module& model, const Optimizer& optimizer) {
+  TrainingState state;
+  for (const Parameter* p : model.parameters()) state.model.push_back(StateTensor::whole(p->name, p->value));
+  state.optimizer = optimizer.states();
+  return state;
+}
+
+std::string parameters_digest(Module& model) {
+  std::vector<std::pair<std::string, Tensor>> tensors;
+  for (const Parameter* p : model.parameters()) tensors.emplace_back(p->name, p->value);
+  return params_sha256(tensors);
+}
+
+/// Rank 0's writers; nothing on other ranks.
+struct Writers {
+  std::optional<JsonlWriter> jsonl;
+  std::optional<TensorBoardWriter> tensorboard;
+  std::optional<Progress> progress;
+
+  std::vector<Observer*> observers() {
+    std::vector<Observer*> all;
+    if (jsonl) all.push_back(&*jsonl);
+    if (tensorboard) all.push_back(&*tensorboard);
+    if (progress) all.push_back(&*progress);
+    return all;
+  }
+  void say(const std::string& text) {
+    if (progress) progress->line(text);
+  }
+};
+
+/// "124,439,808".
+std::string thousands(int64_t n) {
+  return n < 1000 ? std::to_string(n) : fmt::format("{},{:03}", thousands(n / 1000), n % 1000);
+}
+
+/// One training from its settings to its summary, on one rank.
+class Training {
+ public:
+  Training(const TrainOptions& options, Collective& world, std::ostream& out)
+      : options_(options), world_(world), peers_(world), out_(out) {}
+
+  TrainResult::Reason run() {
+    peers_.agree([&] { settings_ = read_settings(options_); });
+    const ThreadPlacement placement = place_threads(peers_, settings_.run.threads);
+    ThreadPool pool(placement.threads, placement.cores);
+    pool.bind_caller();
+    const Stream stream = Stream::inline_on(pool);
+
+    Inputs inputs;
+    peers_.agree([&] { inputs = open_inputs(settings_); });
+    const RunDirectory directory(settings_.run.dir,
+                                 options_.resume ? ExistingRun::kResume : ExistingRun::kRefuse, peers_);
+    item_ = settings_.data.kind == "tokens" ? "tokens" : "images";
+    Writers writers;
+    if (peers_.rank() == 0) start_progress(writers);
+
+    Module& model = inputs.task->model();
+    const auto groups = make_param_groups(model, group_options(), stream);
+    Optimizer optimizer(settings_.optimizer, groups, stream);
+    DataParallel parallel(world_, groups, settings_.parallel.data, stream);
+    const Sampler sampler(inputs.training->size(), settings_.train.batch, SampleOrder::kShuffled, seed());
+
+    CheckpointConfig checkpoint = settings_.checkpoint;
+    if (checkpoint.dir.empty()) checkpoint.dir = directory.checkpoints().string();
+    Checkpoints checkpoints(checkpoint, peers_, [&](const std::string& text) { writers.say(text); });
+    const TrainingState state = training_state(model, optimizer);
+    const int64_t first_step = options_.resume ? restore(checkpoints, state, groups, stream) : 0;
+    require(first_step < settings_.train.steps, "{}: this run has done its {} steps (train.steps {})",
+            settings_.run.dir, first_step, settings_.train.steps);
+
+    directory.begin({.run_file = to_yaml(settings_, YamlComments::kHelp),
+                     .seed = seed(),
+                     .command_line = options_.command_line,
+                     .threads = placement.threads,
+                     .resumed_step = first_step},
+                    peers_);
+    peers_.agree([&] {
+      if (peers_.rank() != 0) return;
+      writers.jsonl.emplace(directory.metrics(), first_step);
+      writers.tensorboard.emplace(directory.tensorboard(), item_, first_step);
+    });
+    announce(writers, model, placement, parallel, first_step);
+
+    Loader training(inputs.training, sampler, loader_options(parallel, first_step, settings_.train.steps));
+    TrainerParts parts{.task = *inputs.task,
+                       .parallel = parallel,
+                       .optimizer = optimizer,
+                       .training = training,
+                       .observers = writers.observers(),
+                       .stop_requested = &stop_signalled,
+                       .stream = stream,
+                       .seed = seed()};
+    if (inputs.validation && inputs.validation->size() > 0) {
+      const Sampler order(inputs.validation->size(), settings_.train.batch, SampleOrder::kSequential, seed());
+      parts.validation_steps = order.steps_per_epoch();
+      parts.validation = [this, &inputs, &parallel, order]() -> std::unique_ptr<BatchSource> {
+        return std::make_unique<Loader>(inputs.validation, order,
+                                        loader_options(parallel, 0, order.steps_per_epoch()));
+      };
+    }
+    parts.save_every = checkpoint.every;
+    parts.save = [&](int64_t step) { return checkpoints.save(state, metadata(step, sampler)); };
+
+    catch_stop_signals();
+    Trainer trainer(settings_.train, settings_.schedule, parts);
+    const TrainResult result = trainer.run(first_step);
+    parallel.check_equal_weights();
+    finish(result, writers, directory, model);
+    return result.reason;
+  }
+
+ private:
+  [[nodiscard]] uint64_t seed() const { return static_cast<uint64_t>(settings_.run.seed); }
+
+  [[nodiscard]] GroupOptions group_options() const {
+    return {.precision = {.compute = settings_.precision.compute,
+                          .master = DType::kFloat32,
+                          .grad = settings_.precision.grad},
+            .placement = {.state = settings_.parallel.zero == 1 ? Spread::kSharded : Spread::kReplicated},
+            .shard = {world_.rank(), world_.size()},
+            .seed = seed(),
+            .bucket_bytes = settings_.parallel.bucket_mib << 20};
+  }
+
+  LoaderOptions loader_options(const Parallel& parallel, int64_t first_step, int64_t end_step) const {
+    return {.ranges =
+                [&parallel, most = settings_.train.microbatch](int64_t, int64_t samples) {
+                  std::vector<Parallel::Shard> flat;
+                  for (const auto& row : microbatches(parallel.shards(samples), most)) {
+                    flat.insert(flat.end(), row.begin(), row.end());
+                  }
+                  return flat;
+                },
+            .first_step = first_step,
+            .end_step = end_step,
+            .ahead = settings_.data.ahead,
+            .threads = static_cast<int>(settings_.data.threads)};
+  }
+
+  void start_progress(Writers& writers) {
+    Progress::Options options;
+    options.style = options_.progress;
+    options.item = item_;
+    options.terminal = Terminal::find();
+    options.unicode = Terminal::unicode();
+    writers.progress.emplace(std::move(options), out_);
+  }
+
+  [[nodiscard]] CheckpointMetadata metadata(int64_t step, const Sampler& sampler) const {
+    const int64_t epochs = step / sampler.steps_per_epoch();
+    const int64_t in_epoch = std::min(sampler.size(), step % sampler.steps_per_epoch() * sampler.batch());
+    CheckpointMetadata data;
+    data.step = step;
+    data.next_sample = epochs * sampler.size() + in_epoch;
+    data.seed = seed();
+    data.run_file = to_yaml(settings_);
+    data.version = build_version();
+    data.extra = {{"batch", std::to_string(settings_.train.batch)},
+                  {"training_samples", std::to_string(sampler.size())}};
+    return data;
+  }
+
+  /// Loads the newest checkpoint that verifies. Returns the steps that it has done; 0 without a checkpoint.
+  int64_t restore(Checkpoints& checkpoints, const TrainingState& state,
+                  std::span<const std::unique_ptr<ParamGroup>> groups, const Stream& stream) {
+    const std::optional<CheckpointMetadata> found = checkpoints.restore(state);
+    if (!found) return 0;
+    // The data order is a function of seed, batch and step: with another one, samples would come twice or
+    // never.
+    const auto same = [&](const std::string& key, const std::string& now, const std::string& then) {
+      require(now == then, "--resume: {} is {}, the checkpoint of step {} was made with {}", key, now,
+              found->step, then);
+    };
+    same("run.seed", std::to_string(seed()), std::to_string(found->seed));
+    if (const auto batch = found->extra.find("batch"); batch != found->extra.end()) {
+      same("train.batch", std::to_string(settings_.train.batch), batch->second);
+    }
+    for (const auto& group : groups) group->round_weights(stream);
+    return found->step;
+  }
+
+  void announce(Writers& writers, Module& model, const ThreadPlacement& placement,
+                const DataParallel& parallel, int64_t first_step) {
+    int64_t parameters = 0;
+    for (const Parameter* p : model.parameters()) parameters += p->role == Role::kStatistic ? 0 : p->numel();
+    writers.say(fmt::format(
+        "{}: {} parameters, {} rank{} x {} thread{}, {}, {} mode{}", settings_.model.kind,
+        thousands(parameters), world_.size(), world_.size() == 1 ? "" : "s", placement.threads,
+        placement.threads == 1 ? "" : "s", name(settings_.precision.compute), settings_.parallel.data.mode,
+        parallel.exact()
+            ? " (the same bits at 1 to " + std::to_string(settings_.parallel.data.logical_shards) + " ranks)"
+            : ""));
+    writers.say(fmt::format("run directory {}{}", settings_.run.dir,
+                            first_step > 0 ? fmt::format(", resumed after step {}", first_step) : ""));
+  }
+
+  void finish(const TrainResult& result, Writers& writers, const RunDirectory& directory, Module& model) {
+    const int64_t memory = peak_memory_bytes(peers_);
+    peers_.agree([&] {
+      if (peers_.rank() != 0) return;
+      Summary summary{.steps = result.steps,
+                      .world_size = peers_.size(),
+                      .loss = result.loss,
+                      .item = item_,
+                      .wall_s = result.wall_s,
+                      .peak_memory_bytes = memory,
+                      .params_sha256 = parameters_digest(model),
+                      .exit_reason = std::string(name(result.reason))};
+      if (result.evaluated) {
+        summary.val_loss = result.evaluation.loss;
+        summary.val_accuracy = result.evaluation.accuracy;
+      }
+      if (result.wall_s > 0) summary.items_per_s = static_cast<double>(result.predictions) / result.wall_s;
+      write_summary(directory.summary(), summary);
+      writers.jsonl->finish();
+      writers.tensorboard->finish();
+      writers.progress->finish();
+      writers.say(fmt::format("{} after {} steps in {:.1f} s: loss {:.4f}{}, {:.0f} {}/s",
+                              summary.exit_reason, summary.steps, summary.wall_s, summary.loss,
+                              result.evaluated
+                                  ? fmt::format(", validation {:.4f} ({:.2f} % right)",
+                                                result.evaluation.loss, 100 * result.evaluation.accuracy)
+                                  : "",
+                              summary.items_per_s, item_));
+    });
+  }
+
+  const TrainOptions& options_;
+  Collective& world_;
+  CollectivePeers peers_;
+  std::ostream& out_;
+  RunSettings settings_;
+  std::string item_;
+};
+
+}  // namespace
+
+RunSettings read_settings(const TrainOptions& options) {
+  RunSettings settings;
+  read_run_file(options.run_file, settings, options.sets);
+  if (settings.run.dir.empty())
+    settings.run.dir = (std::filesystem::path("runs") / options.run_file.stem()).string();
+  return settings;
+}
+
+TrainResult::Reason train(const TrainOptions& options, Collective& world, std::ostream& out) {
+  return Training(options, world, out).run();
+}
+
+}  // namespace tutti
