@@ -43,6 +43,12 @@ class Parallel {
   /// Sums `leaves` (one row of equally many values for each local shard) over all shards of the world, in the
   /// same fixed tree as gradients; the result is the same on all ranks.
   virtual std::vector<double> sum(std::span<const std::vector<double>> leaves) = 0;
+
+  /// A whole step for loops of one's own: calls `loss` for each local shard that has samples, runs backward,
+  /// and reduces. Returns the sum of the losses (scalars, scaled so that the shards' add up) over the world.
+  /// `context` gives seed and step; its sample numbers and share are filled in.
+  double run_step(int64_t samples, const Stream& stream, StepContext context,
+                  FunctionRef<Var(Tape& tape, const Shard& shard)> loss);
 };
 
 }  // namespace tutti
