@@ -198,6 +198,8 @@ struct GradCheckOptions {
   /// Tries smaller steps where the first does not agree: for functions with kinks (ReLU in a deep model),
   /// which a step may cross.
   bool kinks = false;
+  /// Rounding error of the function in units of its own: deep models amplify it.
+  double rounding = 100;
   StepContext context;
 };
 
@@ -205,7 +207,7 @@ using Function = std::function<Var(Tape&, const std::vector<Var>&)>;
 
 namespace detail {
 
-/// The central difference of `loss` in `element`, and its rounding error for a loss of magnitude 1.
+/// The central difference of `loss` in `element`, and its error for a loss that is off by one epsilon.
 inline std::pair<double, double> difference_quotient(const std::function<double()>& loss, double& element,
                                                      double step) {
   const double kept = element;
@@ -217,7 +219,7 @@ inline std::pair<double, double> difference_quotient(const std::function<double(
   element = below;
   const double down = loss();
   element = kept;
-  return {(up - down) / (above - below), 100 * std::numeric_limits<double>::epsilon() / h};
+  return {(up - down) / (above - below), std::numeric_limits<double>::epsilon() / h};
 }
 
 /// Compares `analytic` with central differences of `loss` in the elements of `x`. `magnitude` is the sum of
@@ -247,7 +249,7 @@ inline void compare_with_differences(const std::function<double()>& loss, const 
     double allowed = 0;
     for (double h = options.step; h >= options.step / (options.kinks ? 500 : 1) && !(excess <= 1); h /= 20) {
       std::tie(numeric, allowed) = difference_quotient(loss, x.data<double>()[i], h);
-      allowed = allowed * magnitude +
+      allowed = allowed * options.rounding * magnitude +
                 options.relative * (std::max(std::abs(numeric), std::abs(gradient[i])) + 0.01 * largest) +
                 std::numeric_limits<double>::min();  // zero and zero agree
       excess = std::abs(numeric - gradient[i]) / allowed;

@@ -85,8 +85,9 @@ TEST_F(ExternalNamesTest, AreThoseOfTheOtherLibraries) {
     EXPECT_TRUE(shapes("llama").contains(expected)) << expected;
   }
   for (const char* expected :
-       {"conv1.weight(3, 3, 7, 7)", "bn1.running_mean(3,)", "layer1.0.downsample.0.weight(12, 3, 1, 1)",
-        "layer4.2.conv3.weight(96, 24, 1, 1)", "layer2.0.downsample.1.running_var(24,)", "fc.weight(5, 96)"}) {
+       {"conv1.weight(3, 3, 3, 3)", "bn1.running_mean(3,)", "layer1.0.downsample.0.weight(12, 3, 1, 1)",
+        "layer4.2.conv3.weight(96, 24, 1, 1)", "layer2.0.downsample.1.running_var(24,)",
+        "fc.weight(5, 96)"}) {
     EXPECT_TRUE(shapes("resnet50").contains(expected)) << expected;
   }
 }

@@ -33,7 +33,8 @@ inline std::vector<std::pair<std::string, ModelConfig>> tiny_models() {
   for (const int64_t depth : {18, 50}) {
     ModelConfig resnet{.kind = "resnet", .label_smoothing = 0.1};
     resnet.resnet = {.depth = depth, .height = 19, .width = 17, .channels = 3, .classes = 5};
-    resnet.resnet.stem = depth == 50 ? "imagenet" : "small";
+    resnet.resnet.stem = depth == 18 ? "imagenet" : "small_strided";
+    if (depth == 18) resnet.resnet.height = resnet.resnet.width = 37;  // else the last stage has one pixel
     resnet.resnet.base_filters = 3;
     models.emplace_back(fmt::format("resnet{}", depth), resnet);
   }
