@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares our tokenizer with the `tokenizers` package (pip install tokenizers) on the same tokenizer.json:
+"""Compares our tokenizer with the `tokenizers` package from PyPI on the same tokenizer.json:
 ids of random Unicode text and of the King James Bible, and the text back from the ids.
 
 Usage: tokenizer_oracle.py path/to/oracle_tokenizer_codec [seed]
@@ -83,7 +83,7 @@ def main():
     rng = random.Random(seed)
     print(f"tokenizers {tokenizers.__version__}, Unicode {unicodedata.unidata_version} here, seed {seed}")
     book = subprocess.run(["bible", "-f", "gen1:1-rev22:21"], stdout=subprocess.PIPE, check=True).stdout.decode()
-    texts = list(random_texts(rng, 5000))
+    texts = list(random_texts(rng, 3000))
     with tempfile.TemporaryDirectory() as folder:
         trained_here = os.path.join(folder, "ours.json")
         for vocabulary in (300, 4096):
