@@ -30,6 +30,7 @@ Exit codes:
 
 Environment:
   TUTTI_ISA=baseline|avx2|avx512   instruction set of the CPU kernels; default: the best that the CPU has
+  TUTTI_CPU_MATH=onednn|openblas|own   matrix library; default: the best that this build has
   TUTTI_DEBUG=1                    errors also say where in the source they were found)";
 
 /// The deepest subcommand that was named.

@@ -5,7 +5,8 @@
 namespace tutti {
 
 std::span<const Command* const> commands() {
-  static constexpr std::array kAll{&kTrainCommand, &kInfoCommand, &kReportCommand, &kCompletionCommand};
+  static constexpr std::array kAll{&kTrainCommand,  &kGenerateCommand, &kDataCommand,      &kConfigCommand,
+                                   &kReportCommand, &kInfoCommand,     &kCompletionCommand};
   return kAll;
 }
 

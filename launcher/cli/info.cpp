@@ -5,6 +5,7 @@
 #include "launcher/info/text.h"
 
 #include <tutti/core/error.h>
+#include <tutti/kernels/cpu/blas.h>
 #include <tutti/kernels/cpu/isa.h>
 
 #include <fmt/ranges.h>
@@ -49,6 +50,7 @@ Json info_json(const MachineInfo& machine, const MpiProbe& mpi) {
       {"version", build_number()}, {"revision", build_revision()}, {"compiler", build_compiler()}};
   info["machine"] = machine_json(machine);
   info["devices"] = Json::array({{{"name", "cpu"},
+                                  {"math", cpu::math_library_version(cpu::math_library())},
                                   {"instruction_set", name(best_isa())},
                                   {"best_instruction_set", name(cpu_isa())},
                                   {"threads", machine.usable_threads},
@@ -95,10 +97,11 @@ void print_info(const MachineInfo& machine, const MpiProbe& mpi, std::ostream& o
   out << "tutti " << build_version() << ", " << build_compiler() << "\n\n";
   print_machine(machine, out);
   out << "\nDevices\n";
+  const std::string isa_note =
+      best_isa() == cpu_isa() ? "" : fmt::format(" (TUTTI_ISA; the CPU has {})", name(cpu_isa()));
   row(out, "cpu",
-      fmt::format(
-          "kernels for {}{}", name(best_isa()),
-          best_isa() == cpu_isa() ? "" : fmt::format(" (TUTTI_ISA; the CPU has {})", name(cpu_isa()))));
+      fmt::format("matrices by {}, other kernels for {}{}", cpu::math_library_version(cpu::math_library()),
+                  name(best_isa()), isa_note));
   out << "\nMPI\n";
   row(out, "library", mpi_library_version());
   if (mpi.error.empty()) {

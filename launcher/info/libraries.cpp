@@ -1,6 +1,7 @@
 #include "launcher/info/libraries.h"
 
 #include <tutti/core/error.h>
+#include <tutti/kernels/cpu/blas.h>
 
 #include <cairo.h>
 #include <google/protobuf/stubs/common.h>
@@ -14,8 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
-#include <sstream>
 
 namespace tutti {
 namespace {
@@ -52,6 +53,12 @@ std::string hwloc_version() {
   return fmt::format("{}.{}.{}", version >> 16U, (version >> 8U) & 255U, version & 255U);
 }
 
+/// "2.6.3" of "oneDNN 2.6.3".
+std::string without_name(std::string version, std::string_view name) {
+  if (version.starts_with(name)) version.erase(0, std::min(version.size(), name.size() + 1));
+  return version;
+}
+
 }  // namespace
 
 std::string mpi_library_version() {
@@ -65,8 +72,14 @@ std::string mpi_library_version() {
 std::vector<std::pair<std::string, std::string>> library_versions() {
   const std::string json = fmt::format("{}.{}.{}", NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR,
                                        NLOHMANN_JSON_VERSION_PATCH);
-  return {
-      {"MPI", mpi_library_version()},
+  std::vector<std::pair<std::string, std::string>> all{{"MPI", mpi_library_version()}};
+  for (const cpu::MathLibrary library : {cpu::MathLibrary::kOneDnn, cpu::MathLibrary::kOpenBlas}) {
+    if (cpu::has_math_library(library)) {
+      all.emplace_back(cpu::name(library),
+                       without_name(cpu::math_library_version(library), cpu::name(library)));
+    }
+  }
+  const std::vector<std::pair<std::string, std::string>> others{
       {"hwloc", hwloc_version()},
       {"OpenSSL", OpenSSL_version(OPENSSL_VERSION)},
       {"protobuf", google::protobuf::internal::VersionString(GOOGLE_PROTOBUF_VERSION)},
@@ -77,6 +90,8 @@ std::vector<std::pair<std::string, std::string>> library_versions() {
       {"Boost",
        fmt::format("{}.{}.{}", BOOST_VERSION / 100000, BOOST_VERSION / 100 % 1000, BOOST_VERSION % 100)},
   };
+  all.insert(all.end(), others.begin(), others.end());
+  return all;
 }
 
 MpiProbe probe_mpi() {

@@ -1,0 +1,49 @@
+#include "launcher/cli/commands.h"
+#include "launcher/run/run_settings.h"
+
+#include <tutti/core/config/run_file.h>
+
+#include <CLI/CLI.hpp>
+
+#include <memory>
+#include <ostream>
+#include <string>
+#include <vector>
+
+namespace tutti {
+namespace {
+
+struct Options {
+  std::string run_file;
+  std::vector<std::string> sets;
+  bool help_keys = false;
+};
+
+ExitCode config(const Options& options, Console& console) {
+  RunFile file = options.run_file.empty() ? RunFile() : RunFile::from_file(options.run_file);
+  for (const std::string& assignment : options.sets) file.set(assignment);
+  RunSettings settings;
+  file.read(settings);
+  console.out << (options.help_keys ? help_text(settings) : to_yaml(settings, YamlComments::kHelp));
+  return ExitCode::kDone;
+}
+
+CommandAction setup(CLI::App& app) {
+  const auto options = std::make_shared<Options>();
+  app.add_option("RUN.yaml", options->run_file, "A run file; without one the defaults are shown");
+  app.add_option("--set", options->sets, "Override a key: train.steps=100; may come again")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
+  app.add_flag("--help-keys", options->help_keys, "List all keys with type, value, range and meaning");
+  return [options](Console& console) { return config(*options, console); };
+}
+
+}  // namespace
+
+const Command kConfigCommand{"config", "Check a run file and print it with all keys, or explain the keys",
+                             R"(  tutti config models/recipes/gpt-kjv.yaml --set train.steps=50
+  tutti config --help-keys
+  tutti config > run.yaml    # a run file to begin with)",
+                             &setup};
+
+}  // namespace tutti
