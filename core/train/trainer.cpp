@@ -6,6 +6,8 @@
 namespace tutti {
 namespace {
 
+constexpr int kFailedSavesToEnd = 3;
+
 class Stopwatch {
  public:
   /// Seconds since the start or the last restart.
@@ -181,6 +183,10 @@ EvaluationReport Trainer::evaluate(int64_t step) {
 void Trainer::save(int64_t step) {
   const CheckpointReport report = parts_.save(step);
   for (Observer* observer : parts_.observers) observer->on_checkpoint(report);
+  failed_saves_ = report.error.empty() ? 0 : failed_saves_ + 1;
+  require(failed_saves_ < kFailedSavesToEnd,
+          "training ends: {} checkpoints in a row could not be written, the last because: {}", failed_saves_,
+          report.error);
 }
 
 }  // namespace tutti

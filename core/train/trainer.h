@@ -80,8 +80,8 @@ class Trainer {
 
   /// Trains from step `first_step` to config.steps.
   /// A loss or gradient that is not finite skips the update on all ranks; after max_skipped_steps in a row
-  /// the run ends with Reason::kNotFinite. A checkpoint that could not
-  /// be written is reported and training goes on. Throws what its parts throw.
+  /// the run ends with Reason::kNotFinite. Throws Error when
+  /// checkpoints fail three times in a row, and what its parts throw.
   TrainResult run(int64_t first_step = 0);
 
   /// One pass over the validation set in inference mode.
@@ -94,6 +94,7 @@ class Trainer {
   TrainConfig config_;
   ScheduleConfig schedule_;
   TrainerParts parts_;
+  int failed_saves_ = 0;
 };
 
 /// Ranges of the global batch that one pass of forward and backward takes: each shard cut into microbatches
