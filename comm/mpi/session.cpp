@@ -17,7 +17,7 @@ namespace tutti {
 namespace {
 
 // Pieces of a message: counts stay far below INT_MAX, and a long message makes visible progress.
-constexpr int64_t kPieceBytes = int64_t{1} << 26;
+constexpr int64_t kPieceBytes = int64_t{1} << 22;
 constexpr std::chrono::seconds kAbortPatience{2};
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <tutti/comm/peers.h>
 
 #include <bit>
+#include <cstring>
 #include <random>
 #include <vector>
 
@@ -31,16 +32,19 @@ T as(int64_t v) {
 Tensor make(DType dtype, int64_t n, const Stream& stream, const std::function<int64_t(int64_t)>& f) {
   const Tensor t = Tensor::empty({n}, dtype, stream);
   dispatch_all(dtype, [&]<class T>(TypeTag<T>) {
-    for (int64_t i = 0; i < n; ++i) t.data<T>()[i] = as<T>(f(i));
+    T* out = t.data<T>();
+    for (int64_t i = 0; i < n; ++i) out[i] = as<T>(f(i));
   });
   return t;
 }
 
 void expect(const Tensor& t, const std::function<int64_t(int64_t)>& f, const std::string& what) {
   dispatch_all(t.dtype(), [&]<class T>(TypeTag<T>) {
+    const T* got = t.data<T>();
     for (int64_t i = 0; i < t.numel(); ++i) {
-      ASSERT_EQ(static_cast<double>(t.data<T>()[i]), static_cast<double>(f(i)))
-          << what << " of " << name(t.dtype()) << " at " << i << " of " << t.numel();
+      if (static_cast<double>(got[i]) == static_cast<double>(f(i))) continue;
+      FAIL() << static_cast<double>(got[i]) << " instead of " << f(i) << " in " << what << " of "
+             << name(t.dtype()) << " at " << i << " of " << t.numel();
     }
   });
 }
@@ -236,6 +240,26 @@ TEST(Conformance, SendAndReceiveInARing) {
             in, [&](int64_t) { return i; }, "recv");
       }
     }
+  });
+}
+
+TEST(Conformance, LongMessages) {
+  // Longer than what one call of MPI is given.
+  constexpr int64_t kLong = (int64_t{1} << 23) + 5;
+  on_ranks([](Collective& world) {
+    if (world.size() == 1) return;
+    const Compute on;
+    const auto pattern = [&](int rank) {
+      const Tensor t = Tensor::empty({kLong}, DType::kUInt8, on.stream);
+      uint8_t* out = t.data<uint8_t>();
+      for (int64_t i = 0; i < kLong; ++i) out[i] = static_cast<uint8_t>(i + (i >> 16) + rank);
+      return t;
+    };
+    const Tensor t = pattern(world.rank());
+    if (world.rank() == 0) world.send(t, 1, on.stream);
+    if (world.rank() == 1) world.recv(t, 0, on.stream);
+    world.broadcast(t, 1, on.stream);
+    EXPECT_EQ(std::memcmp(t.raw(), pattern(0).raw(), static_cast<size_t>(kLong)), 0);
   });
 }
 

@@ -4,7 +4,10 @@
 #include <tutti/comm/data_parallel.h>
 #include <tutti/core/train/trainer.h>
 
+#include <chrono>
 #include <cmath>
+#include <condition_variable>
+#include <mutex>
 #include <random>
 #include <sstream>
 
@@ -302,6 +305,102 @@ TEST(DataParallel, FastModeAgreesToRounding) {
       coarse.parallel.reduce_dtype = DType::kBFloat16;
       expect_near(train(world, coarse), once, 2e-2);
       if (world.size() == 4 && microbatch == 0) expect_near(once, ordered, 1e-5);
+    }
+  });
+}
+
+/// Counts the reductions that have ended; all groups made from it share the count.
+class Counting final : public Collective {
+ public:
+  struct Count {
+    std::mutex mutex;
+    std::condition_variable changed;
+    int value = 0;
+    /// False if it has not come to `wanted` in a minute, which only a defect can cause.
+    bool reaches(int wanted) {
+      std::unique_lock lock(mutex);
+      return changed.wait_for(lock, std::chrono::minutes(1), [&] { return value >= wanted; });
+    }
+  };
+  Counting(std::unique_ptr<Collective> inner, Count& count) : inner_(std::move(inner)), count_(count) {}
+  [[nodiscard]] int rank() const noexcept override { return inner_->rank(); }
+  [[nodiscard]] int size() const noexcept override { return inner_->size(); }
+  void abort(std::string_view reason) noexcept override { inner_->abort(reason); }
+
+ protected:
+  void on_all_reduce(const Tensor& inout, Reduce op, ThreadPool& pool) override {
+    inner_->all_reduce(inout, op, Stream::inline_on(pool));
+    const std::scoped_lock lock(count_.mutex);
+    ++count_.value;
+    count_.changed.notify_all();
+  }
+  void on_reduce_scatter(const Tensor& output, const Tensor& input, Reduce op, ThreadPool& pool) override {
+    inner_->reduce_scatter(output, input, op, Stream::inline_on(pool));
+  }
+  void on_all_gather(const Tensor& output, const Tensor& input) override {
+    inner_->all_gather(output, input, on_.stream);
+  }
+  void on_all_to_all(const Tensor& output, const Tensor& input) override {
+    inner_->all_to_all(output, input, on_.stream);
+  }
+  void on_broadcast(const Tensor& inout, int root) override { inner_->broadcast(inout, root, on_.stream); }
+  void on_send(const Tensor& tensor, int to) override { inner_->send(tensor, to, on_.stream); }
+  void on_recv(const Tensor& tensor, int from) override { inner_->recv(tensor, from, on_.stream); }
+  void on_barrier() override { inner_->barrier(on_.stream); }
+  std::unique_ptr<Collective> on_split(int color, int key) override {
+    return std::make_unique<Counting>(inner_->split(color, key), count_);
+  }
+
+ private:
+  std::unique_ptr<Collective> inner_;
+  Count& count_;
+  Compute on_;
+};
+
+TEST(DataParallel, GroupsAreReducedWhileBackwardRuns) {
+  on_ranks([](Collective& world) {
+    for (const char* mode : {"ordered", "fast"}) {
+      const Compute on;
+      Counting::Count count;
+      Counting counting(world.split(0, world.rank()), count);
+      Net net;
+      net.name_parameters();
+      // One group a parameter: first, unused, tied, rare, last.
+      const auto groups = make_param_groups(net, {.seed = kSeed, .bucket_bytes = 1}, on.stream);
+      DataParallel parallel(counting, groups, {.mode = mode}, on.stream);
+      parallel.begin_step();
+      const size_t shards = parallel.shards(100).size();
+      for (size_t shard = 0; shard < shards; ++shard) {
+        parallel.begin_shard(shard);
+        Tape tape(on.stream);
+        Var h = affine(tape, Var(Tensor::full({2, kInputs}, 1, DType::kFloat32, on.stream)),
+                       tape.leaf(net.first));
+        h = tape.on_backward(h, [&] {
+          if (shard + 1 < shards) {
+            EXPECT_EQ(count.value, 0) << "only the last shard sends";
+          } else {
+            // "last", "rare" and "tied" are complete; their reductions end while backward stands here.
+            EXPECT_TRUE(count.reaches(3)) << mode;
+          }
+        });
+        h = affine(tape, affine(tape, h, tape.leaf(net.tied)), tape.leaf(net.rare));
+        h = affine(tape, h, tape.leaf(net.last));
+        parallel.watch(tape, true);
+        tape.backward(h, Tensor::full(h.shape(), 1, DType::kFloat32, on.stream));
+        parallel.end_shard(shard);
+      }
+      parallel.finish_step();
+      EXPECT_EQ(count.value, 5) << "each group once";
+      for (const float x : net.unused.grad.span<float>()) EXPECT_EQ(x, 0);
+      const float every = net.last.grad.data<float>()[0];
+      parallel.begin_step();  // and again: nothing is left of the step before
+      for (size_t shard = 0; shard < shards; ++shard) {
+        parallel.begin_shard(shard);
+        parallel.end_shard(shard);
+      }
+      parallel.finish_step();
+      EXPECT_NE(every, 0);
+      EXPECT_EQ(net.last.grad.data<float>()[0], 0);
     }
   });
 }
