@@ -32,6 +32,16 @@ MPI_Comm make_communicator(MPI_Comm world, const std::vector<int>& ranks, int ta
   return comm;
 }
 
+constexpr int64_t kPage = 4096;
+
+/// MPI may put its own data in front of a part. Mappings begin on pages, so the same bytes lie at the same
+/// place in a page for all processes and all of them round alike.
+std::span<std::byte> aligned_part(void* base, int64_t bytes) {
+  const auto address = reinterpret_cast<uintptr_t>(base);
+  const uintptr_t skip = (kPage - address % kPage) % kPage;
+  return {static_cast<std::byte*>(base) + skip, static_cast<size_t>(bytes)};
+}
+
 bool is_unified(MPI_Win window) {
   int* model = nullptr;
   int found = 0;
@@ -62,8 +72,8 @@ std::shared_ptr<SharedWindow> SharedWindow::make(MpiSession& session, const std:
     // Each rank's part begins on a page of its own, near the core that touches it first.
     check_mpi(MPI_Info_set(info, "alloc_shared_noncontig", "true"), "MPI_Info_set");
     void* base = nullptr;
-    const int code =
-        MPI_Win_allocate_shared(static_cast<MPI_Aint>(bytes), 1, info, comm, static_cast<void*>(&base), &win);
+    const int code = MPI_Win_allocate_shared(static_cast<MPI_Aint>(bytes + kPage), 1, info, comm,
+                                             static_cast<void*>(&base), &win);
     check_mpi(MPI_Info_free(&info), "MPI_Info_free");
     int mine = code == MPI_SUCCESS && is_unified(win) ? 1 : 0;
     int all = 0;
@@ -81,7 +91,7 @@ std::shared_ptr<SharedWindow> SharedWindow::make(MpiSession& session, const std:
       void* part = nullptr;
       check_mpi(MPI_Win_shared_query(win, i, &size, &unit, static_cast<void*>(&part)),
                 "MPI_Win_shared_query");
-      made->parts_.push_back({static_cast<std::byte*>(part), static_cast<size_t>(size)});
+      made->parts_.push_back(aligned_part(part, bytes));
     }
     usable = true;
   });
