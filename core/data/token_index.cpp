@@ -75,6 +75,7 @@ std::string TokenIndex::to_json() const {
 
 std::vector<std::string> TokenIndex::split_names() const {
   std::vector<std::string> names;
+  names.reserve(splits.size());
   for (const Split& split : splits) names.push_back(split.name);
   return names;
 }
