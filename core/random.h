@@ -36,17 +36,22 @@ struct RandomKey {
 
   /// Four words for elements 4 * block .. 4 * block + 3.
   [[nodiscard]] constexpr std::array<uint32_t, 4> words(uint64_t block) const {
-    // 40 bits each of block, sample and step; seed and tensor are mixed into the key (splitmix64's
-    // finaliser).
+    return philox(counter(block), philox_key());
+  }
+  /// What words() feeds to philox, for kernels that run its rounds in vector lanes.
+  [[nodiscard]] constexpr std::array<uint32_t, 4> counter(uint64_t block) const {
+    // 40 bits each of block, sample and step.
+    const auto high = static_cast<uint32_t>(((block >> 32) & 0xff) | (((sample >> 32) & 0xff) << 8) |
+                                            (((step >> 32) & 0xff) << 16));
+    return {static_cast<uint32_t>(block), static_cast<uint32_t>(sample), static_cast<uint32_t>(step), high};
+  }
+  /// Seed and tensor, mixed (splitmix64's finaliser).
+  [[nodiscard]] constexpr std::array<uint32_t, 2> philox_key() const {
     uint64_t k = seed + 0x9E3779B97F4A7C15ULL * (tensor | 1U) + tensor;
     k = (k ^ (k >> 30)) * 0xBF58476D1CE4E5B9ULL;
     k = (k ^ (k >> 27)) * 0x94D049BB133111EBULL;
     k ^= k >> 31;
-    const auto high = static_cast<uint32_t>(((block >> 32) & 0xff) | (((sample >> 32) & 0xff) << 8) |
-                                            (((step >> 32) & 0xff) << 16));
-    return philox(
-        {static_cast<uint32_t>(block), static_cast<uint32_t>(sample), static_cast<uint32_t>(step), high},
-        {static_cast<uint32_t>(k), static_cast<uint32_t>(k >> 32)});
+    return {static_cast<uint32_t>(k), static_cast<uint32_t>(k >> 32)};
   }
 };
 

@@ -4,6 +4,8 @@
 #include <tutti/core/random.h>
 #include <tutti/kernels/row/team.h>
 
+#include <array>
+
 namespace tutti::row {
 
 /// Which elements survive: those whose 24 random bits are at least `threshold`.
@@ -11,6 +13,18 @@ struct DropoutRule {
   uint32_t threshold;  ///< p * 2^24, rounded up
   float scale;         ///< 1 / (1 - p)
 };
+
+/// The rounds of philox() on 64-bit lanes whose upper halves do not matter: products come in their lanes, and
+/// only shifts, no shuffles, take them apart. Unrolled, so that the loop around it becomes vector code.
+template <int kRounds>
+HOST_DEVICE inline void philox_lanes(std::array<uint64_t, 4>& c, std::array<uint32_t, 2> key) {
+  if constexpr (kRounds > 0) {
+    const uint64_t a = uint64_t{static_cast<uint32_t>(c[0])} * 0xD2511F53U;
+    const uint64_t b = uint64_t{static_cast<uint32_t>(c[2])} * 0xCD9E8D57U;
+    c = {(b >> 32) ^ c[1] ^ key[0], b, (a >> 32) ^ c[3] ^ key[1], a};
+    philox_lanes<kRounds - 1>(c, {key[0] + 0x9E3779B9U, key[1] + 0xBB67AE85U});
+  }
+}
 
 /// y = x * scale or 0 for elements 4 * first_block .. of a sample; y may be x. `n` elements, `key` of the
 /// sample. Words for 64 blocks at a time, so that the rounds of Philox run in vector lanes.
@@ -20,15 +34,18 @@ HOST_DEVICE void dropout(Team& t, const T* x, T* y, int64_t n, uint64_t first_bl
   using A = Accumulate<T>;
   constexpr int64_t kBlocks = 64;
   uint32_t words[4 * kBlocks];
+  const std::array<uint32_t, 2> philox_key = key.philox_key();
   for (int64_t begin = t.lane() * 4 * kBlocks; begin < n; begin += t.lanes() * 4 * kBlocks) {
     const uint64_t block = first_block + static_cast<uint64_t>(begin) / 4;
     INDEPENDENT_LOOP
     for (int64_t i = 0; i < kBlocks; ++i) {
-      const auto four = key.words(block + static_cast<uint64_t>(i));
-      words[4 * i] = four[0];
-      words[4 * i + 1] = four[1];
-      words[4 * i + 2] = four[2];
-      words[4 * i + 3] = four[3];
+      const auto counter = key.counter(block + static_cast<uint64_t>(i));
+      std::array<uint64_t, 4> c = {counter[0], counter[1], counter[2], counter[3]};
+      philox_lanes<10>(c, philox_key);
+      words[4 * i] = static_cast<uint32_t>(c[0]);
+      words[4 * i + 1] = static_cast<uint32_t>(c[1]);
+      words[4 * i + 2] = static_cast<uint32_t>(c[2]);
+      words[4 * i + 3] = static_cast<uint32_t>(c[3]);
     }
     const int64_t count = n - begin < 4 * kBlocks ? n - begin : 4 * kBlocks;
     INDEPENDENT_LOOP

@@ -49,7 +49,7 @@ HOST_DEVICE A window_share(const PoolGeometry& g, const Interval& rows, const In
                                   : (rows.end - rows.begin) * (columns.end - columns.begin));
 }
 
-inline constexpr int64_t kPoolChannels = 64;  // of one lane at a time
+inline constexpr int64_t kPoolChannels = 128;  // of one lane at a time
 
 /// y (out W, C) and the winning positions in the windows of output line `line`; x is the image.
 template <class Team, class T>
@@ -71,6 +71,7 @@ HOST_DEVICE void max_pool_line(Team& t, const PoolGeometry& g, const T* x, int64
           const T* at = x + ih * g.in_line() + iw * g.channels + c;
           const auto position = static_cast<int32_t>((ih - top) * g.kernel[1] + iw - left);
           if (first) {
+            INDEPENDENT_LOOP
             for (int64_t i = 0; i < n; ++i) {
               best[i] = A(at[i]);
               winner[i] = position;
@@ -78,6 +79,7 @@ HOST_DEVICE void max_pool_line(Team& t, const PoolGeometry& g, const T* x, int64
             first = false;
             continue;
           }
+          INDEPENDENT_LOOP
           for (int64_t i = 0; i < n; ++i) {
             const A v = A(at[i]);
             const bool wins = v > best[i] || v != v;  // NaN too
@@ -86,6 +88,7 @@ HOST_DEVICE void max_pool_line(Team& t, const PoolGeometry& g, const T* x, int64
           }
         }
       }
+      INDEPENDENT_LOOP
       for (int64_t i = 0; i < n; ++i) {
         y[ow * g.channels + c + i] = T(best[i]);
         winners[ow * g.channels + c + i] = static_cast<uint16_t>(winner[i]);
@@ -107,6 +110,7 @@ HOST_DEVICE void max_pool_line_backward(Team& t, const PoolGeometry& g, const T*
       const int64_t n = g.channels - c < kPoolChannels ? g.channels - c : kPoolChannels;
       T* out = dx + iw * g.channels + c;
       A sums[kPoolChannels];
+      INDEPENDENT_LOOP
       for (int64_t i = 0; i < n; ++i) sums[i] = accumulate ? A(out[i]) : A(0);
       for (int64_t oh = rows.begin; oh < rows.end; ++oh) {
         const int64_t kh = line - (oh * g.stride[0] - g.padding[0]);
@@ -114,9 +118,12 @@ HOST_DEVICE void max_pool_line_backward(Team& t, const PoolGeometry& g, const T*
           const auto position =
               static_cast<uint16_t>(kh * g.kernel[1] + iw - (ow * g.stride[1] - g.padding[1]));
           const int64_t at = oh * g.out_line() + ow * g.channels + c;
-          for (int64_t i = 0; i < n; ++i) sums[i] += winners[at + i] == position ? A(dy[at + i]) : A(0);
+          INDEPENDENT_LOOP
+          for (int64_t i = 0; i < n; ++i)
+            sums[i] += int32_t{winners[at + i]} == position ? A(dy[at + i]) : A(0);
         }
       }
+      INDEPENDENT_LOOP
       for (int64_t i = 0; i < n; ++i) out[i] = T(sums[i]);
     }
   }
@@ -136,9 +143,11 @@ HOST_DEVICE void avg_pool_line(Team& t, const PoolGeometry& g, const T* x, int64
       for (int64_t ih = rows.begin; ih < rows.end; ++ih) {
         for (int64_t iw = columns.begin; iw < columns.end; ++iw) {
           const T* at = x + ih * g.in_line() + iw * g.channels + c;
+          INDEPENDENT_LOOP
           for (int64_t i = 0; i < n; ++i) sums[i] += A(at[i]);
         }
       }
+      INDEPENDENT_LOOP
       for (int64_t i = 0; i < n; ++i) y[ow * g.channels + c + i] = T(sums[i] * share);
     }
   }
@@ -156,14 +165,17 @@ HOST_DEVICE void avg_pool_line_backward(Team& t, const PoolGeometry& g, const T*
       const int64_t n = g.channels - c < kPoolChannels ? g.channels - c : kPoolChannels;
       T* out = dx + iw * g.channels + c;
       A sums[kPoolChannels];
+      INDEPENDENT_LOOP
       for (int64_t i = 0; i < n; ++i) sums[i] = accumulate ? A(out[i]) : A(0);
       for (int64_t oh = rows.begin; oh < rows.end; ++oh) {
         for (int64_t ow = columns.begin; ow < columns.end; ++ow) {
           const A share = window_share<A>(g, window(g, 0, oh), window(g, 1, ow));
           const T* at = dy + oh * g.out_line() + ow * g.channels + c;
+          INDEPENDENT_LOOP
           for (int64_t i = 0; i < n; ++i) sums[i] += A(at[i]) * share;
         }
       }
+      INDEPENDENT_LOOP
       for (int64_t i = 0; i < n; ++i) out[i] = T(sums[i]);
     }
   }
