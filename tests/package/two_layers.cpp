@@ -1,4 +1,5 @@
-// Learns y = sin(3x) with two layers, data-parallel: mpirun -n 2 two_layers. One run, one answer at 1, 2 and 4 ranks.
+// Learns y = sin(3x) with two layers, data-parallel: mpirun -n 2 two_layers. One run, one answer at 1, 2 and
+// 4 ranks.
 #include <tutti/comm/data_parallel.h>
 #include <tutti/comm/factory.h>
 #include <tutti/kernels/linear.h>
@@ -36,7 +37,8 @@ int main() try {
           y.push_back(std::sin(3 * x.back()));
         }
         const int64_t n = shard.end - shard.begin;
-        const Var error = sub(tape, model(tape, Var(Tensor::from(x, {n, 1}, stream))), Var(Tensor::from(y, {n, 1}, stream)));
+        const Var error = sub(tape, model(tape, Var(Tensor::from(x, {n, 1}, stream))),
+                              Var(Tensor::from(y, {n, 1}, stream)));
         return scale(tape, sum(tape, square(tape, error)), 1.0 / 256);
       });
       optimizer.step(0.01, optimizer.clip_scale(optimizer.grad_norm()), step);
