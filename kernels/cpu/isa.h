@@ -28,8 +28,7 @@ namespace detail {
 // -mavx512f.
 #if defined(__x86_64__)
 template <class F>
-__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi2,prefer-vector-width=512"),
-               flatten, noinline)) void
+__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi2"), flatten, noinline)) void
 run_avx512(F& body) {
   body();
 }
