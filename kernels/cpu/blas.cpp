@@ -9,9 +9,13 @@
 namespace tutti::cpu {
 namespace {
 
-// A tile of C: as large as the caches allow, small enough that a step's matrices give each thread several.
-constexpr int64_t kTileRows = 128;
-constexpr int64_t kTileColumns = 768;
+// A tile of C: it fits the second-level cache, so that bias and activation find it there, and a step's
+// matrices give each thread several. Libraries copy the tile's operands into an order of their own, which
+// small tiles pay for more often. 192 x 768 of fp32, 384 x 1536 of bf16.
+constexpr int64_t kTileColumnBytes = 768;
+constexpr int64_t kTileRowBytes = 3072;
+// From this many rows on, B is worth being transposed once for all tiles.
+constexpr int64_t kRowsToTransposeFor = 256;
 
 MathLibrary initial_library() {
   const char* wanted = std::getenv("TUTTI_CPU_MATH");
@@ -37,11 +41,43 @@ const std::byte* element(const Matrix& m, DType dtype, int64_t i, int64_t j) {
   return static_cast<const std::byte*>(m.data) + at * size_of(dtype);
 }
 
-/// Columns a tile: whole rows of a narrow C, equal parts of a wide one.
-int64_t tile_columns(int64_t n) {
-  const int64_t parts = (n + kTileColumns - 1) / kTileColumns;
-  const int64_t each = (n + parts - 1) / parts;
-  return std::min(n, (each + 63) / 64 * 64);
+/// Cuts `size` into equal parts of at most `most`, rounded up to whole vectors.
+int64_t tile_size(int64_t size, int64_t most) {
+  const int64_t parts = (size + most - 1) / most;
+  const int64_t each = (size + parts - 1) / parts;
+  return std::min(size, (each + 15) / 16 * 16);
+}
+
+/// to (rows, columns) = from (columns, rows) transposed, both dense but for `from`'s leading dim.
+template <class T>
+void transpose(const T* from, int64_t ld, T* to, int64_t rows, int64_t columns, const Stream& stream) {
+  // Square blocks of one cache line a row. They are turned in a buffer: rows of `to` are often a power of two
+  // apart, and fall on the same few places of the first-level cache when written a number at a time.
+  constexpr int64_t kBlock = 64 / size_of(dtype_of<T>());
+  constexpr int64_t kStrip = 64;  // rows of one task
+  stream.pool().parallel_for((rows + kStrip - 1) / kStrip, [&](int64_t task) {
+    const int64_t last = std::min(rows, (task + 1) * kStrip);
+    T block[kBlock][kBlock];
+    for (int64_t c = 0; c < columns; c += kBlock) {
+      const int64_t width = std::min(kBlock, columns - c);
+      for (int64_t r = task * kStrip; r < last; r += kBlock) {
+        const int64_t height = std::min(kBlock, last - r);
+        for (int64_t j = 0; j < width; ++j) {
+          for (int64_t i = 0; i < height; ++i) block[i][j] = from[(c + j) * ld + r + i];
+        }
+        for (int64_t i = 0; i < height; ++i) std::copy_n(block[i], width, to + (r + i) * columns + c);
+      }
+    }
+  });
+}
+
+/// Every tile of C would have its columns of a transposed B turned anew; this does it once.
+Tensor straightened(const Gemm& g, const Stream& stream) {
+  const Tensor b = Tensor::empty({g.k, g.n}, g.dtype, stream);
+  dispatch_compute(g.dtype, "matrix product", [&]<class T>(TypeTag<T>) {
+    transpose(static_cast<const T*>(g.b.data), g.b.ld, b.data<T>(), g.k, g.n, stream);
+  });
+  return b;
 }
 
 }  // namespace
@@ -110,19 +146,25 @@ void gemm_tile(const Gemm& gemm) {
 
 void gemm(const Gemm& whole, const Stream& stream, TileDone done) {
   if (whole.m == 0 || whole.n == 0) return;
-  const int64_t columns = tile_columns(whole.n);
+  const int64_t rows = tile_size(whole.m, kTileColumnBytes / size_of(whole.dtype));
+  const int64_t columns = tile_size(whole.n, kTileRowBytes / size_of(whole.dtype));
+  const int64_t row_tiles = (whole.m + rows - 1) / rows;
   const int64_t column_tiles = (whole.n + columns - 1) / columns;
-  const int64_t row_tiles = (whole.m + kTileRows - 1) / kTileRows;
-  // Neighbouring tasks share rows of A or columns of B; the smaller operand is the one to walk in the inner
-  // loop.
+  Matrix b = whole.b;
+  Tensor straight;
+  if (b.transposed && whole.m >= kRowsToTransposeFor && math_library() == MathLibrary::kOneDnn) {
+    straight = straightened(whole, stream);
+    b = {straight.raw(), whole.n};
+  }
+  // Neighbouring tasks share columns of B.
   stream.pool().parallel_for(row_tiles * column_tiles, [&](int64_t t) {
-    const int64_t row = t % row_tiles * kTileRows;
+    const int64_t row = t % row_tiles * rows;
     const int64_t column = t / row_tiles * columns;
     Gemm tile = whole;
-    tile.m = std::min(kTileRows, whole.m - row);
+    tile.m = std::min(rows, whole.m - row);
     tile.n = std::min(columns, whole.n - column);
     tile.a.data = element(whole.a, whole.dtype, row, 0);
-    tile.b.data = element(whole.b, whole.dtype, 0, column);
+    tile.b = {element(b, whole.dtype, 0, column), b.ld, b.transposed};
     tile.c = static_cast<std::byte*>(whole.c) + (row * whole.ldc + column) * size_of(whole.c_dtype);
     gemm_tile(tile);
     done(row, row + tile.m, column, column + tile.n);

@@ -92,15 +92,26 @@ Product& cached_product(const Gemm& g) {
   return cache.emplace(key, make_product(g)).first->second;
 }
 
+/// fp32: sgemm is some 6 % faster than the matmul primitive here, and needs no primitive.
+bool sgemm(const Gemm& g) {
+  (void)onednn_stream();
+  const dnnl::status status =
+      dnnl::sgemm(g.a.transposed ? 'T' : 'N', g.b.transposed ? 'T' : 'N', g.m, g.n, g.k, 1.0F,
+                  static_cast<const float*>(g.a.data), g.a.ld, static_cast<const float*>(g.b.data), g.b.ld,
+                  g.accumulate ? 1.0F : 0.0F, static_cast<float*>(g.c), g.ldc);
+  require(status == dnnl::status::success, "oneDNN: product of ({}, {}) and ({}, {}): status {}", g.m, g.k,
+          g.k, g.n, static_cast<int>(status));
+  return true;
+}
+
 }  // namespace
 
 bool onednn_gemm(const Gemm& g) {
-  if (g.dtype != DType::kFloat32 && g.dtype != DType::kBFloat16) return false;
-  if (g.dtype == DType::kBFloat16) {
-    // Without AVX-512 oneDNN has reference loops for bf16 at most.
-    static const bool fast = dnnl::get_effective_cpu_isa() >= dnnl::cpu_isa::avx512_core;
-    if (!fast) return false;
-  }
+  if (g.dtype == DType::kFloat32 && g.c_dtype == DType::kFloat32) return sgemm(g);
+  if (g.dtype != DType::kBFloat16) return false;
+  // Without AVX-512 oneDNN has reference loops for bf16 at most.
+  static const bool fast = dnnl::get_effective_cpu_isa() >= dnnl::cpu_isa::avx512_core;
+  if (!fast) return false;
   try {
     dnnl::stream& stream = onednn_stream();
     Product& product = cached_product(g);
