@@ -13,7 +13,7 @@ namespace {
   // When all ranks fail for one reason (a bad file), each would log it. The lowest one speaks first and ends
   // the others while they wait here.
   if (session.rank() > 0) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(400 + 20 * std::min(session.rank(), 50)));
+    std::this_thread::sleep_for(std::chrono::milliseconds(1000 + 20 * std::min(session.rank(), 50)));
   }
   session.abort(reason);
   std::terminate();  // not reached: MPI_Abort ends the process
