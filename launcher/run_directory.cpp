@@ -11,6 +11,7 @@
 #include <tutti/core/checkpoint/json.h>
 #include <tutti/core/checkpoint/sha256.h>
 #include <tutti/core/error.h>
+#include <tutti/kernels/cpu/blas.h>
 #include <tutti/kernels/cpu/isa.h>
 
 #include <nlohmann/json.hpp>
@@ -88,6 +89,7 @@ Json session_json(const RunIdentity& identity, const std::vector<std::string>& p
        {{"version", build_number()}, {"revision", build_revision()}, {"compiler", build_compiler()}}},
       {"working_directory_revision", git_revision(here)},
       {"instruction_set", name(best_isa())},
+      {"math", cpu::math_library_version(cpu::math_library())},
       {"machine",
        {{"system", machine.system},
         {"kernel", machine.kernel},

@@ -29,9 +29,9 @@ Exit codes:
   75  asked to stop (SIGTERM, SIGUSR1), saved a checkpoint; run it again with --resume
 
 Environment:
-  TUTTI_ISA=baseline|avx2|avx512   instruction set of the CPU kernels; default: the best that the CPU has
+  TUTTI_ISA=baseline|avx2|avx512       instruction set of the CPU kernels; default: the best that the CPU has
   TUTTI_CPU_MATH=onednn|openblas|own   matrix library; default: the best that this build has
-  TUTTI_DEBUG=1                    errors also say where in the source they were found)";
+  TUTTI_DEBUG=1                        errors also say where in the source they were found)";
 
 /// The deepest subcommand that was named.
 const CLI::App& named_command(const CLI::App& app) {
@@ -101,7 +101,7 @@ ExitCode CommandLine::parse(std::span<const std::string> arguments, Console& con
     const CLI::App& where = named_command(*app_);
     std::string problem = error.what();
     const std::vector<std::string> unknown = where.remaining();
-    const bool lacks_command = where.get_subcommands({}).empty() && !command_names(where).empty();
+    const bool lacks_command = where.get_subcommands().empty() && !command_names(where).empty();
     if (lacks_command && !unknown.empty() && !unknown.front().starts_with('-')) {
       problem = fmt::format("unknown command '{}'{}", unknown.front(),
                             did_you_mean(unknown.front(), command_names(where)));

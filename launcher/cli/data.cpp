@@ -1,3 +1,4 @@
+#include "launcher/cli/checks.h"
 #include "launcher/cli/commands.h"
 #include "launcher/info/text.h"
 
@@ -129,7 +130,7 @@ ExitCode show(const Options& options, Console& console) {
 void add_inputs(CLI::App& app, Options& options, const char* out_help) {
   app.add_option("-i,--input", options.tokens.inputs, "Plain text files")->required();
   app.add_option("-o,--out", options.tokens.out, out_help)->required();
-  app.add_option("--threads", options.threads, "Default: all cores")->check(CLI::PositiveNumber);
+  app.add_option("--threads", options.threads, "Default: all cores")->check(between_numbers(1));
 }
 
 CommandAction setup(CLI::App& app) {
@@ -144,27 +145,27 @@ CommandAction setup(CLI::App& app) {
   tokens
       ->add_option("--train-tokenizer", options->train_tokenizer,
                    "Train a tokenizer with so many tokens first")
-      ->check(CLI::PositiveNumber)
+      ->check(between_numbers(1))
       ->excludes(given);
   tokens
       ->add_option("--validation", options->tokens.validation_fraction,
                    "Part of each text that is kept apart")
-      ->check(CLI::Range(0.0, 0.9))
+      ->check(between_numbers(0, 0.9))
       ->capture_default_str();
   tokens->add_option("--shard-tokens", options->tokens.shard_tokens, "Tokens in a file")
-      ->check(CLI::PositiveNumber)
+      ->check(between_numbers(1))
       ->capture_default_str();
 
   CLI::App* const tokenizer = app.add_subcommand("tokenizer", "Train a tokenizer alone, a tokenizer.json");
   add_inputs(*tokenizer, *options, "The tokenizer.json to write");
   tokenizer->add_option("--vocabulary", options->tokens.vocabulary, "Tokens in all")
-      ->check(CLI::PositiveNumber)
+      ->check(between_numbers(1))
       ->capture_default_str();
 
   CLI::App* const shown = app.add_subcommand("show", "Show what a directory of token shards holds");
   shown->add_option("DIR", options->directory, "The directory")->required();
   shown->add_option("-n,--tokens", options->show_tokens, "Tokens of each split to print")
-      ->check(CLI::NonNegativeNumber)
+      ->check(between_numbers(0))
       ->capture_default_str();
 
   return [options, tokens, tokenizer](Console& console) {

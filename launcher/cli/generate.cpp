@@ -1,3 +1,4 @@
+#include "launcher/cli/checks.h"
 #include "launcher/cli/commands.h"
 #include "launcher/run/run_settings.h"
 
@@ -99,23 +100,23 @@ CommandAction setup(CLI::App& app) {
   app.add_option("RUNDIR", options->directory, "Directory of a run that trained a gpt model")->required();
   app.add_option("-p,--prompt", options->prompt, "Text to go on from; default: the beginning of a document");
   app.add_option("-n,--tokens", options->sampling.tokens, "At most so many new tokens")
-      ->check(CLI::PositiveNumber)
+      ->check(between_numbers(1))
       ->capture_default_str();
   app.add_option("-t,--temperature", options->sampling.temperature, "0: always the most probable token")
-      ->check(CLI::NonNegativeNumber)
+      ->check(between_numbers(0))
       ->capture_default_str();
   app.add_option("--top-k", options->sampling.top_k, "Draw from the K most probable tokens; 0: from all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(between_numbers(0))
       ->capture_default_str();
   app.add_option("--top-p", options->sampling.top_p, "Draw from the fewest tokens that hold this probability")
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(between_numbers(0, 1.0))
       ->capture_default_str();
   app.add_option("--seed", options->sampling.seed, "The same seed gives the same text")
-      ->check(CLI::NonNegativeNumber)
+      ->check(between_numbers(0))
       ->capture_default_str();
   app.add_option("--step", options->step, "Use the checkpoint of this step; default: the newest")
-      ->check(CLI::PositiveNumber);
-  app.add_option("--threads", options->threads, "Default: all cores")->check(CLI::PositiveNumber);
+      ->check(between_numbers(1));
+  app.add_option("--threads", options->threads, "Default: all cores")->check(between_numbers(1));
   return [options](Console& console) { return generate_text(*options, console); };
 }
 

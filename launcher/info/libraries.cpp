@@ -50,7 +50,7 @@ std::string_view thread_level_name(int level) {
 
 std::string hwloc_version() {
   const unsigned version = hwloc_get_api_version();
-  return fmt::format("{}.{}.{}", version >> 16U, (version >> 8U) & 255U, version & 255U);
+  return fmt::format("API {}.{}.{}", version >> 16U, (version >> 8U) & 255U, version & 255U);
 }
 
 /// "2.6.3" of "oneDNN 2.6.3".
@@ -65,23 +65,24 @@ std::string mpi_library_version() {
   std::array<char, MPI_MAX_LIBRARY_VERSION_STRING + 1> text{};
   int length = 0;
   require(MPI_Get_library_version(text.data(), &length) == MPI_SUCCESS, "MPI_Get_library_version failed");
-  const std::string all(text.data(), static_cast<size_t>(length));
-  return all.substr(0, all.find('\n'));
+  // Some libraries count the terminating zero.
+  const std::string all(text.data());
+  const std::string line = all.substr(0, all.find('\n'));
+  return line.substr(0, line.find_last_not_of(" \t") + 1);
 }
 
 std::vector<std::pair<std::string, std::string>> library_versions() {
   const std::string json = fmt::format("{}.{}.{}", NLOHMANN_JSON_VERSION_MAJOR, NLOHMANN_JSON_VERSION_MINOR,
                                        NLOHMANN_JSON_VERSION_PATCH);
   std::vector<std::pair<std::string, std::string>> all{{"MPI", mpi_library_version()}};
-  for (const cpu::MathLibrary library : {cpu::MathLibrary::kOneDnn, cpu::MathLibrary::kOpenBlas}) {
-    if (cpu::has_math_library(library)) {
-      all.emplace_back(cpu::name(library),
-                       without_name(cpu::math_library_version(library), cpu::name(library)));
-    }
+  for (const auto& [library, label] :
+       {std::pair{cpu::MathLibrary::kOneDnn, "oneDNN"}, {cpu::MathLibrary::kOpenBlas, "OpenBLAS"}}) {
+    if (!cpu::has_math_library(library)) continue;
+    all.emplace_back(label, without_name(cpu::math_library_version(library), label));
   }
   const std::vector<std::pair<std::string, std::string>> others{
       {"hwloc", hwloc_version()},
-      {"OpenSSL", OpenSSL_version(OPENSSL_VERSION)},
+      {"OpenSSL", OpenSSL_version(OPENSSL_FULL_VERSION_STRING)},
       {"protobuf", google::protobuf::internal::VersionString(GOOGLE_PROTOBUF_VERSION)},
       {"cairo", cairo_version_string()},
       {"nlohmann-json", json},

@@ -20,7 +20,7 @@ const std::filesystem::path& cut(const std::filesystem::path& path, int64_t step
 
 void drop_records_after(const std::filesystem::path& path, int64_t step) {
   std::error_code none;
-  if (!std::filesystem::exists(path, none)) return;
+  if (!std::filesystem::is_regular_file(path, none)) return;
   std::ifstream file(path, std::ios::binary);
   require(file.good(), "{}: cannot be read", path.string());
   uintmax_t keep = 0;

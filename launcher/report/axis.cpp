@@ -45,12 +45,16 @@ std::string tick_label(double value, double step, double most) {
 }
 
 std::vector<Tick> linear_ticks(const Axis& axis, int count) {
-  const double step = round_step((axis.high - axis.low) / std::max(1, count));
   const double most = std::max(std::abs(axis.low), std::abs(axis.high));
   std::vector<Tick> all;
-  for (double n = std::ceil(axis.low / step - 1e-9); n * step <= axis.high + 1e-9 * step && all.size() < 100;
-       ++n) {
-    all.push_back({n * step, tick_label(n * step, step, most)});
+  // A range that lies badly may hold fewer than two multiples of a step: then a smaller one.
+  for (int wanted = std::max(1, count); all.size() < 2 && wanted < 100; wanted *= 2) {
+    const double step = round_step((axis.high - axis.low) / wanted);
+    all.clear();
+    for (double n = std::ceil(axis.low / step - 1e-9);
+         n * step <= axis.high + 1e-9 * step && all.size() < 100; ++n) {
+      all.push_back({n * step, tick_label(n * step, step, most)});
+    }
   }
   return all;
 }
@@ -63,9 +67,10 @@ std::vector<Tick> logarithmic_ticks(const Axis& axis, int count) {
   if (decades < 1.2 * count / 3) factors = {1, 2, 5};
   std::vector<Tick> all;
   const int first = static_cast<int>(std::floor(std::log10(axis.low) + 1e-9));
+  const int lowest_inside = static_cast<int>(std::ceil(std::log10(axis.low) - 1e-9));
   const int last = static_cast<int>(std::ceil(std::log10(axis.high) - 1e-9));
   for (int exponent = first; exponent <= last; ++exponent) {
-    if (exponent % every != 0) continue;
+    if ((exponent - lowest_inside) % every != 0) continue;
     for (const double factor : factors) {
       const double value = factor * std::pow(10.0, exponent);
       if (value < axis.low * (1 - 1e-9) || value > axis.high * (1 + 1e-9)) continue;

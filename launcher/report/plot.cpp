@@ -69,9 +69,10 @@ Axis x_axis(const Plot& plot) {
   for (const double x : plot.stack_x) range.add(x);
   for (const double x : plot.not_finite) range.add(x);
   if (range.low > range.high) return {};
-  // Up to the edges; steps count from 1, the axis from 0.
-  const double low = range.low <= 0.1 * range.high ? std::min(0.0, range.low) : range.low;
-  return {low, range.high > low ? range.high : low + 1, Scale::kLinear};
+  // Up to the edges; from 0 unless that would waste half of the width.
+  const double low = range.low <= 0.5 * range.high ? std::min(0.0, range.low) : range.low;
+  // A single step has no width of its own; the larger it is, the more it takes to differ from it.
+  return {low, std::max(range.high, low + std::max(1.0, 1e-6 * std::abs(low))), Scale::kLinear};
 }
 
 /// Draws one plot; the members are where things are.
@@ -84,7 +85,7 @@ class Drawing {
     const double legend_bottom = legend(16);
     top_ = legend_bottom + 10;
     bottom_ = height_ - 42;
-    y_ticks_ = ticks(y_, std::max(2, static_cast<int>((bottom_ - top_) / 45)));
+    y_ticks_ = ticks(y_, std::max(2, static_cast<int>((bottom_ - top_) / 38)));
     double widest = 0;
     for (const Tick& tick : y_ticks_) widest = std::max(widest, text_width(tick.label, kLabelSize));
     left_ = 16 + kLabelSize + 10 + widest;

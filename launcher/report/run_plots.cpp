@@ -23,18 +23,29 @@ std::vector<Point> points_of(const RunData& run, const Getter& value) {
   return points;
 }
 
-/// An exponential mean over a fortieth of the run without the pull towards zero at the start; gaps are
-/// skipped over.
+/// A mean of neighbours on both sides whose weights fall off exponentially over an eightieth of the run, so
+/// that the curve does not lag behind. Gaps stay gaps and are not counted.
 std::vector<Point> smoothed(std::vector<Point> points) {
-  const double span = std::clamp(static_cast<double>(points.size()) / 40, 1.0, 300.0);
+  const double span = std::clamp(static_cast<double>(points.size()) / 80, 1.0, 300.0);
   const double keep = 1 - 1 / span;
-  double mean = 0;
-  double weight = 0;
-  for (Point& point : points) {
-    if (!std::isfinite(point.y)) continue;
-    mean = keep * mean + (1 - keep) * point.y;
-    weight = keep * weight + (1 - keep);
-    point.y = mean / weight;
+  const size_t n = points.size();
+  std::vector<double> sums(n), weights(n);
+  const auto sweep = [&](size_t first, size_t step) {
+    double sum = 0;
+    double weight = 0;
+    for (size_t count = 0, i = first; count < n; ++count, i += step) {
+      // What came before, without the point itself: the other sweep must not count it twice.
+      sums[i] += sum;
+      weights[i] += weight;
+      const bool finite = std::isfinite(points[i].y);
+      sum = keep * (sum + (finite ? points[i].y : 0));
+      weight = keep * (weight + (finite ? 1 : 0));
+    }
+  };
+  sweep(0, 1);
+  if (n > 0) sweep(n - 1, static_cast<size_t>(-1));
+  for (size_t i = 0; i < n; ++i) {
+    if (std::isfinite(points[i].y)) points[i].y = (sums[i] + points[i].y) / (weights[i] + 1);
   }
   return points;
 }

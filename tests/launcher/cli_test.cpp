@@ -72,13 +72,16 @@ TEST(CliTest, WrongUsageIsOneMessageAndCodeTwo) {
   EXPECT_NE(usage_error({"trian", "x.yaml"}).find("unknown command 'trian'; did you mean 'train'?"),
             std::string::npos);
   EXPECT_NE(usage_error({"data", "tokns"}).find("did you mean 'tokens'?"), std::string::npos);
-  EXPECT_NE(usage_error({"report", "x", "--pgn=plots"}).find("'--pgn'; did you mean '--png'?"), std::string::npos);
+  EXPECT_NE(usage_error({"report", "x", "--pgn=plots"}).find("'--pgn'; did you mean '--png'?"),
+            std::string::npos);
   EXPECT_NE(usage_error({"info", "more"}).find("'more' is one argument too many"), std::string::npos);
   EXPECT_NE(usage_error({"train"}).find("RUN.yaml is required"), std::string::npos);
-  EXPECT_NE(usage_error({"generate", "run", "--tokens", "-3"}).find("at least 1; got '-3'"), std::string::npos);
+  EXPECT_NE(usage_error({"generate", "run", "--tokens", "-3"}).find("at least 1; got '-3'"),
+            std::string::npos);
   EXPECT_NE(usage_error({"generate", "run", "--top-p", "nan"}).find("between 0 and 1; got 'nan'"),
             std::string::npos);
-  EXPECT_NE(usage_error({"data", "tokens", "-i", "a", "-o", "b", "--tokenizer", "bytes", "--train-tokenizer", "300"})
+  EXPECT_NE(usage_error(
+                {"data", "tokens", "-i", "a", "-o", "b", "--tokenizer", "bytes", "--train-tokenizer", "300"})
                 .find("excludes"),
             std::string::npos);
 }
@@ -121,8 +124,9 @@ TEST(CliTest, TokensFromTextAndBack) {
   for (int i = 0; i < 300; ++i) text += "line " + std::to_string(i * i) + " of a small book\n";
   write_all(folder / "book.txt", text);
   const std::string out = (folder / "tokens").string();
-  const Outcome tokens = run({"data", "tokens", "--input", (folder / "book.txt").string(), "--train-tokenizer", "300",
-                              "--validation", "0.1", "--out", out, "--threads", "2"});
+  const Outcome tokens =
+      run({"data", "tokens", "--input", (folder / "book.txt").string(), "--train-tokenizer", "300",
+           "--validation", "0.1", "--out", out, "--threads", "2"});
   ASSERT_EQ(tokens.code, ExitCode::kDone) << tokens.err;
   const Outcome shown = run({"data", "show", out, "--tokens", "20"});
   ASSERT_EQ(shown.code, ExitCode::kDone) << shown.err;
@@ -159,8 +163,8 @@ std::string bash_offers(const std::string& script, const std::vector<std::string
   std::string array;
   for (const std::string& word : words) array += " '" + word + "'";
   const TemporaryDirectory folder;
-  write_all(folder / "complete", script + "\nCOMP_WORDS=(" + array + ")\nCOMP_CWORD=" +
-                                     std::to_string(words.size() - 1) +
+  write_all(folder / "complete", script + "\nCOMP_WORDS=(" + array +
+                                     ")\nCOMP_CWORD=" + std::to_string(words.size() - 1) +
                                      "\n_tutti\nprintf '%s ' \"${COMPREPLY[@]}\"\n");
   const std::string command = "bash '" + (folder / "complete").string() + "' 2>&1";
   FILE* const pipe = popen(command.c_str(), "r");

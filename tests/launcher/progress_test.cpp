@@ -1,5 +1,5 @@
-#include "launcher/info/text.h"
 #include "launcher/metrics/progress.h"
+#include "launcher/info/text.h"
 
 #include <gtest/gtest.h>
 #include <tutti/core/error.h>
@@ -14,8 +14,8 @@ namespace tutti {
 namespace {
 
 int columns_of(const std::string& text) {
-  return static_cast<int>(
-      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0U) != 0x80U; }));
+  return static_cast<int>(std::count_if(
+      text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xc0U) != 0x80U; }));
 }
 
 StepReport step_report(int64_t step, double loss = 3.25) {
@@ -61,8 +61,8 @@ TEST(ProgressTest, AWideLineSaysEverything) {
   StepMeter meter;
   meter.add(step_report(250));
   const std::string line = progress_line(step_report(250), meter, "tokens", 160, false);
-  for (const char* const part : {"step 250/1000", " 25%", "loss 3.2500", "8.19k tokens/s", "wait data 1% comm 10%",
-                                 "ETA 6:15", "lr 3.00e-04", "[#######-----"}) {
+  for (const char* const part : {"step 250/1000", " 25%", "loss 3.2500", "8.19k tokens/s",
+                                 "wait data 1% comm 10%", "ETA 6:15", "lr 3.00e-04", "[#######-----"}) {
     EXPECT_NE(line.find(part), std::string::npos) << part << " in " << line;
   }
   // Narrower ones leave out what matters least.
@@ -93,7 +93,8 @@ TEST(ProgressTest, EventsComeAboveTheBar) {
     out.str("");
     progress.on_evaluation({.step = 1, .loss = 1.5, .accuracy = 0.25, .wall_s = 2});
     // The bar is wiped, the line stands in its place, the bar is drawn below.
-    EXPECT_TRUE(out.str().starts_with("\r\x1b[2Kstep 1: validation loss 1.5000, accuracy 25.00 % (2.0 s)\nstep 1/1000 "))
+    EXPECT_TRUE(out.str().starts_with(
+        "\r\x1b[2Kstep 1: validation loss 1.5000, accuracy 25.00 % (2.0 s)\nstep 1/1000 "))
         << out.str();
     out.str("");
     progress.on_checkpoint({.step = 1, .path = "runs/a", .wall_s = 1, .error = "No space left on device"});
@@ -111,7 +112,8 @@ TEST(ProgressTest, WithoutATerminalThereAreEventsOnly) {
     progress.on_evaluation({.step = 50, .loss = 1.5, .accuracy = 0.25, .wall_s = 2});
     progress.on_checkpoint({.step = 50, .path = "runs/a", .wall_s = 1, .error = ""});
   }
-  EXPECT_EQ(out.str(), "step 50: validation loss 1.5000, accuracy 25.00 % (2.0 s)\nstep 50: saved runs/a (1.0 s)\n");
+  EXPECT_EQ(out.str(),
+            "step 50: validation loss 1.5000, accuracy 25.00 % (2.0 s)\nstep 50: saved runs/a (1.0 s)\n");
 }
 
 TEST(ProgressTest, LinesComeAtTheirInterval) {
@@ -120,8 +122,10 @@ TEST(ProgressTest, LinesComeAtTheirInterval) {
   for (int64_t step = 998; step <= 1000; ++step) progress.on_step(step_report(step));
   const std::string text = out.str();
   EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 2) << text;  // the first and the last
-  EXPECT_NE(text.find("step 998/1000: loss 3.2500, 8.19k tokens/s, waiting for data 1.0 %, for ranks 10.0 %, ETA 0:01"),
-            std::string::npos)
+  EXPECT_NE(
+      text.find(
+          "step 998/1000: loss 3.2500, 8.19k tokens/s, waiting for data 1.0 %, for ranks 10.0 %, ETA 0:01"),
+      std::string::npos)
       << text;
 }
 
