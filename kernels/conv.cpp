@@ -1,7 +1,7 @@
 #include <tutti/kernels/conv.h>
 
 #include <tutti/kernels/cpu/conv_backends.h>
-#include <tutti/kernels/cpu/sums.h>
+#include <tutti/kernels/cpu/ranges.h>
 #include <tutti/kernels/pointwise.h>
 #include <tutti/kernels/shape.h>
 
@@ -73,10 +73,12 @@ Var convolve(Tape& tape, const Var& x, const Var& w, const Conv2dOptions& option
         const Tensor dy = to_nhwc(gradient, layout, stream);
         if (gradients.needs(1)) {
           const DType sums = s.dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
-          const Tensor dw = Tensor::zeros(filters.shape(), sums, stream);
-          if (s.n > 0) backend(s.dtype).backward_weights(s, dy, in, dw, stream);
-          const auto [slot, mode] = gradients.slot(1);
-          store(dw, slot, mode, stream);
+          write_gradient(gradients, 1, sums, stream, [&](const Tensor& dw, GradMode mode) {
+            if (s.n > 0)
+              backend(s.dtype).backward_weights(s, dy, in, dw, mode, stream);
+            else if (mode == GradMode::kOverwrite)
+              fill(dw, 0, stream);
+          });
         }
         if (gradients.needs(0)) {
           const Tensor dx = Tensor::empty(in.shape(), s.dtype, stream);

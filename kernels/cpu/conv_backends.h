@@ -1,7 +1,8 @@
 #pragma once
 
-#include <tutti/core/tensor.h>
+#include <tutti/core/tape.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 
@@ -18,7 +19,8 @@ struct ConvShape {
 };
 
 /// x (n, h, w, c), w (o, c / groups, kh, kw), y (n, oh, ow, o), contiguous, of shape.dtype. The gradient of w
-/// is fp32 (fp64 for fp64). Work is cut by the shape alone.
+/// is fp32 (fp64 for fp64), written or added as `mode` says. At least one image. Work is cut by the shape
+/// alone.
 class ConvBackend {
  public:
   virtual ~ConvBackend() = default;
@@ -27,7 +29,7 @@ class ConvBackend {
   virtual void backward_data(const ConvShape& shape, const Tensor& dy, const Tensor& w, const Tensor& dx,
                              const Stream& stream) const = 0;
   virtual void backward_weights(const ConvShape& shape, const Tensor& dy, const Tensor& x, const Tensor& dw,
-                                const Stream& stream) const = 0;
+                                GradMode mode, const Stream& stream) const = 0;
 };
 
 /// Matrix products over unrolled patches: any dtype, any library.
@@ -35,10 +37,19 @@ const ConvBackend& im2col_conv();
 /// nullptr where oneDNN is not built in, not chosen, or has no fast code for the dtype on this CPU.
 const ConvBackend* onednn_conv(DType dtype);
 
+/// The gradient of filters without groups as one matrix product over the pixels of all images.
+void product_backward_weights(const ConvShape& shape, const Tensor& dy, const Tensor& x, const Tensor& dw,
+                              GradMode mode, const Stream& stream);
+
 /// Images are taken in this many chunks at most; each chunk is one task.
 inline constexpr int64_t kConvChunks = 16;
-/// The gradient of the filters is summed from this many chunks of images, in a fixed order: each holds a copy
-/// of it.
-inline constexpr int64_t kConvWeightChunks = 4;
+
+/// The gradient of the filters is summed from this many chunks of images, in a fixed order; each chunk holds
+/// a copy of it, so large filters have few.
+inline int64_t conv_weight_chunks(const ConvShape& s) {
+  constexpr int64_t kSmallFilters = int64_t{40} << 10;
+  const int64_t filters = s.o * (s.c / s.groups) * s.kh * s.kw;
+  return std::min<int64_t>(s.n, filters <= kSmallFilters ? kConvChunks : 4);
+}
 
 }  // namespace tutti::cpu

@@ -102,8 +102,8 @@ class Im2col {
     });
   }
 
-  void backward_weights(const Tensor& dy, const Tensor& x, const Tensor& dw) const {
-    const int64_t chunks = std::min(kConvWeightChunks, s_.n);
+  void backward_weights(const Tensor& dy, const Tensor& x, const Tensor& dw, GradMode mode) const {
+    const int64_t chunks = conv_weight_chunks(s_);
     const Tensor partial = Tensor::zeros({chunks, s_.o * patch()}, dtype_of<A>(), stream_);
     stream_.pool().parallel_for(chunks, [&](int64_t chunk) {
       const Tensor patches = Tensor::empty({pixels(), patch()}, dtype_of<T>(), stream_);
@@ -124,10 +124,46 @@ class Im2col {
       }
     });
     add_chunks(partial, stream_);
-    copy(dw, partial.select(0, 0).view({s_.o, s_.kh, s_.kw, channels()}).permute({0, 3, 1, 2}), stream_);
+    taps_last(partial.data<A>(), dw.data<A>(), mode);
+  }
+
+  void product_backward_weights(const Tensor& dy, const Tensor& x, const Tensor& dw, GradMode mode) const {
+    const Tensor patches = Tensor::empty({s_.n * pixels(), patch()}, dtype_of<T>(), stream_);
+    stream_.pool().parallel_for(s_.n, [&](int64_t n) {
+      unroll(x.data<T>() + n * s_.h * s_.w * s_.c, 0, patches.data<T>() + n * pixels() * patch());
+    });
+    const Tensor sums = Tensor::empty({s_.o, patch()}, dtype_of<A>(), stream_);
+    gemm({.m = s_.o,
+          .n = patch(),
+          .k = s_.n * pixels(),
+          .dtype = dtype_of<T>(),
+          .a = {dy.raw(), s_.o, true},
+          .b = {patches.raw(), patch()},
+          .c = sums.raw(),
+          .ldc = patch(),
+          .c_dtype = dtype_of<A>()},
+         stream_);
+    taps_last(sums.data<A>(), dw.data<A>(), mode);
   }
 
  private:
+  /// dw (o, c / groups, kh, kw) = or += sums (o, kh, kw, c / groups).
+  void taps_last(const A* sums, A* dw, GradMode mode) const {
+    const int64_t c = channels();
+    const int64_t taps = s_.kh * s_.kw;
+    const bool adds = mode == GradMode::kAccumulate;
+    stream_.pool().parallel_for(s_.o, [&](int64_t o) {
+      const A* const from = sums + o * patch();
+      A* const to = dw + o * patch();
+      for (int64_t i = 0; i < c; ++i) {
+        for (int64_t tap = 0; tap < taps; ++tap) {
+          A& out = to[i * taps + tap];
+          out = adds ? out + from[tap * c + i] : from[tap * c + i];
+        }
+      }
+    });
+  }
+
   const ConvShape& s_;
   const Stream& stream_;
 };
@@ -144,13 +180,20 @@ class Im2colConv final : public ConvBackend {
                      [&]<class T>(TypeTag<T>) { Im2col<T>(s, stream).backward_data(dy, w, dx); });
   }
   void backward_weights(const ConvShape& s, const Tensor& dy, const Tensor& x, const Tensor& dw,
-                        const Stream& stream) const override {
+                        GradMode mode, const Stream& stream) const override {
     dispatch_compute(s.dtype, "conv2d",
-                     [&]<class T>(TypeTag<T>) { Im2col<T>(s, stream).backward_weights(dy, x, dw); });
+                     [&]<class T>(TypeTag<T>) { Im2col<T>(s, stream).backward_weights(dy, x, dw, mode); });
   }
 };
 
 }  // namespace
+
+void product_backward_weights(const ConvShape& s, const Tensor& dy, const Tensor& x, const Tensor& dw,
+                              GradMode mode, const Stream& stream) {
+  dispatch_compute(s.dtype, "conv2d", [&]<class T>(TypeTag<T>) {
+    Im2col<T>(s, stream).product_backward_weights(dy, x, dw, mode);
+  });
+}
 
 const ConvBackend& im2col_conv() {
   static const Im2colConv backend;

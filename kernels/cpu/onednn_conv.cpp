@@ -112,6 +112,9 @@ Convolution make_convolution(const ConvShape& s, int64_t images, Pass pass) {
 }
 
 constexpr size_t kCacheLimit = 1024;
+// For images as small as this the convolution's own code for the gradient of the filters spends its time on
+// reading and writing the filters.
+constexpr int64_t kPixelsForProduct = 16;
 
 Convolution& cached_convolution(const ConvShape& s, int64_t images, Pass pass) {
   thread_local std::unordered_map<Key, Convolution, KeyHash> cache;
@@ -125,6 +128,16 @@ Convolution& cached_convolution(const ConvShape& s, int64_t images, Pass pass) {
 
 memory wrap(const memory::desc& description, const void* data) {
   return {description, onednn_engine(), const_cast<void*>(data)};
+}
+
+/// Runs a primitive with working memory from the stream's allocator.
+void execute(const Convolution& c, std::unordered_map<int, memory> arguments, const Stream& stream) {
+  const Tensor scratch =
+      Tensor::empty({static_cast<int64_t>(c.scratchpad.get_size())}, DType::kUInt8, stream);
+  arguments.emplace(DNNL_ARG_SCRATCHPAD, wrap(c.scratchpad, scratch.raw()));
+  dnnl::stream& queue = onednn_stream();
+  c.primitive.execute(queue, arguments);
+  queue.wait();
 }
 
 void reorder(memory from, memory to) {
@@ -172,27 +185,46 @@ class OneDnnConv final : public ConvBackend {
   }
 
   void backward_weights(const ConvShape& s, const Tensor& dy, const Tensor& x, const Tensor& dw,
-                        const Stream& stream) const override {
-    const int64_t chunks = std::min(kConvWeightChunks, s.n);
-    const Tensor partial = Tensor::empty({chunks, dw.numel()}, DType::kFloat32, stream);
+                        GradMode mode, const Stream& stream) const override {
+    if (s.groups == 1 && s.oh * s.ow <= kPixelsForProduct) {
+      return product_backward_weights(s, dy, x, dw, mode, stream);
+    }
+    const int64_t chunks = conv_weight_chunks(s);
+    const memory::desc plain = plain_filters(s, memory::data_type::f32);
+    memory::desc layout;
+    guarded(s, [&] {
+      // Chunks have two sizes at most, and sums the layout that both primitives chose, or else the plain one.
+      layout = cached_convolution(s, s.n / chunks, Pass::kWeights).filters;
+      if (s.n % chunks != 0 && cached_convolution(s, s.n / chunks + 1, Pass::kWeights).filters != layout) {
+        layout = plain;
+      }
+    });
+    const auto size = static_cast<int64_t>(layout.get_size() / sizeof(float));
+    const Tensor partial = Tensor::empty({chunks, size}, DType::kFloat32, stream);
     stream.pool().parallel_for(chunks, [&](int64_t i) {
       guarded(s, [&] {
         const auto [begin, end] = chunk_range(s.n, chunks, i);
-        Convolution& c = cached_convolution(s, end - begin, Pass::kWeights);
-        const memory plain =
-            wrap(plain_filters(s, memory::data_type::f32), partial.data<float>() + i * dw.numel());
-        const memory result = c.filters == plain.get_desc() ? plain : memory(c.filters, onednn_engine());
-        dnnl::stream& queue = onednn_stream();
-        c.primitive.execute(queue, {{DNNL_ARG_SRC, wrap(c.source, image(x, begin))},
-                                    {DNNL_ARG_DIFF_DST, wrap(c.result, image(dy, begin))},
-                                    {DNNL_ARG_DIFF_WEIGHTS, result},
-                                    {DNNL_ARG_SCRATCHPAD, memory(c.scratchpad, onednn_engine())}});
-        queue.wait();
-        if (result.get_data_handle() != plain.get_data_handle()) reorder(result, plain);
+        const Convolution& c = cached_convolution(s, end - begin, Pass::kWeights);
+        const memory sums = wrap(layout, partial.data<float>() + i * size);
+        const memory result = c.filters == layout ? sums : memory(c.filters, onednn_engine());
+        execute(c,
+                {{DNNL_ARG_SRC, wrap(c.source, image(x, begin))},
+                 {DNNL_ARG_DIFF_DST, wrap(c.result, image(dy, begin))},
+                 {DNNL_ARG_DIFF_WEIGHTS, result}},
+                stream);
+        if (result.get_data_handle() != sums.get_data_handle()) reorder(result, sums);
       });
     });
     add_chunks(partial, stream);
-    copy(dw, partial.select(0, 0).view(dw.shape()), stream);
+    const Tensor sum = partial.select(0, 0);
+    const memory from = wrap(layout, sum.raw());
+    if (mode == GradMode::kOverwrite) {
+      guarded(s, [&] { reorder(from, wrap(plain, dw.raw())); });
+    } else {
+      const Tensor ordered = Tensor::empty(dw.shape(), DType::kFloat32, stream);
+      guarded(s, [&] { reorder(from, wrap(plain, ordered.raw())); });
+      add_in_place(dw, ordered, stream);
+    }
   }
 
  private:
@@ -217,13 +249,12 @@ class OneDnnConv final : public ConvBackend {
     stream.pool().parallel_for(chunks, [&](int64_t i) {
       guarded(s, [&] {
         const int64_t begin = i * s.n / chunks;
-        Convolution& c = cached_convolution(s, size_of_chunk(i), pass);
-        dnnl::stream& queue = onednn_stream();
-        c.primitive.execute(queue, {{source, wrap(c.source, image(from, begin))},
-                                    {DNNL_ARG_WEIGHTS, filters[size_of_chunk(i) - small]},
-                                    {result, wrap(c.result, image(to, begin))},
-                                    {DNNL_ARG_SCRATCHPAD, memory(c.scratchpad, onednn_engine())}});
-        queue.wait();
+        const Convolution& c = cached_convolution(s, size_of_chunk(i), pass);
+        execute(c,
+                {{source, wrap(c.source, image(from, begin))},
+                 {DNNL_ARG_WEIGHTS, filters[size_of_chunk(i) - small]},
+                 {result, wrap(c.result, image(to, begin))}},
+                stream);
       });
     });
   }
