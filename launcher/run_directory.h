@@ -47,6 +47,7 @@ class RunDirectory {
   [[nodiscard]] std::filesystem::path metrics() const { return path_ / "metrics.jsonl"; }
   [[nodiscard]] std::filesystem::path tensorboard() const { return path_ / "tensorboard"; }
   [[nodiscard]] std::filesystem::path checkpoints() const { return path_ / "checkpoints"; }
+  [[nodiscard]] std::filesystem::path tokenizer() const { return path_ / "tokenizer.json"; }
   [[nodiscard]] std::filesystem::path summary() const { return path_ / "summary.json"; }
 
  private:

@@ -117,6 +117,8 @@ class Training {
                     peers_);
     peers_.agree([&] {
       if (peers_.rank() != 0) return;
+      // Text can be generated from the run directory alone, wherever the data is then.
+      if (const auto tokenizer = open_tokenizer(settings_.data)) tokenizer->save(directory.tokenizer());
       writers.jsonl.emplace(directory.metrics(), first_step);
       writers.tensorboard.emplace(directory.tensorboard(), item_, first_step);
     });
