@@ -18,7 +18,9 @@ struct Conv2dOptions {
 /// Cross-correlation of images with filters, as networks mean "convolution".
 /// Shapes: x (N, H, W, C) or (N, C, H, W), w (O, C / groups, KH, KW) in both layouts, bias (O) or an
 /// undefined Var -> (N, OH, OW, O) or (N, O, OH, OW) with OH = (H + 2 padding - dilation (KH - 1) - 1) /
-/// stride + 1. fp32, bf16 (sums in fp32) or fp64. Throws Error on shapes that do not fit or an empty result.
+/// stride + 1. fp32, bf16 (sums in fp32) or fp64. fp32 filters of 3 x 3 on large images may go by Winograd's
+/// algorithm (Lavin & Gray 2016), which is twice as fast and rounds some 1e-5 of the result's magnitude.
+/// Throws Error on shapes that do not fit or an empty result.
 Var conv2d(Tape& tape, const Var& x, const Var& w, const Var& bias, const Conv2dOptions& options = {});
 
 }  // namespace tutti

@@ -18,10 +18,11 @@ using Tag = memory::format_tag;
 
 enum class Pass : uint8_t { kForward, kData, kWeights };
 
-/// One pass over `images` images: the primitive, and the filters' layout that it chose.
+/// One pass over `images` images: the primitive, and the layouts that it chose.
 struct Convolution {
   dnnl::primitive primitive;
   memory::desc source, filters, result, scratchpad;
+  memory::desc plain_source, plain_result;  // what source and result are for the caller: NHWC
 };
 
 struct Key {
@@ -51,16 +52,20 @@ memory::desc plain_filters(const ConvShape& s, memory::data_type dtype) {
   return {filter_dims(s), dtype, s.groups == 1 ? Tag::oihw : Tag::goihw};
 }
 
-Convolution make_convolution(const ConvShape& s, int64_t images, Pass pass) {
-  using dnnl::algorithm;
+/// Throws dnnl::error where oneDNN lacks the algorithm for this shape.
+Convolution make_convolution(const ConvShape& s, int64_t images, Pass pass, dnnl::algorithm algorithm) {
   using dnnl::prop_kind;
   (void)onednn_stream();  // before the primitive is made: it is divided among OpenMP's threads of this moment
   dnnl::engine& engine = onednn_engine();
   const auto dtype = onednn_dtype(s.dtype);
   const auto filter_dtype = pass == Pass::kWeights ? memory::data_type::f32 : dtype;
-  const memory::desc x({images, s.c, s.h, s.w}, dtype, Tag::nhwc);
+  const memory::desc plain_x({images, s.c, s.h, s.w}, dtype, Tag::nhwc);
+  const memory::desc plain_y({images, s.o, s.oh, s.ow}, dtype, Tag::nhwc);
+  // Winograd's transforms work on blocks of channels; the other algorithms take NHWC as it is.
+  const bool blocked = algorithm == dnnl::algorithm::convolution_winograd;
+  const memory::desc x = blocked ? memory::desc(plain_x.dims(), dtype, Tag::any) : plain_x;
+  const memory::desc y = blocked ? memory::desc(plain_y.dims(), dtype, Tag::any) : plain_y;
   const memory::desc w(filter_dims(s), filter_dtype, Tag::any);
-  const memory::desc y({images, s.o, s.oh, s.ow}, dtype, Tag::nhwc);
   const memory::dims stride{s.stride[0], s.stride[1]};
   const memory::dims dilation{s.dilation[0] - 1, s.dilation[1] - 1};  // oneDNN counts the gaps
   const memory::dims before{s.padding[0], s.padding[1]};
@@ -72,43 +77,98 @@ Convolution make_convolution(const ConvShape& s, int64_t images, Pass pass) {
                             after(s.w, s.ow, s.kw, s.stride[1], s.padding[1], s.dilation[1])};
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-  constexpr auto kDirect = algorithm::convolution_direct;
 #  if DNNL_VERSION_MAJOR >= 3
-  const dnnl::convolution_forward::primitive_desc forward(engine, prop_kind::forward_training, kDirect, x, w,
-                                                          y, stride, dilation, before, behind, attributes);
+  const dnnl::convolution_forward::primitive_desc forward(engine, prop_kind::forward_training, algorithm, x,
+                                                          w, y, stride, dilation, before, behind, attributes);
   if (pass == Pass::kForward) {
-    return {dnnl::convolution_forward(forward), x, forward.weights_desc(), y, forward.scratchpad_desc()};
+    return {dnnl::convolution_forward(forward),
+            forward.src_desc(),
+            forward.weights_desc(),
+            forward.dst_desc(),
+            forward.scratchpad_desc(),
+            plain_x,
+            plain_y};
   }
   if (pass == Pass::kData) {
-    const dnnl::convolution_backward_data::primitive_desc data(engine, kDirect, x, w, y, stride, dilation,
+    const dnnl::convolution_backward_data::primitive_desc data(engine, algorithm, x, w, y, stride, dilation,
                                                                before, behind, forward, attributes);
-    return {dnnl::convolution_backward_data(data), y, data.weights_desc(), x, data.scratchpad_desc()};
+    return {dnnl::convolution_backward_data(data),
+            data.diff_dst_desc(),
+            data.weights_desc(),
+            data.diff_src_desc(),
+            data.scratchpad_desc(),
+            plain_y,
+            plain_x};
   }
-  const dnnl::convolution_backward_weights::primitive_desc weights(engine, kDirect, x, w, y, stride, dilation,
-                                                                   before, behind, forward, attributes);
-  return {dnnl::convolution_backward_weights(weights), x, weights.diff_weights_desc(), y,
-          weights.scratchpad_desc()};
+  const dnnl::convolution_backward_weights::primitive_desc weights(
+      engine, algorithm, x, w, y, stride, dilation, before, behind, forward, attributes);
+  return {dnnl::convolution_backward_weights(weights),
+          weights.src_desc(),
+          weights.diff_weights_desc(),
+          weights.diff_dst_desc(),
+          weights.scratchpad_desc(),
+          plain_x,
+          plain_y};
 #  else
   const memory::desc forward_filters(filter_dims(s), dtype, Tag::any);
   const dnnl::convolution_forward::primitive_desc forward(
-      dnnl::convolution_forward::desc(prop_kind::forward_training, kDirect, x, forward_filters, y, stride,
+      dnnl::convolution_forward::desc(prop_kind::forward_training, algorithm, x, forward_filters, y, stride,
                                       dilation, before, behind),
       attributes, engine);
   if (pass == Pass::kForward) {
-    return {dnnl::convolution_forward(forward), x, forward.weights_desc(), y, forward.scratchpad_desc()};
+    return {dnnl::convolution_forward(forward),
+            forward.src_desc(),
+            forward.weights_desc(),
+            forward.dst_desc(),
+            forward.scratchpad_desc(),
+            plain_x,
+            plain_y};
   }
   if (pass == Pass::kData) {
     const dnnl::convolution_backward_data::primitive_desc data(
-        dnnl::convolution_backward_data::desc(kDirect, x, w, y, stride, dilation, before, behind), attributes,
-        engine, forward);
-    return {dnnl::convolution_backward_data(data), y, data.weights_desc(), x, data.scratchpad_desc()};
+        dnnl::convolution_backward_data::desc(algorithm, x, w, y, stride, dilation, before, behind),
+        attributes, engine, forward);
+    return {dnnl::convolution_backward_data(data),
+            data.diff_dst_desc(),
+            data.weights_desc(),
+            data.diff_src_desc(),
+            data.scratchpad_desc(),
+            plain_y,
+            plain_x};
   }
   const dnnl::convolution_backward_weights::primitive_desc weights(
-      dnnl::convolution_backward_weights::desc(kDirect, x, w, y, stride, dilation, before, behind),
+      dnnl::convolution_backward_weights::desc(algorithm, x, w, y, stride, dilation, before, behind),
       attributes, engine, forward);
-  return {dnnl::convolution_backward_weights(weights), x, weights.diff_weights_desc(), y,
-          weights.scratchpad_desc()};
+  return {dnnl::convolution_backward_weights(weights),
+          weights.src_desc(),
+          weights.diff_weights_desc(),
+          weights.diff_dst_desc(),
+          weights.scratchpad_desc(),
+          plain_x,
+          plain_y};
 #  endif
+}
+
+/// Whether Winograd's algorithm pays: large images, so that its transforms are small beside the products that
+/// it saves (Lavin & Gray 2016). It rounds more: some 1e-5 of the result's magnitude in fp32.
+bool suits_winograd(const ConvShape& s) {
+  constexpr int64_t kPixels = 400;
+  const auto is = [](const std::array<int64_t, 2>& a, int64_t value) {
+    return a[0] == value && a[1] == value;
+  };
+  return s.dtype == DType::kFloat32 && s.kh == 3 && s.kw == 3 && is(s.stride, 1) && is(s.dilation, 1) &&
+         s.groups == 1 && s.c % 16 == 0 && s.o % 16 == 0 && s.c >= 32 && s.o >= 32 && s.oh * s.ow >= kPixels;
+}
+
+Convolution make_best_convolution(const ConvShape& s, int64_t images, Pass pass) {
+  if (suits_winograd(s)) {
+    try {
+      return make_convolution(s, images, pass, dnnl::algorithm::convolution_winograd);
+    } catch (const dnnl::error&) {
+      // This oneDNN or CPU has none; the direct one always exists.
+    }
+  }
+  return make_convolution(s, images, pass, dnnl::algorithm::convolution_direct);
 }
 
 constexpr size_t kCacheLimit = 1024;
@@ -123,12 +183,38 @@ Convolution& cached_convolution(const ConvShape& s, int64_t images, Pass pass) {
                  static_cast<int64_t>(pass)}};
   if (const auto found = cache.find(key); found != cache.end()) return found->second;
   if (cache.size() >= kCacheLimit) cache.clear();
-  return cache.emplace(key, make_convolution(s, images, pass)).first->second;
+  return cache.emplace(key, make_best_convolution(s, images, pass)).first->second;
 }
 
 memory wrap(const memory::desc& description, const void* data) {
   return {description, onednn_engine(), const_cast<void*>(data)};
 }
+
+void reorder(memory from, memory to) {
+  dnnl::stream& stream = onednn_stream();
+  dnnl::reorder(from, to).execute(stream, from, to);
+  stream.wait();
+}
+
+/// An operand in the layout that a primitive wants: the caller's memory where that is it, else a copy.
+struct Operand {
+  memory plain, wanted;
+  Tensor copy;  // keeps `wanted` alive
+
+  Operand(const memory::desc& plain_layout, const memory::desc& layout, const void* data,
+          const Stream& stream)
+      : plain(wrap(plain_layout, data)), wanted(plain) {
+    if (layout == plain_layout) return;
+    copy = Tensor::empty({static_cast<int64_t>(layout.get_size())}, DType::kUInt8, stream);
+    wanted = wrap(layout, copy.raw());
+  }
+  void fetch() const {
+    if (copy.defined()) reorder(plain, wanted);
+  }
+  void give_back() const {
+    if (copy.defined()) reorder(wanted, plain);
+  }
+};
 
 /// Runs a primitive with working memory from the stream's allocator.
 void execute(const Convolution& c, std::unordered_map<int, memory> arguments, const Stream& stream) {
@@ -138,12 +224,6 @@ void execute(const Convolution& c, std::unordered_map<int, memory> arguments, co
   dnnl::stream& queue = onednn_stream();
   c.primitive.execute(queue, arguments);
   queue.wait();
-}
-
-void reorder(memory from, memory to) {
-  dnnl::stream& stream = onednn_stream();
-  dnnl::reorder(from, to).execute(stream, from, to);
-  stream.wait();
 }
 
 /// The filters in the layout that a primitive wants; `plain` itself where that is the plain one.
@@ -207,9 +287,13 @@ class OneDnnConv final : public ConvBackend {
         const Convolution& c = cached_convolution(s, end - begin, Pass::kWeights);
         const memory sums = wrap(layout, partial.data<float>() + i * size);
         const memory result = c.filters == layout ? sums : memory(c.filters, onednn_engine());
+        const Operand source(c.plain_source, c.source, image(x, begin), stream);
+        const Operand gradient(c.plain_result, c.result, image(dy, begin), stream);
+        source.fetch();
+        gradient.fetch();
         execute(c,
-                {{DNNL_ARG_SRC, wrap(c.source, image(x, begin))},
-                 {DNNL_ARG_DIFF_DST, wrap(c.result, image(dy, begin))},
+                {{DNNL_ARG_SRC, source.wanted},
+                 {DNNL_ARG_DIFF_DST, gradient.wanted},
                  {DNNL_ARG_DIFF_WEIGHTS, result}},
                 stream);
         if (result.get_data_handle() != sums.get_data_handle()) reorder(result, sums);
@@ -250,11 +334,15 @@ class OneDnnConv final : public ConvBackend {
       guarded(s, [&] {
         const int64_t begin = i * s.n / chunks;
         const Convolution& c = cached_convolution(s, size_of_chunk(i), pass);
+        const Operand in(c.plain_source, c.source, image(from, begin), stream);
+        const Operand out(c.plain_result, c.result, image(to, begin), stream);
+        in.fetch();
         execute(c,
-                {{source, wrap(c.source, image(from, begin))},
+                {{source, in.wanted},
                  {DNNL_ARG_WEIGHTS, filters[size_of_chunk(i) - small]},
-                 {result, wrap(c.result, image(to, begin))}},
+                 {result, out.wanted}},
                 stream);
+        out.give_back();
       });
     });
   }

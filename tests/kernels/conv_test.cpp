@@ -1,7 +1,7 @@
 #include <tutti/kernels/conv.h>
 #include <tutti/kernels/cpu/blas.h>
 
-#include <tests/kernels/gradcheck.h>
+#include <tests/kernels/op_check.h>
 
 namespace tutti {
 namespace {
@@ -130,6 +130,33 @@ TEST_F(ConvTest, LowPrecisionGradientsMatchFp64AndThreadsDoNotMatter) {
         for (size_t i = 0; i < 3; ++i) expect_same_bits(many[i], one[i]);
       }
     }
+  }
+}
+
+// 3 x 3 filters with many channels on large images go by Winograd's algorithm where the library has it.
+TEST_F(ConvTest, LargeImages) {
+  for (const int64_t padding : {0, 1}) {
+    const Conv2dOptions options{.padding = {padding, padding}};
+    test::check_precisions(
+        [&](Tape& t, const std::vector<Var>& v) { return conv2d(t, v[0], v[1], v[2], options); },
+        {random.normal({3, 23, 22, 32}), random.normal({48, 32, 3, 3}, 0.1), random.normal({48})}, random,
+        {.fp32 = 5e-5});
+  }
+}
+
+TEST_F(ConvTest, FilterGradientsAccumulate) {
+  for (const auto& [size, channels] : {std::pair<int64_t, int64_t>{4, 5}, {9, 16}, {21, 32}}) {
+    const Tensor x = random.normal({5, size, size, channels}, 1, DType::kFloat32);
+    Parameter once = test::parameter_of(random.normal({32, channels, 3, 3}, 0.1, DType::kFloat32));
+    Parameter twice = test::parameter_of(once.value);
+    for (Parameter* p : {&once, &twice, &twice}) {
+      Tape tape(stream());
+      tape.backward(conv2d(tape, Var(x), tape.leaf(*p), Var(), {.padding = {1, 1}}));
+    }
+    const Tensor doubled = Tensor::zeros(once.grad.shape(), DType::kFloat32, stream());
+    add_in_place(doubled, once.grad, stream());
+    add_in_place(doubled, once.grad, stream());
+    expect_close(twice.grad, doubled, 1e-6, 1e-4);
   }
 }
 
