@@ -184,7 +184,7 @@ if [[ $funcstack[1] == _{0} ]]; then _{0} "$@"; else compdef _{0} {0}; fi
 }
 
 std::string fish_completion(const CLI::App& root) {
-  const std::string program = root.get_name();
+  const std::string& program = root.get_name();
   std::string out = fmt::format(
       "# fish completion of {0}, written by `{0} completion fish`.\n"
       "# For this shell: {0} completion fish | source. For all: put it into "

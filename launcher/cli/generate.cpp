@@ -32,8 +32,10 @@ Tokenizer run_tokenizer(const fs::path& directory, const DataConfig& data) {
   std::error_code none;
   if (fs::exists(directory / "tokenizer.json", none)) return Tokenizer::load(directory / "tokenizer.json");
   std::optional<Tokenizer> found = open_tokenizer(data);
-  require(found.has_value(), "{}: was trained on data.kind {}, not on tokens; there is no text to generate",
-          directory.string(), data.kind);
+  if (!found) {
+    fail("{}: was trained on data.kind {}, not on tokens; there is no text to generate", directory.string(),
+         data.kind);
+  }
   return *std::move(found);
 }
 
@@ -81,7 +83,7 @@ ExitCode generate_text(const Options& options, Console& console) {
   std::vector<int32_t> prompt = tokenizer.encode(options.prompt, AddedTokens::kAsText);
   const std::optional<int32_t> end = tokenizer.added(kEndOfText);
   if (prompt.empty()) {
-    require(end.has_value(), "--prompt: this tokenizer has no {} to begin with; give some text", kEndOfText);
+    if (!end) fail("--prompt: this tokenizer has no {} to begin with; give some text", kEndOfText);
     prompt.push_back(*end);
   }
   console.out << options.prompt << std::flush;

@@ -81,6 +81,7 @@ void print_machine(const MachineInfo& machine, std::ostream& out) {
           "{} threads{}", machine.usable_threads,
           machine.cpu_limit > 0 ? fmt::format(", {:.3g} CPUs' worth of time", machine.cpu_limit) : ""));
   std::vector<std::string> caches;
+  caches.reserve(machine.caches.size());
   for (const CacheInfo& cache : machine.caches) {
     caches.push_back(fmt::format("{} {}{}", cache.name, bytes_text(cache.bytes),
                                  cache.count > 1 ? fmt::format(" x {}", cache.count) : ""));
