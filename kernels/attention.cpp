@@ -75,9 +75,10 @@ void scores(const Block& b, const T* q, int64_t ldq, const T* k, int64_t ldk, Ac
   });
 }
 
-/// out (rows, D) = p v; p (rows, ld).
+/// out (rows, ldo) = p v; p (rows, ld).
 template <class T>
-void weighted(const Block& b, const T* p, int64_t ld, const T* v, int64_t ldv, Accumulate<T>* out) {
+void weighted(const Block& b, const T* p, int64_t ld, const T* v, int64_t ldv, Accumulate<T>* out,
+              int64_t ldo) {
   for_key_blocks(b.keys, [&](int64_t first, int64_t count) {
     cpu::gemm_tile({.m = b.rows,
                     .n = b.head_dim,
@@ -86,16 +87,23 @@ void weighted(const Block& b, const T* p, int64_t ld, const T* v, int64_t ldv, A
                     .a = {p + first, ld},
                     .b = {v + first * ldv, ldv},
                     .c = out,
-                    .ldc = b.head_dim,
+                    .ldc = ldo,
                     .c_dtype = dtype_of<Accumulate<T>>(),
                     .accumulate = first > 0});
   });
 }
 
-/// out (keys, D) += p^T x; p (rows, ld), x (rows, D).
+/// Sums over query blocks: rows of `out`, one a key, ld apart.
+template <class A>
+struct KeySums {
+  A* out;
+  int64_t ld;
+};
+
+/// sums (keys, D) = or += p^T x; p (rows, ld), x (rows, D).
 template <class T>
 void weighted_transposed(const Block& b, const T* p, int64_t ld, const T* x, int64_t ldx,
-                         Accumulate<T>* out) {
+                         const KeySums<Accumulate<T>>& sums, bool accumulate) {
   for_key_blocks(b.keys, [&](int64_t first, int64_t count) {
     cpu::gemm_tile({.m = count,
                     .n = b.head_dim,
@@ -103,10 +111,10 @@ void weighted_transposed(const Block& b, const T* p, int64_t ld, const T* x, int
                     .dtype = dtype_of<T>(),
                     .a = {p + first, ld, true},
                     .b = {x, ldx},
-                    .c = out + first * b.head_dim,
-                    .ldc = b.head_dim,
+                    .c = sums.out + first * sums.ld,
+                    .ldc = sums.ld,
                     .c_dtype = dtype_of<Accumulate<T>>(),
-                    .accumulate = true});
+                    .accumulate = accumulate});
   });
 }
 
@@ -142,7 +150,7 @@ void forward_block(const ForwardBlock<T>& f, double scale, int64_t ld, const Str
       if (f.lse != nullptr) f.lse[r] = maximum + math::log(sum[r]);
     }
   });
-  weighted(b, p, ld, f.v, f.ldkv, o);
+  weighted(b, p, ld, f.v, f.ldkv, o, b.head_dim);
   run_best_isa([&] {
     for (int64_t r = 0; r < b.rows; ++r) {
       const A inverse = A(1) / sum[r];
@@ -181,30 +189,49 @@ void forward(const Sizes& s, const Tensor& qkv, const Tensor& out, const Tensor&
   });
 }
 
+/// Rows of D sums, ld apart, rounded to T.
+template <class T>
+void round_rows(const Accumulate<T>* from, T* to, int64_t rows, int64_t head_dim, int64_t ld) {
+  run_best_isa([=] {
+    for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t i = 0; i < head_dim; ++i) to[r * ld + i] = T(from[r * head_dim + i]);
+    }
+  });
+}
+
 /// Gradients of one key and value head of one sample, over all query heads that it serves.
 template <class T>
 void backward_head(const Sizes& s, const T* qkv, const T* out, const T* dout, const Accumulate<T>* lse,
                    T* dqkv, int64_t kv_head, const Stream& stream) {
   using A = Accumulate<T>;
+  constexpr bool kNarrow = !std::is_same_v<T, A>;  // sums are rounded; else they grow where they belong
   const int64_t d = s.head_dim;
   const int64_t ld = padded(s.queries);
-  const Tensor sums = Tensor::zeros({2 * s.queries * d}, dtype_of<A>(), stream);
-  A* const dk = sums.data<A>();
-  A* const dv = dk + s.queries * d;
-  const Tensor scratch = Tensor::empty({kQueryBlock * (2 * ld + d + 1)}, dtype_of<A>(), stream);
+  const Tensor scratch = Tensor::empty({kQueryBlock * (2 * ld + d + 1) + (kNarrow ? 2 * s.queries * d : 0)},
+                                       dtype_of<A>(), stream);
   A* const score = scratch.data<A>();
   A* const dp = score + kQueryBlock * ld;
-  A* const dq = dp + kQueryBlock * ld;
-  A* const delta = dq + kQueryBlock * d;
-  const Tensor narrow =
-      std::is_same_v<T, A> ? scratch : Tensor::empty({2 * kQueryBlock * ld}, dtype_of<T>(), stream);
+  A* const dq_sums = dp + kQueryBlock * ld;
+  A* const delta = dq_sums + kQueryBlock * d;
+  const Tensor narrow = kNarrow ? Tensor::empty({2 * kQueryBlock * ld}, dtype_of<T>(), stream) : scratch;
   T* const p = narrow.data<T>();
   T* const ds = p + kQueryBlock * ld;
   const T* const k = qkv + s.q_width() + kv_head * d;
   const T* const v = k + s.kv_width();
+  T* const dk_out = dqkv + s.q_width() + kv_head * d;
+  T* const dv_out = dk_out + s.kv_width();
+  KeySums<A> dk{delta + kQueryBlock, d};
+  KeySums<A> dv{dk.out + s.queries * d, d};
+  if constexpr (!kNarrow) {
+    dk = {dk_out, s.width};
+    dv = {dv_out, s.width};
+  }
   const auto scale = static_cast<A>(s.scale);
   for (int64_t head = kv_head * s.group(); head < (kv_head + 1) * s.group(); ++head) {
-    for (int64_t first = 0; first < s.queries; first += kQueryBlock) {
+    // The last queries see all keys: they go first and write the sums that the others add to.
+    for (int64_t block = s.query_blocks() - 1; block >= 0; --block) {
+      const bool adds = head > kv_head * s.group() || block < s.query_blocks() - 1;
+      const int64_t first = block * kQueryBlock;
       const int64_t rows = std::min(kQueryBlock, s.queries - first);
       const Block b{rows, first, s.causal ? first + rows : s.queries, d, s.causal};
       const T* const q = qkv + first * s.width + head * d;
@@ -224,21 +251,20 @@ void backward_head(const Sizes& s, const T* qkv, const T* out, const T* dout, co
                                   b.keys, scale, lse[head * s.queries + first + r], delta[r]);
         }
       });
-      weighted_transposed(b, p, ld, g, s.q_width(), dv);
-      weighted_transposed(b, ds, ld, q, s.width, dk);
-      weighted(b, ds, ld, k, s.width, dq);
-      T* const dq_out = dqkv + first * s.width + head * d;
-      for (int64_t r = 0; r < rows; ++r) {
-        for (int64_t i = 0; i < d; ++i) dq_out[r * s.width + i] = T(dq[r * d + i]);
+      weighted_transposed(b, p, ld, g, s.q_width(), dv, adds);
+      weighted_transposed(b, ds, ld, q, s.width, dk, adds);
+      T* const dq = dqkv + first * s.width + head * d;
+      if constexpr (kNarrow) {
+        weighted(b, ds, ld, k, s.width, dq_sums, d);
+        round_rows(dq_sums, dq, rows, d, s.width);
+      } else {
+        weighted(b, ds, ld, k, s.width, dq, s.width);
       }
     }
   }
-  T* const dk_out = dqkv + s.q_width() + kv_head * d;
-  for (int64_t r = 0; r < s.queries; ++r) {
-    for (int64_t i = 0; i < d; ++i) {
-      dk_out[r * s.width + i] = T(dk[r * d + i]);
-      dk_out[r * s.width + s.kv_width() + i] = T(dv[r * d + i]);
-    }
+  if constexpr (kNarrow) {
+    round_rows(dk.out, dk_out, s.queries, d, s.width);
+    round_rows(dv.out, dv_out, s.queries, d, s.width);
   }
 }
 

@@ -31,30 +31,40 @@ struct Tile {
   int64_t row_begin, row_end, column_begin, column_end, columns;
 };
 
-/// out = in + bias over a tile; in may be out.
+/// y += bias over a tile.
 template <class T>
-void add_bias(const Tile& tile, const T* in, const T* bias, T* out) {
+void add_bias(const Tile& tile, const T* bias, T* y) {
   using A = Accumulate<T>;
   run_best_isa([=] {
     for (int64_t r = tile.row_begin; r < tile.row_end; ++r) {
       INDEPENDENT_LOOP
       for (int64_t c = tile.column_begin; c < tile.column_end; ++c) {
         const int64_t at = r * tile.columns + c;
-        out[at] = T(static_cast<A>(in[at]) + static_cast<A>(bias[c]));
+        y[at] = T(static_cast<A>(y[at]) + static_cast<A>(bias[c]));
       }
     }
   });
 }
 
+/// before += bias where there is one, and y = op(before), over a tile.
 template <class T, class Op>
-void activate(const Tile& tile, const T* in, T* out, Op op) {
-  run_best_isa([=] {
-    SerialTeam team;
+void activate(const Tile& tile, T* before, const T* bias, T* y, Op op) {
+  using A = Accumulate<T>;
+  const auto run = [=](auto shift) {
     for (int64_t r = tile.row_begin; r < tile.row_end; ++r) {
-      const int64_t at = r * tile.columns + tile.column_begin;
-      row::map(team, in + at, out + at, tile.column_end - tile.column_begin, op);
+      INDEPENDENT_LOOP
+      for (int64_t c = tile.column_begin; c < tile.column_end; ++c) {
+        const int64_t at = r * tile.columns + c;
+        const T x = T(static_cast<A>(before[at]) + shift(c));
+        before[at] = x;
+        y[at] = T(op.value(static_cast<A>(x)));
+      }
     }
-  });
+  };
+  if (bias != nullptr)
+    run_best_isa([=] { run([=](int64_t c) { return static_cast<A>(bias[c]); }); });
+  else
+    run_best_isa([=] { run([](int64_t) { return A(0); }); });
 }
 
 /// The gradient before the activation, in place of dy where nobody else holds it.
@@ -119,8 +129,8 @@ Var linear(Tape& tape, const Var& x, const Var& w, const Var& bias, Activation a
     cpu::gemm(product, stream,
               [&](int64_t row_begin, int64_t row_end, int64_t column_begin, int64_t column_end) {
                 const Tile tile{row_begin, row_end, column_begin, column_end, outputs};
-                if (has_bias) add_bias(tile, pre, b, pre);
-                with_activation(activation, [&](auto op) { activate(tile, pre, y, op); });
+                if (activation == Activation::kNone && has_bias) add_bias(tile, b, y);
+                with_activation(activation, [&](auto op) { activate(tile, pre, b, y, op); });
               });
   });
 
