@@ -51,6 +51,7 @@ void JsonlWriter::append(const Json& record) {
 void JsonlWriter::on_step(const StepReport& report) {
   append({{"kind", "step"},
           {"step", report.step},
+          {"total_steps", report.total_steps},
           {"loss", report.loss},
           {"learning_rate", report.learning_rate},
           {"grad_norm", report.grad_norm},

@@ -59,6 +59,7 @@ TEST(JsonlTest, RecordsHoldWhatWasReported) {
   const auto all = records(path);
   ASSERT_EQ(all.size(), 5U);
   EXPECT_EQ(all[0]["kind"], "step");
+  EXPECT_EQ(all[0]["total_steps"], 100);
   EXPECT_EQ(all[0]["loss"], 2.5);
   EXPECT_EQ(all[0]["learning_rate"], 0.25);
   EXPECT_EQ(all[0]["predictions"], 800);
