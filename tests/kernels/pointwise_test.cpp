@@ -12,6 +12,13 @@ namespace {
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
+// Multiplications and additions are fused by the optimiser, where the instruction set can.
+#if defined(NDEBUG)
+constexpr bool kFused = true;
+#else
+constexpr bool kFused = false;
+#endif
+
 double phi(double x) {
   return 0.5 * std::erfc(-x / std::numbers::sqrt2);
 }
@@ -183,7 +190,7 @@ TEST_F(Pointwise, ElementaryFunctionsKeepTheirBounds) {
           at = in[i];
         }
       }
-      EXPECT_LE(worst, isa == Isa::kBaseline ? c.baseline_ulp : c.ulp)
+      EXPECT_LE(worst, isa == Isa::kBaseline || !kFused ? c.baseline_ulp : c.ulp)
           << c.name << " with " << name(isa) << ", worst at " << at;
     }
   }
