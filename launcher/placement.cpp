@@ -1,4 +1,4 @@
-#include "placement.h"
+#include "launcher/placement.h"
 
 #include <tutti/core/error.h>
 
