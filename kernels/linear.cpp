@@ -55,9 +55,9 @@ void activate(const Tile& tile, T* before, const T* bias, T* y, Op op) {
       INDEPENDENT_LOOP
       for (int64_t c = tile.column_begin; c < tile.column_end; ++c) {
         const int64_t at = r * tile.columns + c;
-        const T x = T(static_cast<A>(before[at]) + shift(c));
-        before[at] = x;
-        y[at] = T(op.value(static_cast<A>(x)));
+        const A x = static_cast<A>(before[at]) + shift(c);
+        before[at] = T(x);
+        y[at] = T(op.value(x));
       }
     }
   };

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <cstring>
+#include <utility>
 
 namespace tutti::cpu {
 namespace {
@@ -48,24 +50,58 @@ int64_t tile_size(int64_t size, int64_t most) {
   return std::min(size, (each + 15) / 16 * 16);
 }
 
+/// A vector of 16 bytes of unsigned numbers: all x86-64 and Arm CPUs have it.
+template <class U>
+struct Vector {
+  static constexpr size_t kLanes = 16 / sizeof(U);
+  typedef U Type __attribute__((vector_size(16)));
+};
+
+/// a0 b0 a1 b1 ... from lane `first` of both on.
+template <class U, size_t first, size_t... lane>
+typename Vector<U>::Type interleave(typename Vector<U>::Type a, typename Vector<U>::Type b,
+                                    std::index_sequence<lane...>) {
+  return __builtin_shufflevector(a, b, (first + lane / 2 + lane % 2 * Vector<U>::kLanes)...);
+}
+
+/// A square of kLanes rows, turned by log2(kLanes) rounds of interleaving the upper rows with the lower.
+template <class U>
+void transpose_square(const U* from, int64_t ld, U* to, int64_t ld_to) {
+  constexpr size_t kLanes = Vector<U>::kLanes;
+  constexpr auto kAll = std::make_index_sequence<kLanes>();
+  typename Vector<U>::Type rows[kLanes];
+  typename Vector<U>::Type turned[kLanes];
+  for (size_t i = 0; i < kLanes; ++i) std::memcpy(&rows[i], from + static_cast<int64_t>(i) * ld, 16);
+  for (size_t round = 1; round < kLanes; round *= 2) {
+    for (size_t i = 0; i < kLanes / 2; ++i) {
+      turned[2 * i] = interleave<U, 0>(rows[i], rows[i + kLanes / 2], kAll);
+      turned[2 * i + 1] = interleave<U, kLanes / 2>(rows[i], rows[i + kLanes / 2], kAll);
+    }
+    std::copy_n(turned, kLanes, rows);
+  }
+  for (size_t i = 0; i < kLanes; ++i) std::memcpy(to + static_cast<int64_t>(i) * ld_to, &rows[i], 16);
+}
+
 /// to (rows, columns) = from (columns, rows) transposed, both dense but for `from`'s leading dim.
-template <class T>
-void transpose(const T* from, int64_t ld, T* to, int64_t rows, int64_t columns, const Stream& stream) {
-  // Square blocks of one cache line a row. They are turned in a buffer: rows of `to` are often a power of two
-  // apart, and fall on the same few places of the first-level cache when written a number at a time.
-  constexpr int64_t kBlock = 64 / size_of(dtype_of<T>());
-  constexpr int64_t kStrip = 64;  // rows of one task
+template <class U>
+void transpose(const U* from, int64_t ld, U* to, int64_t rows, int64_t columns, const Stream& stream) {
+  constexpr int64_t kLanes = Vector<U>::kLanes;
+  constexpr int64_t kStrip = 64;  // rows of one task; as many columns are read into the cache at a time
   stream.pool().parallel_for((rows + kStrip - 1) / kStrip, [&](int64_t task) {
     const int64_t last = std::min(rows, (task + 1) * kStrip);
-    T block[kBlock][kBlock];
-    for (int64_t c = 0; c < columns; c += kBlock) {
-      const int64_t width = std::min(kBlock, columns - c);
-      for (int64_t r = task * kStrip; r < last; r += kBlock) {
-        const int64_t height = std::min(kBlock, last - r);
-        for (int64_t j = 0; j < width; ++j) {
-          for (int64_t i = 0; i < height; ++i) block[i][j] = from[(c + j) * ld + r + i];
+    for (int64_t begin = 0; begin < columns; begin += kStrip) {
+      const int64_t end = std::min(columns, begin + kStrip);
+      for (int64_t r = task * kStrip; r < last; r += kLanes) {
+        for (int64_t c = begin; c < end; c += kLanes) {
+          if (r + kLanes <= last && c + kLanes <= end) {
+            transpose_square(from + c * ld + r, ld, to + r * columns + c, columns);
+            continue;
+          }
+          for (int64_t i = r; i < std::min(last, r + kLanes); ++i) {
+            for (int64_t j = c; j < std::min(end, c + kLanes); ++j)
+              std::memcpy(to + i * columns + j, from + j * ld + i, sizeof(U));
+          }
         }
-        for (int64_t i = 0; i < height; ++i) std::copy_n(block[i], width, to + (r + i) * columns + c);
       }
     }
   });
@@ -74,9 +110,13 @@ void transpose(const T* from, int64_t ld, T* to, int64_t rows, int64_t columns, 
 /// Every tile of C would have its columns of a transposed B turned anew; this does it once.
 Tensor straightened(const Gemm& g, const Stream& stream) {
   const Tensor b = Tensor::empty({g.k, g.n}, g.dtype, stream);
-  dispatch_compute(g.dtype, "matrix product", [&]<class T>(TypeTag<T>) {
-    transpose(static_cast<const T*>(g.b.data), g.b.ld, b.data<T>(), g.k, g.n, stream);
-  });
+  const auto run = [&]<class U>(U* to) {
+    transpose(static_cast<const U*>(g.b.data), g.b.ld, to, g.k, g.n, stream);
+  };
+  if (g.dtype == DType::kBFloat16)
+    run(static_cast<uint16_t*>(b.raw()));
+  else
+    run(static_cast<uint32_t*>(b.raw()));
   return b;
 }
 
@@ -152,7 +192,8 @@ void gemm(const Gemm& whole, const Stream& stream, TileDone done) {
   const int64_t column_tiles = (whole.n + columns - 1) / columns;
   Matrix b = whole.b;
   Tensor straight;
-  if (b.transposed && whole.m >= kRowsToTransposeFor && math_library() == MathLibrary::kOneDnn) {
+  if (b.transposed && whole.dtype != DType::kFloat64 && whole.m >= kRowsToTransposeFor &&
+      math_library() == MathLibrary::kOneDnn) {
     straight = straightened(whole, stream);
     b = {straight.raw(), whole.n};
   }
