@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <utility>
+#include <vector>
 
 namespace tutti::cpu {
 namespace {
@@ -120,6 +121,39 @@ Tensor straightened(const Gemm& g, const Stream& stream) {
   return b;
 }
 
+/// A dense fp32 copy, as stored, of a bf16 matrix of rows x columns.
+std::vector<float> widened(const Matrix& m, int64_t rows, int64_t columns) {
+  if (m.transposed) std::swap(rows, columns);
+  std::vector<float> copy(static_cast<size_t>(rows * columns));
+  const auto* const source = static_cast<const BFloat16*>(m.data);
+  for (int64_t i = 0; i < rows; ++i) std::copy_n(source + i * m.ld, columns, copy.data() + i * columns);
+  return copy;
+}
+
+/// A bf16 product by way of fp32, where the library has no fast one on this CPU.
+void wide_gemm(const Gemm& g) {
+  const std::vector<float> a = widened(g.a, g.m, g.k);
+  const std::vector<float> b = widened(g.b, g.k, g.n);
+  Gemm wide = g;
+  wide.dtype = DType::kFloat32;
+  wide.a = {a.data(), g.a.transposed ? g.m : g.k, g.a.transposed};
+  wide.b = {b.data(), g.b.transposed ? g.k : g.n, g.b.transposed};
+  if (g.c_dtype == DType::kFloat32) return gemm_tile(wide);
+  std::vector<float> c(static_cast<size_t>(g.m * g.n));
+  wide.c = c.data();
+  wide.ldc = g.n;
+  wide.c_dtype = DType::kFloat32;
+  wide.accumulate = false;
+  gemm_tile(wide);
+  auto* const out = static_cast<BFloat16*>(g.c);
+  for (int64_t i = 0; i < g.m; ++i) {
+    for (int64_t j = 0; j < g.n; ++j) {
+      BFloat16& y = out[i * g.ldc + j];
+      y = BFloat16(c[static_cast<size_t>(i * g.n + j)] + (g.accumulate ? float(y) : 0.0F));
+    }
+  }
+}
+
 }  // namespace
 
 std::string_view name(MathLibrary library) {
@@ -169,19 +203,11 @@ void set_math_library(MathLibrary library) {
 
 void gemm_tile(const Gemm& gemm) {
   if (gemm.m == 0 || gemm.n == 0) return;
-  if (gemm.k > 0) {
-    switch (math_library()) {
-      case MathLibrary::kOneDnn:
-        if (onednn_gemm(gemm)) return;
-        [[fallthrough]];
-      case MathLibrary::kOpenBlas:
-        if (openblas_gemm(gemm)) return;
-        [[fallthrough]];
-      case MathLibrary::kOwn:
-        break;
-    }
-  }
-  own_gemm(gemm);
+  const MathLibrary library = math_library();
+  if (gemm.k == 0 || library == MathLibrary::kOwn) return own_gemm(gemm);
+  if (library == MathLibrary::kOneDnn && onednn_gemm(gemm)) return;
+  if (gemm.dtype == DType::kBFloat16) return wide_gemm(gemm);
+  if (!openblas_gemm(gemm)) own_gemm(gemm);
 }
 
 void gemm(const Gemm& whole, const Stream& stream, TileDone done) {

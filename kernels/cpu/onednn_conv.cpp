@@ -59,12 +59,14 @@ Convolution make_convolution(const ConvShape& s, int64_t images, Pass pass, dnnl
   dnnl::engine& engine = onednn_engine();
   const auto dtype = onednn_dtype(s.dtype);
   const auto filter_dtype = pass == Pass::kWeights ? memory::data_type::f32 : dtype;
-  const memory::desc plain_x({images, s.c, s.h, s.w}, dtype, Tag::nhwc);
-  const memory::desc plain_y({images, s.o, s.oh, s.ow}, dtype, Tag::nhwc);
+  const memory::dims x_dims{images, s.c, s.h, s.w};
+  const memory::dims y_dims{images, s.o, s.oh, s.ow};
+  const memory::desc plain_x(x_dims, dtype, Tag::nhwc);
+  const memory::desc plain_y(y_dims, dtype, Tag::nhwc);
   // Winograd's transforms work on blocks of channels; the other algorithms take NHWC as it is.
-  const bool blocked = algorithm == dnnl::algorithm::convolution_winograd;
-  const memory::desc x = blocked ? memory::desc(plain_x.dims(), dtype, Tag::any) : plain_x;
-  const memory::desc y = blocked ? memory::desc(plain_y.dims(), dtype, Tag::any) : plain_y;
+  const Tag layout = algorithm == dnnl::algorithm::convolution_winograd ? Tag::any : Tag::nhwc;
+  const memory::desc x(x_dims, dtype, layout);
+  const memory::desc y(y_dims, dtype, layout);
   const memory::desc w(filter_dims(s), filter_dtype, Tag::any);
   const memory::dims stride{s.stride[0], s.stride[1]};
   const memory::dims dilation{s.dilation[0] - 1, s.dilation[1] - 1};  // oneDNN counts the gaps

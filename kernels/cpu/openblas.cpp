@@ -1,12 +1,12 @@
-// OpenBLAS, where oneDNN is absent. bf16 operands are widened to fp32 first.
+// OpenBLAS, where oneDNN is absent: fp32 and fp64.
 #include <tutti/kernels/cpu/blas_backends.h>
 
 #if defined(TUTTI_WITH_OPENBLAS)
 
 #  include <cblas.h>
 
+#  include <algorithm>
 #  include <limits>
-#  include <vector>
 
 namespace tutti::cpu {
 namespace {
@@ -14,19 +14,6 @@ namespace {
 void use_one_thread() {
   static const bool once = (openblas_set_num_threads(1), true);
   (void)once;
-}
-
-/// A row-major fp32 copy (rows x columns as stored) of a bf16 matrix.
-std::vector<float> widen(const Matrix& m, int64_t rows, int64_t columns) {
-  const int64_t stored_rows = m.transposed ? columns : rows;
-  const int64_t stored_columns = m.transposed ? rows : columns;
-  std::vector<float> copy(static_cast<size_t>(stored_rows * stored_columns));
-  const auto* const source = static_cast<const BFloat16*>(m.data);
-  for (int64_t i = 0; i < stored_rows; ++i) {
-    for (int64_t j = 0; j < stored_columns; ++j)
-      copy[static_cast<size_t>(i * stored_columns + j)] = source[i * m.ld + j];
-  }
-  return copy;
 }
 
 CBLAS_TRANSPOSE operation(const Matrix& m) {
@@ -52,28 +39,7 @@ bool openblas_gemm(const Gemm& g) {
                 as(g.b.ld), g.accumulate ? 1.0 : 0.0, static_cast<double*>(g.c), as(g.ldc));
     return true;
   }
-  if (g.dtype != DType::kBFloat16) return false;
-  const std::vector<float> a = widen(g.a, g.m, g.k);
-  const std::vector<float> b = widen(g.b, g.k, g.n);
-  Gemm wide = g;
-  wide.dtype = DType::kFloat32;
-  wide.a = {a.data(), g.a.transposed ? g.m : g.k, g.a.transposed};
-  wide.b = {b.data(), g.b.transposed ? g.k : g.n, g.b.transposed};
-  if (g.c_dtype == DType::kFloat32) return openblas_gemm(wide);
-  std::vector<float> c(static_cast<size_t>(g.m * g.n));
-  wide.c = c.data();
-  wide.ldc = g.n;
-  wide.c_dtype = DType::kFloat32;
-  wide.accumulate = false;
-  if (!openblas_gemm(wide)) return false;
-  auto* const out = static_cast<BFloat16*>(g.c);
-  for (int64_t i = 0; i < g.m; ++i) {
-    for (int64_t j = 0; j < g.n; ++j) {
-      BFloat16& y = out[i * g.ldc + j];
-      y = BFloat16(c[static_cast<size_t>(i * g.n + j)] + (g.accumulate ? float(y) : 0.0F));
-    }
-  }
-  return true;
+  return false;
 }
 
 std::string openblas_version() {
