@@ -19,7 +19,8 @@ void Peers::agree(FunctionRef<void()> work) {
       std::find_if(all.begin(), all.end(), [](const auto& text) { return text.front() == '-'; });
   if (failed == all.end()) return;
   const bool same = std::all_of(all.begin(), all.end(), [&](const auto& text) { return text == *failed; });
-  throw Error(same ? failed->substr(1) : fmt::format("rank {}: {}", failed - all.begin(), failed->substr(1)));
+  throw AgreedError(same ? failed->substr(1)
+                         : fmt::format("rank {}: {}", failed - all.begin(), failed->substr(1)));
 }
 
 }  // namespace tutti

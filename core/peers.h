@@ -1,11 +1,18 @@
 #pragma once
 
+#include <tutti/core/error.h>
 #include <tutti/core/thread_pool.h>
 
 #include <string>
 #include <vector>
 
 namespace tutti {
+
+/// What Peers::agree throws: every rank throws it alike, and the message names the rank where that matters.
+class AgreedError : public Error {
+ public:
+  using Error::Error;
+};
 
 /// The other ranks as core sees them: the little that checkpoints, files and the training loop need of the
 /// control plane. comm implements it over a Collective. All ranks call the same functions in the same order.
@@ -21,8 +28,9 @@ class Peers {
   void barrier() { (void)all_gather(""); }
   /// Rank 0's string, on all ranks.
   std::string broadcast(const std::string& mine) { return all_gather(mine).front(); }
-  /// Runs `work` on each rank and waits for all. If it threw on any, every rank throws one Error with the
-  /// message of the lowest such rank, prefixed "rank r: " when not all ranks failed with the same message.
+  /// Runs `work` on each rank and waits for all. If it threw on any, every rank throws one AgreedError with
+  /// the message of the lowest such rank, prefixed "rank r: " when not all ranks failed with the same
+  /// message.
   void agree(FunctionRef<void()> work);
 };
 

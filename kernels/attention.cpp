@@ -192,7 +192,7 @@ void forward(const Sizes& s, const Tensor& qkv, const Tensor& out, const Tensor&
 /// Rows of D sums, ld apart, rounded to T.
 template <class T>
 void round_rows(const Accumulate<T>* from, T* to, int64_t rows, int64_t head_dim, int64_t ld) {
-  run_best_isa([=] {
+  run_best_isa([&] {
     for (int64_t r = 0; r < rows; ++r) {
       for (int64_t i = 0; i < head_dim; ++i) to[r * ld + i] = T(from[r * head_dim + i]);
     }

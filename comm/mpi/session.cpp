@@ -350,13 +350,17 @@ void MpiSession::keep(std::shared_ptr<SharedWindow> window) {
   impl_->windows.push_back(std::move(window));
 }
 
-void MpiSession::abort(std::string_view reason, int exit_code) noexcept {
-  (void)std::fprintf(stderr, "tutti: rank %d: %.*s\n", impl_->rank, static_cast<int>(reason.size()),
-                     reason.data());
+void MpiSession::abort(std::string_view reason, Reason whose) noexcept {
+  constexpr int kExitCode = 1;
+  const int length = static_cast<int>(reason.size());
+  if (whose == Reason::kOfAllRanks)
+    (void)std::fprintf(stderr, "tutti: %.*s\n", length, reason.data());
+  else
+    (void)std::fprintf(stderr, "tutti: rank %d: %.*s\n", impl_->rank, length, reason.data());
   (void)std::fflush(stderr);
   try {
     Impl::Job job{.messages = {}, .transfer = std::make_shared<Transfer::State>(), .call = {}};
-    job.call = [this, exit_code] { (void)MPI_Abort(impl_->handles.world, exit_code); };
+    job.call = [this] { (void)MPI_Abort(impl_->handles.world, kExitCode); };
     {
       const std::scoped_lock lock(impl_->mutex);
       impl_->jobs.push_front(std::move(job));
@@ -367,7 +371,7 @@ void MpiSession::abort(std::string_view reason, int exit_code) noexcept {
     // Out of memory or the like: on to the direct way.
   }
   // The MPI thread hangs inside MPI. A second thread in there breaks its rules, but nothing is left to lose.
-  (void)MPI_Abort(impl_->handles.world, exit_code);
+  (void)MPI_Abort(impl_->handles.world, kExitCode);
   std::terminate();
 }
 

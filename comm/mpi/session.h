@@ -84,8 +84,10 @@ class MpiSession {
   /// destroys its tensors.
   void keep(std::shared_ptr<SharedWindow> window);
 
-  /// Logs `reason` and ends all ranks of the world with `exit_code`; does not return normally.
-  void abort(std::string_view reason, int exit_code = 1) noexcept;
+  /// Logs `reason`, as this rank's unless all ranks share it, and ends all ranks of the world with exit code
+  /// 1; does not return normally.
+  enum class Reason { kOfThisRank, kOfAllRanks };
+  void abort(std::string_view reason, Reason whose = Reason::kOfThisRank) noexcept;
 
   struct Impl;
 

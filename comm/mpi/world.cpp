@@ -1,5 +1,6 @@
 #include <tutti/comm/mpi/collective.h>
 #include <tutti/comm/mpi/world.h>
+#include <tutti/core/peers.h>
 
 #include <algorithm>
 #include <chrono>
@@ -9,13 +10,14 @@
 namespace tutti {
 namespace {
 
-[[noreturn]] void end_world(MpiSession& session, std::string_view reason) {
+[[noreturn]] void end_world(MpiSession& session, std::string_view reason,
+                            MpiSession::Reason whose = MpiSession::Reason::kOfThisRank) {
   // When all ranks fail for one reason (a bad file), each would log it. The lowest one speaks first and ends
   // the others while they wait here.
   if (session.rank() > 0) {
     std::this_thread::sleep_for(std::chrono::milliseconds(1000 + 20 * std::min(session.rank(), 50)));
   }
-  session.abort(reason);
+  session.abort(reason, whose);
   std::terminate();  // not reached: MPI_Abort ends the process
 }
 
@@ -26,6 +28,8 @@ void run_mpi(const MpiOptions& options, const std::function<void(Collective& wor
   try {
     const std::unique_ptr<Collective> world = make_mpi_world(session);
     body(*world);
+  } catch (const AgreedError& error) {
+    end_world(session, error.what(), MpiSession::Reason::kOfAllRanks);
   } catch (const std::exception& error) {
     end_world(session, error.what());
   } catch (...) {

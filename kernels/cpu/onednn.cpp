@@ -1,4 +1,5 @@
-// The only file that sees oneDNN: matrix products. Works with the 2.x and 3.x interfaces.
+// oneDNN: matrix products. Convolutions are in onednn_conv.cpp; no other file sees the library. Works with
+// the 2.x and 3.x interfaces.
 #include <tutti/kernels/cpu/blas_backends.h>
 
 #if defined(TUTTI_WITH_ONEDNN)
@@ -7,10 +8,11 @@
 
 #  include <tutti/kernels/cpu/onednn.h>
 
-#  include <omp.h>
-
 #  include <array>
 #  include <unordered_map>
+
+// Of OpenMP's standard interface; omp.h belongs to one compiler, this declaration to all.
+extern "C" void omp_set_num_threads(int threads);
 
 namespace tutti::cpu {
 
