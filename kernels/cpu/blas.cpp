@@ -17,6 +17,9 @@ namespace {
 // small tiles pay for more often. 192 x 768 of fp32, 384 x 1536 of bf16.
 constexpr int64_t kTileColumnBytes = 768;
 constexpr int64_t kTileRowBytes = 3072;
+// Small products are cut further, for the sake of other threads, down to tiles whose own copying still pays.
+constexpr int64_t kEnoughTiles = 8;
+constexpr int64_t kLeastTile = int64_t{1} << 24;  // multiplications
 // From this many rows on, B is worth being transposed once for all tiles.
 constexpr int64_t kRowsToTransposeFor = 256;
 
@@ -49,6 +52,25 @@ int64_t tile_size(int64_t size, int64_t most) {
   const int64_t parts = (size + most - 1) / most;
   const int64_t each = (size + parts - 1) / parts;
   return std::min(size, (each + 15) / 16 * 16);
+}
+
+struct TileShape {
+  int64_t rows, columns;
+};
+
+/// A function of the product's shape alone.
+TileShape tile_shape(const Gemm& g) {
+  int64_t rows = tile_size(g.m, kTileColumnBytes / size_of(g.dtype));
+  int64_t columns = tile_size(g.n, kTileRowBytes / size_of(g.dtype));
+  const auto tiles = [&] { return ((g.m + rows - 1) / rows) * ((g.n + columns - 1) / columns); };
+  while (tiles() < kEnoughTiles && rows * columns / 2 * g.k >= kLeastTile) {
+    // The squarer the tile, the less is copied for each multiplication.
+    if (rows > columns)
+      rows = tile_size(g.m, rows / 2);
+    else
+      columns = tile_size(g.n, columns / 2);
+  }
+  return {rows, columns};
 }
 
 /// A vector of 16 bytes of unsigned numbers: all x86-64 and Arm CPUs have it.
@@ -212,8 +234,7 @@ void gemm_tile(const Gemm& gemm) {
 
 void gemm(const Gemm& whole, const Stream& stream, TileDone done) {
   if (whole.m == 0 || whole.n == 0) return;
-  const int64_t rows = tile_size(whole.m, kTileColumnBytes / size_of(whole.dtype));
-  const int64_t columns = tile_size(whole.n, kTileRowBytes / size_of(whole.dtype));
+  const auto [rows, columns] = tile_shape(whole);
   const int64_t row_tiles = (whole.m + rows - 1) / rows;
   const int64_t column_tiles = (whole.n + columns - 1) / columns;
   Matrix b = whole.b;
