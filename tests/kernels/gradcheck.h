@@ -247,7 +247,7 @@ inline void compare_with_differences(const std::function<double()>& loss, const 
     double excess = std::numeric_limits<double>::infinity();
     double numeric = 0;
     double allowed = 0;
-    for (double h = options.step; h >= options.step / (options.kinks ? 500 : 1) && !(excess <= 1); h /= 20) {
+    for (double h = options.step; h >= options.step / (options.kinks ? 1e5 : 1) && !(excess <= 1); h /= 20) {
       std::tie(numeric, allowed) = difference_quotient(loss, x.data<double>()[i], h);
       allowed = allowed * options.rounding * magnitude +
                 options.relative * (std::max(std::abs(numeric), std::abs(gradient[i])) + 0.01 * largest) +

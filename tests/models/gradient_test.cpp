@@ -164,7 +164,8 @@ TEST_F(ModelGradientTest, EveryModelLearnsABatchByHeart) {
       const Batch batch = test::random_batch(config, 4, random);
       double first = 0;
       double loss_value = 0;
-      for (int64_t step = 0; step < 40; ++step) {
+      // Most need some 30 steps, an unlucky start more; a model that cannot learn needs for ever.
+      for (int64_t step = 0; step < 400 && (step == 0 || loss_value >= 0.3 * first); ++step) {
         for (const auto& group : groups) group->clear_grads();
         StepContext now = context(4);
         now.batch_share = 1;
