@@ -234,6 +234,7 @@ void run_ranks(int ranks, const std::function<void(Collective& world)>& body) {
   std::mutex mutex;
   std::exception_ptr first;
   std::vector<std::thread> threads;
+  threads.reserve(static_cast<size_t>(ranks));
   for (int rank = 0; rank < ranks; ++rank) {
     threads.emplace_back([&, rank] {
       ThreadsCollective mine(team, rank);

@@ -84,7 +84,8 @@ Statistics<T> batch_statistics(const Tensor& x, const Layout& l, const Stream& s
     } else {
       for (int64_t r = begin; r < end; ++r) {
         const int64_t channel = r % c;
-        const A before = A((r - begin) / c * l.width);
+        const int64_t rows_before = (r - begin) / c;
+        const A before = A(rows_before * l.width);
         const auto all = row::merge(row::Spread<A>{before, mean[channel], squares[channel]},
                                     row::spread(team, from + r * l.width, l.width));
         mean[channel] = all.mean;

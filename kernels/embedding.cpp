@@ -91,10 +91,10 @@ Var embedding(Tape& tape, const Var& table, const Tensor& tokens) {
         std::sort(occurrences.begin(), occurrences.end(), [](const Occurrence& a, const Occurrence& b) {
           return a.token != b.token ? a.token < b.token : a.position < b.position;
         });
-        const auto [destination, mode] = gradients.slot(0);
+        const auto slot = gradients.slot(0);
         dispatch_compute(dy.dtype(), "embedding", [&]<class T>(TypeTag<T>) {
-          dispatch_compute(destination.dtype(), "embedding", [&]<class G>(TypeTag<G>) {
-            scatter<T, G>(occurrences, dy, destination, mode, stream);
+          dispatch_compute(slot.tensor.dtype(), "embedding", [&]<class G>(TypeTag<G>) {
+            scatter<T, G>(occurrences, dy, slot.tensor, slot.mode, stream);
           });
         });
       });

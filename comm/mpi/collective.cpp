@@ -115,6 +115,7 @@ class MpiCollective final : public Collective {
     if (color < 0) return nullptr;
     std::sort(members.begin(), members.end());
     std::vector<int> ranks;
+    ranks.reserve(members.size());
     for (const auto& member : members) ranks.push_back(all_.ranks()[static_cast<size_t>(member.second)]);
     const auto me = std::find(members.begin(), members.end(), std::pair<int64_t, int>(key, rank()));
     return std::make_unique<MpiCollective>(session_, ranks, static_cast<int>(me - members.begin()), context);

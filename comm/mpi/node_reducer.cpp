@@ -82,6 +82,7 @@ Elements NodeReducer::stage(int rank, int64_t count, DType dtype) const {
 
 std::vector<Elements> NodeReducer::stages(int64_t begin, int64_t end, DType dtype) const {
   std::vector<Elements> all;
+  all.reserve(static_cast<size_t>(ranks_));
   for (int i = 0; i < ranks_; ++i) all.push_back(stage(i, end, dtype).part(begin, end));
   return all;
 }

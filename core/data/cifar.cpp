@@ -37,7 +37,7 @@ std::unique_ptr<CifarImages> CifarImages::test(const std::filesystem::path& dire
   return std::make_unique<CifarImages>(std::vector{directory / "test_batch.bin"});
 }
 
-void CifarImages::load(int64_t id, std::span<uint8_t> pixels) const {
+void CifarImages::load(int64_t id, std::span<uint8_t> pixels, const RandomKey*) const {
   const uint8_t* planes = planes_.data() + static_cast<size_t>(id) * 3 * kPlane;
   for (size_t i = 0; i < kPlane; ++i) {
     for (size_t c = 0; c < 3; ++c) pixels[i * 3 + c] = planes[c * kPlane + i];

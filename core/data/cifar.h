@@ -24,7 +24,7 @@ class CifarImages final : public ImageSource {
   [[nodiscard]] int64_t classes() const override { return 10; }
   [[nodiscard]] Shape image_shape() const override { return {32, 32, 3}; }
   [[nodiscard]] int32_t label(int64_t id) const override { return labels_[static_cast<size_t>(id)]; }
-  void load(int64_t id, std::span<uint8_t> pixels) const override;
+  void load(int64_t id, std::span<uint8_t> pixels, const RandomKey* augment) const override;
 
  private:
   void append(std::span<const std::byte> file, const std::string& name);

@@ -131,7 +131,7 @@ int32_t IdxImages::label(int64_t id) const {
   return labels_.values[static_cast<size_t>(id)];
 }
 
-void IdxImages::load(int64_t id, std::span<uint8_t> pixels) const {
+void IdxImages::load(int64_t id, std::span<uint8_t> pixels, const RandomKey*) const {
   std::copy_n(images_.values.begin() + id * static_cast<int64_t>(pixels.size()), pixels.size(),
               pixels.begin());
 }

@@ -35,7 +35,7 @@ class IdxImages final : public ImageSource {
   [[nodiscard]] int64_t classes() const override { return classes_; }
   [[nodiscard]] Shape image_shape() const override { return {images_.shape[1], images_.shape[2], 1}; }
   [[nodiscard]] int32_t label(int64_t id) const override;
-  void load(int64_t id, std::span<uint8_t> pixels) const override;
+  void load(int64_t id, std::span<uint8_t> pixels, const RandomKey* augment) const override;
 
  private:
   IdxArray images_, labels_;

@@ -96,17 +96,21 @@ Image resize(const Image& image, int64_t height, int64_t width) {
   return result;
 }
 
-Image crop_middle(const Image& image, int64_t height, int64_t width) {
-  require(height >= 1 && width >= 1 && height <= image.height && width <= image.width,
-          "crop: {} x {} out of {} x {}", height, width, image.height, image.width);
+Image crop(const Image& image, int64_t top, int64_t left, int64_t height, int64_t width) {
+  require(top >= 0 && left >= 0 && height >= 1 && width >= 1 && top + height <= image.height &&
+              left + width <= image.width,
+          "crop: {} x {} at ({}, {}) out of {} x {}", height, width, top, left, image.height, image.width);
   Image result{height, width, image.channels, {}};
-  const int64_t top = (image.height - height) / 2;
-  const int64_t left = (image.width - width) / 2;
+  result.pixels.reserve(static_cast<size_t>(height * width * image.channels));
   for (int64_t y = 0; y < height; ++y) {
     const auto row = image.pixels.begin() + ((top + y) * image.width + left) * image.channels;
     result.pixels.insert(result.pixels.end(), row, row + width * image.channels);
   }
   return result;
+}
+
+Image crop_middle(const Image& image, int64_t height, int64_t width) {
+  return crop(image, (image.height - height) / 2, (image.width - width) / 2, height, width);
 }
 
 }  // namespace tutti

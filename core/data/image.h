@@ -31,6 +31,10 @@ Image read_image(const std::filesystem::path& path, int64_t channels);
 /// Resamples with a triangle filter, widened when shrinking so that every pixel counts (no aliasing).
 Image resize(const Image& image, int64_t height, int64_t width);
 
+/// The part of height x width pixels whose upper left corner stands at (top, left). Throws Error if the image
+/// does not hold it.
+Image crop(const Image& image, int64_t top, int64_t left, int64_t height, int64_t width);
+
 /// The middle of an image that is at least as large.
 Image crop_middle(const Image& image, int64_t height, int64_t width);
 

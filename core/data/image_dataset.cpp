@@ -36,6 +36,7 @@ ImageDataset::ImageDataset(std::unique_ptr<const ImageSource> source, const Imag
             count, channels);
   }
   if (augment == Augment::kOn) {
+    augmented_ = true;
     crop_padding_ = config.crop_padding;
     flip_ = config.flip;
   }
@@ -71,13 +72,12 @@ void ImageDataset::read_one(int64_t id, AugmentKey key, std::span<float> out) co
   const int64_t height = shape[0];
   const int64_t width = shape[1];
   const int64_t channels = shape[2];
-  std::vector<uint8_t> pixels(out.size());
-  source_->load(id, pixels);
-
   const RandomKey random{.seed = key.seed,
                          .tensor = stable_hash("data.augment"),
                          .step = key.epoch,
                          .sample = static_cast<uint64_t>(id)};
+  std::vector<uint8_t> pixels(out.size());
+  source_->load(id, pixels, augmented_ ? &random : nullptr);
   const auto words = random.words(0);
   const int64_t down = below(words[0], 2 * crop_padding_ + 1) - crop_padding_;
   const int64_t right = below(words[1], 2 * crop_padding_ + 1) - crop_padding_;

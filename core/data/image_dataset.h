@@ -2,6 +2,7 @@
 
 #include <tutti/core/config/fields.h>
 #include <tutti/core/data/dataset.h>
+#include <tutti/core/random.h>
 
 #include <memory>
 #include <vector>
@@ -18,8 +19,9 @@ class ImageSource {
   [[nodiscard]] virtual Shape image_shape() const = 0;
   /// Class of an image, in [0, classes()).
   [[nodiscard]] virtual int32_t label(int64_t id) const = 0;
-  /// Copies the H * W * C pixels of an image to `pixels`.
-  virtual void load(int64_t id, std::span<uint8_t> pixels) const = 0;
+  /// Copies the H * W * C pixels of an image to `pixels`. `augment`, if any, is where a source that chooses a
+  /// part of a larger picture draws from: blocks 1 and up, block 0 is the data set's.
+  virtual void load(int64_t id, std::span<uint8_t> pixels, const RandomKey* augment) const = 0;
 };
 
 /// How pixels become inputs.
@@ -52,6 +54,7 @@ class ImageDataset final : public Dataset {
   void read_one(int64_t id, AugmentKey key, std::span<float> out) const;
 
   std::unique_ptr<const ImageSource> source_;
+  bool augmented_ = false;
   int64_t crop_padding_ = 0;
   bool flip_ = false;
   std::vector<float> values_;  // (channels, 256): the input that each pixel value becomes

@@ -32,12 +32,39 @@ std::vector<fs::path> sorted_entries(const fs::path& directory, Keep&& keep) {
   return all;
 }
 
+/// Uniform in [0, 1).
+double fraction(uint32_t word) {
+  return static_cast<double>(word) * 0x1p-32;
+}
+
+/// A random part of the image; the whole, if no draw of a few fits into it.
+Image random_part(const Image& image, double least_area, const RandomKey& random) {
+  constexpr uint64_t kDraws = 10;
+  const double area = static_cast<double>(image.height) * static_cast<double>(image.width);
+  for (uint64_t draw = 1; draw <= kDraws; ++draw) {
+    const auto words = random.words(draw);
+    const double part = area * (least_area + (1 - least_area) * fraction(words[0]));
+    const double aspect = 0.75 * std::pow(16.0 / 9.0, fraction(words[1]));  // log-uniform, width : height
+    const int64_t height = std::max<int64_t>(1, std::llround(std::sqrt(part / aspect)));
+    const int64_t width = std::max<int64_t>(1, std::llround(std::sqrt(part * aspect)));
+    if (height > image.height || width > image.width) continue;
+    const auto place = [](int64_t room, uint32_t word) {
+      return static_cast<int64_t>(fraction(word) * static_cast<double>(room + 1));
+    };
+    return crop(image, place(image.height - height, words[2]), place(image.width - width, words[3]), height,
+                width);
+  }
+  return image;
+}
+
 }  // namespace
 
 void ImageFolderConfig::describe(Fields& f) {
   f.value("size", size, "height and width of a sample", between(1, 8192));
   f.value("resize", resize, "shorter side before the middle is cropped out; 0: `size`", between(0, 8192));
   f.value("channels", channels, "1: grey; 3: colours", between(1, 3));
+  f.value("crop_area", crop_area, "training: random crops from this share of the area on; 1: none",
+          between(0.01, 1));
   f.check(channels != 2, "channels", "must be 1 or 3");
   f.check(resize == 0 || resize >= size, "resize", "must not be smaller than size");
 }
@@ -56,8 +83,13 @@ ImageFolder::ImageFolder(const fs::path& directory, const ImageFolderConfig& con
   require(!names_.empty(), "{}: no folders in it; expected one for each class", directory.string());
 }
 
-void ImageFolder::load(int64_t id, std::span<uint8_t> pixels) const {
+void ImageFolder::load(int64_t id, std::span<uint8_t> pixels, const RandomKey* augment) const {
   Image image = read_image(files_[static_cast<size_t>(id)].path, config_.channels);
+  if (augment != nullptr && config_.crop_area < 1) {
+    image = tutti::resize(random_part(image, config_.crop_area, *augment), config_.size, config_.size);
+    std::copy(image.pixels.begin(), image.pixels.end(), pixels.begin());
+    return;
+  }
   const int64_t target = config_.resize > 0 ? config_.resize : config_.size;
   const double scale = static_cast<double>(target) / static_cast<double>(std::min(image.height, image.width));
   const auto side = [&](int64_t length) {

@@ -12,13 +12,16 @@ struct ImageFolderConfig {
   int64_t size = 224;  ///< height and width of the samples
   int64_t resize = 0;  ///< shorter side before the middle is cropped out; 0: `size`
   int64_t channels = 3;
+  double crop_area = 1;  ///< training: least share of the picture in a random crop; 1: no such crops
 
   void describe(Fields& f);
 };
 
 /// A directory with one folder of JPEG and PNG files for each class. Classes are the folders in byte order of
 /// their names, samples the files in that order. An image is resized so that its shorter side is
-/// `config.resize`, then its middle is taken. Files are decoded when they are read.
+/// `config.resize`, then its middle is taken. In training, with `config.crop_area` below 1, a random part of
+/// it is scaled to the sample instead: of an area from that share to the whole and an aspect from 3:4 to 4:3
+/// (Szegedy et al. 2015, section 6). Files are decoded when they are read.
 class ImageFolder final : public ImageSource {
  public:
   /// Throws Error naming the directory if it is missing, has no folders, or one without images.
@@ -29,7 +32,7 @@ class ImageFolder final : public ImageSource {
   [[nodiscard]] Shape image_shape() const override { return {config_.size, config_.size, config_.channels}; }
   [[nodiscard]] int32_t label(int64_t id) const override { return files_[static_cast<size_t>(id)].label; }
   /// Throws Error naming the file if it cannot be read or decoded.
-  void load(int64_t id, std::span<uint8_t> pixels) const override;
+  void load(int64_t id, std::span<uint8_t> pixels, const RandomKey* augment) const override;
   /// Names of the classes.
   [[nodiscard]] const std::vector<std::string>& names() const noexcept { return names_; }
 

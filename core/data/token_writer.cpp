@@ -145,6 +145,7 @@ Tokenizer make_tokenizer(const TokenizeConfig& config, const std::vector<Documen
   if (config.tokenizer == "bytes") return Tokenizer::bytes();
   if (config.tokenizer != "train") return Tokenizer::load(config.tokenizer);
   std::vector<std::string_view> texts;
+  texts.reserve(documents.size());
   for (const Document& document : documents) texts.push_back(document.train);
   return train_bpe(texts, {.vocabulary = config.vocabulary}, pool);
 }

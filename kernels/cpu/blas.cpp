@@ -234,7 +234,9 @@ void gemm_tile(const Gemm& gemm) {
 
 void gemm(const Gemm& whole, const Stream& stream, TileDone done) {
   if (whole.m == 0 || whole.n == 0) return;
-  const auto [rows, columns] = tile_shape(whole);
+  const TileShape most = tile_shape(whole);
+  const int64_t rows = most.rows;
+  const int64_t columns = most.columns;
   const int64_t row_tiles = (whole.m + rows - 1) / rows;
   const int64_t column_tiles = (whole.n + columns - 1) / columns;
   Matrix b = whole.b;

@@ -153,7 +153,7 @@ TEST(IdxImages, ReadFashionMnist) {
   std::vector<uint8_t> pixels(784);
   double sum = 0;
   for (int64_t i = 0; i < test->size(); ++i) {
-    test->load(i, pixels);
+    test->load(i, pixels, nullptr);
     sum += std::accumulate(pixels.begin(), pixels.end(), 0.0);
   }
   EXPECT_NEAR(sum / 7840000 / 255, 0.2868, 0.0001);
@@ -185,7 +185,7 @@ TEST(Cifar, TurnsPlanesIntoPixels) {
   std::vector<uint8_t> out(3072);
   for (size_t i = 0; i < 15; ++i) {
     EXPECT_EQ(images->label(static_cast<int64_t>(i)), labels[i]);
-    images->load(static_cast<int64_t>(i), out);
+    images->load(static_cast<int64_t>(i), out, nullptr);
     for (size_t y = 0; y < 32; ++y) {
       for (size_t x = 0; x < 32; ++x) {
         for (size_t c = 0; c < 3; ++c) {
@@ -406,6 +406,56 @@ TEST(ImageFolder, SortsClassesAndFiles) {
   expect_error([&] { (void)open_dataset(config, Split::kTraining); }, "no such directory");
 }
 
+TEST(ImageFolder, RandomCropsHaveTheAreaAndAspectOfTheirKey) {
+  // Red is the column, green the row: a sample shows where it was cut from.
+  Image ramp{120, 160, 3, {}};
+  for (int y = 0; y < 120; ++y) {
+    for (int x = 0; x < 160; ++x)
+      ramp.pixels.insert(ramp.pixels.end(), {static_cast<uint8_t>(x), static_cast<uint8_t>(y), 0});
+  }
+  const TemporaryDirectory directory;
+  write_file(directory / "train/a/ramp.png", png_bytes(ramp, PNG_FORMAT_RGB));
+  DataConfig config{.kind = "folder", .path = directory.path()};
+  config.validation_path = directory / "train";
+  config.folder.size = 40;
+  config.folder.crop_area = 0.25;
+  ThreadPool pool(1);
+  const Stream stream = Stream::inline_on(pool);
+  const auto training = open_dataset(config, Split::kTraining);
+  const uint64_t seed = draw(1U << 30);
+  double least = 1, most = 0, leftmost = 160, rightmost = 0;
+  for (uint64_t epoch = 0; epoch < 100; ++epoch) {
+    const Batch batch = training->read(std::vector<int64_t>{0}, {seed, epoch}, stream);
+    const auto values = batch.inputs.span<float>();
+    const auto at = [&](size_t y, size_t x, size_t c) { return 255.0 * values[(y * 40 + x) * 3 + c]; };
+    // A ramp stays a ramp away from the edges.
+    const double width = (at(20, 29, 0) - at(20, 10, 0)) / 19 * 40;
+    const double height = (at(29, 20, 1) - at(10, 20, 1)) / 19 * 40;
+    const double area = width * height / (120.0 * 160.0);
+    EXPECT_GT(area, 0.25 * 0.9);
+    EXPECT_LT(area, 1.1);
+    if (area < 0.95) {  // the whole picture, 4:3, is the way out when nothing fits
+      EXPECT_GT(width / height, 0.75 * 0.92);
+      EXPECT_LT(width / height, 4.0 / 3 * 1.08);
+    }
+    least = std::min(least, area);
+    most = std::max(most, area);
+    leftmost = std::min(leftmost, at(20, 0, 0));
+    rightmost = std::max(rightmost, at(20, 39, 0));
+    const Batch again = training->read(std::vector<int64_t>{0, 0}, {seed, epoch}, stream);
+    for (size_t i = 0; i < values.size(); ++i) ASSERT_EQ(values[i], again.inputs.span<float>()[4800 + i]);
+  }
+  EXPECT_LT(least, 0.4);
+  EXPECT_GT(most, 0.6);
+  EXPECT_LT(leftmost, 15);
+  EXPECT_GT(rightmost, 145);
+
+  const Batch whole = open_dataset(config, Split::kValidation)->read(std::vector<int64_t>{0}, {}, stream);
+  const Image expected = crop_middle(resize(ramp, 40, 53), 40, 40);
+  for (size_t i = 0; i < 4800; ++i)
+    ASSERT_FLOAT_EQ(whole.inputs.span<float>()[i], static_cast<float>(expected.pixels[i]) / 255);
+}
+
 /// Images whose pixels are all different from each other.
 class Numbered final : public ImageSource {
  public:
@@ -413,7 +463,7 @@ class Numbered final : public ImageSource {
   [[nodiscard]] int64_t classes() const override { return 50; }
   [[nodiscard]] Shape image_shape() const override { return {7, 9, 3}; }
   [[nodiscard]] int32_t label(int64_t id) const override { return static_cast<int32_t>(id); }
-  void load(int64_t id, std::span<uint8_t> pixels) const override {
+  void load(int64_t id, std::span<uint8_t> pixels, const RandomKey*) const override {
     for (size_t i = 0; i < pixels.size(); ++i)
       pixels[i] = static_cast<uint8_t>(1 + (i + static_cast<size_t>(id)) % 251);
   }
