@@ -1,6 +1,7 @@
 #pragma once
 
 #include <tutti/core/error.h>
+#include <tutti/core/host_device.h>
 
 #include <bit>
 #include <cstdint>
@@ -27,8 +28,17 @@ struct Float16 {
   uint16_t bits = 0;
 
   Float16() = default;
-  explicit Float16(float value) : bits(std::bit_cast<uint16_t>(static_cast<_Float16>(value))) {}
-  operator float() const { return static_cast<float>(std::bit_cast<_Float16>(bits)); }
+#if defined(__CUDA_ARCH__)  // device code has no _Float16
+  HOST_DEVICE explicit Float16(float value) { asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value)); }
+  HOST_DEVICE operator float() const {
+    float value;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+    return value;
+  }
+#else
+  HOST_DEVICE explicit Float16(float value) : bits(std::bit_cast<uint16_t>(static_cast<_Float16>(value))) {}
+  HOST_DEVICE operator float() const { return static_cast<float>(std::bit_cast<_Float16>(bits)); }
+#endif
 };
 
 enum class DType : uint8_t { kFloat32, kBFloat16, kFloat16, kFloat64, kInt32, kInt64, kUInt8 };

@@ -1,3 +1,4 @@
+#include <tutti/core/memory/owner.h>
 #include <tutti/core/module.h>
 
 #include <algorithm>
@@ -6,6 +7,7 @@
 namespace tutti {
 
 Var Module::operator()(Tape& tape, const Var& x) {
+  const MemoryOwner owner(path_);
   Var input = x;
   for (auto& hooks : hooks_) {
     if (hooks.before_forward) hooks.before_forward(*this);

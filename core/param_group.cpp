@@ -1,3 +1,4 @@
+#include <tutti/core/memory/owner.h>
 #include <tutti/core/param_group.h>
 
 namespace tutti {
@@ -31,6 +32,7 @@ ParamGroup::ParamGroup(std::string name, std::vector<Parameter*> parameters, Pre
   state_begin_ = sharded ? part * shard.rank : 0;
   state_end_ = state_begin_ + part;
 
+  const MemoryOwner owner("parameters");
   // Drawn in full and in the master dtype, then cut: the values do not depend on the layout.
   Tensor full_master = Tensor::zeros({size_}, precision.master, stream);
   for (size_t i = 0; i < parameters_.size(); ++i) {

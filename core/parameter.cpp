@@ -17,6 +17,14 @@ void initialise(const Parameter& parameter, const Tensor& destination, uint64_t 
     fill(destination, parameter.init.value, stream);
     return;
   }
+  if (destination.device().type != DeviceType::kCpu) {
+    // Drawn by the CPU, so that a model starts from the same bits on every device.
+    const Stream host = Stream::inline_on(stream.pool());
+    const Tensor drawn = Tensor::empty(destination.shape(), destination.dtype(), host);
+    initialise(parameter, drawn, seed, host);
+    copy(destination, drawn, stream);
+    return;
+  }
   const RandomKey key{.seed = seed, .tensor = stable_hash(parameter.name)};
   const double scale = parameter.init.value;
   const bool is_normal = parameter.init.kind == Init::Kind::kNormal;

@@ -1,9 +1,14 @@
 // The caching CPU allocator. A training step asks for the same sizes again and again; giving pages back to
 // the system in between costs a page fault for each 4 KiB, which is a tenth of a small step.
+#include <tutti/core/cuda/allocator.h>
+#include <tutti/core/cuda/config.h>
+#include <tutti/core/memory/owner.h>
 #include <tutti/core/tensor.h>
 
 #include <sys/mman.h>
 
+#include <algorithm>
+#include <bit>
 #include <cstdlib>
 #include <map>
 #include <mutex>
@@ -94,17 +99,60 @@ class CpuAllocator {
   MemoryStats stats_;
 };
 
+// Pinned memory belongs to no stream: the host writes to it at once, whatever streams have still to do. So
+// every stream's use of it is recorded.
+constexpr BlockCache::StreamId kHost = 0;
+
+[[maybe_unused]] BlockCache::StreamId stream_id(const Stream& stream) {
+  return std::bit_cast<BlockCache::StreamId>(stream.native());
+}
+
+/// Where the block of CUDA storage came from.
+[[maybe_unused]] BlockCache& cache(const Storage& storage) {
+  const int device = storage.home()->device().index;
+  return storage.pinned() ? cuda::pinned_memory(device) : cuda::device_memory(device);
+}
+
 }  // namespace
 
 std::shared_ptr<Storage> Storage::allocate(int64_t bytes, const Stream& stream) {
   require(bytes >= 0, "Storage: negative size {}", bytes);
-  require(stream.device().type == DeviceType::kCpu, "Storage: no allocator for device {}",
-          name(stream.device()));
   std::shared_ptr<Storage> storage(new Storage);
   storage->device_ = stream.device();
+  if constexpr (kWithCuda) {
+    if (stream.device().type == DeviceType::kCuda) {
+      storage->streams_ = {stream};
+      storage->block_ =
+          cuda::device_memory(stream.device().index).take(bytes, stream_id(stream), MemoryOwner::current());
+      storage->data_ = BlockCache::data(*storage->block_);
+      storage->bytes_ = bytes;
+      return storage;
+    }
+  }
   storage->data_ = CpuAllocator::instance().take(bytes);
   storage->bytes_ = bytes;
   return storage;
+}
+
+std::shared_ptr<Storage> Storage::allocate_pinned(int64_t bytes, const Stream& stream) {
+  require(stream.device().type == DeviceType::kCuda, "Storage: pinned memory is for CUDA streams, not {}",
+          name(stream.device()));
+  std::shared_ptr<Storage> storage(new Storage);
+  if constexpr (kWithCuda) {
+    storage->streams_ = {stream};
+    storage->block_ = cuda::pinned_memory(stream.device().index).take(bytes, kHost, MemoryOwner::current());
+    storage->data_ = BlockCache::data(*storage->block_);
+    storage->bytes_ = bytes;
+  }
+  return storage;
+}
+
+void Storage::record_use(const Stream& stream) {
+  if constexpr (kWithCuda) {
+    if (block_ == nullptr || stream.device().type != DeviceType::kCuda) return;
+    cache(*this).record_use(*block_, stream_id(stream));
+    if (std::find(streams_.begin(), streams_.end(), stream) == streams_.end()) streams_.push_back(stream);
+  }
 }
 
 std::shared_ptr<Storage> Storage::borrow(void* data, int64_t bytes, std::shared_ptr<void> owner) {
@@ -117,6 +165,12 @@ std::shared_ptr<Storage> Storage::borrow(void* data, int64_t bytes, std::shared_
 }
 
 Storage::~Storage() {
+  if constexpr (kWithCuda) {
+    if (block_ != nullptr) {
+      cache(*this).give_back(*block_);
+      return;
+    }
+  }
   if (data_ != nullptr && owner_ == nullptr) CpuAllocator::instance().give_back(data_, bytes_);
 }
 

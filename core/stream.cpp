@@ -1,3 +1,5 @@
+#include <tutti/core/cuda/config.h>
+#include <tutti/core/cuda/stream_handle.h>
 #include <tutti/core/error.h>
 #include <tutti/core/stream.h>
 
@@ -21,6 +23,7 @@ struct Event::State {
   std::condition_variable changed;
   bool done = false;
   std::exception_ptr error;
+  cuda::Handle device_event;  // of a CUDA stream; the rest is not used then
 
   void finish(std::exception_ptr failure) {
     const std::scoped_lock lock(mutex);
@@ -32,6 +35,9 @@ struct Event::State {
 
 void Event::wait() const {
   if (!state_) return;
+  if constexpr (kWithCuda) {
+    if (state_->device_event) return cuda::wait_event(state_->device_event);
+  }
   std::unique_lock lock(state_->mutex);
   state_->changed.wait(lock, [&] { return state_->done; });
   if (state_->error) std::rethrow_exception(state_->error);
@@ -39,13 +45,18 @@ void Event::wait() const {
 
 bool Event::done() const {
   if (!state_) return true;
+  if constexpr (kWithCuda) {
+    if (state_->device_event) return cuda::event_done(state_->device_event);
+  }
   const std::scoped_lock lock(state_->mutex);
   return state_->done;
 }
 
 struct Stream::Impl {
   Device device;
-  ThreadPool* pool = nullptr;  // inline streams borrow it, queued ones own it
+  ThreadPool* pool = nullptr;  // inline streams borrow it, others own it
+
+  cuda::Handle device_stream;  // of a CUDA stream
 
   // The rest serves queued streams only.
   struct Item {
@@ -118,6 +129,19 @@ Stream Stream::queued(const std::string& thread_name, int pool_threads) {
   return Stream(std::move(impl));
 }
 
+Stream Stream::cuda(int device, Priority priority) {
+  if constexpr (kWithCuda) {
+    auto impl = std::make_shared<Impl>();
+    impl->device = {DeviceType::kCuda, device};
+    impl->device_stream = cuda::make_stream(device, priority == Priority::kHigh);
+    impl->owned_pool = std::make_unique<ThreadPool>(1);
+    impl->pool = impl->owned_pool.get();
+    return Stream(std::move(impl));
+  } else {
+    fail("cuda:{}: this build has no CUDA (configure with the preset 'cuda')", device);
+  }
+}
+
 const Device& Stream::device() const {
   return impl_->device;
 }
@@ -135,14 +159,34 @@ void Stream::run(std::function<void()> work) const {
 
 Event Stream::record() const {
   Event event;
+  if constexpr (kWithCuda) {
+    if (impl_->device_stream) {
+      event.state_ = std::make_shared<Event::State>();
+      event.state_->device_event = cuda::record_event(impl_->device_stream, impl_->device.index);
+      return event;
+    }
+  }
   if (!impl_->worker.joinable()) return event;
   event.state_ = std::make_shared<Event::State>();
   impl_->push({nullptr, event.state_});
   return event;
 }
 
+void Stream::wait(const Event& event) const {
+  if constexpr (kWithCuda) {
+    if (impl_->device_stream && event.state_ && event.state_->device_event) {
+      return cuda::wait_on_stream(impl_->device_stream, event.state_->device_event, impl_->device.index);
+    }
+  }
+  run([event] { event.wait(); });
+}
+
 void Stream::synchronize() const {
   record().wait();
+}
+
+void* Stream::native() const noexcept {
+  return impl_->device_stream.get();
 }
 
 }  // namespace tutti

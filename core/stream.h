@@ -39,12 +39,19 @@ class Event {
 /// On the CPU there are two kinds. `Stream::inline_on(pool)` runs work at once on the calling thread, with
 /// `pool` for parallel loops: the compute stream. `Stream::queued()` has a thread of its own that runs work
 /// in order: the communication stream.
+///
+/// `Stream::cuda(device)` is a CUDA stream: `run` calls the work at once, which gives kernels and copies to
+/// the device and returns before they are done.
 class Stream {
  public:
   /// `pool` outlives the stream.
   static Stream inline_on(ThreadPool& pool);
   /// `pool_threads` threads for parallel loops inside the queued work.
   static Stream queued(const std::string& thread_name, int pool_threads = 1);
+  enum class Priority : uint8_t { kNormal, kHigh };
+  /// Work of a stream of high priority goes first where both could start. Throws Error if this build has no
+  /// CUDA, or the device does not exist or is none that the build has kernels for.
+  static Stream cuda(int device, Priority priority = Priority::kNormal);
 
   [[nodiscard]] const Device& device() const;
   /// The threads for parallel loops of work on this stream.
@@ -53,8 +60,14 @@ class Stream {
   /// queued behind it is skipped until then. On an inline stream it surfaces here.
   void run(std::function<void()> work) const;
   [[nodiscard]] Event record() const;
+  /// Work given to this stream from now on runs after `event`. Only an inline stream of the CPU, and any
+  /// stream for an event of another kind of device, makes the calling thread wait.
+  void wait(const Event& event) const;
   /// Waits for all work so far and rethrows its first exception.
   void synchronize() const;
+  /// The cudaStream_t of a CUDA stream, else null.
+  [[nodiscard]] void* native() const noexcept;
+  friend bool operator==(const Stream& a, const Stream& b) noexcept { return a.impl_ == b.impl_; }
 
  private:
   struct Impl;

@@ -1,3 +1,4 @@
+#include <tutti/core/memory/owner.h>
 #include <tutti/core/tape.h>
 
 namespace tutti {
@@ -132,6 +133,7 @@ void Tape::backward(const Var& output, Tensor gradient) {
     if (node.grad.defined()) {
       const Tensor dy = std::exchange(node.grad, Tensor());
       const Backward run = std::exchange(node.backward, nullptr);
+      const MemoryOwner owner(node.op);
       run(dy, Gradients(*this, id));
     } else {
       node.backward = nullptr;

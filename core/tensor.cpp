@@ -1,5 +1,6 @@
 #include <tutti/core/tensor.h>
 
+#include <cstring>
 #include <limits>
 
 namespace tutti {
@@ -52,6 +53,25 @@ Tensor Tensor::empty(const Shape& shape, DType dtype, const Stream& stream) {
   return t;
 }
 
+Tensor Tensor::empty_pinned(const Shape& shape, DType dtype, const Stream& stream) {
+  Tensor t;
+  t.numel_ = tutti::numel(shape);
+  t.storage_ = Storage::allocate_pinned(t.numel_ * size_of(dtype), stream);
+  t.shape_ = shape;
+  t.strides_ = contiguous_strides(shape);
+  t.dtype_ = dtype;
+  return t;
+}
+
+void Tensor::upload(const void* values, const Stream& stream) const {
+  if (device().type == DeviceType::kCpu) {
+    if (numel_ > 0) std::memcpy(raw(), values, static_cast<size_t>(bytes()));
+  } else {
+    // Any owner will do: the copy has read memory that is not pinned when it returns.
+    copy(*this, borrow(const_cast<void*>(values), shape_, dtype_, std::make_shared<int>(0)), stream);
+  }
+}
+
 Tensor Tensor::zeros(const Shape& shape, DType dtype, const Stream& stream) {
   return full(shape, 0, dtype, stream);
 }
@@ -97,6 +117,13 @@ bool Tensor::contiguous() const noexcept {
 
 double Tensor::item() const {
   require(numel_ == 1, "Tensor::item: shape {} has {} elements", to_string(shape_), numel_);
+  if (device().type == DeviceType::kCuda) {
+    const Stream& home = *storage_->home();
+    const Tensor host = empty_pinned(shape_, dtype_, home);
+    copy(host, *this, home);
+    home.synchronize();
+    return host.item();
+  }
   return dispatch_all(dtype_, [&]<class T>(TypeTag<T>) { return static_cast<double>(*data<T>()); });
 }
 
@@ -237,7 +264,7 @@ Tensor Tensor::to_contiguous(const Stream& stream) const {
 }
 
 Tensor Tensor::to(DType dtype, const Stream& stream) const {
-  if (dtype == dtype_) return *this;
+  if (dtype == dtype_ && device() == stream.device()) return *this;
   Tensor t = empty(shape_, dtype, stream);
   copy(t, *this, stream);
   return t;

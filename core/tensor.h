@@ -1,6 +1,7 @@
 #pragma once
 
 #include <tutti/core/dtype.h>
+#include <tutti/core/memory/block_cache.h>
 #include <tutti/core/stream.h>
 
 #include <boost/container/static_vector.hpp>
@@ -35,6 +36,8 @@ Shape broadcast_shape(std::string_view op, const Shape& a, const Shape& b);
 class Storage {
  public:
   static std::shared_ptr<Storage> allocate(int64_t bytes, const Stream& stream);
+  /// Page-locked memory of the CPU for copies from and to the device of a CUDA stream.
+  static std::shared_ptr<Storage> allocate_pinned(int64_t bytes, const Stream& stream);
   static std::shared_ptr<Storage> borrow(void* data, int64_t bytes, std::shared_ptr<void> owner);
   ~Storage();
   Storage(const Storage&) = delete;
@@ -43,6 +46,13 @@ class Storage {
   [[nodiscard]] std::byte* data() const noexcept { return data_; }
   [[nodiscard]] int64_t bytes() const noexcept { return bytes_; }
   [[nodiscard]] const Device& device() const noexcept { return device_; }
+  [[nodiscard]] bool pinned() const noexcept { return block_ != nullptr && device_.type == DeviceType::kCpu; }
+  /// The CUDA stream that the memory was made for; null for memory of the CPU that is not pinned.
+  [[nodiscard]] const Stream* home() const noexcept { return streams_.empty() ? nullptr : streams_.data(); }
+  /// The work that `stream` has been given so far uses the memory, which is not handed out again before that
+  /// work is done. To be called wherever a stream other than home() is given work on it. Without effect for
+  /// memory of the CPU that is not pinned.
+  void record_use(const Stream& stream);
 
  private:
   Storage() = default;
@@ -50,6 +60,8 @@ class Storage {
   int64_t bytes_ = 0;
   Device device_;
   std::shared_ptr<void> owner_;
+  BlockCache::Block* block_ = nullptr;  // of the CUDA allocators
+  std::vector<Stream> streams_;         // that use it, home first: kept until the block has been given back
 };
 
 /// A strided view on counted storage: dtype, device, sizes and strides, no autograd state. Copies share the
@@ -63,13 +75,16 @@ class Tensor {
   static Tensor empty(const Shape& shape, DType dtype, const Stream& stream);
   static Tensor zeros(const Shape& shape, DType dtype, const Stream& stream);
   static Tensor full(const Shape& shape, double value, DType dtype, const Stream& stream);
+  /// Uninitialised page-locked memory of the CPU: copies between it and the device of the CUDA stream do not
+  /// make the host wait.
+  static Tensor empty_pinned(const Shape& shape, DType dtype, const Stream& stream);
   /// Copies `values` (row-major, as many as the shape holds).
   template <class T>
   static Tensor from(std::span<const T> values, const Shape& shape, const Stream& stream) {
     require(static_cast<int64_t>(values.size()) == tutti::numel(shape),
             "Tensor::from: {} values for shape {}", values.size(), to_string(shape));
     Tensor result = empty(shape, dtype_of<T>(), stream);
-    std::copy(values.begin(), values.end(), result.data<T>());
+    result.upload(values.data(), stream);
     return result;
   }
   template <class T>
@@ -93,6 +108,9 @@ class Tensor {
   [[nodiscard]] bool contiguous() const noexcept;
   /// True if no other tensor shares the storage.
   [[nodiscard]] bool unique() const noexcept { return storage_.use_count() == 1; }
+  /// Storage::record_use.
+  void record_use(const Stream& stream) const { storage_->record_use(stream); }
+  [[nodiscard]] const Storage& storage() const noexcept { return *storage_; }
   [[nodiscard]] bool shares_storage_with(const Tensor& other) const noexcept {
     return storage_ == other.storage_;
   }
@@ -111,9 +129,11 @@ class Tensor {
   template <class T>
   [[nodiscard]] std::span<T> span() const {
     require(contiguous(), "Tensor::span: the tensor of shape {} is not contiguous", to_string(shape_));
+    require(device().type == DeviceType::kCpu, "Tensor::span: the tensor is on {}", name(device()));
     return {data<T>(), static_cast<size_t>(numel_)};
   }
-  /// The value of a one-element tensor as double. CPU only.
+  /// The value of a one-element tensor as double. On CUDA it waits for the work on the stream that the tensor
+  /// was made for.
   [[nodiscard]] double item() const;
 
   // Views: share storage, no copy. One size of `view` may be -1. Throw Error when no view exists.
@@ -133,10 +153,11 @@ class Tensor {
   [[nodiscard]] Tensor clone(const Stream& stream) const;
   /// This tensor if it is contiguous, else a row-major copy.
   [[nodiscard]] Tensor to_contiguous(const Stream& stream) const;
-  /// This tensor if it has the dtype, else a converted row-major copy.
+  /// This tensor if it has the dtype and is on the stream's device, else a converted row-major copy there.
   [[nodiscard]] Tensor to(DType dtype, const Stream& stream) const;
 
  private:
+  void upload(const void* values, const Stream& stream) const;
   Tensor as_strided(const Shape& shape, const Shape& strides, int64_t offset) const;
   [[nodiscard]] int normalise_dim(int dim, std::string_view op) const;
 
@@ -151,17 +172,14 @@ class Tensor {
 
 /// Sets every element; the value is converted to the dtype.
 void fill(const Tensor& destination, double value, const Stream& stream);
-/// Copies with conversion of dtype; shapes must be equal, strides may be any.
+/// Copies with conversion of dtype; shapes must be equal, strides may be any. Between the CPU and a CUDA
+/// device the host goes on at once where its side is pinned, and waits where it reads from the device into
+/// other memory. With a stream of the CPU, the work goes to the stream that the device's tensor was made for.
 void copy(const Tensor& destination, const Tensor& source, const Stream& stream);
 /// destination += source, summed in fp32 (fp64 for fp64), for floating dtypes that may differ. Shapes must be
 /// equal.
 void add_in_place(const Tensor& destination, const Tensor& source, const Stream& stream);
 
-struct MemoryStats {
-  int64_t live_bytes = 0;    ///< handed out
-  int64_t peak_bytes = 0;    ///< the most that was handed out at once
-  int64_t cached_bytes = 0;  ///< kept for reuse
-};
 /// Of the CPU allocator of this process.
 MemoryStats cpu_memory_stats();
 /// Returns cached blocks to the system.

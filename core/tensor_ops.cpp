@@ -1,4 +1,6 @@
 // fill, copy and add_in_place: one strided walk over two tensors, parallel over rows.
+#include <tutti/core/cuda/config.h>
+#include <tutti/core/cuda/tensor_ops.h>
 #include <tutti/core/tensor.h>
 
 #include <cstring>
@@ -46,6 +48,10 @@ void require_same_shape(std::string_view op, const Tensor& d, const Tensor& s) {
           to_string(s.shape()));
 }
 
+[[maybe_unused]] bool on_cuda(const Tensor& tensor) {
+  return tensor.device().type == DeviceType::kCuda;
+}
+
 template <class D, class S>
 D convert(S value) {
   if constexpr (std::is_same_v<D, S>)
@@ -61,6 +67,9 @@ D convert(S value) {
 }  // namespace
 
 void fill(const Tensor& destination, double value, const Stream& stream) {
+  if constexpr (kWithCuda) {
+    if (on_cuda(destination)) return cuda::fill(destination, value, stream);
+  }
   dispatch_all(destination.dtype(), [&]<class T>(TypeTag<T>) {
     T* d = destination.data<T>();
     const T v = convert<T>(value);
@@ -76,6 +85,9 @@ void fill(const Tensor& destination, double value, const Stream& stream) {
 
 void copy(const Tensor& destination, const Tensor& source, const Stream& stream) {
   require_same_shape("copy", destination, source);
+  if constexpr (kWithCuda) {
+    if (on_cuda(destination) || on_cuda(source)) return cuda::copy(destination, source, stream);
+  }
   dispatch_all(destination.dtype(), [&]<class D>(TypeTag<D>) {
     dispatch_all(source.dtype(), [&]<class S>(TypeTag<S>) {
       D* d = destination.data<D>();
@@ -101,6 +113,9 @@ void add_in_place(const Tensor& destination, const Tensor& source, const Stream&
   require_same_shape("add_in_place", destination, source);
   require(is_floating(destination.dtype()) && is_floating(source.dtype()),
           "add_in_place: {} += {} is not floating", name(destination.dtype()), name(source.dtype()));
+  if constexpr (kWithCuda) {
+    if (on_cuda(destination)) return cuda::add_in_place(destination, source, stream);
+  }
   dispatch_all(destination.dtype(), [&]<class D>(TypeTag<D>) {
     dispatch_all(source.dtype(), [&]<class S>(TypeTag<S>) {
       D* d = destination.data<D>();

@@ -1,12 +1,8 @@
 #pragma once
 
-#include <cstdint>
+#include <tutti/core/host_device.h>
 
-#if defined(__CUDACC__)
-#  define HOST_DEVICE __host__ __device__
-#else
-#  define HOST_DEVICE
-#endif
+#include <cstdint>
 
 // Before a loop whose iterations are independent even where its pointers are equal, as in an update in place:
 // without this the compiler guards vector code with overlap checks, which an update in place fails.

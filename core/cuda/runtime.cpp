@@ -1,0 +1,103 @@
+#include <tutti/core/cuda/runtime.h>
+
+#include <tutti/core/cuda/device.h>
+
+namespace tutti::cuda {
+
+void check(cudaError_t status, std::string_view call, std::source_location where) {
+  if (status == cudaSuccess) [[likely]]
+    return;
+  // An error that is not sticky would otherwise come back from the next launch check.
+  (void)cudaGetLastError();
+  int device = -1;
+  const bool known = cudaGetDevice(&device) == cudaSuccess;
+  throw Error(fmt::format("{} failed on {}: {} ({})", call, known ? fmt::format("cuda:{}", device) : "CUDA",
+                          cudaGetErrorName(status), cudaGetErrorString(status)),
+              where);
+}
+
+void check_launch(std::string_view kernel, std::source_location where) {
+  if (const cudaError_t status = cudaGetLastError(); status != cudaSuccess) {
+    check(status, fmt::format("the launch of kernel '{}'", kernel), where);
+  }
+}
+
+UseDevice::UseDevice(int device) {
+  int now = -1;
+  check(cudaGetDevice(&now), "cudaGetDevice");
+  if (now == device) return;
+  check(cudaSetDevice(device), "cudaSetDevice");
+  before_ = now;
+}
+
+UseDevice::~UseDevice() {
+  // A destructor does not throw; a broken device is reported by the next call.
+  if (before_ >= 0) (void)cudaSetDevice(before_);
+}
+
+cudaStream_t native(const Stream& stream) {
+  require(stream.device().type == DeviceType::kCuda, "a CUDA operation was given a stream of {}",
+          name(stream.device()));
+  return static_cast<cudaStream_t>(stream.native());
+}
+
+int device_count() {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess) {
+    (void)cudaGetLastError();
+    return 0;
+  }
+  return count;
+}
+
+std::string why_no_device() {
+  int count = 0;
+  const cudaError_t status = cudaGetDeviceCount(&count);
+  if (status == cudaSuccess && count > 0) return "";
+  (void)cudaGetLastError();
+  int driver = 0;
+  if (status == cudaErrorInsufficientDriver && cudaDriverGetVersion(&driver) == cudaSuccess && driver > 0) {
+    return fmt::format("the NVIDIA driver knows CUDA up to {}.{}, this build needs {}.{}", driver / 1000,
+                       driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+  }
+  return status == cudaSuccess ? "there is no CUDA device" : cudaGetErrorString(status);
+}
+
+DeviceInfo device_info(int device) {
+  const int count = device_count();
+  require(device >= 0 && device < count, "cuda:{} does not exist: {}", device,
+          count == 0 ? why_no_device() : fmt::format("there are {} devices", count));
+  cudaDeviceProp p{};
+  check(cudaGetDeviceProperties(&p, device), "cudaGetDeviceProperties");
+  DeviceInfo info{.name = p.name,
+                  .uuid = "GPU",
+                  .capability = p.major * 10 + p.minor,
+                  .multiprocessors = p.multiProcessorCount,
+                  .memory_bytes = static_cast<int64_t>(p.totalGlobalMem)};
+  for (int i = 0; i < 16; ++i) {
+    if (i == 0 || i == 4 || i == 6 || i == 8 || i == 10) info.uuid += '-';
+    info.uuid += fmt::format("{:02x}", static_cast<unsigned char>(p.uuid.bytes[i]));
+  }
+  return info;
+}
+
+// tutti::cuda::probe_kernel is any kernel of this build: whether it can be loaded tells whether the device's
+// architecture was compiled for.
+const void* probe_kernel();
+
+void require_usable(int device) {
+  const DeviceInfo info = device_info(device);
+  const UseDevice use(device);
+  cudaFuncAttributes attributes{};
+  const cudaError_t status = cudaFuncGetAttributes(&attributes, probe_kernel());
+  if (status == cudaErrorNoKernelImageForDevice || status == cudaErrorInvalidDeviceFunction) {
+    (void)cudaGetLastError();
+    fail(
+        "cuda:{} ({}) has compute capability {}.{}, for which this build has no kernels: configure with "
+        "-DCMAKE_CUDA_ARCHITECTURES={} or native",
+        device, info.name, info.capability / 10, info.capability % 10, info.capability);
+  }
+  check(status, "cudaFuncGetAttributes");
+}
+
+}  // namespace tutti::cuda

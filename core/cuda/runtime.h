@@ -1,0 +1,37 @@
+#pragma once
+
+#include <tutti/core/error.h>
+#include <tutti/core/stream.h>
+
+#include <cuda_runtime.h>
+
+#include <source_location>
+#include <string_view>
+
+// For host code of the CUDA backend: what every call of the runtime goes through.
+namespace tutti::cuda {
+
+/// Throws Error naming `call`, the current device and CUDA's name and text for `status` unless it is
+/// cudaSuccess.
+void check(cudaError_t status, std::string_view call,
+           std::source_location where = std::source_location::current());
+
+/// Reports a kernel that could not be launched; `kernel` names it.
+void check_launch(std::string_view kernel, std::source_location where = std::source_location::current());
+
+/// Makes a device current on this thread while it lives.
+class UseDevice {
+ public:
+  explicit UseDevice(int device);
+  ~UseDevice();
+  UseDevice(const UseDevice&) = delete;
+  UseDevice& operator=(const UseDevice&) = delete;
+
+ private:
+  int before_ = -1;  // none to return to
+};
+
+/// The CUDA stream under a Stream of a CUDA device. Throws Error for a stream of the CPU.
+cudaStream_t native(const Stream& stream);
+
+}  // namespace tutti::cuda

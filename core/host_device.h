@@ -1,0 +1,8 @@
+#pragma once
+
+// Marks functions that kernels call too.
+#if defined(__CUDACC__)
+#  define HOST_DEVICE __host__ __device__
+#else
+#  define HOST_DEVICE
+#endif

@@ -1,0 +1,276 @@
+#include <tutti/core/memory/block_cache.h>
+
+#include <tutti/core/error.h>
+
+#include <algorithm>
+#include <functional>
+#include <numeric>
+#include <utility>
+
+namespace tutti {
+
+struct BlockCache::Block {
+  std::byte* data = nullptr;
+  int64_t size = 0;
+  StreamId stream = 0;
+  bool small = false;
+  bool used = false;
+  int32_t owner = 0;
+  std::vector<StreamId> users;  // other streams
+  Block* previous = nullptr;    // neighbours in the segment
+  Block* next = nullptr;
+};
+
+namespace {
+
+constexpr double kMiB = 1024.0 * 1024.0;
+
+int64_t round_up(int64_t n, int64_t unit) {
+  return (n + unit - 1) / unit * unit;
+}
+
+int64_t segment_bytes(int64_t size) {
+  if (size <= BlockCache::kSmall) return BlockCache::kSmallSegment;
+  if (size <= BlockCache::kMedium) return BlockCache::kMediumSegment;
+  return round_up(size, BlockCache::kSmallSegment);
+}
+
+}  // namespace
+
+bool BlockCache::BySizeThenAddress::operator()(const Block* a, const Block* b) const noexcept {
+  if (a->size != b->size) return a->size < b->size;
+  return std::less<>()(a->data, b->data);
+}
+
+BlockCache::BlockCache(std::string what, Driver& driver) : what_(std::move(what)), driver_(driver) {}
+
+BlockCache::~BlockCache() {
+  for (const Held& held : held_) {
+    for (const EventId event : held.events) driver_.forget(event);
+  }
+  for (const auto& [block, owned] : blocks_) {
+    if (block->previous == nullptr) driver_.release(block->data);
+  }
+}
+
+std::byte* BlockCache::data(const Block& block) noexcept {
+  return block.data;
+}
+
+BlockCache::Block* BlockCache::take(int64_t bytes, StreamId stream, std::string_view owner) {
+  require(bytes >= 0 && bytes < (int64_t{1} << 60), "{}: asked for {} bytes of memory", what_, bytes);
+  const std::scoped_lock lock(mutex_);
+  const int64_t size = std::max(kUnit, round_up(bytes, kUnit));
+  collect(false);
+  Block* block = find(size, stream);
+  if (block == nullptr) block = grow(size, stream);
+  if (block == nullptr) {
+    collect(true);
+    block = find(size, stream);
+  }
+  if (block == nullptr) block = grow(size, stream);
+  if (block == nullptr) {
+    fail("out of memory on {}: {:.1f} MiB asked for by '{}'\n{}", what_, static_cast<double>(bytes) / kMiB,
+         owner.empty() ? "(no owner)" : owner, report_locked(10));
+  }
+  block->used = true;
+  stats_.cached_bytes -= block->size;
+  stats_.live_bytes += block->size;
+  stats_.peak_bytes = std::max(stats_.peak_bytes, stats_.live_bytes);
+  block->owner = owner_index(owner);
+  owner_bytes_[static_cast<size_t>(block->owner)] += block->size;
+  return block;
+}
+
+BlockCache::Block* BlockCache::find(int64_t size, StreamId stream) {
+  const bool small = size <= kSmall;
+  const auto pool = free_.find({stream, small});
+  if (pool == free_.end()) return nullptr;
+  Block probe;
+  probe.size = size;
+  const auto best = pool->second.lower_bound(&probe);
+  if (best == pool->second.end()) return nullptr;
+  Block* block = *best;
+  pool->second.erase(best);
+  // A large block keeps a small rest: rests below a megabyte would only serve small requests, which have
+  // segments of their own.
+  if (const int64_t rest = block->size - size; small ? rest >= kUnit : rest > kSmall) split(*block, size);
+  return block;
+}
+
+BlockCache::Block* BlockCache::grow(int64_t size, StreamId stream) {
+  const int64_t bytes = segment_bytes(size);
+  std::byte* memory = driver_.allocate(bytes);
+  if (memory == nullptr) {
+    release_locked();
+    memory = driver_.allocate(bytes);
+  }
+  if (memory == nullptr) return nullptr;
+  auto owned = std::make_unique<Block>();
+  Block* block = owned.get();
+  block->data = memory;
+  block->size = bytes;
+  block->stream = stream;
+  block->small = size <= kSmall;
+  blocks_.emplace(block, std::move(owned));
+  reserved_bytes_ += bytes;
+  stats_.cached_bytes += bytes;
+  free_[{stream, block->small}].insert(block);
+  return find(size, stream);
+}
+
+void BlockCache::split(Block& block, int64_t size) {
+  auto owned = std::make_unique<Block>();
+  Block* rest = owned.get();
+  rest->data = block.data + size;
+  rest->size = block.size - size;
+  rest->stream = block.stream;
+  rest->small = block.small;
+  rest->previous = &block;
+  rest->next = block.next;
+  if (rest->next != nullptr) rest->next->previous = rest;
+  block.next = rest;
+  block.size = size;
+  blocks_.emplace(rest, std::move(owned));
+  free_[{rest->stream, rest->small}].insert(rest);
+}
+
+void BlockCache::record_use(Block& block, StreamId stream) {
+  const std::scoped_lock lock(mutex_);
+  if (stream == block.stream) return;
+  if (std::find(block.users.begin(), block.users.end(), stream) == block.users.end()) {
+    block.users.push_back(stream);
+  }
+}
+
+void BlockCache::give_back(Block& block) noexcept {
+  const std::scoped_lock lock(mutex_);
+  owner_bytes_[static_cast<size_t>(block.owner)] -= block.size;
+  stats_.live_bytes -= block.size;
+  stats_.cached_bytes += block.size;
+  try {
+    if (block.users.empty()) {
+      make_free(block);
+      return;
+    }
+    held_.push_back({&block, {}});
+    held_.back().events.reserve(block.users.size());
+    for (const StreamId user : block.users) held_.back().events.push_back(driver_.record(user));
+    block.users.clear();
+  } catch (...) {
+    // The device failed, which the next call to it reports, or the host is out of memory. The block stays
+    // marked as used and is lost: better than handing it out while a stream may still write to it.
+    if (!held_.empty() && held_.back().block == &block) {
+      for (const EventId event : held_.back().events) driver_.forget(event);
+      held_.pop_back();
+    }
+  }
+}
+
+void BlockCache::make_free(Block& block) {
+  block.used = false;
+  Pool& pool = free_[{block.stream, block.small}];
+  // `other` goes into `into`, its left neighbour.
+  const auto merge = [&](Block& into, Block& other) {
+    into.size += other.size;
+    into.next = other.next;
+    if (into.next != nullptr) into.next->previous = &into;
+    blocks_.erase(&other);
+  };
+  Block* whole = &block;
+  if (Block* next = block.next; next != nullptr && !next->used) {
+    pool.erase(next);
+    merge(block, *next);
+  }
+  if (Block* previous = block.previous; previous != nullptr && !previous->used) {
+    pool.erase(previous);
+    merge(*previous, block);
+    whole = previous;
+  }
+  pool.insert(whole);
+}
+
+void BlockCache::collect(bool wait) {
+  std::erase_if(held_, [&](Held& held) {
+    std::erase_if(held.events, [&](EventId event) {
+      if (wait)
+        driver_.wait(event);
+      else if (!driver_.reached(event))
+        return false;
+      driver_.forget(event);
+      return true;
+    });
+    if (!held.events.empty()) return false;
+    make_free(*held.block);
+    return true;
+  });
+}
+
+void BlockCache::release_cached() {
+  const std::scoped_lock lock(mutex_);
+  collect(false);
+  release_locked();
+}
+
+void BlockCache::release_locked() {
+  for (auto& [key, pool] : free_) {
+    std::erase_if(pool, [&](Block* block) {
+      if (block->previous != nullptr || block->next != nullptr) return false;
+      driver_.release(block->data);
+      reserved_bytes_ -= block->size;
+      stats_.cached_bytes -= block->size;
+      blocks_.erase(block);
+      return true;
+    });
+  }
+}
+
+MemoryStats BlockCache::stats() const {
+  const std::scoped_lock lock(mutex_);
+  return stats_;
+}
+
+void BlockCache::reset_peak() {
+  const std::scoped_lock lock(mutex_);
+  stats_.peak_bytes = stats_.live_bytes;
+}
+
+std::string BlockCache::report(size_t owners) const {
+  const std::scoped_lock lock(mutex_);
+  return report_locked(owners);
+}
+
+std::string BlockCache::report_locked(size_t owners) const {
+  int64_t held_bytes = 0;
+  for (const Held& held : held_) held_bytes += held.block->size;
+  const auto mib = [](int64_t bytes) { return static_cast<double>(bytes) / kMiB; };
+  std::string text = fmt::format(
+      "{}: {:.1f} MiB in use (peak {:.1f}), {:.1f} MiB cached, of which {:.1f} "
+      "held up by other streams; {:.1f} MiB taken from the device",
+      what_, mib(stats_.live_bytes), mib(stats_.peak_bytes), mib(stats_.cached_bytes), mib(held_bytes),
+      mib(reserved_bytes_));
+  std::vector<size_t> order(owner_names_.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+    return owner_bytes_[a] != owner_bytes_[b] ? owner_bytes_[a] > owner_bytes_[b]
+                                              : owner_names_[a] < owner_names_[b];
+  });
+  if (order.size() > owners) order.resize(owners);
+  for (const size_t i : order) {
+    if (owner_bytes_[i] == 0) break;
+    text += fmt::format("\n  {:10.1f} MiB  {}", mib(owner_bytes_[i]), owner_names_[i]);
+  }
+  return text;
+}
+
+int32_t BlockCache::owner_index(std::string_view owner) {
+  if (owner.empty()) owner = "(no owner)";
+  if (const auto found = owner_indices_.find(owner); found != owner_indices_.end()) return found->second;
+  const auto index = static_cast<int32_t>(owner_names_.size());
+  owner_names_.emplace_back(owner);
+  owner_bytes_.push_back(0);
+  owner_indices_.emplace(owner, index);
+  return index;
+}
+
+}  // namespace tutti

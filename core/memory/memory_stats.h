@@ -1,0 +1,13 @@
+#pragma once
+
+#include <cstdint>
+
+namespace tutti {
+
+struct MemoryStats {
+  int64_t live_bytes = 0;    ///< handed out
+  int64_t peak_bytes = 0;    ///< the most that was handed out at once
+  int64_t cached_bytes = 0;  ///< kept for reuse
+};
+
+}  // namespace tutti

@@ -1,0 +1,85 @@
+#pragma once
+
+#include "tests/kernels/op_check.h"
+
+#include <tutti/core/cuda/device.h>
+
+#include <memory>
+
+namespace tutti::test {
+
+/// Of expect_near, by the dtype that the GPU computes in.
+struct Tolerance {
+  double fp32 = 2e-5;
+  double bf16 = 2e-2;
+  double fp64 = 1e-12;
+};
+
+/// A fixture whose tests compare the CPU with the first CUDA device. Skipped, with the reason, where there is
+/// none.
+class GpuTest : public RandomTest {
+ protected:
+  static void SetUpTestSuite() {
+    if (cuda::device_count() > 0) gpu_ = std::make_unique<Stream>(Stream::cuda(0));
+  }
+  static void TearDownTestSuite() { gpu_.reset(); }
+  void SetUp() override {
+    if (gpu_ == nullptr) GTEST_SKIP() << "no GPU: " << cuda::why_no_device();
+  }
+
+  static const Stream& gpu() { return *gpu_; }
+
+  /// Fills what the allocator will hand out next with NaN (0xff in every byte), so that an output that a
+  /// kernel does not write shows up.
+  static void poison(int64_t bytes) {
+    std::vector<Tensor> blocks;
+    for (const int64_t size : {int64_t{512}, int64_t{4096}, int64_t{65536}, bytes, bytes, bytes, 2 * bytes}) {
+      for (int i = 0; i < 4; ++i) {
+        blocks.push_back(Tensor::full({size}, 255, DType::kUInt8, gpu()));
+      }
+    }
+  }
+
+  /// Output and gradients of `f` on the GPU are near those of the CPU in fp64, from the same rounded inputs,
+  /// and the same bits in a second run.
+  void compare(const Function& f, const std::vector<Tensor>& inputs, const Tolerance& tolerance = {},
+               const StepContext& context = {}) {
+    for (const DType dtype : {DType::kFloat32, DType::kBFloat16, DType::kFloat64}) {
+      SCOPED_TRACE(name(dtype));
+      std::vector<Tensor> rounded;
+      std::vector<Tensor> there;
+      for (const Tensor& input : inputs) {
+        rounded.push_back(is_floating(input.dtype()) ? input.to(dtype, stream()) : input);
+        there.push_back(rounded.back().to(rounded.back().dtype(), gpu()));
+      }
+      Tape probe(stream(), context, Tape::Mode::kInference);
+      std::vector<Var> vars;
+      for (const Tensor& input : rounded) vars.emplace_back(input);
+      const Tensor dy = random.normal(f(probe, vars).shape()).to(dtype, stream());
+      const Outcome exact = run_op(f, rounded, dy, DType::kFloat64, stream(), context);
+      const auto on_gpu = [&] {
+        poison(dy.bytes());
+        return back(run_op(f, there, dy.to(dtype, gpu()), dtype, gpu(), context));
+      };
+      const Outcome actual = on_gpu();
+      expect_near(actual, exact,
+                  dtype == DType::kFloat32    ? tolerance.fp32
+                  : dtype == DType::kBFloat16 ? tolerance.bf16
+                                              : tolerance.fp64,
+                  "GPU against CPU");
+      expect_same_bits(on_gpu(), actual, "the second run");
+    }
+  }
+
+ private:
+  static Outcome back(const Outcome& outcome) {
+    Outcome result{.output = outcome.output.to(outcome.output.dtype(), stream()), .gradients = {}};
+    for (const Tensor& g : outcome.gradients) {
+      result.gradients.push_back(g.defined() ? g.to(g.dtype(), stream()) : Tensor());
+    }
+    return result;
+  }
+  inline static std::unique_ptr<Stream> gpu_;
+};
+
+}  // namespace tutti::test
