@@ -1,6 +1,8 @@
 #include <tutti/kernels/cross_entropy.h>
 
 #include <tutti/kernels/cpu/ranges.h>
+#include <tutti/kernels/cuda/on_cuda.h>
+#include <tutti/kernels/cuda/softmax.h>
 #include <tutti/kernels/row/softmax.h>
 
 #include <array>
@@ -11,15 +13,19 @@ namespace {
 
 constexpr int64_t kIgnored = -1;
 
-/// One target a row as int64, kIgnored for ignored rows.
-Tensor checked_targets(const Tensor& logits, const Tensor& targets, int64_t ignore_index,
-                       const Stream& stream) {
+void require_shapes(const Tensor& logits, const Tensor& targets) {
   Shape expected = logits.shape();
   require(!expected.empty(), "cross_entropy: the logits have no dims");
-  const int64_t classes = expected.back();
   expected.pop_back();
   require(targets.shape() == expected, "cross_entropy: targets of shape {} for logits of shape {}",
           to_string(targets.shape()), to_string(logits.shape()));
+}
+
+/// One target a row as int64, kIgnored for ignored rows.
+Tensor checked_targets(const Tensor& logits, const Tensor& targets, int64_t ignore_index,
+                       const Stream& stream) {
+  require_shapes(logits, targets);
+  const int64_t classes = logits.size(-1);
   const Tensor given = targets.to_contiguous(stream);
   const Tensor result = Tensor::empty({given.numel()}, DType::kInt64, stream);
   dispatch_index(given.dtype(), "cross_entropy", [&]<class I>(TypeTag<I>) {
@@ -41,12 +47,47 @@ row::TargetWeights<A> target_weights(double smoothing, int64_t classes) {
   return {A(1 - smoothing), A(smoothing / static_cast<double>(classes))};
 }
 
+/// What the CUDA kernels are told; targets are brought to the device.
+cuda::CrossEntropy on_device(const Tensor& logits, const Tensor& targets, const CrossEntropyOptions& options,
+                             const Stream& stream) {
+  require_shapes(logits, targets);
+  const DType wide = logits.dtype() == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
+  return {.logits = logits.to_contiguous(stream),
+          .targets = targets.to(targets.dtype(), stream).to_contiguous(stream),
+          .lse = Tensor::empty({targets.numel()}, wide, stream),
+          .ignore_index = options.ignore_index,
+          .smoothing = options.label_smoothing,
+          .scale = options.scale};
+}
+
+Var cross_entropy_on_cuda(Tape& tape, const Var& logits, const Tensor& targets,
+                          const CrossEntropyOptions& options) {
+  if constexpr (kWithCuda) {
+    const Stream& stream = tape.stream();
+    cuda::CrossEntropy work = on_device(logits.value, targets, options, stream);
+    const Tensor y = Tensor::empty({}, work.lse.dtype(), stream);
+    cuda::cross_entropy(work, y, stream);
+    return tape.record(
+        "cross_entropy", y, {logits},
+        [work = std::move(work), stream](const Tensor& dy, const Gradients& gradients) mutable {
+          // As on the CPU, the logits' memory becomes their gradient's.
+          const Tensor dx = reuse_or_empty(work.logits, stream);
+          cuda::cross_entropy_backward(work, dy, dx, stream);
+          work.logits = Tensor();
+          gradients.add(0, dx);
+        });
+  } else {
+    fail("cross_entropy: this build has no kernel for {}", name(tape.stream().device()));
+  }
+}
+
 }  // namespace
 
 Var cross_entropy(Tape& tape, const Var& logits, const Tensor& targets, const CrossEntropyOptions& options) {
   require(options.label_smoothing >= 0 && options.label_smoothing < 1,
           "cross_entropy: label smoothing {} is outside [0, 1)", options.label_smoothing);
   const Stream& stream = tape.stream();
+  if (on_cuda(stream)) return cross_entropy_on_cuda(tape, logits, targets, options);
   const Tensor labels = checked_targets(logits.value, targets, options.ignore_index, stream);
   Tensor in = logits.value.to_contiguous(stream);
   const int64_t n = in.size(-1);
@@ -112,6 +153,15 @@ Var cross_entropy(Tape& tape, const Var& logits, const Tensor& targets, const Cr
 
 RowEvaluation cross_entropy_evaluate(const Stream& stream, const Tensor& logits, const Tensor& targets,
                                      int64_t ignore_index) {
+  if constexpr (kWithCuda) {
+    if (on_cuda(stream)) {
+      const Tensor sums = cuda::cross_entropy_evaluate(
+          on_device(logits, targets, {.ignore_index = ignore_index}, stream), stream);
+      return {.loss = sums.select(0, 0).item(),
+              .correct = sums.select(0, 1).item(),
+              .count = sums.select(0, 2).item()};
+    }
+  }
   const Tensor labels = checked_targets(logits, targets, ignore_index, stream);
   const Tensor in = logits.to_contiguous(stream);
   const int64_t n = in.size(-1);

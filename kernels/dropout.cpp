@@ -1,6 +1,8 @@
 #include <tutti/kernels/dropout.h>
 
 #include <tutti/kernels/cpu/ranges.h>
+#include <tutti/kernels/cuda/dropout.h>
+#include <tutti/kernels/cuda/on_cuda.h>
 #include <tutti/kernels/row/dropout.h>
 
 #include <cmath>
@@ -16,6 +18,15 @@ void apply(const Tensor& from, const Tensor& to, double p, uint64_t site, const 
   const int64_t chunks = (per_sample + kElementsPerTask - 1) / kElementsPerTask;
   const row::DropoutRule rule{.threshold = static_cast<uint32_t>(std::ceil(p * 0x1.0p24)),
                               .scale = static_cast<float>(1 / (1 - p))};
+  if constexpr (kWithCuda) {
+    if (on_cuda(stream)) {
+      const RandomKey first{.seed = context.seed,
+                            .tensor = site,
+                            .step = context.step,
+                            .sample = static_cast<uint64_t>(context.first_sample)};
+      return cuda::dropout(from, to, first, context.samples, rule, stream);
+    }
+  }
   dispatch_compute(from.dtype(), "dropout", [&]<class T>(TypeTag<T>) {
     const T* x = from.data<T>();
     T* y = to.data<T>();

@@ -1,6 +1,8 @@
 #include <tutti/kernels/embedding.h>
 
 #include <tutti/kernels/cpu/ranges.h>
+#include <tutti/kernels/cuda/embedding.h>
+#include <tutti/kernels/cuda/on_cuda.h>
 
 #include <algorithm>
 #include <cstring>
@@ -53,12 +55,31 @@ void scatter(const std::vector<Occurrence>& sorted, const Tensor& dy, const Tens
   });
 }
 
+Var embedding_on_cuda(Tape& tape, const Var& table, const Tensor& tokens) {
+  if constexpr (kWithCuda) {
+    const Stream& stream = tape.stream();
+    const Tensor rows = table.value.to_contiguous(stream);
+    const Tensor given = tokens.to(tokens.dtype(), stream).to_contiguous(stream);
+    Shape shape = given.shape();
+    shape.push_back(rows.size(1));
+    const Tensor y = Tensor::empty(shape, rows.dtype(), stream);
+    cuda::embedding(rows, given, y, stream);
+    return tape.record("embedding", y, {table},
+                       [given, stream](const Tensor& dy, const Gradients& gradients) {
+                         cuda::embedding_backward(dy, given, gradients.slot(0), stream);
+                       });
+  } else {
+    fail("embedding: this build has no kernel for {}", name(tape.stream().device()));
+  }
+}
+
 }  // namespace
 
 Var embedding(Tape& tape, const Var& table, const Tensor& tokens) {
   require(table.value.dims() == 2, "embedding: the table has shape {}, expected (V, C)",
           to_string(table.shape()));
   const Stream& stream = tape.stream();
+  if (on_cuda(stream)) return embedding_on_cuda(tape, table, tokens);
   const Tensor rows = table.value.to_contiguous(stream);
   const Tensor given = tokens.to_contiguous(stream);
   const int64_t vocabulary = rows.size(0);

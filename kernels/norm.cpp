@@ -2,6 +2,8 @@
 
 #include <tutti/kernels/cpu/ranges.h>
 #include <tutti/kernels/cpu/sums.h>
+#include <tutti/kernels/cuda/norm.h>
+#include <tutti/kernels/cuda/on_cuda.h>
 #include <tutti/kernels/row/norm.h>
 
 namespace tutti {
@@ -28,10 +30,11 @@ NormInputs checked(std::string_view op, const Var& x, const Var& w, const Var& b
   return in;
 }
 
-/// Gradients of x, w and (where kCentred) b. `moments` holds mean (of 0 if not centred) and rstd of each row.
+/// Writes dx, or adds to it, unless it is undefined. Returns parts of the parameters' gradients, (chunks, 2
+/// n).
 template <bool kCentred, class T>
-void backward(const NormInputs& in, const Tensor& moments, const Tensor& dy, const Gradients& gradients,
-              bool has_bias, const Stream& stream) {
+Tensor backward_rows(const NormInputs& in, const Tensor& moments, const Tensor& dy, const Tensor& dx,
+                     bool accumulate, const Stream& stream) {
   using A = Accumulate<T>;
   const int64_t n = in.width;
   // Fixed chunks of rows: each leaves its part of the parameters' gradients in a row of `partials`.
@@ -39,29 +42,54 @@ void backward(const NormInputs& in, const Tensor& moments, const Tensor& dy, con
   const int64_t chunks = (in.rows + chunk - 1) / chunk;
   const Tensor partials = Tensor::empty({std::max<int64_t>(1, chunks), 2 * n}, dtype_of<A>(), stream);
   if (chunks == 0) fill(partials, 0, stream);
-  const auto run = [&](T* dx, bool accumulate) {
-    const T* x = in.x.data<T>();
-    const T* w = in.w.data<T>();
-    const T* d = dy.data<T>();
-    const A* m = moments.data<A>();
-    A* sums = partials.data<A>();
-    for_ranges(stream, in.rows, chunk, [=](int64_t begin, int64_t end) {
-      SerialTeam team;
-      A* dw = sums + begin / chunk * 2 * n;
-      A* db = dw + n;
-      for (int64_t i = 0; i < 2 * n; ++i) dw[i] = 0;
-      for (int64_t r = begin; r < end; ++r) {
-        row::norm_backward<kCentred>(team, d + r * n, x + r * n, w, row::Moments<A>{m[2 * r], m[2 * r + 1]},
-                                     dx == nullptr ? nullptr : dx + r * n, accumulate, dw, db, n);
+  const T* x = in.x.data<T>();
+  const T* w = in.w.data<T>();
+  const T* d = dy.data<T>();
+  const A* m = moments.data<A>();
+  T* to = dx.defined() ? dx.data<T>() : nullptr;
+  A* sums = partials.data<A>();
+  for_ranges(stream, in.rows, chunk, [=](int64_t begin, int64_t end) {
+    SerialTeam team;
+    A* dw = sums + begin / chunk * 2 * n;
+    A* db = dw + n;
+    for (int64_t i = 0; i < 2 * n; ++i) dw[i] = 0;
+    for (int64_t r = begin; r < end; ++r) {
+      row::norm_backward<kCentred>(team, d + r * n, x + r * n, w, row::Moments<A>{m[2 * r], m[2 * r + 1]},
+                                   to == nullptr ? nullptr : to + r * n, accumulate, dw, db, n);
+    }
+  });
+  return partials;
+}
+
+/// Gradients of x, w and (where kCentred) b. `moments` holds mean (of 0 if not centred) and rstd of each row.
+template <bool kCentred>
+void backward(const NormInputs& in, const Tensor& moments, const Tensor& dy, const Gradients& gradients,
+              bool has_bias, const Stream& stream) {
+  const int64_t n = in.width;
+  Tensor partials;
+  const auto run = [&](const Tensor& dx, bool accumulate) {
+    if constexpr (kWithCuda) {
+      if (on_cuda(stream)) {
+        partials = cuda::norm_backward({.centred = kCentred,
+                                        .dy = dy,
+                                        .x = in.x,
+                                        .w = in.w,
+                                        .moments = moments,
+                                        .dx = dx,
+                                        .accumulate = accumulate},
+                                       stream);
+        return;
       }
+    }
+    dispatch_compute(dy.dtype(), "norm", [&]<class T>(TypeTag<T>) {
+      partials = backward_rows<kCentred, T>(in, moments, dy, dx, accumulate, stream);
     });
   };
   if (gradients.needs(0)) {
-    write_gradient(gradients, 0, dy.dtype(), stream, [&](const Tensor& dx, GradMode mode) {
-      run(dx.data<T>(), mode == GradMode::kAccumulate);
-    });
+    write_gradient(gradients, 0, dy.dtype(), stream,
+                   [&](const Tensor& dx, GradMode mode) { run(dx, mode == GradMode::kAccumulate); });
   } else {
-    run(nullptr, false);
+    run(Tensor(), false);
   }
   if (!gradients.needs(1) && !(has_bias && gradients.needs(2))) return;
   add_chunks(partials, stream);
@@ -74,12 +102,23 @@ void backward(const NormInputs& in, const Tensor& moments, const Tensor& dy, con
 }
 
 template <bool kCentred>
-Var normalise(std::string_view op, Tape& tape, const Var& x, const Var& w, const Var& b, double eps) {
-  const Stream& stream = tape.stream();
-  NormInputs in = checked(op, x, w, b, stream);
-  const Tensor y = Tensor::empty(in.x.shape(), in.x.dtype(), stream);
-  const bool wide = in.x.dtype() == DType::kFloat64;
-  const Tensor moments = Tensor::empty({in.rows, 2}, wide ? DType::kFloat64 : DType::kFloat32, stream);
+void forward(std::string_view op, const NormInputs& in, const Tensor& y, const Tensor& moments, double eps,
+             const Stream& stream) {
+  if constexpr (kWithCuda) {
+    if (on_cuda(stream)) {
+      cuda::norm_forward({.centred = kCentred,
+                          .eps = eps,
+                          .x = in.x,
+                          .residual = {},
+                          .sum = {},
+                          .w = in.w,
+                          .b = in.b,
+                          .y = y,
+                          .moments = moments},
+                         stream);
+      return;
+    }
+  }
   dispatch_compute(in.x.dtype(), op, [&]<class T>(TypeTag<T>) {
     using A = Accumulate<T>;
     const T* from = in.x.data<T>();
@@ -102,12 +141,20 @@ Var normalise(std::string_view op, Tape& tape, const Var& x, const Var& w, const
       }
     });
   });
+}
+
+template <bool kCentred>
+Var normalise(std::string_view op, Tape& tape, const Var& x, const Var& w, const Var& b, double eps) {
+  const Stream& stream = tape.stream();
+  NormInputs in = checked(op, x, w, b, stream);
+  const Tensor y = Tensor::empty(in.x.shape(), in.x.dtype(), stream);
+  const bool wide = in.x.dtype() == DType::kFloat64;
+  const Tensor moments = Tensor::empty({in.rows, 2}, wide ? DType::kFloat64 : DType::kFloat32, stream);
+  forward<kCentred>(op, in, y, moments, eps, stream);
   const bool has_bias = b.value.defined();
   return tape.record(op, y, {x, w, has_bias ? b : Var{}},
                      [=, in = std::move(in)](const Tensor& dy, const Gradients& gradients) {
-                       dispatch_compute(dy.dtype(), op, [&]<class T>(TypeTag<T>) {
-                         backward<kCentred, T>(in, moments, dy, gradients, has_bias, stream);
-                       });
+                       backward<kCentred>(in, moments, dy, gradients, has_bias, stream);
                      });
 }
 

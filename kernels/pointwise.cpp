@@ -7,14 +7,39 @@
 namespace tutti {
 namespace {
 
-/// Gives `gradients` that of operand `i`: f(dy, a, b), summed to the operand's shape if it was broadcast.
-template <class F>
+template <class Op>
+void forward(std::string_view name, const Tensor& x, const Tensor& y, const Tensor& out, Op op,
+             const Stream& stream) {
+  if constexpr (kWithCuda) {
+    if (on_cuda(stream)) return cuda::binary(x, y, out, op, stream);
+  }
+  dispatch_compute(x.dtype(), name, [&]<class T>(TypeTag<T>) {
+    broadcast_apply<T, 2>({x, y}, out, stream, [op](auto p, auto q) { return op.value(p, q); });
+  });
+}
+
+/// out = dy times the derivative to operand `which` of in[1] and in[2], where dy is in[0].
+template <class Op>
+void backward(const std::array<Tensor, 3>& in, int which, const Tensor& out, Op op, const Stream& stream) {
+  if constexpr (kWithCuda) {
+    if (on_cuda(stream)) return cuda::binary_backward(in[0], {in[1], in[2]}, which, out, op, stream);
+  }
+  dispatch_compute(out.dtype(), "backward", [&]<class T>(TypeTag<T>) {
+    if (which == 0)
+      broadcast_apply<T, 3>(in, out, stream, [op](auto d, auto p, auto q) { return d * op.first(p, q); });
+    else
+      broadcast_apply<T, 3>(in, out, stream, [op](auto d, auto p, auto q) { return d * op.second(p, q); });
+  });
+}
+
+/// Gives `gradients` that of operand `i`, summed to the operand's shape if it was broadcast. dy is in[0], the
+/// operands are the others.
+template <class Op>
 void operand_gradient(const Gradients& gradients, size_t i, const std::array<Tensor, 3>& in,
-                      const Shape& shape, bool reuse, const Stream& stream, F f) {
+                      const Shape& shape, bool reuse, const Stream& stream, Op op) {
   const Tensor& dy = in[0];
   const Tensor full = reuse ? reuse_or_empty(dy, stream) : Tensor::empty(dy.shape(), dy.dtype(), stream);
-  dispatch_compute(dy.dtype(), "backward",
-                   [&]<class T>(TypeTag<T>) { broadcast_apply<T, 3>(in, full, stream, f); });
+  backward(in, static_cast<int>(i), full, op, stream);
   if (shape == dy.shape()) {
     gradients.add(i, full);
     return;
@@ -31,9 +56,7 @@ Var binary(Tape& tape, std::string_view name, const Var& a, const Var& b, Op op)
   const Tensor x = a.value.to_contiguous(stream);
   const Tensor y = b.value.to_contiguous(stream);
   const Tensor out = Tensor::empty(broadcast_shape(name, x.shape(), y.shape()), x.dtype(), stream);
-  dispatch_compute(x.dtype(), name, [&]<class T>(TypeTag<T>) {
-    broadcast_apply<T, 2>({x, y}, out, stream, [op](auto p, auto q) { return op.value(p, q); });
-  });
+  forward(name, x, y, out, op, stream);
   // A linear operation saves nothing; the others save both operands.
   const Shape x_shape = x.shape();
   const Shape y_shape = y.shape();
@@ -46,29 +69,25 @@ Var binary(Tape& tape, std::string_view name, const Var& a, const Var& b, Op op)
         if (shape == dy.shape()) {
           if (factor == 1) return gradients.add(i, dy);
           const Tensor scaled = Tensor::empty(dy.shape(), dy.dtype(), stream);
-          dispatch_compute(dy.dtype(), name, [&]<class T>(TypeTag<T>) {
-            broadcast_apply<T, 2>({dy, dy}, scaled, stream, [](auto d, auto) { return -d; });
-          });
+          detail::map_forward(name, dy, scaled, row::Neg{}, stream);
           return gradients.add(i, scaled);
         }
         if (factor == 1) {
           const auto [destination, mode] = gradients.slot(i);
           return sum_to(dy, destination, mode, stream);
         }
-        operand_gradient(gradients, i, {dy, dy, dy}, shape, false, stream,
-                         [](auto d, auto, auto) { return -d; });
+        // Linear: any operands will do for the derivative.
+        operand_gradient(gradients, i, {dy, dy, dy}, shape, false, stream, op);
       };
       pass(1, y_shape, op.second(1.0, 1.0));
       pass(0, x_shape, op.first(1.0, 1.0));
     } else {
       const std::array<Tensor, 3> in = {dy, x_saved, y_saved};
       if (gradients.needs(1)) {
-        operand_gradient(gradients, 1, in, y_shape, !gradients.needs(0), stream,
-                         [op](auto d, auto p, auto q) { return d * op.second(p, q); });
+        operand_gradient(gradients, 1, in, y_shape, !gradients.needs(0), stream, op);
       }
       if (gradients.needs(0)) {
-        operand_gradient(gradients, 0, in, x_shape, true, stream,
-                         [op](auto d, auto p, auto q) { return d * op.first(p, q); });
+        operand_gradient(gradients, 0, in, x_shape, true, stream, op);
       }
     }
   });

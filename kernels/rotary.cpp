@@ -1,6 +1,8 @@
 #include <tutti/kernels/rotary.h>
 
 #include <tutti/kernels/cpu/ranges.h>
+#include <tutti/kernels/cuda/on_cuda.h>
+#include <tutti/kernels/cuda/rotary.h>
 
 #include <cmath>
 
@@ -49,6 +51,24 @@ void rotate(const Tensor& x, const Tensor& y, int64_t rotated, int64_t head_dim,
   });
 }
 
+void turn(const Tensor& x, const Tensor& y, int64_t rotated, int64_t head_dim, const RotaryConfig& config,
+          double direction, const Stream& stream) {
+  if constexpr (kWithCuda) {
+    if (on_cuda(stream)) {
+      return cuda::rotate(x, y,
+                          {.rotated = rotated,
+                           .head_dim = head_dim,
+                           .base = config.base,
+                           .first_position = config.first_position,
+                           .direction = direction},
+                          stream);
+    }
+  }
+  dispatch_compute(x.dtype(), "rotary", [&]<class T>(TypeTag<T>) {
+    rotate<T>(x, y, rotated, head_dim, config, direction, stream);
+  });
+}
+
 }  // namespace
 
 Var rotary(Tape& tape, const Var& qkv, const RotaryConfig& config) {
@@ -66,14 +86,11 @@ Var rotary(Tape& tape, const Var& qkv, const RotaryConfig& config) {
   const Tensor out = Tensor::empty(in.shape(), in.dtype(), stream);
   const int64_t rotated = config.heads + config.kv_heads;
   const int64_t head_dim = in.size(2) / parts;
-  dispatch_compute(in.dtype(), "rotary",
-                   [&]<class T>(TypeTag<T>) { rotate<T>(in, out, rotated, head_dim, config, 1, stream); });
+  turn(in, out, rotated, head_dim, config, 1, stream);
   return tape.record("rotary", out, {qkv},
                      [rotated, head_dim, config, stream](const Tensor& dy, const Gradients& gradients) {
                        const Tensor dx = reuse_or_empty(dy, stream);
-                       dispatch_compute(dy.dtype(), "rotary", [&]<class T>(TypeTag<T>) {
-                         rotate<T>(dy, dx, rotated, head_dim, config, -1, stream);
-                       });
+                       turn(dy, dx, rotated, head_dim, config, -1, stream);
                        gradients.add(0, dx);
                      });
 }

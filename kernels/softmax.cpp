@@ -1,17 +1,18 @@
 #include <tutti/kernels/softmax.h>
 
 #include <tutti/kernels/cpu/ranges.h>
+#include <tutti/kernels/cuda/on_cuda.h>
+#include <tutti/kernels/cuda/softmax.h>
 #include <tutti/kernels/row/softmax.h>
 
 namespace tutti {
 namespace {
 
 template <bool kLog>
-Var normalise(std::string_view op, Tape& tape, const Var& x) {
-  require(x.value.dims() >= 1, "{}: x has no dims", op);
-  const Stream& stream = tape.stream();
-  const Tensor in = x.value.to_contiguous(stream);
-  const Tensor out = Tensor::empty(in.shape(), in.dtype(), stream);
+void forward(std::string_view op, const Tensor& in, const Tensor& out, const Stream& stream) {
+  if constexpr (kWithCuda) {
+    if (on_cuda(stream)) return cuda::softmax(in, out, kLog, stream);
+  }
   const int64_t n = in.size(-1);
   const int64_t rows = n == 0 ? 0 : in.numel() / n;
   dispatch_compute(in.dtype(), op, [&]<class T>(TypeTag<T>) {
@@ -28,22 +29,42 @@ Var normalise(std::string_view op, Tape& tape, const Var& x) {
       }
     });
   });
+}
+
+template <bool kLog>
+void backward(std::string_view op, const Tensor& dy, const Tensor& out, const Tensor& dx,
+              const Stream& stream) {
+  if constexpr (kWithCuda) {
+    if (on_cuda(stream)) return cuda::softmax_backward(dy, out, dx, kLog, stream);
+  }
+  const int64_t n = out.size(-1);
+  const int64_t rows = n == 0 ? 0 : out.numel() / n;
+  dispatch_compute(dy.dtype(), op, [&]<class T>(TypeTag<T>) {
+    const T* d = dy.data<T>();
+    const T* y = out.data<T>();
+    T* to = dx.data<T>();
+    for_ranges(stream, rows, rows_per_task(n), [=](int64_t begin, int64_t end) {
+      SerialTeam team;
+      for (int64_t r = begin; r < end; ++r) {
+        if constexpr (kLog)
+          row::log_softmax_backward(team, d + r * n, y + r * n, to + r * n, n);
+        else
+          row::softmax_backward(team, d + r * n, y + r * n, to + r * n, n);
+      }
+    });
+  });
+}
+
+template <bool kLog>
+Var normalise(std::string_view op, Tape& tape, const Var& x) {
+  require(x.value.dims() >= 1, "{}: x has no dims", op);
+  const Stream& stream = tape.stream();
+  const Tensor in = x.value.to_contiguous(stream);
+  const Tensor out = Tensor::empty(in.shape(), in.dtype(), stream);
+  forward<kLog>(op, in, out, stream);
   return tape.record(op, out, {x}, [=](const Tensor& dy, const Gradients& gradients) {
     const Tensor dx = reuse_or_empty(dy, stream);
-    dispatch_compute(dy.dtype(), op, [&]<class T>(TypeTag<T>) {
-      const T* d = dy.data<T>();
-      const T* y = out.data<T>();
-      T* to = dx.data<T>();
-      for_ranges(stream, rows, rows_per_task(n), [=](int64_t begin, int64_t end) {
-        SerialTeam team;
-        for (int64_t r = begin; r < end; ++r) {
-          if constexpr (kLog)
-            row::log_softmax_backward(team, d + r * n, y + r * n, to + r * n, n);
-          else
-            row::softmax_backward(team, d + r * n, y + r * n, to + r * n, n);
-        }
-      });
-    });
+    backward<kLog>(op, dy, out, dx, stream);
     gradients.add(0, dx);
   });
 }

@@ -18,6 +18,8 @@ inline constexpr int64_t kElementsPerTask = int64_t{1} << 15;
 /// for each on the stream's threads. All that the body calls must be inlinable.
 template <class Body>
 void for_ranges(const Stream& stream, int64_t n, int64_t grain, const Body& body) {
+  require(stream.device().type == DeviceType::kCpu, "this operation has no kernel for {}",
+          name(stream.device()));
   stream.pool().parallel_ranges(n, grain,
                                 [&](int64_t begin, int64_t end) { run_best_isa([&] { body(begin, end); }); });
 }

@@ -1,6 +1,8 @@
 #include <tutti/kernels/cpu/sums.h>
 
 #include <tutti/kernels/cpu/ranges.h>
+#include <tutti/kernels/cuda/on_cuda.h>
+#include <tutti/kernels/cuda/sums.h>
 
 namespace tutti {
 namespace {
@@ -88,6 +90,9 @@ void add_chunks(const Tensor& partials, const Stream& stream) {
   const int64_t chunks = partials.size(0);
   const int64_t width = partials.size(1);
   if (chunks <= 1 || width == 0) return;
+  if constexpr (kWithCuda) {
+    if (on_cuda(stream)) return cuda::add_chunks(partials, stream);
+  }
   const auto run = [&]<class A>(TypeTag<A>) {
     A* p = partials.data<A>();
     for_ranges(stream, width, std::max<int64_t>(16, kElementsPerTask / chunks),
@@ -109,6 +114,13 @@ void add_chunks(const Tensor& partials, const Stream& stream) {
 }
 
 Tensor sum_middle(const Tensor& x, const SumExtents& extents, const Stream& stream) {
+  if constexpr (kWithCuda) {
+    if (on_cuda(stream)) {
+      const Tensor parts = cuda::sum_middle_parts(x, extents.outer, extents.reduced, extents.inner, stream);
+      cuda::add_chunks(parts, stream);
+      return parts.slice(0, 0, 1).view({extents.outer, extents.inner});
+    }
+  }
   return dispatch_compute(x.dtype(), "sum", [&]<class T>(TypeTag<T>) {
     return extents.inner == 1 ? sum_rows<T>(x, extents, stream) : sum_columns<T>(x, extents, stream);
   });

@@ -1,0 +1,79 @@
+#include <tutti/kernels/cuda/dropout.h>
+#include <tutti/kernels/cuda/launch.cuh>
+
+namespace tutti::cuda {
+namespace {
+
+/// Thread i does the elements of kBlocks blocks of four random words of a sample (fewer at its end). Bytes: 2
+/// n sizeof(T); bound by the integer units, not by memory: ten rounds of Philox for four elements.
+template <class T, int kBlocks>
+struct Drop {
+  const T* x;
+  T* y;
+  RandomKey first;
+  int64_t per_sample;
+  int64_t threads_a_sample;
+  row::DropoutRule rule;
+  bool packed;  // kBlocks * 4 elements can be read at once everywhere
+  __device__ T dropped(T value, uint32_t word) const {
+    using A = Accumulate<T>;
+    return T((word >> 8) >= rule.threshold ? A(value) * A(rule.scale) : A(0));
+  }
+  __device__ void operator()(int64_t i) const {
+    constexpr int kCount = 4 * kBlocks;
+    using Part = row::Pack<T, kCount>;
+    const int64_t sample = i / threads_a_sample;
+    const int64_t block = i % threads_a_sample * kBlocks;
+    RandomKey key = first;
+    key.sample += static_cast<uint64_t>(sample);
+    const T* from = x + sample * per_sample + 4 * block;
+    T* to = y + sample * per_sample + 4 * block;
+    uint32_t words[kCount];
+#pragma unroll
+    for (int b = 0; b < kBlocks; ++b) {
+      const auto four = key.words(static_cast<uint64_t>(block + b));
+#pragma unroll
+      for (int j = 0; j < 4; ++j) words[4 * b + j] = four[j];
+    }
+    if (packed) {
+      const Part in = *reinterpret_cast<const Part*>(from);
+      Part out;
+#pragma unroll
+      for (int j = 0; j < kCount; ++j) out.at[j] = dropped(in.at[j], words[j]);
+      *reinterpret_cast<Part*>(to) = out;
+    } else {
+#pragma unroll
+      for (int j = 0; j < kCount; ++j) {
+        if (4 * block + j < per_sample) to[j] = dropped(from[j], words[j]);
+      }
+    }
+  }
+};
+
+}  // namespace
+
+void dropout(const Tensor& x, const Tensor& y, const RandomKey& first, int64_t samples, row::DropoutRule rule,
+             const Stream& stream) {
+  for (const Tensor* t : {&x, &y}) require_here("dropout", *t, stream);
+  if (x.numel() == 0) return;
+  const int64_t per_sample = x.numel() / samples;
+  dispatch_compute(x.dtype(), "dropout", [&]<class T>(TypeTag<T>) {
+    // 8 bf16 or 4 fp32 are 16 bytes; 4 fp64 are two loads of them.
+    constexpr int kBlocks = sizeof(T) == 2 ? 2 : 1;
+    constexpr int64_t kCount = 4 * kBlocks;
+    constexpr size_t kAlignment = alignof(row::Pack<T, 4 * kBlocks>);
+    const auto aligned = [](const void* p) { return reinterpret_cast<uintptr_t>(p) % kAlignment == 0; };
+    const int64_t threads = (per_sample + kCount - 1) / kCount;
+    for_elements(
+        "dropout", samples * threads, stream,
+        Drop<T, kBlocks>{.x = x.data<T>(),
+                         .y = y.data<T>(),
+                         .first = first,
+                         .per_sample = per_sample,
+                         .threads_a_sample = threads,
+                         .rule = rule,
+                         .packed = per_sample % kCount == 0 && aligned(x.raw()) && aligned(y.raw())});
+  });
+}
+
+}  // namespace tutti::cuda

@@ -1,0 +1,218 @@
+#include <tutti/kernels/cuda/embedding.h>
+#include <tutti/kernels/cuda/launch.cuh>
+
+#include <cub/device/device_radix_sort.cuh>
+
+#include <limits>
+
+namespace tutti::cuda {
+namespace {
+
+/// One thread kCount elements of the output. Bytes: 2 tokens C sizeof(T), less where rows repeat.
+template <class T, class I, int kCount>
+struct Gather {
+  using Part = row::Pack<T, kCount>;
+  const T* table;
+  const I* tokens;
+  T* y;
+  int64_t vocabulary;
+  int64_t parts;  // of a row
+  __device__ void operator()(int64_t i) const {
+    const auto token = static_cast<int64_t>(tokens[i / parts]);
+    Part part;
+    if (token >= 0 && token < vocabulary) {
+      part = reinterpret_cast<const Part*>(table)[token * parts + i % parts];
+    } else {
+      for (int k = 0; k < kCount; ++k) part.at[k] = T(Accumulate<T>(__builtin_nanf("")));
+    }
+    reinterpret_cast<Part*>(y)[i] = part;
+  }
+};
+
+template <class I>
+struct FillKeys {
+  const I* tokens;
+  uint32_t* keys;
+  int32_t* positions;
+  int64_t vocabulary;
+  __device__ void operator()(int64_t i) const {
+    const auto token = static_cast<int64_t>(tokens[i]);
+    keys[i] = token >= 0 && token < vocabulary ? static_cast<uint32_t>(token) : 0xffffffffU;
+    positions[i] = static_cast<int32_t>(i);
+  }
+};
+
+constexpr int64_t kPiece = 32;  // occurrences that one block adds up
+
+/// The occurrences, sorted. A run (all occurrences of one token) that lies in one piece goes straight to the
+/// gradient. Of others, each piece leaves its sum: in part 0 if the run began in an earlier piece, in part 1
+/// if it begins in this one.
+template <class T, class G>
+struct Runs {
+  using A = Accumulate<T>;
+  const uint32_t* keys;
+  const int32_t* positions;
+  const T* dy;
+  A* parts;  // (pieces, 2, C)
+  G* gradient;
+  bool accumulate;
+  int64_t count;
+  int64_t width;
+  int64_t vocabulary;
+
+  __device__ int64_t end_of(int64_t piece) const {
+    return (piece + 1) * kPiece < count ? (piece + 1) * kPiece : count;
+  }
+  /// Whether occurrence i is of the same token as the one before it.
+  __device__ bool continues(int64_t i) const { return i > 0 && i < count && keys[i - 1] == keys[i]; }
+  __device__ void emit(uint32_t token, int64_t column, A sum) const {
+    if (token >= vocabulary) return;
+    G& out = gradient[token * width + column];
+    out = G(Accumulate<G>(accumulate ? A(out) + sum : sum));
+  }
+};
+
+/// A block a piece. Bytes: tokens C sizeof(T), and what is written.
+template <class T, class G>
+struct AddPieces {
+  Runs<T, G> runs;
+  template <class Team>
+  __device__ void operator()(Team& team, int64_t piece) const {
+    using A = Accumulate<T>;
+    const int64_t begin = piece * kPiece;
+    const int64_t end = runs.end_of(piece);
+    for (int64_t c = team.lane(); c < runs.width; c += team.lanes()) {
+      A sum = 0;
+      bool first = true;  // run of this piece
+      for (int64_t i = begin; i < end; ++i) {
+        sum += A(runs.dy[runs.positions[i] * runs.width + c]);
+        const bool goes_on = runs.continues(i + 1);
+        if (goes_on && i + 1 < end) continue;
+        A* parts = runs.parts + 2 * piece * runs.width;
+        if (first && runs.continues(begin))
+          parts[c] = sum;
+        else if (goes_on)
+          parts[runs.width + c] = sum;
+        else
+          runs.emit(runs.keys[i], c, sum);
+        sum = 0;
+        first = false;
+      }
+    }
+  }
+};
+
+/// Adds up the parts of the run that begins in a piece and goes on in the next.
+template <class T, class G>
+struct JoinRuns {
+  Runs<T, G> runs;
+  template <class Team>
+  __device__ void operator()(Team& team, int64_t piece) const {
+    const int64_t end = runs.end_of(piece);
+    if (!runs.continues(end)) return;
+    const uint32_t key = runs.keys[end];
+    if (runs.keys[piece * kPiece] == key && runs.continues(piece * kPiece)) return;  // began earlier
+    int64_t last = piece + 1;
+    while (runs.continues(runs.end_of(last))) {
+      if (runs.keys[runs.end_of(last)] != key) break;
+      ++last;
+    }
+    for (int64_t c = team.lane(); c < runs.width; c += team.lanes()) {
+      auto sum = runs.parts[(2 * piece + 1) * runs.width + c];
+      for (int64_t p = piece + 1; p <= last; ++p) sum += runs.parts[2 * p * runs.width + c];
+      runs.emit(key, c, sum);
+    }
+  }
+};
+
+struct Sorted {
+  Tensor keys;       // (count) uint32 in int32
+  Tensor positions;  // (count) int32
+};
+
+/// Occurrences by token, and by position where tokens are equal: the sort is stable.
+Sorted sort_occurrences(const Tensor& tokens, int64_t vocabulary, const Stream& stream) {
+  const int64_t count = tokens.numel();
+  require(count < std::numeric_limits<int32_t>::max(), "embedding: {} tokens", count);
+  const auto fresh = [&] { return Tensor::empty({count}, DType::kInt32, stream); };
+  const Tensor keys = fresh();
+  const Tensor positions = fresh();
+  const Sorted sorted{fresh(), fresh()};
+  const auto unsigned_data = [](const Tensor& t) { return reinterpret_cast<uint32_t*>(t.data<int32_t>()); };
+  dispatch_index(tokens.dtype(), "embedding", [&]<class I>(TypeTag<I>) {
+    for_elements("embedding keys", count, stream,
+                 FillKeys<I>{tokens.data<I>(), unsigned_data(keys), positions.data<int32_t>(), vocabulary});
+  });
+  const UseDevice use(stream.device().index);
+  size_t bytes = 0;
+  const auto sort = [&](void* scratch) {
+    check(cub::DeviceRadixSort::SortPairs(
+              scratch, bytes, static_cast<const uint32_t*>(unsigned_data(keys)), unsigned_data(sorted.keys),
+              static_cast<const int32_t*>(positions.data<int32_t>()), sorted.positions.data<int32_t>(),
+              static_cast<int>(count), 0, 32, native(stream)),
+          "cub::DeviceRadixSort::SortPairs");
+  };
+  sort(nullptr);  // asks for the size of its scratch memory
+  const Tensor scratch = Tensor::empty({static_cast<int64_t>(bytes)}, DType::kUInt8, stream);
+  sort(scratch.raw());
+  return sorted;
+}
+
+}  // namespace
+
+void embedding(const Tensor& table, const Tensor& tokens, const Tensor& y, const Stream& stream) {
+  for (const Tensor* t : {&table, &tokens, &y}) require_here("embedding", *t, stream);
+  if (y.numel() == 0) return;
+  const int64_t width = table.size(1);
+  dispatch_compute(table.dtype(), "embedding", [&]<class T>(TypeTag<T>) {
+    dispatch_index(tokens.dtype(), "embedding", [&]<class I>(TypeTag<I>) {
+      const auto launch = [&]<int kCount>(std::integral_constant<int, kCount>) {
+        for_elements("embedding", y.numel() / kCount, stream,
+                     Gather<T, I, kCount>{.table = table.data<T>(),
+                                          .tokens = tokens.data<I>(),
+                                          .y = y.data<T>(),
+                                          .vocabulary = table.size(0),
+                                          .parts = width / kCount});
+      };
+      if (width % row::kWide<T> == 0 && aligned16(table.raw(), y.raw()))
+        launch(std::integral_constant<int, row::kWide<T>>{});
+      else
+        launch(std::integral_constant<int, 1>{});
+    });
+  });
+}
+
+void embedding_backward(const Tensor& dy, const Tensor& tokens, const Gradients::Slot& gradient,
+                        const Stream& stream) {
+  const Tensor& table = gradient.tensor;
+  for (const Tensor* t : {&dy, &tokens, &table}) require_here("embedding_backward", *t, stream);
+  const bool accumulate = gradient.mode == GradMode::kAccumulate;
+  if (!accumulate) fill(table, 0, stream);
+  const int64_t count = tokens.numel();
+  const int64_t width = table.size(1);
+  if (count == 0 || width == 0) return;
+  const Sorted sorted = sort_occurrences(tokens, table.size(0), stream);
+  const int64_t pieces = (count + kPiece - 1) / kPiece;
+  const UseDevice use(stream.device().index);
+  dispatch_compute(dy.dtype(), "embedding", [&]<class T>(TypeTag<T>) {
+    dispatch_compute(table.dtype(), "embedding", [&]<class G>(TypeTag<G>) {
+      using A = Accumulate<T>;
+      const Tensor parts = Tensor::empty({pieces, 2, width}, dtype_of<A>(), stream);
+      const Runs<T, G> runs{.keys = reinterpret_cast<const uint32_t*>(sorted.keys.data<int32_t>()),
+                            .positions = sorted.positions.data<int32_t>(),
+                            .dy = dy.data<T>(),
+                            .parts = parts.data<A>(),
+                            .gradient = table.data<G>(),
+                            .accumulate = accumulate,
+                            .count = count,
+                            .width = width,
+                            .vocabulary = table.size(0)};
+      const auto blocks = static_cast<unsigned>(std::min<int64_t>(pieces, int64_t{1} << 20));
+      block_rows_kernel<<<blocks, kThreads, 0, native(stream)>>>(pieces, AddPieces<T, G>{runs});
+      block_rows_kernel<<<blocks, kThreads, 0, native(stream)>>>(pieces, JoinRuns<T, G>{runs});
+    });
+  });
+  check_launch("embedding_backward");
+}
+
+}  // namespace tutti::cuda

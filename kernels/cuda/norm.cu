@@ -1,0 +1,295 @@
+#include <tutti/kernels/cuda/norm.h>
+
+#include <tutti/kernels/row/held_norm.h>
+#include <tutti/kernels/cuda/launch.cuh>
+
+namespace tutti::cuda {
+namespace {
+
+constexpr int kWarps = kThreads / 32;
+constexpr int kMaxWarpHeld = 3;       // packs a lane, beyond which a row gets a block
+constexpr int64_t kWarpChunks = 528;  // blocks of a backward pass, enough to fill a large device
+constexpr int64_t kBlockChunks = 1056;
+
+// How the rows of a launch are held: by a warp, a block, or not at all (unaligned, odd or very long rows).
+struct Plan {
+  int held = 0;     // packs a lane; 0: not held
+  int threads = 0;  // of a row's block; 0: a warp a row
+};
+
+template <class T>
+Plan plan_for(int64_t n, bool aligned) {
+  const int64_t packs = n / row::kWide<T>;
+  if (!aligned || n == 0 || n % row::kWide<T> != 0 || packs > 4096) return {};
+  if (packs <= 32 * kMaxWarpHeld) return {static_cast<int>((packs + 31) / 32), 0};
+  if (packs <= 1024) return {1, static_cast<int>((packs + 31) / 32 * 32)};
+  return {4, 1024};
+}
+
+/// Calls f(std::integral_constant<int, kHeld>) for the plan's number of packs.
+template <class F>
+void dispatch_held(int held, F f) {
+  switch (held) {
+    case 1:
+      return f(std::integral_constant<int, 1>{});
+    case 2:
+      return f(std::integral_constant<int, 2>{});
+    case 3:
+      return f(std::integral_constant<int, 3>{});
+    default:
+      return f(std::integral_constant<int, 4>{});
+  }
+}
+
+template <class T>
+struct ForwardPointers {
+  using A = Accumulate<T>;
+  const T* x;
+  const T* residual;
+  T* sum;
+  const T* w;
+  const T* b;
+  T* y;
+  A* moments;
+  int64_t rows;
+  int64_t n;
+  A eps;
+};
+
+/// Bytes: 2 rows n sizeof(T), twice that with a residual; moments and parameters are small.
+template <bool kCentred, int kHeld, class Team, class T>
+__global__ void held_forward_kernel(ForwardPointers<T> p) {
+  Team team;
+  const int64_t teams = std::is_same_v<Team, WarpTeam> ? int64_t{gridDim.x} * kWarps : gridDim.x;
+  int64_t r = std::is_same_v<Team, WarpTeam> ? int64_t{blockIdx.x} * kWarps + threadIdx.x / 32 : blockIdx.x;
+  for (; r < p.rows; r += teams) {
+    const int64_t at = r * p.n;
+    const T* residual = p.residual == nullptr ? nullptr : p.residual + at;
+    const auto m =
+        row::held_norm<kCentred, kHeld>(team, p.x + at, residual, p.sum + at, p.w, p.b, p.y + at, p.n, p.eps);
+    if (team.lane() == 0) {
+      p.moments[2 * r] = m.mean;
+      p.moments[2 * r + 1] = m.rstd;
+    }
+  }
+}
+
+/// Any width and alignment. Bytes: those of the held kernel where a row fits the first-level cache.
+template <bool kCentred, class T>
+struct ForwardRow {
+  ForwardPointers<T> p;
+  template <class Team>
+  __device__ void operator()(Team& team, int64_t r) const {
+    using A = Accumulate<T>;
+    const T* x = p.x + r * p.n;
+    if (p.residual != nullptr) {
+      T* sum = p.sum + r * p.n;
+      const T* residual = p.residual + r * p.n;
+      for (int64_t i = team.lane(); i < p.n; i += team.lanes()) sum[i] = T(A(x[i]) + A(residual[i]));
+      x = sum;  // each lane reads what it wrote itself
+    }
+    row::Moments<A> m{};
+    if constexpr (kCentred)
+      m = row::layer_norm(team, x, p.w, p.b, p.y + r * p.n, p.n, p.eps);
+    else
+      m.rstd = row::rms_norm(team, x, p.w, p.y + r * p.n, p.n, p.eps);
+    if (team.lane() == 0) {
+      p.moments[2 * r] = m.mean;
+      p.moments[2 * r + 1] = m.rstd;
+    }
+  }
+};
+
+template <bool kCentred, class T>
+void launch_forward(const ForwardPointers<T>& p, const Stream& stream) {
+  const Plan plan = plan_for<T>(p.n, aligned16(p.x, p.residual, p.sum, p.w, p.b, p.y));
+  if (plan.held == 0) return for_rows("norm", p.rows, p.n, stream, ForwardRow<kCentred, T>{p});
+  const UseDevice use(stream.device().index);
+  dispatch_held(plan.held, [&]<int kHeld>(std::integral_constant<int, kHeld>) {
+    if (plan.threads == 0) {
+      held_forward_kernel<kCentred, kHeld, WarpTeam>
+          <<<blocks_for(p.rows * 32), kThreads, 0, native(stream)>>>(p);
+    } else if constexpr (kHeld == 1 || kHeld == 4) {
+      const auto blocks = static_cast<unsigned>(std::min<int64_t>(p.rows, int64_t{1} << 20));
+      held_forward_kernel<kCentred, kHeld, BlockTeam><<<blocks, plan.threads, 0, native(stream)>>>(p);
+    }
+  });
+  check_launch("norm");
+}
+
+template <class T>
+struct BackwardPointers {
+  using A = Accumulate<T>;
+  const T* dy;
+  const T* x;
+  const T* w;
+  const A* moments;
+  T* dx;
+  bool accumulate;
+  A* partials;  // (chunks, 2 n)
+  int64_t rows;
+  int64_t n;
+  int64_t chunk;  // rows of one
+};
+
+template <class T>
+__device__ inline row::Moments<Accumulate<T>> moments_of(const BackwardPointers<T>& p, int64_t r) {
+  return {p.moments[2 * r], p.moments[2 * r + 1]};
+}
+
+template <bool kCentred, int kHeld, class Team, class T>
+__device__ inline void backward_row(Team& team, const BackwardPointers<T>& p, int64_t r,
+                                    const row::Held<kHeld, T>& w, row::HeldSums<kHeld, T>& sums) {
+  const int64_t at = r * p.n;
+  row::held_norm_backward<kCentred, kHeld>(team, p.dy + at, p.x + at, w, moments_of(p, r),
+                                           p.dx == nullptr ? nullptr : p.dx + at, p.accumulate, sums, p.n);
+}
+
+/// A block a chunk, a warp a row; the warps' sums are added in their order. Bytes: 3 rows n sizeof(T), one
+/// more of them with accumulate; partials are small.
+template <bool kCentred, int kHeld, class T>
+__global__ void warp_backward_kernel(BackwardPointers<T> p) {
+  using A = Accumulate<T>;
+  constexpr int kColumns = 32 * kHeld * row::kWide<T>;
+  __shared__ A totals[2 * kColumns];
+  WarpTeam team;
+  const auto w = row::hold<kHeld>(team, p.w, p.n);
+  row::HeldSums<kHeld, T> sums;
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  const int64_t begin = blockIdx.x * p.chunk;
+  const int64_t end = begin + p.chunk < p.rows ? begin + p.chunk : p.rows;
+  for (int64_t r = begin + warp; r < end; r += kWarps) backward_row<kCentred>(team, p, r, w, sums);
+  for (int turn = 0; turn < kWarps; ++turn) {
+    if (warp == turn) {
+      row::for_held<kHeld, T>(team, p.n, [&](int k, int64_t i) {
+        for (int j = 0; j < row::kWide<T>; ++j) {
+          A& dw = totals[i + j];
+          A& db = totals[kColumns + i + j];
+          dw = (turn == 0 ? A(0) : dw) + sums.dw[k][j];
+          db = (turn == 0 ? A(0) : db) + sums.db[k][j];
+        }
+      });
+    }
+    __syncthreads();
+  }
+  A* out = p.partials + int64_t{blockIdx.x} * 2 * p.n;
+  for (int64_t i = threadIdx.x; i < p.n; i += blockDim.x) {
+    out[i] = totals[i];
+    out[p.n + i] = totals[kColumns + i];
+  }
+}
+
+/// A block a chunk and a row at a time. Bytes as above.
+template <bool kCentred, int kHeld, class T>
+__global__ void block_backward_kernel(BackwardPointers<T> p) {
+  BlockTeam team;
+  const auto w = row::hold<kHeld>(team, p.w, p.n);
+  row::HeldSums<kHeld, T> sums;
+  const int64_t begin = blockIdx.x * p.chunk;
+  const int64_t end = begin + p.chunk < p.rows ? begin + p.chunk : p.rows;
+  for (int64_t r = begin; r < end; ++r) backward_row<kCentred>(team, p, r, w, sums);
+  auto* out = p.partials + int64_t{blockIdx.x} * 2 * p.n;
+  row::for_held<kHeld, T>(team, p.n, [&](int k, int64_t i) {
+    for (int j = 0; j < row::kWide<T>; ++j) {
+      out[i + j] = sums.dw[k][j];
+      out[p.n + i + j] = sums.db[k][j];
+    }
+  });
+}
+
+/// Any width and alignment, a team a chunk.
+template <bool kCentred, class T>
+struct BackwardChunk {
+  BackwardPointers<T> p;
+  template <class Team>
+  __device__ void operator()(Team& team, int64_t chunk) const {
+    auto* dw = p.partials + chunk * 2 * p.n;
+    auto* db = dw + p.n;
+    // A lane touches its own columns only.
+    for (int64_t i = team.lane(); i < p.n; i += team.lanes()) dw[i] = db[i] = 0;
+    const int64_t begin = chunk * p.chunk;
+    const int64_t end = begin + p.chunk < p.rows ? begin + p.chunk : p.rows;
+    for (int64_t r = begin; r < end; ++r) {
+      const int64_t at = r * p.n;
+      row::norm_backward<kCentred>(team, p.dy + at, p.x + at, p.w, moments_of(p, r),
+                                   p.dx == nullptr ? nullptr : p.dx + at, p.accumulate, dw, db, p.n);
+    }
+  }
+};
+
+template <bool kCentred, class T>
+void launch_backward(const BackwardPointers<T>& p, const Plan& plan, int64_t chunks, const Stream& stream) {
+  if (plan.held == 0) return for_rows("norm_backward", chunks, p.n, stream, BackwardChunk<kCentred, T>{p});
+  const UseDevice use(stream.device().index);
+  const auto blocks = static_cast<unsigned>(chunks);
+  dispatch_held(plan.held, [&]<int kHeld>(std::integral_constant<int, kHeld>) {
+    if (plan.threads == 0) {
+      if constexpr (kHeld <= kMaxWarpHeld)
+        warp_backward_kernel<kCentred, kHeld><<<blocks, kThreads, 0, native(stream)>>>(p);
+    } else if constexpr (kHeld == 1 || kHeld == 4) {
+      block_backward_kernel<kCentred, kHeld><<<blocks, plan.threads, 0, native(stream)>>>(p);
+    }
+  });
+  check_launch("norm_backward");
+}
+
+template <class T>
+T* pointer(const Tensor& tensor) {
+  return tensor.defined() ? tensor.data<T>() : nullptr;
+}
+
+}  // namespace
+
+void norm_forward(const NormForward& p, const Stream& stream) {
+  for (const Tensor* t : {&p.x, &p.residual, &p.sum, &p.w, &p.b, &p.y}) require_here("norm", *t, stream);
+  const int64_t n = p.w.numel();
+  if (p.x.numel() == 0) return;
+  dispatch_compute(p.x.dtype(), "norm", [&]<class T>(TypeTag<T>) {
+    using A = Accumulate<T>;
+    const ForwardPointers<T> pointers{.x = p.x.data<T>(),
+                                      .residual = pointer<T>(p.residual),
+                                      .sum = pointer<T>(p.sum),
+                                      .w = p.w.data<T>(),
+                                      .b = pointer<T>(p.b),
+                                      .y = p.y.data<T>(),
+                                      .moments = p.moments.data<A>(),
+                                      .rows = p.x.numel() / n,
+                                      .n = n,
+                                      .eps = A(p.eps)};
+    p.centred ? launch_forward<true>(pointers, stream) : launch_forward<false>(pointers, stream);
+  });
+}
+
+Tensor norm_backward(const NormBackward& p, const Stream& stream) {
+  for (const Tensor* t : {&p.dy, &p.x, &p.w, &p.moments, &p.dx}) require_here("norm_backward", *t, stream);
+  const int64_t n = p.w.numel();
+  const int64_t rows = n == 0 ? 0 : p.x.numel() / n;
+  return dispatch_compute(p.x.dtype(), "norm_backward", [&]<class T>(TypeTag<T>) {
+    using A = Accumulate<T>;
+    if (rows == 0) return Tensor::zeros({1, 2 * n}, dtype_of<A>(), stream);
+    const auto* dy = p.dy.data<T>();
+    const auto* x = p.x.data<T>();
+    const auto* w = p.w.data<T>();
+    T* dx = pointer<T>(p.dx);
+    const Plan plan = plan_for<T>(n, aligned16(dy, x, w, dx));
+    const int64_t most = plan.held != 0 && plan.threads == 0 ? kWarpChunks : kBlockChunks;
+    const int64_t chunk = (rows + most - 1) / most;
+    const int64_t chunks = (rows + chunk - 1) / chunk;
+    const Tensor partials = Tensor::empty({chunks, 2 * n}, dtype_of<A>(), stream);
+    const BackwardPointers<T> pointers{.dy = dy,
+                                       .x = x,
+                                       .w = w,
+                                       .moments = p.moments.data<A>(),
+                                       .dx = dx,
+                                       .accumulate = p.accumulate,
+                                       .partials = partials.data<A>(),
+                                       .rows = rows,
+                                       .n = n,
+                                       .chunk = chunk};
+    p.centred ? launch_backward<true>(pointers, plan, chunks, stream)
+              : launch_backward<false>(pointers, plan, chunks, stream);
+    return partials;
+  });
+}
+
+}  // namespace tutti::cuda

@@ -1,0 +1,33 @@
+#pragma once
+
+#include <tutti/core/tensor.h>
+
+// layer_norm and rms_norm (kernels/norm.h) on CUDA. All tensors are contiguous and on the stream's device.
+namespace tutti::cuda {
+
+struct NormForward {
+  bool centred;  ///< layer_norm; else rms_norm
+  double eps;
+  Tensor x;         ///< (rows, n)
+  Tensor residual;  ///< like x: normalises x + residual, which goes to `sum`; or undefined
+  Tensor sum;       ///< like x; may be x or residual
+  Tensor w;         ///< (n)
+  Tensor b;         ///< (n) or undefined
+  Tensor y;         ///< like x
+  Tensor moments;   ///< (rows, 2): mean (0 unless centred) and rstd, fp32 or fp64
+};
+void norm_forward(const NormForward& p, const Stream& stream);
+
+struct NormBackward {
+  bool centred;
+  Tensor dy, x;     ///< (rows, n)
+  Tensor w;         ///< (n)
+  Tensor moments;   ///< (rows, 2)
+  Tensor dx;        ///< like x, or undefined; may be dy
+  bool accumulate;  ///< adds to dx
+};
+/// Returns sums of parts of the rows of dy xhat and of dy, which add up to the gradients of w and b:
+/// (chunks, 2 n) in the accumulate dtype. The rows of a chunk follow from the shape alone.
+Tensor norm_backward(const NormBackward& p, const Stream& stream);
+
+}  // namespace tutti::cuda

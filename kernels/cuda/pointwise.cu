@@ -1,0 +1,147 @@
+// Binary operations with broadcasting.
+#include <tutti/kernels/broadcast_plan.h>
+#include <tutti/kernels/cuda/pointwise.h>
+#include <tutti/kernels/row/pointwise.h>
+#include <tutti/kernels/cuda/launch.cuh>
+
+namespace tutti::cuda {
+namespace {
+
+template <class Op>
+struct Value {
+  Op op;
+  template <class A>
+  __device__ A operator()(A, A a, A b) const {
+    return op.value(a, b);
+  }
+};
+
+template <class Op, int kWhich>
+struct Derivative {
+  Op op;
+  template <class A>
+  __device__ A operator()(A dy, A a, A b) const {
+    return dy * (kWhich == 0 ? op.first(a, b) : op.second(a, b));
+  }
+};
+
+template <class T>
+struct Pointers {
+  const T* dy;  // null forward
+  const T* a;
+  const T* b;
+  T* out;
+};
+
+/// All of one shape, 16 bytes at a time. Bytes: n sizeof(T) for each of the pointers.
+template <class T, class F>
+__global__ void same_shape_kernel(int64_t n, Pointers<T> p, F f) {
+  using A = Accumulate<T>;
+  constexpr int kCount = row::kWide<T>;
+  const int64_t step = int64_t{gridDim.x} * blockDim.x;
+  const int64_t first = int64_t{blockIdx.x} * blockDim.x + threadIdx.x;
+  const int64_t packs = n / kCount;
+  for (int64_t i = first; i < packs; i += step) {
+    const auto a = row::load_pack(p.a + i * kCount);
+    const auto b = row::load_pack(p.b + i * kCount);
+    const auto dy = p.dy == nullptr ? a : row::load_pack(p.dy + i * kCount);
+    row::WidePack<T> out;
+#pragma unroll
+    for (int k = 0; k < kCount; ++k) out.at[k] = T(f(A(dy.at[k]), A(a.at[k]), A(b.at[k])));
+    row::store_pack(p.out + i * kCount, out);
+  }
+  for (int64_t i = packs * kCount + first; i < n; i += step) {
+    p.out[i] = T(f(A(p.dy == nullptr ? p.a[i] : p.dy[i]), A(p.a[i]), A(p.b[i])));
+  }
+}
+
+/// Merged dims, innermost first, and the strides of a and b in them.
+struct Dims {
+  int count = 0;
+  int64_t size[kMaxDims];
+  int64_t a[kMaxDims];
+  int64_t b[kMaxDims];
+};
+
+/// Bytes: n sizeof(T) for out and dy, and those of a and b once where what repeats stays in the caches.
+/// `Index` is 32 bits wide where the tensors allow it: 64-bit divisions cost more than the memory.
+template <class Index, class T, class F>
+__global__ void broadcast_kernel(Index n, Dims dims, Pointers<T> p, F f) {
+  using A = Accumulate<T>;
+  const Index step = static_cast<Index>(gridDim.x) * blockDim.x;
+  for (Index i = static_cast<Index>(blockIdx.x) * blockDim.x + threadIdx.x; i < n; i += step) {
+    Index rest = i;
+    Index a = 0;
+    Index b = 0;
+    for (int d = 0; d < dims.count; ++d) {
+      const Index size = static_cast<Index>(dims.size[d]);
+      const Index next = rest / size;
+      const Index index = rest - next * size;
+      rest = next;
+      a += index * static_cast<Index>(dims.a[d]);
+      b += index * static_cast<Index>(dims.b[d]);
+    }
+    p.out[i] = T(f(A(p.dy == nullptr ? p.a[a] : p.dy[i]), A(p.a[a]), A(p.b[b])));
+  }
+}
+
+template <class F>
+void launch(const Tensor& dy, const Tensor& a, const Tensor& b, const Tensor& out, F f,
+            const Stream& stream) {
+  for (const Tensor* t : {&dy, &a, &b, &out}) require_here("pointwise", *t, stream);
+  const int64_t n = out.numel();
+  if (n == 0) return;
+  const BroadcastPlan<2> plan = plan_broadcast<2>(out.shape(), {&a.shape(), &b.shape()});
+  Dims dims;
+  for (size_t d = plan.sizes.size(); d-- > 0; ++dims.count) {
+    dims.size[dims.count] = plan.sizes[d];
+    dims.a[dims.count] = plan.strides[0][d];
+    dims.b[dims.count] = plan.strides[1][d];
+  }
+  const UseDevice use(stream.device().index);
+  dispatch_compute(out.dtype(), "pointwise", [&]<class T>(TypeTag<T>) {
+    const Pointers<T> p{.dy = dy.defined() ? dy.data<T>() : nullptr,
+                        .a = a.data<T>(),
+                        .b = b.data<T>(),
+                        .out = out.data<T>()};
+    const bool same = a.shape() == out.shape() && b.shape() == out.shape();
+    if (same && aligned16(p.dy, p.a, p.b, p.out)) {
+      same_shape_kernel<<<blocks_for(n / row::kWide<T>), kThreads, 0, native(stream)>>>(n, p, f);
+    } else if (n < (int64_t{1} << 31)) {
+      broadcast_kernel<uint32_t>
+          <<<blocks_for(n), kThreads, 0, native(stream)>>>(static_cast<uint32_t>(n), dims, p, f);
+    } else {
+      broadcast_kernel<int64_t><<<blocks_for(n), kThreads, 0, native(stream)>>>(n, dims, p, f);
+    }
+  });
+  check_launch("pointwise");
+}
+
+}  // namespace
+
+template <class Op>
+void binary(const Tensor& a, const Tensor& b, const Tensor& out, Op op, const Stream& stream) {
+  launch(Tensor(), a, b, out, Value<Op>{op}, stream);
+}
+
+template <class Op>
+void binary_backward(const Tensor& dy, const std::array<Tensor, 2>& operands, int which, const Tensor& out,
+                     Op op, const Stream& stream) {
+  if (which == 0)
+    launch(dy, operands[0], operands[1], out, Derivative<Op, 0>{op}, stream);
+  else
+    launch(dy, operands[0], operands[1], out, Derivative<Op, 1>{op}, stream);
+}
+
+// A macro, as explicit instantiations take no list.
+#define TUTTI_BINARY(Op)                                                                                  \
+  template void binary<row::Op>(const Tensor&, const Tensor&, const Tensor&, row::Op, const Stream&);     \
+  template void binary_backward<row::Op>(const Tensor&, const std::array<Tensor, 2>&, int, const Tensor&, \
+                                         row::Op, const Stream&);
+TUTTI_BINARY(Add)
+TUTTI_BINARY(Sub)
+TUTTI_BINARY(Mul)
+TUTTI_BINARY(Div)
+#undef TUTTI_BINARY
+
+}  // namespace tutti::cuda

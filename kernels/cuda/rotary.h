@@ -1,0 +1,19 @@
+#pragma once
+
+#include <tutti/core/tensor.h>
+
+namespace tutti::cuda {
+
+/// What turns: each row of x (B, T, width) begins with `rotated` heads of `head_dim`; the rest is copied.
+struct Rotation {
+  int64_t rotated;
+  int64_t head_dim;
+  double base;
+  int64_t first_position;
+  double direction;  ///< 1, or -1 to turn back
+};
+
+/// y = x turned (kernels/rotary.h); contiguous, on the stream's device; y may be x.
+void rotate(const Tensor& x, const Tensor& y, const Rotation& rotation, const Stream& stream);
+
+}  // namespace tutti::cuda

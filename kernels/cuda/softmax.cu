@@ -1,0 +1,235 @@
+#include <tutti/kernels/cuda/softmax.h>
+
+#include <tutti/kernels/cuda/sums.h>
+#include <tutti/kernels/row/softmax.h>
+#include <tutti/kernels/cuda/launch.cuh>
+
+namespace tutti::cuda {
+namespace {
+
+/// Bytes: 2 rows n sizeof(T) where a row stays in the caches, else 3.
+template <class T>
+struct SoftmaxRow {
+  const T* x;
+  T* y;
+  int64_t n;
+  bool log;
+  template <class Team>
+  __device__ void operator()(Team& team, int64_t r) const {
+    const auto lse = row::log_sum_exp(team, x + r * n, n);
+    if (log)
+      row::log_softmax(team, x + r * n, y + r * n, n, lse);
+    else
+      row::softmax(team, x + r * n, y + r * n, n, lse);
+  }
+};
+
+/// Bytes: 3 rows n sizeof(T) where a row stays in the caches, else 5.
+template <class T>
+struct SoftmaxBackwardRow {
+  const T* dy;
+  const T* y;
+  T* dx;
+  int64_t n;
+  bool log;
+  template <class Team>
+  __device__ void operator()(Team& team, int64_t r) const {
+    if (log)
+      row::log_softmax_backward(team, dy + r * n, y + r * n, dx + r * n, n);
+    else
+      row::softmax_backward(team, dy + r * n, y + r * n, dx + r * n, n);
+  }
+};
+
+int64_t rows_of(const Tensor& x) {
+  return x.numel() == 0 ? 0 : x.numel() / x.size(-1);
+}
+
+template <class T, class I>
+struct Rows {
+  using A = Accumulate<T>;
+  const T* x;
+  const I* targets;
+  A* lse;
+  int64_t n;
+  int64_t ignore_index;
+  row::TargetWeights<A> weights;
+
+  __device__ bool ignored(int64_t r) const { return static_cast<int64_t>(targets[r]) == ignore_index; }
+  __device__ bool is_class(int64_t r) const {
+    return targets[r] >= 0 && static_cast<int64_t>(targets[r]) < n;
+  }
+};
+
+template <class T, class I>
+Rows<T, I> rows_for(const CrossEntropy& p) {
+  using A = Accumulate<T>;
+  const int64_t n = p.logits.size(-1);
+  return {.x = p.logits.data<T>(),
+          .targets = p.targets.data<I>(),
+          .lse = p.lse.data<A>(),
+          .n = n,
+          .ignore_index = p.ignore_index,
+          .weights = {A(1 - p.smoothing), A(p.smoothing / static_cast<double>(n))}};
+}
+
+/// Bytes: rows V sizeof(T), twice that with label smoothing where a row does not stay in the caches.
+template <class T, class I>
+struct LossRow {
+  Rows<T, I> rows;
+  double* losses;
+  bool smooth;
+  template <class Team>
+  __device__ void operator()(Team& team, int64_t r) const {
+    using A = Accumulate<T>;
+    const bool counts = !rows.ignored(r);
+    A lse = 0;
+    double loss = 0;
+    if (counts && rows.is_class(r)) {
+      const T* x = rows.x + r * rows.n;
+      lse = row::log_sum_exp(team, x, rows.n);
+      loss = static_cast<double>(lse) - static_cast<double>(rows.weights.target * A(x[rows.targets[r]]));
+      if (smooth) loss -= static_cast<double>(rows.weights.every * row::row_sum(team, x, rows.n));
+    } else if (counts) {
+      loss = __builtin_nan("");
+      lse = A(loss);
+    }
+    if (team.lane() == 0) {
+      rows.lse[r] = lse;
+      losses[r] = loss;
+    }
+  }
+};
+
+template <class A>
+struct ScaleTo {
+  const double* total;
+  A* loss;
+  double scale;
+  __device__ void operator()(int64_t) const { *loss = A(scale * *total); }
+};
+
+/// Bytes: 2 rows V sizeof(T).
+template <class T, class I>
+struct GradientRow {
+  Rows<T, I> rows;
+  T* dx;
+  const Accumulate<T>* dy;
+  double scale;
+  template <class Team>
+  __device__ void operator()(Team& team, int64_t r) const {
+    using A = Accumulate<T>;
+    const int64_t n = rows.n;
+    T* out = dx + r * n;
+    if (rows.ignored(r) || !rows.is_class(r)) {
+      // A wrong target has made the loss NaN; its gradient says so too.
+      const T value = T(rows.ignored(r) ? A(0) : rows.lse[r]);
+      for (int64_t i = team.lane(); i < n; i += team.lanes()) out[i] = value;
+      return;
+    }
+    row::cross_entropy_backward(team, rows.x + r * n, out, n, static_cast<int64_t>(rows.targets[r]),
+                                rows.lse[r], rows.weights, A(static_cast<double>(*dy) * scale));
+  }
+};
+
+template <class T, class I>
+struct EvaluateRow {
+  Rows<T, I> rows;
+  double* losses;  // (3, rows)
+  int64_t count;
+  template <class Team>
+  __device__ void operator()(Team& team, int64_t r) const {
+    double loss = 0;
+    double hit = 0;
+    const bool counts = !rows.ignored(r);
+    if (counts && rows.is_class(r)) {
+      const T* x = rows.x + r * rows.n;
+      const int64_t target = rows.targets[r];
+      const auto at_target = Accumulate<T>(x[target]);
+      loss = static_cast<double>(row::log_sum_exp(team, x, rows.n)) - static_cast<double>(at_target);
+      const auto before = team.max(row::lane_max(team, x, 0, target));
+      const auto after = team.max(row::lane_max(team, x, target + 1, rows.n));
+      hit = (target == 0 || at_target > before) && at_target >= after ? 1 : 0;
+    } else if (counts) {
+      loss = __builtin_nan("");
+    }
+    if (team.lane() == 0) {
+      losses[r] = loss;
+      losses[count + r] = hit;
+      losses[2 * count + r] = counts ? 1 : 0;
+    }
+  }
+};
+
+template <class F>
+void dispatch(const CrossEntropy& p, F f) {
+  dispatch_compute(p.logits.dtype(), "cross_entropy", [&]<class T>(TypeTag<T>) {
+    dispatch_index(p.targets.dtype(), "cross_entropy",
+                   [&]<class I>(TypeTag<I>) { f(TypeTag<T>{}, TypeTag<I>{}); });
+  });
+}
+
+/// (outer, 1): sums of the rows of x (outer, reduced), fp64.
+Tensor sum_rows(const Tensor& x, const Stream& stream) {
+  const Tensor parts = sum_middle_parts(x, x.size(0), x.size(1), 1, stream);
+  add_chunks(parts, stream);
+  return parts.select(0, 0);
+}
+
+}  // namespace
+
+void softmax(const Tensor& x, const Tensor& y, bool log, const Stream& stream) {
+  for (const Tensor* t : {&x, &y}) require_here("softmax", *t, stream);
+  if (x.numel() == 0) return;
+  dispatch_compute(x.dtype(), "softmax", [&]<class T>(TypeTag<T>) {
+    for_rows("softmax", rows_of(x), x.size(-1), stream,
+             SoftmaxRow<T>{x.data<T>(), y.data<T>(), x.size(-1), log});
+  });
+}
+
+void softmax_backward(const Tensor& dy, const Tensor& y, const Tensor& dx, bool log, const Stream& stream) {
+  for (const Tensor* t : {&dy, &y, &dx}) require_here("softmax_backward", *t, stream);
+  if (y.numel() == 0) return;
+  dispatch_compute(y.dtype(), "softmax_backward", [&]<class T>(TypeTag<T>) {
+    for_rows("softmax_backward", rows_of(y), y.size(-1), stream,
+             SoftmaxBackwardRow<T>{dy.data<T>(), y.data<T>(), dx.data<T>(), y.size(-1), log});
+  });
+}
+
+void cross_entropy(const CrossEntropy& p, const Tensor& loss, const Stream& stream) {
+  for (const Tensor* t : {&p.logits, &p.targets, &p.lse, &loss}) require_here("cross_entropy", *t, stream);
+  const int64_t rows = p.targets.numel();
+  if (rows == 0 || p.logits.numel() == 0) return fill(loss, 0, stream);
+  const Tensor losses = Tensor::empty({1, rows}, DType::kFloat64, stream);
+  dispatch(p, [&]<class T, class I>(TypeTag<T>, TypeTag<I>) {
+    using A = Accumulate<T>;
+    for_rows("cross_entropy", rows, p.logits.size(-1), stream,
+             LossRow<T, I>{rows_for<T, I>(p), losses.data<double>(), p.smoothing > 0});
+    const Tensor total = sum_rows(losses, stream);
+    for_elements("cross_entropy", 1, stream, ScaleTo<A>{total.data<double>(), loss.data<A>(), p.scale});
+  });
+}
+
+void cross_entropy_backward(const CrossEntropy& p, const Tensor& dy, const Tensor& dx, const Stream& stream) {
+  for (const Tensor* t : {&p.logits, &p.targets, &p.lse, &dy, &dx})
+    require_here("cross_entropy_backward", *t, stream);
+  if (p.logits.numel() == 0) return;
+  dispatch(p, [&]<class T, class I>(TypeTag<T>, TypeTag<I>) {
+    for_rows("cross_entropy_backward", p.targets.numel(), p.logits.size(-1), stream,
+             GradientRow<T, I>{rows_for<T, I>(p), dx.data<T>(), dy.data<Accumulate<T>>(), p.scale});
+  });
+}
+
+Tensor cross_entropy_evaluate(const CrossEntropy& p, const Stream& stream) {
+  for (const Tensor* t : {&p.logits, &p.targets, &p.lse}) require_here("cross_entropy", *t, stream);
+  const int64_t rows = p.targets.numel();
+  if (p.logits.numel() == 0) return Tensor::zeros({3}, DType::kFloat64, stream);
+  const Tensor values = Tensor::empty({3, rows}, DType::kFloat64, stream);
+  dispatch(p, [&]<class T, class I>(TypeTag<T>, TypeTag<I>) {
+    for_rows("cross_entropy_evaluate", rows, p.logits.size(-1), stream,
+             EvaluateRow<T, I>{rows_for<T, I>(p), values.data<double>(), rows});
+  });
+  return sum_rows(values, stream);
+}
+
+}  // namespace tutti::cuda
