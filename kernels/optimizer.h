@@ -89,6 +89,8 @@ class Optimizer final : public ParameterUpdate {
   std::span<const std::unique_ptr<ParamGroup>> groups_;
   Stream stream_;
   std::vector<std::unique_ptr<UpdateRule>> rules_;
+  struct DeviceNorm;
+  std::unique_ptr<DeviceNorm> device_norm_;  // what grad_norm keeps for the device
 };
 
 }  // namespace tutti

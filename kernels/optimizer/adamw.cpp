@@ -1,35 +1,19 @@
 #include <tutti/kernels/cpu/isa.h>
-#include <tutti/kernels/optimizer/rule.h>
+#include <tutti/kernels/optimizer/device_tables.h>
 
 #include <cmath>
 
 namespace tutti {
 namespace {
 
-template <class M>
-struct AdamNumbers {
-  M keep;  // 1 - learning rate * decay
-  M step_size;
-  M beta1, beta2;
-  M root_correction;  // 1 / sqrt(1 - beta2^t)
-  M eps;
-  M grad_scale;
-};
-
-/// Source: Kingma & Ba 2015, algorithm 1, with the decay of Loshchilov & Hutter 2019, algorithm 2.
 template <class G, class M, class W>
 void adamw_range(const UpdateSpan<G, M, W>& span, M* __restrict mean, M* __restrict square,
-                 const AdamNumbers<M>& numbers) {
+                 const row::AdamW<M>& numbers) {
   run_best_isa([&] {
     const auto s = span;  // copies: what the loop writes cannot alias them
     const auto c = numbers;
     for (int64_t i = 0; i < s.n; ++i) {
-      const M g = static_cast<M>(s.grad[i]) * c.grad_scale;
-      const M m = mean[i] + (1 - c.beta1) * (g - mean[i]);
-      const M v = c.beta2 * square[i] + (1 - c.beta2) * (g * g);
-      mean[i] = m;
-      square[i] = v;
-      const M x = s.master[i] * c.keep - c.step_size * m / (std::sqrt(v) * c.root_correction + c.eps);
+      const M x = c.update(s.master[i], static_cast<M>(s.grad[i]), mean[i], square[i]);
       s.master[i] = x;
       if (s.weight != nullptr) s.weight[i] = W(x);
     }
@@ -52,20 +36,29 @@ class AdamWRule final : public UpdateRule {
     const auto t = static_cast<double>(now.step + 1);
     const double correction1 = 1 - std::pow(beta1_, t);
     const double correction2 = 1 - std::pow(beta2_, t);
+    const auto numbers_for = [&]<class M>(TypeTag<M>, const RoleRule& rule) {
+      const double rate = now.learning_rate * rule.learning_rate;
+      return row::AdamW<M>{static_cast<M>(1 - rate * decay_ * rule.weight_decay),
+                           static_cast<M>(rate / correction1),
+                           static_cast<M>(beta1_),
+                           static_cast<M>(beta2_),
+                           static_cast<M>(1 / std::sqrt(correction2)),
+                           static_cast<M>(eps_),
+                           static_cast<M>(now.grad_scale)};
+    };
+    if constexpr (kWithCuda) {
+      if (on_cuda(stream)) {
+        return update_on_device<row::AdamW>(tables_.of(targets_, chunks_, {mean_, square_}, stream), targets_,
+                                            stream, numbers_for);
+      }
+    }
     stream.pool().parallel_for(static_cast<int64_t>(chunks_.size()), [&](int64_t i) {
       const UpdateChunk& chunk = chunks_[static_cast<size_t>(i)];
       const UpdateTarget& target = targets_[chunk.target];
       with_span(target, chunk.begin, chunk.end, [&]<class G, class M, class W>(const UpdateSpan<G, M, W>& s) {
-        const double rate = now.learning_rate * target.rule.learning_rate;
-        const AdamNumbers<M> numbers{static_cast<M>(1 - rate * decay_ * target.rule.weight_decay),
-                                     static_cast<M>(rate / correction1),
-                                     static_cast<M>(beta1_),
-                                     static_cast<M>(beta2_),
-                                     static_cast<M>(1 / std::sqrt(correction2)),
-                                     static_cast<M>(eps_),
-                                     static_cast<M>(now.grad_scale)};
         const int64_t at = chunk.begin - target.begin;
-        adamw_range(s, mean_[chunk.target].data<M>() + at, square_[chunk.target].data<M>() + at, numbers);
+        adamw_range(s, mean_[chunk.target].data<M>() + at, square_[chunk.target].data<M>() + at,
+                    numbers_for(TypeTag<M>{}, target.rule));
       });
     });
   }
@@ -82,6 +75,7 @@ class AdamWRule final : public UpdateRule {
   std::vector<UpdateTarget> targets_;
   std::vector<UpdateChunk> chunks_;
   std::vector<Tensor> mean_, square_;
+  DeviceTables tables_;
 };
 
 }  // namespace

@@ -1,7 +1,7 @@
 #include <tutti/kernels/optimizer.h>
 
 #include <tutti/kernels/cpu/isa.h>
-#include <tutti/kernels/optimizer/rule.h>
+#include <tutti/kernels/optimizer/device_tables.h>
 
 #include <algorithm>
 #include <cmath>
@@ -47,7 +47,58 @@ double sum_of_squares(const G* x, int64_t n) {
   return sum;
 }
 
+/// Gradients that the norm counts, a chunk each.
+struct Piece {
+  const ParamGroup* group;
+  int64_t begin;
+  int64_t end;
+};
+
+std::vector<Piece> norm_pieces(std::span<const std::unique_ptr<ParamGroup>> groups) {
+  std::vector<Piece> pieces;
+  for (const auto& group : groups) {
+    for (size_t i = 0; i < group->parameters().size(); ++i) {
+      const Parameter& parameter = *group->parameters()[i];
+      if (parameter.role == Role::kStatistic) continue;
+      const int64_t first = group->offset(i);
+      for (int64_t at = 0; at < parameter.numel(); at += kChunk) {
+        pieces.push_back({group.get(), first + at, first + std::min(at + kChunk, parameter.numel())});
+      }
+    }
+  }
+  return pieces;
+}
+
+/// One table for each dtype of gradients.
+std::vector<cuda::UpdateTable> norm_tables(std::span<const Piece> pieces, const Stream& stream) {
+  std::vector<cuda::UpdateTable> tables;
+  if constexpr (kWithCuda) {
+    for (const DType dtype : {DType::kFloat32, DType::kBFloat16, DType::kFloat64}) {
+      std::vector<cuda::UpdatePiece> found;
+      Precision precision;
+      for (const Piece& piece : pieces) {
+        if (piece.group->precision().grad != dtype) continue;
+        precision = piece.group->precision();
+        const auto* grads = static_cast<const std::byte*>(piece.group->grads().raw());
+        found.push_back({.grad = grads + piece.begin * size_of(dtype),
+                         .master = nullptr,
+                         .weight = nullptr,
+                         .states = {nullptr, nullptr},
+                         .n = piece.end - piece.begin,
+                         .rule = 0});
+      }
+      if (!found.empty()) tables.push_back(cuda::make_update_table(precision, found, stream));
+    }
+  }
+  return tables;
+}
+
 }  // namespace
+
+struct Optimizer::DeviceNorm {
+  std::vector<cuda::UpdateTable> tables;
+  std::vector<const void*> gradients;  // of the groups when the tables were made
+};
 
 void RoleRule::describe(Fields& f) {
   f.value("learning_rate", learning_rate, "factor on the optimizer's learning rate", not_negative());
@@ -174,20 +225,21 @@ Optimizer::Optimizer(OptimizerConfig config, std::span<const std::unique_ptr<Par
 Optimizer::~Optimizer() = default;
 
 double Optimizer::grad_norm() {
-  struct Piece {
-    const ParamGroup* group;
-    int64_t begin;
-    int64_t end;
-  };
-  std::vector<Piece> pieces;
-  for (const auto& group : groups_) {
-    for (size_t i = 0; i < group->parameters().size(); ++i) {
-      const Parameter& parameter = *group->parameters()[i];
-      if (parameter.role == Role::kStatistic) continue;
-      const int64_t first = group->offset(i);
-      for (int64_t at = 0; at < parameter.numel(); at += kChunk) {
-        pieces.push_back({group.get(), first + at, first + std::min(at + kChunk, parameter.numel())});
+  const std::vector<Piece> pieces = norm_pieces(groups_);
+  if constexpr (kWithCuda) {
+    if (on_cuda(stream_)) {
+      // On the device the host waits once, for one number.
+      Tensor sum = Tensor::zeros({}, DType::kFloat64, stream_);
+      std::vector<const void*> gradients;
+      for (const auto& group : groups_) gradients.push_back(group->grads().raw());
+      if (device_norm_ == nullptr || device_norm_->gradients != gradients) {
+        device_norm_ =
+            std::make_unique<DeviceNorm>(DeviceNorm{norm_tables(pieces, stream_), std::move(gradients)});
       }
+      for (const cuda::UpdateTable& table : device_norm_->tables) {
+        add_in_place(sum, cuda::sum_of_squares(table, stream_), stream_);
+      }
+      return std::sqrt(sum.item());
     }
   }
   std::vector<double> squares(pieces.size());

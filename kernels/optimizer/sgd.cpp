@@ -1,28 +1,17 @@
 #include <tutti/kernels/cpu/isa.h>
-#include <tutti/kernels/optimizer/rule.h>
+#include <tutti/kernels/optimizer/device_tables.h>
 
 namespace tutti {
 namespace {
 
-template <class M>
-struct SgdNumbers {
-  M learning_rate, momentum, decay, grad_scale;
-  bool nesterov;
-};
-
-/// Source: Sutskever et al. 2013, "On the importance of initialization and momentum in deep learning"; in the
-/// form velocity <- momentum velocity + gradient, so that the learning rate may change.
 template <class G, class M, class W>
-void sgd_range(const UpdateSpan<G, M, W>& span, M* __restrict velocity, const SgdNumbers<M>& numbers) {
+void sgd_range(const UpdateSpan<G, M, W>& span, M* __restrict velocity, const row::Sgd<M>& numbers) {
   run_best_isa([&] {
     const auto s = span;  // copies: what the loop writes cannot alias them
     const auto c = numbers;
+    M unused = 0;
     for (int64_t i = 0; i < s.n; ++i) {
-      M x = s.master[i];
-      const M g = static_cast<M>(s.grad[i]) * c.grad_scale + c.decay * x;
-      const M v = c.momentum * velocity[i] + g;
-      velocity[i] = v;
-      x -= c.learning_rate * (c.nesterov ? g + c.momentum * v : v);
+      const M x = c.update(s.master[i], static_cast<M>(s.grad[i]), velocity[i], unused);
       s.master[i] = x;
       if (s.weight != nullptr) s.weight[i] = W(x);
     }
@@ -40,14 +29,23 @@ class SgdRule final : public UpdateRule {
         velocity_(new_states(targets_, stream)) {}
 
   void step(const UpdateStep& now, const Stream& stream) override {
+    const auto numbers_for = [&]<class M>(TypeTag<M>, const RoleRule& rule) {
+      return row::Sgd<M>{static_cast<M>(now.learning_rate * rule.learning_rate), static_cast<M>(momentum_),
+                         static_cast<M>(decay_ * rule.weight_decay), static_cast<M>(now.grad_scale),
+                         nesterov_};
+    };
+    if constexpr (kWithCuda) {
+      if (on_cuda(stream)) {
+        return update_on_device<row::Sgd>(tables_.of(targets_, chunks_, {velocity_}, stream), targets_,
+                                          stream, numbers_for);
+      }
+    }
     stream.pool().parallel_for(static_cast<int64_t>(chunks_.size()), [&](int64_t i) {
       const UpdateChunk& chunk = chunks_[static_cast<size_t>(i)];
       const UpdateTarget& target = targets_[chunk.target];
       with_span(target, chunk.begin, chunk.end, [&]<class G, class M, class W>(const UpdateSpan<G, M, W>& s) {
-        const SgdNumbers<M> numbers{
-            static_cast<M>(now.learning_rate * target.rule.learning_rate), static_cast<M>(momentum_),
-            static_cast<M>(decay_ * target.rule.weight_decay), static_cast<M>(now.grad_scale), nesterov_};
-        sgd_range(s, velocity_[chunk.target].data<M>() + chunk.begin - target.begin, numbers);
+        sgd_range(s, velocity_[chunk.target].data<M>() + chunk.begin - target.begin,
+                  numbers_for(TypeTag<M>{}, target.rule));
       });
     });
   }
@@ -65,22 +63,31 @@ class SgdRule final : public UpdateRule {
   std::vector<UpdateTarget> targets_;
   std::vector<UpdateChunk> chunks_;
   std::vector<Tensor> velocity_;
+  DeviceTables tables_;
 };
 
-/// Running averages of batch statistics; the gradient slot holds the batch's.
 class StatisticRule final : public UpdateRule {
  public:
   StatisticRule(double momentum, std::vector<UpdateTarget> targets)
       : momentum_(momentum), targets_(std::move(targets)), chunks_(cut_into_chunks(targets_)) {}
 
   void step(const UpdateStep&, const Stream& stream) override {
+    if constexpr (kWithCuda) {
+      if (on_cuda(stream)) {
+        return update_on_device<row::Statistic>(tables_.of(targets_, chunks_, {}, stream), targets_, stream,
+                                                [&]<class M>(TypeTag<M>, const RoleRule&) {
+                                                  return row::Statistic<M>{static_cast<M>(momentum_)};
+                                                });
+      }
+    }
     stream.pool().parallel_for(static_cast<int64_t>(chunks_.size()), [&](int64_t i) {
       const UpdateChunk& chunk = chunks_[static_cast<size_t>(i)];
       with_span(targets_[chunk.target], chunk.begin, chunk.end,
                 [&]<class G, class M, class W>(const UpdateSpan<G, M, W>& s) {
-                  const M m = static_cast<M>(momentum_);
+                  const row::Statistic<M> rule{static_cast<M>(momentum_)};
+                  M unused = 0;
                   for (int64_t k = 0; k < s.n; ++k) {
-                    const M x = (1 - m) * s.master[k] + m * static_cast<M>(s.grad[k]);
+                    const M x = rule.update(s.master[k], static_cast<M>(s.grad[k]), unused, unused);
                     s.master[k] = x;
                     if (s.weight != nullptr) s.weight[k] = W(x);
                   }
@@ -94,6 +101,7 @@ class StatisticRule final : public UpdateRule {
   double momentum_;
   std::vector<UpdateTarget> targets_;
   std::vector<UpdateChunk> chunks_;
+  DeviceTables tables_;
 };
 
 }  // namespace

@@ -1,0 +1,145 @@
+#include <tutti/kernels/cuda/optimizer.h>
+#include <tutti/kernels/cuda/sums.h>
+#include <tutti/kernels/cuda/launch.cuh>
+
+namespace tutti::cuda {
+namespace {
+
+constexpr int kCount = 4;  // elements of one thread's turn
+
+template <class Rule>
+struct Rules {
+  Rule at[kMaxRules];
+};
+
+/// A block a piece. Bytes an element, AdamW with fp32 gradients and bf16 weights: 4 + 3 * (4 + 4) + 2.
+template <class G, class M, class W, class Rule>
+__global__ void update_kernel(const UpdatePiece* pieces, Rules<Rule> rules) {
+  const UpdatePiece piece = pieces[blockIdx.x];
+  const Rule rule = rules.at[piece.rule];
+  const auto* grad = static_cast<const G*>(piece.grad);
+  auto* master = static_cast<M*>(piece.master);
+  auto* weight = static_cast<W*>(piece.weight);
+  auto* first = static_cast<M*>(piece.states[0]);
+  auto* second = static_cast<M*>(piece.states[1]);
+  const auto all_aligned = [](auto... pointers) {
+    return ((reinterpret_cast<uintptr_t>(pointers) % (kCount * sizeof(*pointers)) == 0) && ...);
+  };
+  const bool packed = all_aligned(grad, master, weight, first, second);
+  const int64_t packs = packed ? piece.n / kCount : 0;
+  for (int64_t p = threadIdx.x; p < packs; p += blockDim.x) {
+    const auto g = reinterpret_cast<const row::Pack<G, kCount>*>(grad)[p];
+    auto x = reinterpret_cast<row::Pack<M, kCount>*>(master)[p];
+    row::Pack<M, kCount> a{};
+    row::Pack<M, kCount> b{};
+    if constexpr (Rule::kStates > 0) a = reinterpret_cast<row::Pack<M, kCount>*>(first)[p];
+    if constexpr (Rule::kStates > 1) b = reinterpret_cast<row::Pack<M, kCount>*>(second)[p];
+    row::Pack<W, kCount> rounded;
+#pragma unroll
+    for (int k = 0; k < kCount; ++k) {
+      x.at[k] = rule.update(x.at[k], static_cast<M>(g.at[k]), a.at[k], b.at[k]);
+      rounded.at[k] = W(x.at[k]);
+    }
+    reinterpret_cast<row::Pack<M, kCount>*>(master)[p] = x;
+    if constexpr (Rule::kStates > 0) reinterpret_cast<row::Pack<M, kCount>*>(first)[p] = a;
+    if constexpr (Rule::kStates > 1) reinterpret_cast<row::Pack<M, kCount>*>(second)[p] = b;
+    if (weight != nullptr) reinterpret_cast<row::Pack<W, kCount>*>(weight)[p] = rounded;
+  }
+  for (int64_t i = packs * kCount + threadIdx.x; i < piece.n; i += blockDim.x) {
+    M a = 0;
+    M b = 0;
+    if constexpr (Rule::kStates > 0) a = first[i];
+    if constexpr (Rule::kStates > 1) b = second[i];
+    const M x = rule.update(master[i], static_cast<M>(grad[i]), a, b);
+    master[i] = x;
+    if constexpr (Rule::kStates > 0) first[i] = a;
+    if constexpr (Rule::kStates > 1) second[i] = b;
+    if (weight != nullptr) weight[i] = W(x);
+  }
+}
+
+/// Bytes: those of the gradients.
+template <class G>
+struct PieceSquares {
+  const UpdatePiece* pieces;
+  double* squares;
+  template <class Team>
+  __device__ void operator()(Team& team, int64_t p) const {
+    const UpdatePiece piece = pieces[p];
+    const auto* grad = static_cast<const G*>(piece.grad);
+    double sum = 0;
+#pragma unroll 4
+    for (int64_t i = team.lane(); i < piece.n; i += team.lanes()) {
+      const auto value = static_cast<double>(static_cast<Accumulate<G>>(grad[i]));
+      sum += value * value;
+    }
+    sum = team.sum(sum);
+    if (team.lane() == 0) squares[p] = sum;
+  }
+};
+
+const UpdatePiece* pieces_of(const UpdateTable& table) {
+  return static_cast<const UpdatePiece*>(table.pieces.raw());
+}
+
+}  // namespace
+
+UpdateTable make_update_table(const Precision& precision, std::span<const UpdatePiece> pieces,
+                              const Stream& stream) {
+  const std::span<const uint8_t> bytes(reinterpret_cast<const uint8_t*>(pieces.data()), pieces.size_bytes());
+  return {.precision = precision,
+          .pieces = Tensor::from(bytes, {static_cast<int64_t>(bytes.size())}, stream),
+          .count = static_cast<int64_t>(pieces.size())};
+}
+
+template <template <class> class Algorithm, class M>
+void update(const UpdateTable& table, std::span<const Algorithm<M>> numbers, const Stream& stream) {
+  require_here("optimizer", table.pieces, stream);
+  require(numbers.size() <= kMaxRules, "optimizer: {} rules for one kernel", numbers.size());
+  if (table.count == 0) return;
+  Rules<Algorithm<M>> rules{};
+  std::copy(numbers.begin(), numbers.end(), rules.at);
+  const UseDevice use(stream.device().index);
+  const auto launch = [&]<class G, class W>(TypeTag<G>, TypeTag<W>) {
+    update_kernel<G, M, W>
+        <<<static_cast<unsigned>(table.count), kThreads, 0, native(stream)>>>(pieces_of(table), rules);
+  };
+  if constexpr (std::is_same_v<M, double>) {
+    launch(TypeTag<double>{}, TypeTag<double>{});
+  } else {
+    const bool half_weight = table.precision.compute == DType::kBFloat16;
+    const auto with_grad = [&]<class G>(TypeTag<G> g) {
+      half_weight ? launch(g, TypeTag<BFloat16>{}) : launch(g, TypeTag<float>{});
+    };
+    table.precision.grad == DType::kBFloat16 ? with_grad(TypeTag<BFloat16>{}) : with_grad(TypeTag<float>{});
+  }
+  check_launch("optimizer");
+}
+
+template void update<row::AdamW, float>(const UpdateTable&, std::span<const row::AdamW<float>>,
+                                        const Stream&);
+template void update<row::AdamW, double>(const UpdateTable&, std::span<const row::AdamW<double>>,
+                                         const Stream&);
+template void update<row::Sgd, float>(const UpdateTable&, std::span<const row::Sgd<float>>, const Stream&);
+template void update<row::Sgd, double>(const UpdateTable&, std::span<const row::Sgd<double>>, const Stream&);
+template void update<row::Statistic, float>(const UpdateTable&, std::span<const row::Statistic<float>>,
+                                            const Stream&);
+template void update<row::Statistic, double>(const UpdateTable&, std::span<const row::Statistic<double>>,
+                                             const Stream&);
+
+Tensor sum_of_squares(const UpdateTable& table, const Stream& stream) {
+  require_here("grad_norm", table.pieces, stream);
+  if (table.count == 0) return Tensor::zeros({}, DType::kFloat64, stream);
+  const Tensor squares = Tensor::empty({1, table.count}, DType::kFloat64, stream);
+  dispatch_compute(table.precision.grad, "grad_norm", [&]<class G>(TypeTag<G>) {
+    const UseDevice use(stream.device().index);
+    block_rows_kernel<<<static_cast<unsigned>(table.count), kThreads, 0, native(stream)>>>(
+        table.count, PieceSquares<G>{pieces_of(table), squares.data<double>()});
+    check_launch("grad_norm");
+  });
+  const Tensor parts = sum_middle_parts(squares, 1, table.count, 1, stream);
+  add_chunks(parts, stream);
+  return parts.select(0, 0).select(0, 0);
+}
+
+}  // namespace tutti::cuda

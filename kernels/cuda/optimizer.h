@@ -1,0 +1,42 @@
+#pragma once
+
+#include <tutti/core/param_group.h>
+#include <tutti/kernels/row/optimizer.h>
+
+#include <span>
+#include <vector>
+
+// Optimizer steps (kernels/optimizer.h) on CUDA: one kernel for all parameters of the same dtypes.
+namespace tutti::cuda {
+
+/// One piece of a parameter. Pointers to fp32 or bf16 gradients and weights and fp32 masters and states, or
+/// to fp64 throughout.
+struct UpdatePiece {
+  const void* grad;
+  void* master;
+  void* weight;     ///< null where the master is the weight
+  void* states[2];  ///< of the algorithm; null where it has fewer
+  int64_t n;
+  int32_t rule;  ///< which of the numbers are its own
+};
+
+/// Pieces of one combination of dtypes, in memory of the device.
+struct UpdateTable {
+  Precision precision;
+  Tensor pieces;  ///< (count * sizeof(UpdatePiece)) uint8
+  int64_t count;
+};
+UpdateTable make_update_table(const Precision& precision, std::span<const UpdatePiece> pieces,
+                              const Stream& stream);
+
+/// Updates all pieces: reads gradient, master and states once, writes master, states and weight once.
+/// `numbers` has one entry a rule, at most kMaxRules: AdamW, Sgd or Statistic in the masters' type.
+inline constexpr size_t kMaxRules = 8;
+template <template <class> class Algorithm, class M>
+void update(const UpdateTable& table, std::span<const Algorithm<M>> numbers, const Stream& stream);
+
+/// The sum of squares of the gradients of all pieces as () fp64: partial sums in fp64, a piece each, in an
+/// order that follows from the sizes alone.
+Tensor sum_of_squares(const UpdateTable& table, const Stream& stream);
+
+}  // namespace tutti::cuda

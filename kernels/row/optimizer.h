@@ -1,0 +1,56 @@
+#pragma once
+
+#include <tutti/core/host_device.h>
+#include <tutti/kernels/row/math.h>
+
+// Updates of one element, for CPU and CUDA. M: type of state and arithmetic, fp32 or fp64.
+namespace tutti::row {
+
+/// Source: Kingma & Ba 2015, algorithm 1, with the decay of Loshchilov & Hutter 2019, algorithm 2.
+template <class M>
+struct AdamW {
+  static constexpr int kStates = 2;
+  M keep;  ///< 1 - learning rate * decay
+  M step_size;
+  M beta1, beta2;
+  M root_correction;  ///< 1 / sqrt(1 - beta2^t)
+  M eps;
+  M grad_scale;
+
+  /// The new value of master x; `mean` and `square` are the averages of gradient and squared gradient.
+  HOST_DEVICE M update(M x, M grad, M& mean, M& square) const {
+    const M g = grad * grad_scale;
+    const M m = mean + (1 - beta1) * (g - mean);
+    const M v = beta2 * square + (1 - beta2) * (g * g);
+    mean = m;
+    square = v;
+    return x * keep - step_size * m / (math::sqrt(v) * root_correction + eps);
+  }
+};
+
+/// Source: Sutskever et al. 2013, "On the importance of initialization and momentum in deep learning"; in the
+/// form velocity <- momentum velocity + gradient, so that the learning rate may change.
+template <class M>
+struct Sgd {
+  static constexpr int kStates = 1;
+  M learning_rate, momentum, decay, grad_scale;
+  bool nesterov;
+
+  HOST_DEVICE M update(M x, M grad, M& velocity, M&) const {
+    const M g = grad * grad_scale + decay * x;
+    const M v = momentum * velocity + g;
+    velocity = v;
+    return x - learning_rate * (nesterov ? g + momentum * v : v);
+  }
+};
+
+/// Running average of batch statistics; the gradient slot holds the batch's.
+template <class M>
+struct Statistic {
+  static constexpr int kStates = 0;
+  M momentum;
+
+  HOST_DEVICE M update(M x, M grad, M&, M&) const { return (1 - momentum) * x + momentum * grad; }
+};
+
+}  // namespace tutti::row
