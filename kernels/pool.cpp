@@ -1,6 +1,8 @@
 #include <tutti/kernels/pool.h>
 
 #include <tutti/kernels/cpu/ranges.h>
+#include <tutti/kernels/cuda/on_cuda.h>
+#include <tutti/kernels/cuda/pool.h>
 #include <tutti/kernels/reduce.h>
 #include <tutti/kernels/row/pool.h>
 
@@ -51,14 +53,11 @@ void for_lines(const PoolGeometry& g, int64_t lines, int64_t line_elements, cons
              });
 }
 
-}  // namespace
-
-Var max_pool2d(Tape& tape, const Var& x, const Pool2dOptions& options) {
-  const Stream& stream = tape.stream();
-  const Tensor in = x.value.to_contiguous(stream);
-  const PoolGeometry g = geometry("max_pool2d", in, options);
-  const Tensor y = Tensor::empty(output_shape(in, g, options.layout), in.dtype(), stream);
-  const Tensor winners = Tensor::empty({y.numel() * 2}, DType::kUInt8, stream);
+void max_forward(const PoolGeometry& g, const Tensor& in, const Tensor& y, const Tensor& winners,
+                 const Stream& stream) {
+  if constexpr (kWithCuda) {
+    if (on_cuda(stream)) return cuda::max_pool(g, in, y, winners, stream);
+  }
   dispatch_compute(in.dtype(), "max_pool2d", [&]<class T>(TypeTag<T>) {
     const T* from = in.data<T>();
     T* to = y.data<T>();
@@ -68,19 +67,66 @@ Var max_pool2d(Tape& tape, const Var& x, const Pool2dOptions& options) {
       row::max_pool_line(team, g, from + image * g.in_image(), line, to + o, at + o);
     });
   });
+}
+
+void max_backward(const PoolGeometry& g, const Tensor& dy, const Tensor& winners, const Tensor& dx,
+                  bool accumulate, const Stream& stream) {
+  if constexpr (kWithCuda) {
+    if (on_cuda(stream)) return cuda::pool_backward(g, {dy, winners, dx, accumulate}, stream);
+  }
+  dispatch_compute(dy.dtype(), "max_pool2d", [&]<class T>(TypeTag<T>) {
+    const T* d = dy.data<T>();
+    const auto* at = static_cast<const uint16_t*>(winners.raw());
+    T* to = dx.data<T>();
+    for_lines(g, g.in[0], g.in_line(), stream, [=](SerialTeam& team, int64_t image, int64_t line) {
+      const int64_t o = image * g.out_image();
+      row::max_pool_line_backward(team, g, d + o, at + o, line,
+                                  to + image * g.in_image() + line * g.in_line(), accumulate);
+    });
+  });
+}
+
+void avg_forward(const PoolGeometry& g, const Tensor& in, const Tensor& y, const Stream& stream) {
+  if constexpr (kWithCuda) {
+    if (on_cuda(stream)) return cuda::avg_pool(g, in, y, stream);
+  }
+  dispatch_compute(in.dtype(), "avg_pool2d", [&]<class T>(TypeTag<T>) {
+    const T* from = in.data<T>();
+    T* to = y.data<T>();
+    for_lines(g, g.out[0], g.out_line(), stream, [=](SerialTeam& team, int64_t image, int64_t line) {
+      row::avg_pool_line(team, g, from + image * g.in_image(), line,
+                         to + (image * g.out[0] + line) * g.out_line());
+    });
+  });
+}
+
+void avg_backward(const PoolGeometry& g, const Tensor& dy, const Tensor& dx, bool accumulate,
+                  const Stream& stream) {
+  if constexpr (kWithCuda) {
+    if (on_cuda(stream)) return cuda::pool_backward(g, {dy, Tensor(), dx, accumulate}, stream);
+  }
+  dispatch_compute(dy.dtype(), "avg_pool2d", [&]<class T>(TypeTag<T>) {
+    const T* d = dy.data<T>();
+    T* to = dx.data<T>();
+    for_lines(g, g.in[0], g.in_line(), stream, [=](SerialTeam& team, int64_t image, int64_t line) {
+      row::avg_pool_line_backward(team, g, d + image * g.out_image(), line,
+                                  to + image * g.in_image() + line * g.in_line(), accumulate);
+    });
+  });
+}
+
+}  // namespace
+
+Var max_pool2d(Tape& tape, const Var& x, const Pool2dOptions& options) {
+  const Stream& stream = tape.stream();
+  const Tensor in = x.value.to_contiguous(stream);
+  const PoolGeometry g = geometry("max_pool2d", in, options);
+  const Tensor y = Tensor::empty(output_shape(in, g, options.layout), in.dtype(), stream);
+  const Tensor winners = Tensor::empty({y.numel() * 2}, DType::kUInt8, stream);
+  max_forward(g, in, y, winners, stream);
   return tape.record("max_pool2d", y, {x}, [=](const Tensor& dy, const Gradients& gradients) {
     write_gradient(gradients, 0, dy.dtype(), stream, [&](const Tensor& dx, GradMode mode) {
-      dispatch_compute(dy.dtype(), "max_pool2d", [&]<class T>(TypeTag<T>) {
-        const T* d = dy.data<T>();
-        const auto* at = static_cast<const uint16_t*>(winners.raw());
-        T* to = dx.data<T>();
-        const bool accumulate = mode == GradMode::kAccumulate;
-        for_lines(g, g.in[0], g.in_line(), stream, [=](SerialTeam& team, int64_t image, int64_t line) {
-          const int64_t o = image * g.out_image();
-          row::max_pool_line_backward(team, g, d + o, at + o, line,
-                                      to + image * g.in_image() + line * g.in_line(), accumulate);
-        });
-      });
+      max_backward(g, dy, winners, dx, mode == GradMode::kAccumulate, stream);
     });
   });
 }
@@ -90,25 +136,10 @@ Var avg_pool2d(Tape& tape, const Var& x, const Pool2dOptions& options) {
   const Tensor in = x.value.to_contiguous(stream);
   const PoolGeometry g = geometry("avg_pool2d", in, options);
   const Tensor y = Tensor::empty(output_shape(in, g, options.layout), in.dtype(), stream);
-  dispatch_compute(in.dtype(), "avg_pool2d", [&]<class T>(TypeTag<T>) {
-    const T* from = in.data<T>();
-    T* to = y.data<T>();
-    for_lines(g, g.out[0], g.out_line(), stream, [=](SerialTeam& team, int64_t image, int64_t line) {
-      row::avg_pool_line(team, g, from + image * g.in_image(), line,
-                         to + (image * g.out[0] + line) * g.out_line());
-    });
-  });
+  avg_forward(g, in, y, stream);
   return tape.record("avg_pool2d", y, {x}, [=](const Tensor& dy, const Gradients& gradients) {
     write_gradient(gradients, 0, dy.dtype(), stream, [&](const Tensor& dx, GradMode mode) {
-      dispatch_compute(dy.dtype(), "avg_pool2d", [&]<class T>(TypeTag<T>) {
-        const T* d = dy.data<T>();
-        T* to = dx.data<T>();
-        const bool accumulate = mode == GradMode::kAccumulate;
-        for_lines(g, g.in[0], g.in_line(), stream, [=](SerialTeam& team, int64_t image, int64_t line) {
-          row::avg_pool_line_backward(team, g, d + image * g.out_image(), line,
-                                      to + image * g.in_image() + line * g.in_line(), accumulate);
-        });
-      });
+      avg_backward(g, dy, dx, mode == GradMode::kAccumulate, stream);
     });
   });
 }

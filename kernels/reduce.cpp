@@ -1,7 +1,8 @@
 #include <tutti/kernels/reduce.h>
 
-#include <tutti/kernels/cpu/ranges.h>
+#include <tutti/kernels/cpu/map.h>
 #include <tutti/kernels/cpu/sums.h>
+#include <tutti/kernels/cuda/reduce.h>
 
 #include <array>
 #include <cmath>
@@ -67,14 +68,7 @@ Tensor sum_masked(const Tensor& x, const Mask& mask, const Stream& stream) {
 
 Tensor scaled(const Tensor& x, double factor, const Stream& stream) {
   const Tensor result = Tensor::empty(x.shape(), x.dtype(), stream);
-  dispatch_compute(x.dtype(), "mean", [&]<class T>(TypeTag<T>) {
-    using A = Accumulate<T>;
-    const T* from = x.data<T>();
-    T* to = result.data<T>();
-    for_ranges(stream, x.numel(), kElementsPerTask, [=](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) to[i] = T(A(from[i]) * A(factor));
-    });
-  });
+  detail::map_forward("mean", x, result, row::Scale{factor}, stream);
   return result;
 }
 
@@ -94,6 +88,52 @@ Var sum_or_mean(Tape& tape, std::string_view op, const Var& x, const std::vector
         const auto [destination, mode] = gradients.slot(0);
         store(small.view(kept).expand(shape), destination, mode, stream);
       });
+}
+
+void max_rows(const Tensor& rows, const Tensor& y, const Tensor& winners, const Stream& stream) {
+  if constexpr (kWithCuda) {
+    if (on_cuda(stream)) return cuda::max_rows(rows, y, winners, stream);
+  }
+  const int64_t count = winners.numel();
+  const int64_t width = count == 0 ? 0 : rows.numel() / count;
+  dispatch_compute(rows.dtype(), "max", [&]<class T>(TypeTag<T>) {
+    using A = Accumulate<T>;
+    const T* from = rows.data<T>();
+    T* to = y.data<T>();
+    auto* at = winners.data<int64_t>();
+    stream.pool().parallel_ranges(count, rows_per_task(width), [=](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        const T* row = from + r * width;
+        int64_t best = 0;
+        for (int64_t i = 1; i < width && !std::isnan(A(row[best])); ++i) {
+          if (!(A(row[i]) <= A(row[best]))) best = i;
+        }
+        at[r] = best;
+        to[r] = row[best];
+      }
+    });
+  });
+}
+
+/// (permuted), zeros but for dy at the winners of the rows.
+Tensor max_rows_backward(const Tensor& dy, const Tensor& winners, const Shape& permuted,
+                         const Stream& stream) {
+  if constexpr (kWithCuda) {
+    if (on_cuda(stream)) {
+      const Tensor dx = Tensor::empty(permuted, dy.dtype(), stream);
+      cuda::max_rows_backward(dy, winners, dx, stream);
+      return dx;
+    }
+  }
+  const Tensor dx = Tensor::zeros(permuted, dy.dtype(), stream);
+  const int64_t width = winners.numel() == 0 ? 0 : dx.numel() / winners.numel();
+  dispatch_compute(dy.dtype(), "max", [&]<class T>(TypeTag<T>) {
+    const auto at = winners.span<int64_t>();
+    for (size_t r = 0; r < at.size(); ++r) {
+      dx.data<T>()[static_cast<int64_t>(r) * width + at[r]] = dy.data<T>()[r];
+    }
+  });
+  return dx;
 }
 
 }  // namespace
@@ -129,36 +169,13 @@ Var max(Tape& tape, const Var& x, const std::vector<int>& dims, bool keep_dims) 
   const Shape shape = reduced_shape(x.shape(), mask, keep_dims);
   const int64_t count = numel(shape);
   require(count == 0 || rows.numel() > 0, "max: nothing to reduce in shape {}", to_string(x.shape()));
-  const int64_t width = count == 0 ? 0 : rows.numel() / count;
   const Tensor y = Tensor::empty(shape, x.dtype(), stream);
   const Tensor winners = Tensor::empty({count}, DType::kInt64, stream);
-  dispatch_compute(x.dtype(), "max", [&]<class T>(TypeTag<T>) {
-    using A = Accumulate<T>;
-    const T* from = rows.data<T>();
-    T* to = y.data<T>();
-    auto* at = winners.data<int64_t>();
-    stream.pool().parallel_ranges(count, rows_per_task(width), [=](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) {
-        const T* row = from + r * width;
-        int64_t best = 0;
-        for (int64_t i = 1; i < width && !std::isnan(A(row[best])); ++i) {
-          if (!(A(row[i]) <= A(row[best]))) best = i;
-        }
-        at[r] = best;
-        to[r] = row[best];
-      }
-    });
-  });
+  max_rows(rows, y, winners, stream);
   return tape.record(
       "max", y, {x},
-      [stream, winners, order, permuted = rows.shape(), width](const Tensor& dy, const Gradients& gradients) {
-        const Tensor dx = Tensor::zeros(permuted, dy.dtype(), stream);
-        dispatch_compute(dy.dtype(), "max", [&]<class T>(TypeTag<T>) {
-          const auto at = winners.span<int64_t>();
-          for (size_t r = 0; r < at.size(); ++r) {
-            dx.data<T>()[static_cast<int64_t>(r) * width + at[r]] = dy.data<T>()[r];
-          }
-        });
+      [stream, winners, order, permuted = rows.shape()](const Tensor& dy, const Gradients& gradients) {
+        const Tensor dx = max_rows_backward(dy, winners, permuted, stream);
         Shape back(order.size(), 0);
         for (size_t d = 0; d < order.size(); ++d)
           back[static_cast<size_t>(order[d])] = static_cast<int64_t>(d);

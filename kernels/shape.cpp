@@ -2,6 +2,8 @@
 
 #include <tutti/kernels/cpu/ranges.h>
 #include <tutti/kernels/cpu/sums.h>
+#include <tutti/kernels/cuda/on_cuda.h>
+#include <tutti/kernels/cuda/reduce.h>
 #include <tutti/kernels/reduce.h>
 
 #include <algorithm>
@@ -28,7 +30,9 @@ SumExtents around(const Shape& shape, int dim) {
 
 template <class I>
 std::vector<int64_t> checked_indices(const Tensor& indices, int64_t size, const Stream& stream) {
-  const Tensor flat = indices.to_contiguous(stream);
+  // Looked at by the CPU, also where they come from a device.
+  const Stream host = Stream::inline_on(stream.pool());
+  const Tensor flat = indices.to(indices.dtype(), host).to_contiguous(host);
   std::vector<int64_t> result;
   result.reserve(static_cast<size_t>(flat.numel()));
   for (const I index : flat.span<I>()) {
@@ -36,6 +40,26 @@ std::vector<int64_t> checked_indices(const Tensor& indices, int64_t size, const 
     result.push_back(index);
   }
   return result;
+}
+
+Var gather_on_cuda(Tape& tape, const Var& x, const Tensor& in, const std::vector<int64_t>& picks,
+                   const Tensor& y, const SumExtents& e) {
+  if constexpr (kWithCuda) {
+    const Stream& stream = tape.stream();
+    const auto count = static_cast<int64_t>(picks.size());
+    const Tensor at = Tensor::from(picks, {count}, stream);
+    const Shape from{e.outer, e.reduced, e.inner};
+    const Shape to{e.outer, count, e.inner};
+    cuda::gather(in.view(from), at, y.view(to), stream);
+    return tape.record("gather", y, {x}, [=](const Tensor& dy, const Gradients& gradients) {
+      write_gradient(gradients, 0, dy.dtype(), stream, [&](const Tensor& dx, GradMode mode) {
+        if (mode == GradMode::kOverwrite) fill(dx, 0, stream);
+        cuda::gather_backward(dy.view(to), at, dx.view(from), stream);
+      });
+    });
+  } else {
+    fail("gather: this build has no kernel for {}", name(tape.stream().device()));
+  }
 }
 
 }  // namespace
@@ -134,6 +158,9 @@ Var gather(Tape& tape, const Var& x, int dim, const Tensor& indices) {
   const auto count = static_cast<int64_t>(picks.size());
   shape[static_cast<size_t>(at)] = count;
   const Tensor y = Tensor::empty(shape, in.dtype(), stream);
+  if constexpr (kWithCuda) {
+    if (on_cuda(stream)) return gather_on_cuda(tape, x, in, picks, y, e);
+  }
   const int64_t bytes = e.inner * size_of(in.dtype());
   const auto* from = static_cast<const std::byte*>(in.raw());
   auto* to = static_cast<std::byte*>(y.raw());
