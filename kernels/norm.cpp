@@ -6,6 +6,8 @@
 #include <tutti/kernels/cuda/on_cuda.h>
 #include <tutti/kernels/row/norm.h>
 
+#include <array>
+
 namespace tutti {
 namespace {
 
@@ -101,16 +103,22 @@ void backward(const NormInputs& in, const Tensor& moments, const Tensor& dy, con
   }
 }
 
+/// The terms of a sum that is normalised; undefined where it is there already.
+struct Terms {
+  Tensor x, residual;
+};
+
 template <bool kCentred>
-void forward(std::string_view op, const NormInputs& in, const Tensor& y, const Tensor& moments, double eps,
-             const Stream& stream) {
+void forward(std::string_view op, const NormInputs& in, const Terms& terms, const Tensor& y,
+             const Tensor& moments, double eps, const Stream& stream) {
+  const bool adds = terms.x.defined();
   if constexpr (kWithCuda) {
     if (on_cuda(stream)) {
       cuda::norm_forward({.centred = kCentred,
                           .eps = eps,
-                          .x = in.x,
-                          .residual = {},
-                          .sum = {},
+                          .x = adds ? terms.x : in.x,
+                          .residual = terms.residual,
+                          .sum = adds ? in.x : Tensor(),
                           .w = in.w,
                           .b = in.b,
                           .y = y,
@@ -118,6 +126,10 @@ void forward(std::string_view op, const NormInputs& in, const Tensor& y, const T
                          stream);
       return;
     }
+  }
+  if (adds) {
+    copy(in.x, terms.x, stream);
+    add_in_place(in.x, terms.residual, stream);
   }
   dispatch_compute(in.x.dtype(), op, [&]<class T>(TypeTag<T>) {
     using A = Accumulate<T>;
@@ -144,18 +156,38 @@ void forward(std::string_view op, const NormInputs& in, const Tensor& y, const T
 }
 
 template <bool kCentred>
-Var normalise(std::string_view op, Tape& tape, const Var& x, const Var& w, const Var& b, double eps) {
+Var normalise(std::string_view op, Tape& tape, const Var& x, const Var& w, const Var& b, double eps,
+              const Terms& terms = {}) {
   const Stream& stream = tape.stream();
   NormInputs in = checked(op, x, w, b, stream);
   const Tensor y = Tensor::empty(in.x.shape(), in.x.dtype(), stream);
   const bool wide = in.x.dtype() == DType::kFloat64;
   const Tensor moments = Tensor::empty({in.rows, 2}, wide ? DType::kFloat64 : DType::kFloat32, stream);
-  forward<kCentred>(op, in, y, moments, eps, stream);
+  forward<kCentred>(op, in, terms, y, moments, eps, stream);
   const bool has_bias = b.value.defined();
   return tape.record(op, y, {x, w, has_bias ? b : Var{}},
                      [=, in = std::move(in)](const Tensor& dy, const Gradients& gradients) {
                        backward<kCentred>(in, moments, dy, gradients, has_bias, stream);
                      });
+}
+
+template <bool kCentred>
+AddNorm add_and_normalise(std::string_view op, Tape& tape, const std::array<Var, 2>& terms, const Var& w,
+                          const Var& b, double eps) {
+  const auto& [x, residual] = terms;
+  require(x.shape() == residual.shape() && x.dtype() == residual.dtype(),
+          "{}: x {} in {} and residual {} in {} differ", op, to_string(x.shape()), name(x.dtype()),
+          to_string(residual.shape()), name(residual.dtype()));
+  const Stream& stream = tape.stream();
+  const Terms values{x.value.to_contiguous(stream), residual.value.to_contiguous(stream)};
+  // On the tape before the norm that fills it: the norm is a function of the sum.
+  const Var sum = tape.record("add", Tensor::empty(x.shape(), x.dtype(), stream), {x, residual},
+                              [](const Tensor& dy, const Gradients& gradients) {
+                                for (size_t i = 0; i < 2; ++i) {
+                                  if (gradients.needs(i)) gradients.add(i, dy);
+                                }
+                              });
+  return {sum, normalise<kCentred>(op, tape, sum, w, b, eps, values)};
 }
 
 }  // namespace
@@ -166,6 +198,15 @@ Var layer_norm(Tape& tape, const Var& x, const Var& w, const Var& b, double eps)
 
 Var rms_norm(Tape& tape, const Var& x, const Var& w, double eps) {
   return normalise<false>("rms_norm", tape, x, w, {}, eps);
+}
+
+AddNorm add_layer_norm(Tape& tape, const Var& x, const Var& residual, const Var& w, const Var& b,
+                       double eps) {
+  return add_and_normalise<true>("add_layer_norm", tape, {x, residual}, w, b, eps);
+}
+
+AddNorm add_rms_norm(Tape& tape, const Var& x, const Var& residual, const Var& w, double eps) {
+  return add_and_normalise<false>("add_rms_norm", tape, {x, residual}, w, {}, eps);
 }
 
 }  // namespace tutti

@@ -18,6 +18,19 @@ Var layer_norm(Tape& tape, const Var& x, const Var& w, const Var& b, double eps 
 /// Source: Zhang & Sennrich 2019, eq. 4.
 Var rms_norm(Tape& tape, const Var& x, const Var& w, double eps = 1e-5);
 
+/// What a block of a residual network needs of its input: the sum goes on, its normalisation into the block.
+struct AddNorm {
+  Var sum;  ///< x + residual
+  Var y;    ///< the sum normalised
+};
+
+/// x + residual and its layer_norm or rms_norm, on CUDA in one pass over memory; backward adds the gradient
+/// that the sum gets elsewhere in the same pass. Shapes: x, residual (..., C) of one dtype, w (C), b (C) or
+/// Var{} -> sum, y like x. Throws Error as the norms do, and if x and residual differ in shape or dtype.
+AddNorm add_layer_norm(Tape& tape, const Var& x, const Var& residual, const Var& w, const Var& b,
+                       double eps = 1e-5);
+AddNorm add_rms_norm(Tape& tape, const Var& x, const Var& residual, const Var& w, double eps = 1e-5);
+
 struct BatchNormOptions {
   double eps = 1e-5;  ///< added to the biased variance
   /// Where the channels are: the last dim (kNhwc; also (N, C) without image dims) or dim 1 (kNchw).

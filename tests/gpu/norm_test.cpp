@@ -1,6 +1,7 @@
 #include "tests/gpu/on_both.h"
 
 #include <tutti/kernels/norm.h>
+#include <tutti/kernels/pointwise.h>
 
 namespace tutti::test {
 namespace {
@@ -32,6 +33,26 @@ TEST_F(GpuNorm, AddsToTheGradientOfItsInput) {
           return layer_norm(t, v[0], rms_norm(t, v[0], v[1], 1e-2), v[0], 1e-2);
         },
         {random.normal({n}), random.normal({n})}, {.bf16 = 4e-2});
+  }
+}
+
+TEST_F(GpuNorm, AddNorm) {
+  for (const Shape& shape :
+       {Shape{3, 256}, Shape{1111, 768}, Shape{33, 1600}, Shape{100, 37}, Shape{3, 40960}}) {
+    SCOPED_TRACE(to_string(shape));
+    const Tensor w = random.normal({shape.back()});
+    compare(
+        [](Tape& t, const std::vector<Var>& v) {
+          const AddNorm r = add_layer_norm(t, v[0], v[1], v[2], v[3], 1e-3);
+          return mul(t, r.sum, r.y);
+        },
+        {random.normal(shape), random.normal(shape), w, random.normal({shape.back()})}, {.bf16 = 4e-2});
+    compare(
+        [](Tape& t, const std::vector<Var>& v) {
+          const AddNorm r = add_rms_norm(t, v[0], v[1], v[2], 1e-3);
+          return mul(t, r.sum, r.y);
+        },
+        {random.normal(shape), random.normal(shape), w}, {.bf16 = 4e-2});
   }
 }
 

@@ -1,6 +1,7 @@
 #include "tests/kernels/op_check.h"
 
 #include <tutti/kernels/norm.h>
+#include <tutti/kernels/pointwise.h>
 
 #include <cmath>
 
@@ -106,6 +107,33 @@ TEST_F(Norm, ParameterGradientsInFp32ForBf16Weights) {
   for (double& v : expected.span<double>()) v += 5;
   // Far closer than bf16 could hold: sums of 700 terms stayed in fp32.
   expect_close(w.grad, expected, 1e-5, 1e-4);
+}
+
+// The sum is used again behind the norm, as in a residual network.
+TEST_F(Norm, AddNormIsAddAndNorm) {
+  const Shape shape{3, 5, 17};
+  const std::vector<Tensor> in = {random.normal(shape), random.normal(shape), random.normal({17}),
+                                  random.normal({17})};
+  const auto both = [](Tape& t, const AddNorm& r) { return mul(t, r.sum, r.y); };
+  const Function layer = [&](Tape& t, const std::vector<Var>& v) {
+    return both(t, add_layer_norm(t, v[0], v[1], v[2], v[3], 1e-3));
+  };
+  const Function rms = [&](Tape& t, const std::vector<Var>& v) {
+    return both(t, add_rms_norm(t, v[0], v[1], v[2], 1e-3));
+  };
+  check_gradients(layer, in, random);
+  check_gradients(rms, {in[0], in[1], in[2]}, random);
+  const Tensor dy = random.normal(shape);
+  const Function plain = [&](Tape& t, const std::vector<Var>& v) {
+    const Var sum = add(t, v[0], v[1]);
+    return both(t, {sum, layer_norm(t, sum, v[2], v[3], 1e-3)});
+  };
+  for (const DType dtype : {DType::kFloat32, DType::kBFloat16, DType::kFloat64}) {
+    expect_same_bits(run_op(layer, in, dy, dtype, stream()), run_op(plain, in, dy, dtype, stream()),
+                     std::string(name(dtype)));
+  }
+  Tape tape(stream());
+  EXPECT_THROW(add_rms_norm(tape, Var(in[0]), Var(random.normal({3, 5, 1})), Var(in[2])), Error);
 }
 
 TEST_F(Norm, EmptyRowsAndErrors) {
