@@ -33,7 +33,7 @@ bool aligned16(Pointers... pointers) {
 }
 
 template <class F>
-__global__ void elements_kernel(int64_t n, F f) {
+__global__ void __launch_bounds__(kThreads) elements_kernel(int64_t n, F f) {
   const int64_t step = int64_t{gridDim.x} * blockDim.x;
   for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += step) f(i);
 }
@@ -48,14 +48,15 @@ void for_elements(std::string_view kernel, int64_t n, const Stream& stream, F f)
 }
 
 template <class F>
-__global__ void warp_rows_kernel(int64_t rows, F f) {
+__global__ void __launch_bounds__(kThreads) warp_rows_kernel(int64_t rows, F f) {
   WarpTeam team;
   const int64_t step = int64_t{gridDim.x} * (blockDim.x / 32);
   for (int64_t r = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / 32; r < rows; r += step) f(team, r);
 }
 
+// The bound keeps the registers of up to 1024 threads within a multiprocessor's.
 template <class F>
-__global__ void block_rows_kernel(int64_t rows, F f) {
+__global__ void __launch_bounds__(BlockTeam::kMaxLanes) block_rows_kernel(int64_t rows, F f) {
   BlockTeam team;
   for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) f(team, r);
 }

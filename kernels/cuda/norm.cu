@@ -58,7 +58,8 @@ struct ForwardPointers {
 
 /// Bytes: 2 rows n sizeof(T), twice that with a residual; moments and parameters are small.
 template <bool kCentred, int kHeld, class Team, class T>
-__global__ void held_forward_kernel(ForwardPointers<T> p) {
+__global__ void __launch_bounds__(Team::kMaxLanes == 32 ? kThreads : Team::kMaxLanes)
+    held_forward_kernel(ForwardPointers<T> p) {
   Team team;
   const int64_t teams = std::is_same_v<Team, WarpTeam> ? int64_t{gridDim.x} * kWarps : gridDim.x;
   int64_t r = std::is_same_v<Team, WarpTeam> ? int64_t{blockIdx.x} * kWarps + threadIdx.x / 32 : blockIdx.x;
@@ -148,7 +149,7 @@ __device__ inline void backward_row(Team& team, const BackwardPointers<T>& p, in
 /// A block a chunk, a warp a row; the warps' sums are added in their order. Bytes: 3 rows n sizeof(T), one
 /// more of them with accumulate; partials are small.
 template <bool kCentred, int kHeld, class T>
-__global__ void warp_backward_kernel(BackwardPointers<T> p) {
+__global__ void __launch_bounds__(kThreads) warp_backward_kernel(BackwardPointers<T> p) {
   using A = Accumulate<T>;
   constexpr int kColumns = 32 * kHeld * row::kWide<T>;
   __shared__ A totals[2 * kColumns];
@@ -181,7 +182,7 @@ __global__ void warp_backward_kernel(BackwardPointers<T> p) {
 
 /// A block a chunk and a row at a time. Bytes as above.
 template <bool kCentred, int kHeld, class T>
-__global__ void block_backward_kernel(BackwardPointers<T> p) {
+__global__ void __launch_bounds__(BlockTeam::kMaxLanes) block_backward_kernel(BackwardPointers<T> p) {
   BlockTeam team;
   const auto w = row::hold<kHeld>(team, p.w, p.n);
   row::HeldSums<kHeld, T> sums;
