@@ -19,7 +19,8 @@ void initialise(const Parameter& parameter, const Tensor& destination, uint64_t 
   }
   if (destination.device().type != DeviceType::kCpu) {
     // Drawn by the CPU, so that a model starts from the same bits on every device.
-    const Stream host = Stream::inline_on(stream.pool());
+    ThreadPool one_thread(1);
+    const Stream host = Stream::inline_on(one_thread);
     const Tensor drawn = Tensor::empty(destination.shape(), destination.dtype(), host);
     initialise(parameter, drawn, seed, host);
     copy(destination, drawn, stream);

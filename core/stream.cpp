@@ -134,8 +134,6 @@ Stream Stream::cuda(int device, Priority priority) {
     auto impl = std::make_shared<Impl>();
     impl->device = {DeviceType::kCuda, device};
     impl->device_stream = cuda::make_stream(device, priority == Priority::kHigh);
-    impl->owned_pool = std::make_unique<ThreadPool>(1);
-    impl->pool = impl->owned_pool.get();
     return Stream(std::move(impl));
   } else {
     fail("cuda:{}: this build has no CUDA (configure with the preset 'cuda')", device);
@@ -147,6 +145,8 @@ const Device& Stream::device() const {
 }
 
 ThreadPool& Stream::pool() const {
+  // Loops of the host must never get at a device's memory: an operation that asks has no kernel for it.
+  require(impl_->pool != nullptr, "this operation has no kernel for {}", name(impl_->device));
   return *impl_->pool;
 }
 

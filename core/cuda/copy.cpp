@@ -65,7 +65,8 @@ void copy(const Tensor& destination, const Tensor& source, const Stream& stream)
     return;
   }
   // Between devices, the source's side makes it contiguous and gives it the destination's dtype.
-  const Stream host = Stream::inline_on(on.pool());
+  ThreadPool one_thread(1);
+  const Stream host = Stream::inline_on(one_thread);
   const auto side_of = [&](const Tensor& tensor) -> const Stream& { return on_cuda(tensor) ? on : host; };
   if (source.dtype() != destination.dtype() || !source.contiguous()) {
     const Tensor plain = Tensor::empty(source.shape(), destination.dtype(), side_of(source));
