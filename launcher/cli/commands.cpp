@@ -5,8 +5,8 @@
 namespace tutti {
 
 std::span<const Command* const> commands() {
-  static constexpr std::array kAll{&kTrainCommand,  &kGenerateCommand, &kDataCommand,      &kConfigCommand,
-                                   &kReportCommand, &kInfoCommand,     &kCompletionCommand};
+  static constexpr std::array kAll{&kTrainCommand,  &kLaunchCommand, &kGenerateCommand, &kDataCommand,
+                                   &kConfigCommand, &kReportCommand, &kInfoCommand,     &kCompletionCommand};
   return kAll;
 }
 

@@ -6,6 +6,7 @@ namespace tutti {
 
 // Each stands in the file of its name.
 extern const Command kTrainCommand;
+extern const Command kLaunchCommand;
 extern const Command kGenerateCommand;
 extern const Command kDataCommand;
 extern const Command kConfigCommand;

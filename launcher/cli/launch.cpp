@@ -1,0 +1,221 @@
+#include "launcher/cli/cli.h"
+#include "launcher/cli/commands.h"
+#include "launcher/info/libraries.h"
+#include "launcher/launch/adapter.h"
+#include "launcher/launch/duration.h"
+#include "launcher/launch/submit.h"
+#include "launcher/launch/supervisor.h"
+#include "launcher/launch/words.h"
+#include "launcher/run/training.h"
+
+#include <tutti/core/config/nearest.h>
+#include <tutti/core/error.h>
+
+#include <CLI/CLI.hpp>
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+#include <ostream>
+
+namespace tutti {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Options {
+  LaunchSpec spec;
+  std::string time;
+  std::string grace = "60s";
+  std::vector<std::string> sweep;
+  std::string dir;
+  bool dry_run = false;
+};
+
+/// The run file and overrides of a `train` command; its other options are for the command itself.
+TrainOptions train_options(const std::vector<std::string>& command) {
+  CLI::App app;
+  app.allow_extras();
+  TrainOptions options;
+  app.add_option("RUN.yaml", options.run_file)->required();
+  app.add_option("--set", options.sets)->allow_extra_args(false);
+  std::vector<std::string> reversed(command.rbegin(), command.rend() - 1);
+  try {
+    app.parse(reversed);
+  } catch (const CLI::ParseError&) {
+    fail("`train` needs a run file: tutti launch --nodes 2 train run.yaml");
+  }
+  return options;
+}
+
+/// The run directory: --dir, or the run file's, which is thereby checked before anything is queued.
+std::string run_directory(const Options& options, const std::vector<std::string>& command) {
+  std::string directory = options.dir;
+  if (!command.empty() && command.front() == "train") {
+    const RunSettings settings = read_settings(train_options(command));
+    if (directory.empty()) directory = settings.run.dir;
+  }
+  if (directory.empty()) directory = "runs/launch";
+  return fs::absolute(directory).lexically_normal().string();
+}
+
+/// This program's file, which the ranks run too.
+std::string own_path() {
+  std::error_code error;
+  const fs::path path = fs::read_symlink("/proc/self/exe", error);
+  require(!error, "/proc/self/exe: {}", error.message());
+  return path.string();
+}
+
+LaunchSpec complete(const Options& options, const std::vector<std::string>& command,
+                    const Surroundings& here) {
+  LaunchSpec spec = options.spec;
+  if (!options.time.empty()) spec.time_limit_s = parse_duration_s(options.time);
+  spec.grace_s = parse_duration_s(options.grace);
+  for (const std::string& axis : options.sweep) spec.sweep.push_back(parse_sweep_axis(axis));
+  spec.command = command;
+  spec.executable = own_path();
+  spec.working_directory = fs::current_path().string();
+  spec.library = parse_mpi_library(mpi_library_version());
+  check(spec);
+  spec.forwarded = forwarded_names(here.variables);
+  spec.forwarded.insert(spec.forwarded.end(), spec.variables.begin(), spec.variables.end());
+  spec.forwarded.emplace_back("TUTTI_LAUNCH_RANKS");
+  std::sort(spec.forwarded.begin(), spec.forwarded.end());
+  spec.forwarded.erase(std::unique(spec.forwarded.begin(), spec.forwarded.end()), spec.forwarded.end());
+  spec.run_directory = run_directory(options, command);
+  check(spec);
+  return spec;
+}
+
+/// A launch among the ranks of another would start ranks of ranks.
+void refuse_inside_ranks(const Surroundings& here) {
+  for (const char* size : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"}) {
+    const bool rank = here.find("OMPI_COMM_WORLD_RANK") || here.find("PMIX_RANK") || here.find("PMI_RANK");
+    require(!rank || here.number(size, 1) <= 1,
+            "`tutti launch` starts the ranks itself: call it once, not under mpirun or srun");
+  }
+}
+
+void print_plan(const Rendered& rendered, std::ostream& out) {
+  for (const LaunchFile& file : rendered.files) out << "# " << file.path << '\n' << file.text << '\n';
+  for (const auto& [name, value] : rendered.variables) out << name << '=' << shell_word(value) << ' ';
+  out << shell_line(rendered.argv) << '\n';
+}
+
+/// Runs the combinations of a sweep one after the other; returns the first end that is not a good one.
+Ending run_all(const Detected& found, const LaunchSpec& spec, const Surroundings& here, std::ostream& err) {
+  Ending first{};
+  for (int64_t i = 0; i < spec.sweep_size(); ++i) {
+    const LaunchSpec one = spec.sweep.empty() ? spec : swept(spec, i);
+    const Ending ending = Supervisor(*found.adapter, one, found.allocation, here, err).run();
+    if (first.exit_code == 0) first = ending;
+    if (ending.reason == Ending::Reason::kPreempted || ending.reason == Ending::Reason::kStopped) break;
+  }
+  return first;
+}
+
+ExitCode launch(const Options& options, const std::vector<std::string>& command, Console& console) {
+  Surroundings here = this_surroundings();
+  refuse_inside_ranks(here);
+  LaunchSpec spec = complete(options, command, here);
+  if (!spec.host_file.empty()) here.variables["TUTTI_HOST_FILE"] = spec.host_file;
+  const Detected found = detect(here, spec);
+  if (found.allocation.array_index >= 0 && !spec.sweep.empty())
+    spec = swept(spec, found.allocation.array_index);
+  const Rendered rendered = found.adapter->render(spec, found.allocation);
+  if (options.dry_run) {
+    print_plan(rendered, console.out);
+    return ExitCode::kDone;
+  }
+  check_tools(spec, rendered, here);
+  if (rendered.submits) {
+    submit(*found.adapter, spec, rendered, here, console.out);
+    return ExitCode::kDone;
+  }
+  return static_cast<ExitCode>(run_all(found, spec, here, console.err).exit_code);
+}
+
+void add_options(CLI::App& app, Options& o) {
+  LaunchSpec& s = o.spec;
+  app.add_option("--nodes", s.nodes, "Machines; default: all of the allocation, or one");
+  app.add_option("--ranks-per-node", s.ranks_per_node,
+                 "Default: one a GPU, else as the allocation says, else one");
+  app.add_option("--gpus-per-node", s.gpus_per_node, "GPUs to ask for");
+  app.add_option("--cores-per-rank", s.cores_per_rank, "Cores to ask for");
+  app.add_option("--time", o.time, "Time limit: 90s, 45m, 2h, 1d12h, 1:30:00");
+  app.add_option("--grace", o.grace, "So long before the limit, and at most after a stop signal, ranks save")
+      ->capture_default_str();
+  app.add_option("--restarts", s.restarts,
+                 "Start the ranks again from the last checkpoint, at most so often");
+  app.add_flag("--requeue", s.requeue, "Queue the job again when it was preempted or a node failed");
+  app.add_option("--name", s.name, "Name of the job")->capture_default_str();
+  app.add_option("--account", s.account, "Account that pays");
+  app.add_option("--partition,--queue", s.partition, "Partition or queue");
+  app.add_option("--qos", s.qos, "Quality of service");
+  app.add_option("--after", s.after, "Begin when this job has ended; may come again")
+      ->allow_extra_args(false);
+  app.add_option("--after-ok", s.after_ok, "Begin when this job has ended well; may come again")
+      ->allow_extra_args(false);
+  app.add_option("--exclude", s.exclude, "A host to leave out; may come again")->allow_extra_args(false);
+  app.add_option(
+         "--directive", s.directives,
+         "An option for the scheduler as it takes it itself: --directive=--constraint=a100; may come again")
+      ->allow_extra_args(false);
+  app.add_option("--sweep", o.sweep,
+                 "Try values of a key: KEY=V1,V2; several make all combinations, a job each")
+      ->allow_extra_args(false);
+  app.add_option("--sweep-limit", s.sweep_limit, "Jobs of a sweep that may run at once");
+  app.add_option("--scheduler", s.scheduler, "auto or one of the names below")->capture_default_str();
+  app.add_option("--starter", s.starter, "Inside Slurm: auto, srun or mpirun")->capture_default_str();
+  app.add_option("--mpi", s.mpi, "Type of srun --mpi=; default: what this program's MPI needs");
+  app.add_option("--mpirun", s.mpirun, "Name or path of mpirun")->capture_default_str();
+  app.add_option("--interface", s.interface, "Network for MPI's messages, such as 10.1.0.0/16");
+  app.add_option("--host-file", s.host_file, "Machines without a scheduler: a file of lines `node1 slots=4`");
+  app.add_option("--env", s.variables, "A variable to pass on beside the usual ones; may come again")
+      ->allow_extra_args(false);
+  app.add_option("--image", s.image, "Kubernetes: container image that holds tutti");
+  app.add_option("--namespace", s.kube_namespace, "Kubernetes: namespace")->capture_default_str();
+  app.add_option("--volume", s.volume, "Kubernetes: claim to mount at the working directory");
+  app.add_option("--dir", o.dir, "Where launch.json, script and log go; default: the run directory");
+  app.add_flag("--dry-run", o.dry_run, "Print what would be written and run, and end");
+}
+
+CommandAction setup(CLI::App& app) {
+  const auto options = std::make_shared<Options>();
+  add_options(app, *options);
+  std::string schedulers;
+  for (const Adapter* adapter : adapters()) {
+    schedulers += fmt::format("\n  {:<12}{}", adapter->name, adapter->summary);
+  }
+  app.footer(app.get_footer() + "\n\nSchedulers:" + schedulers);
+  app.prefix_command();
+  return [options, &app](Console& console) {
+    const std::vector<std::string> command = app.remaining();
+    if (!command.empty() && command.front().starts_with('-')) {
+      const std::string name = command.front().substr(0, command.front().find('='));
+      std::vector<std::string> names;
+      for (const CLI::Option* option : app.get_options()) {
+        for (const std::string& known : option->get_lnames()) names.push_back("--" + known);
+      }
+      print_error(fmt::format("unknown option '{}'{} (`tutti launch --help` shows what is possible)", name,
+                              did_you_mean(name, names)),
+                  console.err);
+      return ExitCode::kUsage;
+    }
+    return launch(*options, command, console);
+  };
+}
+
+}  // namespace
+
+const Command kLaunchCommand{
+    "launch", "Start a command on many ranks, here or as a job",
+    R"(  tutti launch --ranks-per-node 2 train run.yaml            # this machine, or the job around it
+  tutti launch --nodes 4 --gpus-per-node 8 --time 2h train run.yaml   # on a login node: a job
+  tutti launch --nodes 4 --gpus-per-node 8 --time 2h --dry-run train run.yaml
+  tutti launch --restarts 3 --requeue --nodes 2 --time 1d train run.yaml
+  tutti launch --sweep optimizer.learning_rate=0.001,0.003 --time 1h train run.yaml)",
+    &setup};
+
+}  // namespace tutti

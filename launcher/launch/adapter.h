@@ -1,0 +1,66 @@
+#pragma once
+
+#include "launcher/launch/allocation.h"
+#include "launcher/launch/spec.h"
+#include "launcher/launch/surroundings.h"
+
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tutti {
+
+/// A file that a launch writes before it starts or submits anything.
+struct LaunchFile {
+  std::string path;
+  std::string text;
+};
+
+/// What a launch does: files to write, then one program to start.
+struct Rendered {
+  std::vector<LaunchFile> files;
+  Variables variables;            ///< set for the program, beside the environment that it is given
+  std::vector<std::string> argv;  ///< never goes through a shell
+  bool submits = false;           ///< the program queues a job and prints its id; otherwise it is the job
+};
+
+/// The scheduler's own commands for a job that it knows by id.
+struct JobCommands {
+  std::vector<std::string> list;     ///< the caller's jobs
+  std::vector<std::string> show;     ///< one job; its id is appended
+  std::vector<std::string> cancel;   ///< its id is appended
+  std::vector<std::string> requeue;  ///< its id is appended; empty where the scheduler has none
+};
+
+/// One scheduler, or another way to start ranks. Both functions are pure: all that they know stands in their
+/// arguments. A new one is a file in adapters/ and a line in adapters.cpp.
+struct Adapter {
+  std::string_view name;     ///< of --scheduler
+  std::string_view summary;  ///< a few words for the help
+  /// Where it stands here; nullopt if it is not in charge.
+  std::optional<Allocation> (*detect)(const Surroundings& here) = nullptr;
+  /// The command that starts the ranks, or inside no job the script and the command that submits it. Throws
+  /// Error if the scheduler cannot do what `spec` asks for.
+  Rendered (*render)(const LaunchSpec& spec, const Allocation& allocation) = nullptr;
+  JobCommands commands;
+};
+
+/// All adapters in the order in which they are asked: those inside a job first.
+std::span<const Adapter* const> adapters();
+
+/// The adapter of that name. Throws Error with the nearest name if there is none.
+const Adapter& adapter_named(std::string_view name);
+
+/// An adapter and what it found.
+struct Detected {
+  const Adapter* adapter;
+  Allocation allocation;
+};
+
+/// Who is in charge here: the adapter that --scheduler names, or the first that finds itself inside a job,
+/// then one that can submit, then this machine. Throws Error if the named one finds nothing to work with.
+Detected detect(const Surroundings& here, const LaunchSpec& spec);
+
+}  // namespace tutti

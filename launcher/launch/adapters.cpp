@@ -1,0 +1,48 @@
+#include "launcher/launch/adapters/adapters.h"
+
+#include "launcher/launch/adapter.h"
+
+#include <tutti/core/config/nearest.h>
+#include <tutti/core/error.h>
+
+#include <array>
+
+namespace tutti {
+
+std::span<const Adapter* const> adapters() {
+  // Kubernetes' pods and host files are found by their environment, so that they come before this machine.
+  static constexpr std::array kAll{&kSlurmAdapter, &kHostFileAdapter, &kLocalAdapter};
+  return kAll;
+}
+
+const Adapter& adapter_named(std::string_view name) {
+  std::vector<std::string> names{"auto"};
+  for (const Adapter* adapter : adapters()) {
+    if (adapter->name == name) return *adapter;
+    names.emplace_back(adapter->name);
+  }
+  fail("--scheduler '{}' is not one of {}{}", name, fmt::join(names, ", "), did_you_mean(name, names));
+}
+
+Detected detect(const Surroundings& here, const LaunchSpec& spec) {
+  if (spec.scheduler != "auto") {
+    const Adapter& adapter = adapter_named(spec.scheduler);
+    std::optional<Allocation> found = adapter.detect(here);
+    // A script can be looked at (--dry-run) where the scheduler is not.
+    return {&adapter, found ? *std::move(found) : Allocation{.place = Allocation::Place::kLogin}};
+  }
+  std::optional<Detected> login;
+  for (const Adapter* adapter : adapters()) {
+    std::optional<Allocation> found = adapter->detect(here);
+    if (!found) continue;
+    if (found->place != Allocation::Place::kLogin) {
+      if (found->place == Allocation::Place::kHere && login) return *login;
+      return {adapter, *std::move(found)};
+    }
+    if (!login) login = Detected{adapter, *std::move(found)};
+  }
+  require(login.has_value(), "nothing here can start ranks");
+  return *login;
+}
+
+}  // namespace tutti

@@ -1,0 +1,44 @@
+// Machines that a file lists, reached by MPI's own remote shell. The pods of a Kubernetes MPIJob are such:
+// the operator gives the launcher's pod its file.
+#include "launcher/launch/adapters/adapters.h"
+#include "launcher/launch/mpirun.h"
+
+#include <tutti/core/error.h>
+
+#include <array>
+
+namespace tutti {
+namespace {
+
+std::optional<Allocation> detect_host_file(const Surroundings& here) {
+  // --host-file comes by the first of them.
+  constexpr std::array kVariables{"TUTTI_HOST_FILE", "OMPI_MCA_orte_default_hostfile",
+                                  "PRTE_MCA_prte_default_hostfile", "HYDRA_HOST_FILE",
+                                  "I_MPI_HYDRA_HOST_FILE"};
+  for (const char* variable : kVariables) {
+    const std::optional<std::string> path = here.find(variable);
+    if (!path || path->empty()) continue;
+    return Allocation{.place = Allocation::Place::kHere,
+                      .hosts = parse_host_file(here.read(*path), *path),
+                      .host_file = *path};
+  }
+  return std::nullopt;
+}
+
+Rendered render_host_file(const LaunchSpec& spec, const Allocation& allocation) {
+  require(!allocation.host_file.empty(), "--scheduler hostfile: no file; name it by --host-file FILE");
+  const std::vector<Host> hosts = placed_hosts(spec, allocation);
+  // A file of its own, because the size or the excluded hosts may differ from what the given one says.
+  const std::string path = spec.run_directory + "/launch.hosts";
+  return {.files = {{path, host_file_text(spec, hosts)}},
+          .argv = mpirun_command(spec, hosts, {.host_file = path})};
+}
+
+}  // namespace
+
+const Adapter kHostFileAdapter{.name = "hostfile",
+                               .summary = "machines of a host file, by mpirun",
+                               .detect = &detect_host_file,
+                               .render = &render_host_file};
+
+}  // namespace tutti

@@ -1,0 +1,197 @@
+// Slurm: srun (or mpirun) inside an allocation, an sbatch script outside.
+#include "launcher/launch/adapters/adapters.h"
+#include "launcher/launch/duration.h"
+#include "launcher/launch/host_list.h"
+#include "launcher/launch/mpirun.h"
+#include "launcher/launch/script.h"
+#include "launcher/launch/words.h"
+
+#include <tutti/core/error.h>
+
+#include <algorithm>
+
+namespace tutti {
+namespace {
+
+/// The counts of a variable such as SLURM_TASKS_PER_NODE, one a host; `otherwise` where it is not set.
+std::vector<int64_t> counts(const Surroundings& here, std::string_view name, size_t hosts,
+                            int64_t otherwise) {
+  const std::optional<std::string> text = here.find(name);
+  if (!text) return std::vector<int64_t>(hosts, otherwise);
+  std::vector<int64_t> values = expand_counts(*text);
+  require(values.size() == hosts, "{}={} does not fit the {} hosts of SLURM_JOB_NODELIST={}", name, *text,
+          hosts, here.text("SLURM_JOB_NODELIST"));
+  return values;
+}
+
+/// "2" of "2", "gpu:2", "gpu:a100:2", and the sum of several kinds; 0 for none.
+int64_t gpu_count(std::string_view text) {
+  int64_t sum = 0;
+  while (!text.empty()) {
+    const size_t comma = text.find(',');
+    const std::string_view kind = text.substr(0, comma);
+    sum += expand_counts(kind.substr(kind.rfind(':') + 1)).front();
+    text.remove_prefix(comma == std::string_view::npos ? text.size() : comma + 1);
+  }
+  return sum;
+}
+
+int64_t gpus_of_each_host(const Surroundings& here) {
+  for (const char* name : {"SLURM_GPUS_ON_NODE", "SLURM_GPUS_PER_NODE"}) {
+    if (const std::optional<std::string> text = here.find(name); text && !text->empty())
+      return gpu_count(*text);
+  }
+  // Without a word from Slurm, devices that it merely does not hide are not the job's.
+  return here.find("SLURM_JOB_GPUS") ? here.visible_gpus() : 0;
+}
+
+std::optional<Allocation> detect_slurm(const Surroundings& here) {
+  const std::string job = here.text("SLURM_JOB_ID");
+  if (job.empty() || !here.find("SLURM_JOB_NODELIST")) {
+    // The commands alone, as a package brings them, know no cluster.
+    const bool configured = here.find("SLURM_CONF") || here.has_file("/etc/slurm/slurm.conf") ||
+                            here.has_file("/run/slurm/conf/slurm.conf");
+    if (!here.has_program("sbatch") || !configured) return std::nullopt;
+    return Allocation{.place = Allocation::Place::kLogin};
+  }
+  Allocation found{.place = Allocation::Place::kInside, .job_id = job};
+  const std::vector<std::string> names = expand_host_list(here.text("SLURM_JOB_NODELIST"));
+  const std::vector<int64_t> tasks = counts(here, "SLURM_TASKS_PER_NODE", names.size(), 1);
+  const std::vector<int64_t> cores = counts(here, "SLURM_JOB_CPUS_PER_NODE", names.size(), 0);
+  const int64_t gpus = gpus_of_each_host(here);
+  // Without --ntasks Slurm calls each core a task; a rank is a GPU's, or else the node's.
+  const bool asked = here.find("SLURM_NTASKS").has_value() || here.find("SLURM_NTASKS_PER_NODE").has_value();
+  for (size_t i = 0; i < names.size(); ++i) {
+    const int64_t slots = asked ? tasks[i] : std::max<int64_t>(1, gpus);
+    found.hosts.push_back({.name = names[i], .slots = slots, .cores = cores[i], .gpus = gpus});
+  }
+  found.cores_per_rank = here.number("SLURM_CPUS_PER_TASK", 0);
+  found.array_index = here.number("SLURM_ARRAY_TASK_ID", -1);
+  found.requeues = here.number("SLURM_RESTART_COUNT", 0);
+  return found;
+}
+
+std::string comma_list(const std::vector<std::string>& words) {
+  return fmt::format("{}", fmt::join(words, ","));
+}
+
+Rendered render_srun(const LaunchSpec& spec, const Allocation& allocation, const std::vector<Host>& hosts) {
+  const std::string type = spec.mpi.empty() ? std::string(default_srun_mpi(spec.library)) : spec.mpi;
+  check_srun_mpi(spec.library, type);
+  std::vector<std::string> words{"srun", fmt::format("--nodes={}", hosts.size()),
+                                 fmt::format("--ntasks={}", total_ranks(hosts))};
+  if (const int64_t even = even_ranks(hosts); even > 0)
+    words.push_back(fmt::format("--ntasks-per-node={}", even));
+  if (hosts.size() < allocation.hosts.size()) {
+    std::vector<std::string> names;
+    names.reserve(hosts.size());
+    for (const Host& host : hosts) names.push_back(host.name);
+    words.push_back("--nodelist=" + comma_list(names));
+  }
+  const int64_t cores = spec.cores_per_rank > 0 ? spec.cores_per_rank : allocation.cores_per_rank;
+  if (cores > 0) words.push_back(fmt::format("--cpus-per-task={}", cores));
+  words.push_back("--mpi=" + type);
+  // Without it srun waits for ever for the ranks that a dead one leaves behind.
+  words.emplace_back("--kill-on-bad-exit=1");
+  std::vector<std::string> names = spec.forwarded;
+  Rendered rendered;
+  if (type.starts_with("pmix")) {
+    // With the default fence of Slurm 22.05 a rank now and then leaves MPI_Init before another is in, and
+    // crashes.
+    rendered.variables = {{"SLURM_PMIX_FENCE", "ring"}};
+    names.emplace_back("SLURM_PMIX_FENCE");
+  }
+  words.push_back("--export=" + comma_list(names));
+  const std::vector<std::string> command = rank_command(spec);
+  words.insert(words.end(), command.begin(), command.end());
+  rendered.argv = std::move(words);
+  return rendered;
+}
+
+Rendered render_inside(const LaunchSpec& spec, const Allocation& allocation) {
+  const std::vector<Host> hosts = placed_hosts(spec, allocation);
+  require(spec.starter == "auto" || spec.starter == "srun" || spec.starter == "mpirun",
+          "--starter '{}': expected auto, srun or mpirun", spec.starter);
+  if (spec.starter != "mpirun") return render_srun(spec, allocation, hosts);
+  require(spec.mpi.empty(), "--mpi={} is for srun, not for --starter mpirun", spec.mpi);
+  // mpirun asks Slurm for the hosts; a file is needed where not all of them are to be used.
+  MpirunWay way;
+  Rendered rendered;
+  bool oversubscribed = hosts.size() != allocation.hosts.size();
+  for (size_t i = 0; i < hosts.size() && !oversubscribed; ++i) {
+    oversubscribed = hosts[i].slots > allocation.hosts[i].slots;
+  }
+  if (oversubscribed) {
+    way.host_file = spec.run_directory + "/launch.hosts";
+    way.oversubscribe = true;
+    rendered.files.push_back({way.host_file, host_file_text(spec, hosts)});
+  }
+  rendered.argv = mpirun_command(spec, hosts, way);
+  return rendered;
+}
+
+std::string dependencies(const LaunchSpec& spec) {
+  std::vector<std::string> all;
+  if (!spec.after.empty()) all.push_back(fmt::format("afterany:{}", fmt::join(spec.after, ":")));
+  if (!spec.after_ok.empty()) all.push_back(fmt::format("afterok:{}", fmt::join(spec.after_ok, ":")));
+  return comma_list(all);
+}
+
+Directives sbatch_directives(const LaunchSpec& spec, const std::vector<Host>& hosts) {
+  Directives lines("#SBATCH");
+  const auto number = [&](std::string_view option, int64_t value) {
+    if (value > 0) lines.add(fmt::format("{}{}", option, value));
+  };
+  lines.add("--job-name=" + spec.name);
+  lines.add_if("--account=", spec.account);
+  lines.add_if("--partition=", spec.partition);
+  lines.add_if("--qos=", spec.qos);
+  number("--nodes=", static_cast<int64_t>(hosts.size()));
+  number("--ntasks-per-node=", even_ranks(hosts));
+  number("--cpus-per-task=", spec.cores_per_rank);
+  number("--gpus-per-node=", spec.gpus_per_node);
+  lines.add_if("--time=", spec.time_limit_s > 0 ? clock_text_with_days(spec.time_limit_s) : "");
+  if (spec.time_limit_s > 0) number("--signal=B:USR1@", spec.grace_s);
+  lines.add(spec.requeue ? "--requeue" : "--no-requeue");
+  // The supervisor goes on without a node that fails.
+  if (spec.restarts > 0 && hosts.size() > 1) lines.add("--no-kill");
+  if (!spec.sweep.empty()) {
+    lines.add(fmt::format("--array=0-{}{}", spec.sweep_size() - 1,
+                          spec.sweep_limit > 0 ? fmt::format("%{}", spec.sweep_limit) : ""));
+  }
+  lines.add_if("--dependency=", dependencies(spec));
+  lines.add_if("--exclude=", comma_list(spec.exclude));
+  check_directive_path(spec.run_directory, "Slurm", " ");
+  lines.add(
+      fmt::format("--output=\"{}/launch-{}.log\"", spec.run_directory, spec.sweep.empty() ? "%j" : "%A_%a"));
+  lines.add("--open-mode=append");
+  lines.add(fmt::format("--export={}", spec.forwarded.empty() ? "NONE" : comma_list(spec.forwarded)));
+  for (const std::string& directive : spec.directives) lines.add(directive);
+  return lines;
+}
+
+Rendered render_slurm(const LaunchSpec& spec, const Allocation& allocation) {
+  if (allocation.place == Allocation::Place::kInside) return render_inside(spec, allocation);
+  // What cannot work inside the job is refused before it is queued.
+  if (!spec.mpi.empty()) check_srun_mpi(spec.library, spec.mpi);
+  const std::string path = script_path(spec, "sbatch");
+  const Directives directives = sbatch_directives(spec, placed_hosts(spec, allocation));
+  const std::vector<std::string> submit{"sbatch", "--parsable", path};
+  return {.files = {{path, job_script(spec, directives, script_line(submit, "run.dir"),
+                                      LimitSignal::kByScheduler)}},
+          .argv = submit,
+          .submits = true};
+}
+
+}  // namespace
+
+const Adapter kSlurmAdapter{.name = "slurm",
+                            .summary = "srun or mpirun in a job, sbatch outside",
+                            .detect = &detect_slurm,
+                            .render = &render_slurm,
+                            .commands = {.list = {"squeue", "--me", "--array"},
+                                         .show = {"squeue", "--states=all", "--jobs"},
+                                         .cancel = {"scancel"},
+                                         .requeue = {"scontrol", "requeue"}}};
+
+}  // namespace tutti

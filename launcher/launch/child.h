@@ -1,0 +1,80 @@
+#pragma once
+
+#include "launcher/launch/surroundings.h"
+
+#include <sys/types.h>
+
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace tutti {
+
+/// A file descriptor that closes itself.
+class Descriptor {
+ public:
+  Descriptor() = default;
+  explicit Descriptor(int number) : number_(number) {}
+  ~Descriptor() { close(); }
+  Descriptor(Descriptor&& other) noexcept : number_(other.release()) {}
+  Descriptor& operator=(Descriptor&& other) noexcept;
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+
+  [[nodiscard]] int number() const { return number_; }
+  void close() noexcept;
+  int release() noexcept;
+
+ private:
+  int number_ = -1;
+};
+
+/// A program under way in a process group of its own, so that a terminal's Ctrl-C reaches only this process,
+/// which passes it on. It reads nothing (/dev/null), has no signal blocked, and gets SIGTERM if this process
+/// dies. One thread starts and waits for children.
+class Child {
+ public:
+  struct Streams {
+    bool capture_out = false;
+    bool capture_err = false;
+  };
+  /// Throws Error naming the program if it cannot be started. `argv[0]` is searched on the PATH of
+  /// `variables`, which are all that it gets of an environment.
+  static Child start(const std::vector<std::string>& argv, const Variables& variables,
+                     const Streams& streams);
+
+  [[nodiscard]] pid_t pid() const { return pid_; }
+  /// The end of a pipe, not blocking, for a stream that is captured.
+  [[nodiscard]] const Descriptor& out() const { return out_; }
+  [[nodiscard]] const Descriptor& err() const { return err_; }
+  /// Sends a signal to the program itself; nothing happens once it has ended.
+  void send(int signal) noexcept;
+  /// The wait status if it has ended.
+  std::optional<int> poll_status();
+
+ private:
+  pid_t pid_ = -1;
+  std::optional<int> status_;
+  Descriptor out_;
+  Descriptor err_;
+};
+
+/// What a short command said.
+struct Output {
+  int exit_code = 0;  ///< 128 + signal for one that a signal ended
+  std::string out;    ///< stdout
+  std::string err;
+};
+
+/// Runs a command to its end. Throws Error if it cannot be started or takes longer than `timeout_s`; it is
+/// killed then.
+Output run_to_end(const std::vector<std::string>& argv, const Variables& variables, double timeout_s);
+
+/// Makes this process the one that orphaned descendants come to.
+void adopt_orphans();
+
+/// Kills every descendant of this process and waits for them; those of remote hosts are their launchers'.
+/// Returns how many there were.
+int end_descendants();
+
+}  // namespace tutti

@@ -1,0 +1,181 @@
+#include "launcher/launch/ending.h"
+
+#include "launcher/launch/words.h"
+
+#include <tutti/core/error.h>
+
+#include <array>
+#include <csignal>
+#include <fstream>
+#include <iterator>
+#include <sstream>
+#include <utility>
+
+namespace tutti {
+namespace {
+
+namespace fs = std::filesystem;
+using Reason = Ending::Reason;
+
+constexpr int kPreemptedCode = 75;    // EX_TEMPFAIL of sysexits.h
+constexpr int kDaemonLostCode = 205;  // Open MPI: a daemon, and so a host, went away
+constexpr int kSignalBase = 128;
+constexpr int kMostSignals = 64;
+
+std::string_view signal_name(int signal) {
+  constexpr std::array kNames{std::pair{SIGABRT, "SIGABRT, an abort"},
+                              std::pair{SIGSEGV, "SIGSEGV, a bad memory access"},
+                              std::pair{SIGBUS, "SIGBUS, a bad memory access or a full /dev/shm"},
+                              std::pair{SIGFPE, "SIGFPE, a bad division"},
+                              std::pair{SIGILL, "SIGILL, an instruction that the CPU lacks"},
+                              std::pair{SIGTERM, "SIGTERM"},
+                              std::pair{SIGINT, "SIGINT"},
+                              std::pair{SIGKILL, "SIGKILL"},
+                              std::pair{SIGUSR1, "SIGUSR1"},
+                              std::pair{SIGHUP, "SIGHUP"}};
+  for (const auto& [number, text] : kNames) {
+    if (number == signal) return text;
+  }
+  return "a signal";
+}
+
+std::string at(const std::vector<std::string>& hosts) {
+  return hosts.empty() ? "" : fmt::format(" on {}", fmt::join(hosts, ", "));
+}
+
+/// The word behind `sign` in the line, without what ends it.
+std::string word_after(std::string_view line, std::string_view sign) {
+  const size_t found = line.find(sign);
+  if (found == std::string_view::npos) return "";
+  std::string_view rest = line.substr(found + sign.size());
+  rest = rest.substr(0, rest.find_first_of(" \t\n,:;"));
+  while (rest.ends_with('.')) rest.remove_suffix(1);
+  return std::string(rest);
+}
+
+/// The number behind a key in lines of "key number"; -1 without it.
+int64_t counter(const fs::path& path, std::string_view key) {
+  std::ifstream file(path);
+  std::string word;
+  int64_t value = 0;
+  while (file >> word >> value) {
+    if (word == key) return value;
+  }
+  return -1;
+}
+
+/// The group of the whole job where Slurm has put each of its steps into one of their own.
+std::string job_group(const std::string& group) {
+  const size_t job = group.find("/job_");
+  return job == std::string::npos ? group : group.substr(0, group.find('/', job + 1));
+}
+
+}  // namespace
+
+std::string_view name(Reason reason) {
+  switch (reason) {
+    case Reason::kDone:
+      return "done";
+    case Reason::kPreempted:
+      return "preempted and saved";
+    case Reason::kStopped:
+      return "stopped";
+    case Reason::kOutOfMemory:
+      return "out of memory";
+    case Reason::kKilled:
+      return "killed";
+    case Reason::kSignal:
+      return "signal";
+    case Reason::kHostLost:
+      return "host lost";
+    case Reason::kUsage:
+      return "wrong usage";
+    case Reason::kError:
+      return "error";
+  }
+  return "error";
+}
+
+Ending label(const EndFacts& facts) {
+  const int code = facts.exit_code;
+  Ending end{.reason = Reason::kError, .exit_code = code, .hosts = facts.hosts};
+  if (code > kSignalBase && code <= kSignalBase + kMostSignals) end.signal = code - kSignalBase;
+  if (facts.run_reason == "stopped" || code == kPreemptedCode) {
+    end = {.reason = Reason::kPreempted,
+           .exit_code = kPreemptedCode,
+           .text = "asked to stop, and a checkpoint was saved; --resume goes on from it"};
+  } else if (code == 0) {
+    end.reason = Reason::kDone;
+    end.text = "done";
+  } else if (facts.oom_kills > 0) {
+    end.reason = Reason::kOutOfMemory;
+    end.exit_code = kSignalBase + SIGKILL;
+    end.signal = SIGKILL;
+    end.text =
+        "a rank was killed because its host or job was out of memory; ask for more memory, or set "
+        "train.microbatch lower";
+  } else if (facts.asked_to_stop) {
+    end.reason = Reason::kStopped;
+    end.text = "asked to stop, and ended before a checkpoint could be saved; --grace gives it longer";
+  } else if (code == kDaemonLostCode) {
+    end.reason = Reason::kHostLost;
+    end.text = fmt::format("a host{}, or the link to it, was lost", at(facts.hosts));
+  } else if (end.signal == SIGKILL) {
+    end.reason = Reason::kKilled;
+    end.text = fmt::format("a rank was killed (SIGKILL){}, and not for memory as far as this host counts",
+                           at(facts.hosts));
+  } else if (end.signal != 0) {
+    end.reason = Reason::kSignal;
+    end.text = fmt::format("a rank ended by {}{}", signal_name(end.signal), at(facts.hosts));
+  } else if (code == 2) {
+    end.reason = Reason::kUsage;
+    end.text = "the command cannot be understood; its message stands above";
+  } else {
+    end.text = fmt::format("an error{}, exit code {}; its message stands above", at(facts.hosts), code);
+  }
+  return end;
+}
+
+std::vector<std::string> blamed_hosts(std::string_view line) {
+  std::string host;
+  if (line.find("Remote daemon:") != std::string_view::npos) {
+    host = word_after(line, " on node ");  // Open MPI 4: a daemon went away
+  } else if (line.find("noticed that process rank") != std::string_view::npos) {
+    host = word_after(line, " on node ");  // Open MPI: a rank died
+  } else if (line.starts_with("srun: error: ")) {
+    // "srun: error: node2: task 1: Killed", "srun: error: Node failure on node2"
+    host = line.find("Node failure on ") != std::string_view::npos ? word_after(line, "Node failure on ")
+           : line.find(": task") != std::string_view::npos         ? word_after(line, "srun: error: ")
+                                                                   : "";
+  }
+  if (!is_host_name(host)) return {};
+  return {host};
+}
+
+int64_t oom_kills(std::string_view self, const fs::path& root) {
+  std::istringstream lines{std::string(self)};
+  for (std::string line; std::getline(lines, line);) {
+    const size_t first = line.find(':');
+    const size_t second = line.find(':', first + 1);
+    if (first == std::string::npos || second == std::string::npos) continue;
+    const std::string controllers = line.substr(first + 1, second - first - 1);
+    const std::string group = job_group(line.substr(second + 1));
+    int64_t count = -1;
+    if (controllers.empty()) {
+      count = counter(root / group.substr(1) / "memory.events", "oom_kill");
+      if (count < 0) count = counter(root / "unified" / group.substr(1) / "memory.events", "oom_kill");
+    } else if (("," + controllers + ",").find(",memory,") != std::string::npos) {
+      count = counter(root / "memory" / group.substr(1) / "memory.oom_control", "oom_kill");
+    }
+    if (count >= 0) return count;
+  }
+  return 0;
+}
+
+int64_t oom_kills_here() {
+  std::ifstream file("/proc/self/cgroup");
+  const std::string self{std::istreambuf_iterator<char>(file), {}};
+  return oom_kills(self, "/sys/fs/cgroup");
+}
+
+}  // namespace tutti

@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tutti {
+
+/// Why the ranks of a launch ended.
+struct Ending {
+  enum class Reason : uint8_t {
+    kDone,
+    kPreempted,    ///< asked to stop, and a checkpoint was saved
+    kStopped,      ///< asked to stop before anything could be saved
+    kOutOfMemory,  ///< the kernel killed a rank over its memory limit
+    kKilled,       ///< SIGKILL by someone else
+    kSignal,       ///< another signal: a crash
+    kHostLost,     ///< a host, its link or its daemon
+    kUsage,        ///< the command line cannot be understood
+    kError,
+  };
+  Reason reason = Reason::kDone;
+  int exit_code = 0;               ///< of the whole launch: 75 for kPreempted, 137 for kOutOfMemory, ...
+  int signal = 0;                  ///< that ended a rank, where it is known
+  std::vector<std::string> hosts;  ///< where it went wrong, as far as the launcher said
+  std::string text;                ///< one sentence for people, with what to do next
+};
+
+/// "out of memory".
+std::string_view name(Ending::Reason reason);
+
+/// What there is to tell the reason from.
+struct EndFacts {
+  int exit_code = 0;  ///< of the program that started the ranks; 128 + n for signal n
+  bool asked_to_stop = false;
+  int64_t oom_kills = 0;           ///< processes that the kernel killed for memory meanwhile
+  std::string run_reason;          ///< exit_reason of a summary.json written meanwhile; empty without one
+  std::vector<std::string> hosts;  ///< that the launcher's messages blame
+};
+
+/// The reason behind an exit code. mpirun loses the ranks' own code when it is asked to end, so that what the
+/// run wrote about itself counts first.
+Ending label(const EndFacts& facts);
+
+/// Hosts that a line of mpirun's or srun's messages says a rank died on or was lost; empty for other lines.
+std::vector<std::string> blamed_hosts(std::string_view line);
+
+/// How many processes the kernel has killed so far because the control group of this job was out of memory;
+/// 0 where it does not count. `self` is the text of /proc/self/cgroup, `root` where the groups are mounted.
+int64_t oom_kills(std::string_view self, const std::filesystem::path& root);
+int64_t oom_kills_here();
+
+}  // namespace tutti

@@ -1,0 +1,114 @@
+#include "launcher/launch/mpi_library.h"
+
+#include <tutti/core/error.h>
+
+#include <array>
+#include <charconv>
+#include <sstream>
+
+namespace tutti {
+namespace {
+
+using Family = MpiLibrary::Family;
+
+struct Sign {
+  std::string_view text;
+  Family family;
+  std::string_view name;
+};
+
+// In this order: the texts of later ones also stand in those of earlier ones.
+constexpr std::array kLibrarySigns{
+    Sign{"Open MPI", Family::kOpenMpi, "Open MPI"},  Sign{"Intel(R) MPI", Family::kIntel, "Intel MPI"},
+    Sign{"CRAY MPICH", Family::kCray, "Cray MPICH"}, Sign{"MVAPICH", Family::kMvapich, "MVAPICH"},
+    Sign{"MPICH", Family::kMpich, "MPICH"},
+};
+
+constexpr std::array kMpirunSigns{
+    Sign{"Open MPI", Family::kOpenMpi, "Open MPI"}, Sign{"OpenRTE", Family::kOpenMpi, "Open MPI"},
+    Sign{"prterun", Family::kOpenMpi, "Open MPI"},  Sign{"Intel(R) MPI", Family::kIntel, "Intel MPI"},
+    Sign{"HYDRA", Family::kMpich, "MPICH"},
+};
+
+/// "4.1.4" at the first digit after `begin`.
+std::string version_after(std::string_view text, size_t begin) {
+  const size_t first = text.find_first_of("0123456789", begin);
+  if (first == std::string_view::npos) return "";
+  return std::string(text.substr(first, text.find_first_not_of("0123456789.", first) - first));
+}
+
+template <size_t n>
+MpiLibrary parse(std::string_view text, const std::array<Sign, n>& signs) {
+  for (const Sign& sign : signs) {
+    const size_t found = text.find(sign.text);
+    if (found == std::string_view::npos) continue;
+    MpiLibrary library{.family = sign.family};
+    const std::string version = version_after(text, found + sign.text.size());
+    (void)std::from_chars(version.data(), version.data() + version.size(), library.major_version);
+    library.name = fmt::format("{} {}", sign.name, version);
+    return library;
+  }
+  return {.name = "an MPI library that Tutti does not know"};
+}
+
+bool speaks_pmix_only(const MpiLibrary& library) {
+  return library.family == Family::kOpenMpi;
+}
+
+/// Intel's, MPICH's and MVAPICH's processes all run under Hydra.
+bool runs_under_hydra(Family family) {
+  return family == Family::kMpich || family == Family::kIntel || family == Family::kMvapich;
+}
+
+}  // namespace
+
+MpiLibrary parse_mpi_library(std::string_view version) {
+  return parse(version, kLibrarySigns);
+}
+
+MpiLibrary parse_mpirun_version(std::string_view text) {
+  MpiLibrary library = parse(text, kMpirunSigns);
+  if (library.family == Family::kOther) library.name = "a program that Tutti does not know";
+  return library;
+}
+
+std::string_view default_srun_mpi(const MpiLibrary& library) {
+  if (library.family == Family::kOpenMpi) return "pmix";
+  return library.family == Family::kCray ? "cray_shasta" : "pmi2";
+}
+
+void check_srun_mpi(const MpiLibrary& library, std::string_view type) {
+  const bool pmix = type == "pmix" || type.starts_with("pmix_v");
+  const bool old = type == "none" || type == "openmpi";
+  const std::string_view right = default_srun_mpi(library);
+  require(!speaks_pmix_only(library) || pmix,
+          "--mpi={}: this tutti is built with {}, which finds its ranks by PMIx only; each rank would be a "
+          "world of one. Use --mpi=pmix, or --starter mpirun where srun has no pmix (`srun --mpi=list`)",
+          type, library.name);
+  require(!old, "--mpi={}: the ranks of {} would not find each other. Use --mpi={}", type, library.name,
+          right);
+}
+
+void check_srun_offers(const MpiLibrary& library, std::string_view type, std::string_view offered) {
+  std::istringstream words{std::string(offered)};
+  for (std::string word; words >> word;) {
+    if (word == type || (type == "pmix" && word.starts_with("pmix"))) return;
+  }
+  fail(
+      "srun has no --mpi={} here, which {} needs (`srun --mpi=list` shows what it has). Use --starter "
+      "mpirun, or ask for Slurm's {} plugin to be installed",
+      type, library.name, type);
+}
+
+void check_mpirun(const MpiLibrary& built_with, std::string_view mpirun_version) {
+  const MpiLibrary found = parse_mpirun_version(mpirun_version);
+  if (found.family == built_with.family) return;
+  if (runs_under_hydra(built_with.family) && runs_under_hydra(found.family)) return;
+  if (built_with.family == Family::kOther || built_with.family == Family::kCray) return;
+  fail(
+      "mpirun on the PATH is {}, this tutti is built with {}: each rank would be a world of one. Put the "
+      "mpirun of {} first on the PATH, or name it by --mpirun PATH",
+      found.name, built_with.name, built_with.name);
+}
+
+}  // namespace tutti

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+namespace tutti {
+
+/// The MPI that this program was built with, as far as its launching goes.
+struct MpiLibrary {
+  enum class Family : uint8_t { kOpenMpi, kMpich, kIntel, kCray, kMvapich, kOther };
+  Family family = Family::kOther;
+  int major_version = 0;
+  std::string name;  ///< "Open MPI 4.1.4", for messages
+};
+
+/// Understands the text of MPI_Get_library_version.
+MpiLibrary parse_mpi_library(std::string_view version);
+
+/// What `mpirun --version` prints, as the library that it belongs to.
+MpiLibrary parse_mpirun_version(std::string_view text);
+
+/// The type of `srun --mpi=` that the library works with.
+std::string_view default_srun_mpi(const MpiLibrary& library);
+
+/// Throws Error with advice if ranks of this library cannot find each other under `srun --mpi=type`: each
+/// would be a world of its own.
+void check_srun_mpi(const MpiLibrary& library, std::string_view type);
+
+/// Throws Error with advice if srun does not offer the type. `offered` is what `srun --mpi=list` prints.
+void check_srun_offers(const MpiLibrary& library, std::string_view type, std::string_view offered);
+
+/// Throws Error with advice if the mpirun that is found first belongs to another MPI.
+void check_mpirun(const MpiLibrary& built_with, std::string_view mpirun_version);
+
+}  // namespace tutti

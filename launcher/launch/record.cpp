@@ -1,0 +1,132 @@
+#include "launcher/launch/record.h"
+
+#include <tutti/core/checkpoint/file.h>
+#include <tutti/core/error.h>
+
+#include <fmt/chrono.h>
+#include <nlohmann/json.hpp>
+
+#include <chrono>
+
+namespace tutti {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kMostBytes = int64_t{16} << 20;
+constexpr std::string_view kFormat = "tutti-launch";
+
+std::string utc_now() {
+  return fmt::format("{:%Y-%m-%dT%H:%M:%SZ}",
+                     fmt::gmtime(std::chrono::system_clock::to_time_t(std::chrono::system_clock::now())));
+}
+
+nlohmann::ordered_json read(const fs::path& path) {
+  const std::string text = read_text_file(path, kMostBytes);
+  nlohmann::ordered_json json = nlohmann::ordered_json::parse(text, nullptr, false);
+  require(json.is_object() && json.value("format", nlohmann::ordered_json()) == kFormat,
+          "{}: not the record of a launch", path.string());
+  return json;
+}
+
+std::string text_of(const nlohmann::ordered_json& json, const char* key) {
+  const auto found = json.find(key);
+  return found != json.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
+}  // namespace
+
+struct LaunchRecord::Json {
+  nlohmann::ordered_json value;
+};
+
+fs::path LaunchRecord::path_in(const fs::path& run_directory) {
+  return run_directory / "launch.json";
+}
+
+LaunchRecord::Job LaunchRecord::read_job(const fs::path& run_directory) {
+  const nlohmann::ordered_json json = read(path_in(run_directory));
+  Job job{.scheduler = text_of(json, "scheduler"),
+          .job_id = text_of(json, "job_id"),
+          .log = text_of(json, "log"),
+          .state = text_of(json, "state"),
+          .host = text_of(json, "host")};
+  if (const auto found = json.find("supervisor"); found != json.end() && found->is_number_integer()) {
+    job.supervisor = found->get<int64_t>();
+  }
+  return job;
+}
+
+LaunchRecord::LaunchRecord(const LaunchSpec& spec, const Job& job)
+    : path_(path_in(spec.run_directory)), json_(std::make_unique<Json>()) {
+  std::error_code error;
+  fs::create_directories(spec.run_directory, error);
+  require(!error, "{}: cannot be created: {}", spec.run_directory, error.message());
+  nlohmann::ordered_json attempts = nlohmann::ordered_json::array();
+  std::string log = job.log;
+  if (!job.job_id.empty() && fs::exists(path_, error)) {
+    try {
+      const nlohmann::ordered_json before = read(path_);
+      if (text_of(before, "job_id") == job.job_id) {
+        if (log.empty()) log = text_of(before, "log");
+        if (before.contains("attempts")) attempts = before["attempts"];
+      }
+    } catch (const Error&) {
+      // A record that cannot be read tells nothing worth keeping.
+    }
+  }
+  json_->value = {{"format", kFormat},
+                  {"state", job.state},
+                  {"scheduler", job.scheduler},
+                  {"job_id", job.job_id},
+                  {"log", log},
+                  {"host", job.host},
+                  {"supervisor", job.supervisor},
+                  {"working_directory", spec.working_directory},
+                  {"command", spec.command},
+                  {"attempts", std::move(attempts)}};
+  write();
+}
+
+LaunchRecord::~LaunchRecord() = default;
+
+void LaunchRecord::submitted(const std::string& job_id, const std::string& log) {
+  json_->value["state"] = "submitted";
+  json_->value["job_id"] = job_id;
+  json_->value["log"] = log;
+  write();
+}
+
+void LaunchRecord::begin_attempt(const std::vector<std::string>& argv, const std::vector<Host>& hosts) {
+  nlohmann::ordered_json places = nlohmann::ordered_json::array();
+  for (const Host& host : hosts) places.push_back({{"host", host.name}, {"ranks", host.slots}});
+  json_->value["state"] = "running";
+  json_->value["attempts"].push_back({{"started", utc_now()}, {"argv", argv}, {"hosts", std::move(places)}});
+  write();
+}
+
+void LaunchRecord::end_attempt(const Ending& ending) {
+  nlohmann::ordered_json& attempt = json_->value["attempts"].back();
+  attempt["ended"] = utc_now();
+  attempt["exit_code"] = ending.exit_code;
+  if (ending.signal != 0) attempt["signal"] = ending.signal;
+  attempt["reason"] = name(ending.reason);
+  attempt["text"] = ending.text;
+  if (!ending.hosts.empty()) attempt["blamed_hosts"] = ending.hosts;
+  write();
+}
+
+void LaunchRecord::end(const Ending& ending) {
+  json_->value["state"] = "ended";
+  json_->value["exit_code"] = ending.exit_code;
+  json_->value["reason"] = name(ending.reason);
+  write();
+}
+
+void LaunchRecord::write() const {
+  // Arguments need not be UTF-8.
+  write_file_atomically(path_,
+                        json_->value.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+}
+
+}  // namespace tutti

@@ -1,0 +1,53 @@
+#pragma once
+
+#include "launcher/launch/ending.h"
+#include "launcher/launch/spec.h"
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace tutti {
+
+/// launch.json of a run directory: what was launched, how often, and why each attempt ended. Scripts read it,
+/// because mpirun and schedulers lose the reason. Written anew, atomically, at every change.
+class LaunchRecord {
+ public:
+  /// What the file says of the job, for the commands that look after it.
+  struct Job {
+    std::string scheduler;
+    std::string job_id;      ///< empty: started without a scheduler
+    std::string log;         ///< file that the job's output goes to; empty: it went to the terminal
+    std::string state;       ///< "submitted", "running" or "ended"
+    int64_t supervisor = 0;  ///< its process, where there is no scheduler
+    std::string host;        ///< where that is
+  };
+
+  static std::filesystem::path path_in(const std::filesystem::path& run_directory);
+  /// Throws Error naming the file if it cannot be read or is no launch record.
+  static Job read_job(const std::filesystem::path& run_directory);
+
+  /// Goes on with the record that the directory holds if it is of the same job, or begins one. Creates the
+  /// directory. Throws Error if it cannot.
+  LaunchRecord(const LaunchSpec& spec, const Job& job);
+  ~LaunchRecord();
+  LaunchRecord(const LaunchRecord&) = delete;
+  LaunchRecord& operator=(const LaunchRecord&) = delete;
+
+  /// Each writes the file.
+  void submitted(const std::string& job_id, const std::string& log);
+  void begin_attempt(const std::vector<std::string>& argv, const std::vector<Host>& hosts);
+  void end_attempt(const Ending& ending);
+  void end(const Ending& ending);
+
+ private:
+  void write() const;
+  struct Json;
+  std::filesystem::path path_;
+  std::unique_ptr<Json> json_;
+};
+
+}  // namespace tutti

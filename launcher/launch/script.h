@@ -1,0 +1,38 @@
+#pragma once
+
+#include "launcher/launch/spec.h"
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tutti {
+
+/// The directives at the top of a job script.
+class Directives {
+ public:
+  /// `prefix` begins each line: "#SBATCH".
+  explicit Directives(std::string_view prefix) : prefix_(prefix) {}
+  /// Adds a line of words that check() has let through.
+  void add(std::string_view text);
+  /// The same for options of which one is given: nothing is added for an empty value.
+  void add_if(std::string_view option, std::string_view value);
+  [[nodiscard]] const std::string& text() const { return text_; }
+
+ private:
+  std::string prefix_;
+  std::string text_;
+};
+
+/// Throws Error if a path cannot stand in a directive of this scheduler: what its parser would take apart.
+/// `also` names further characters that it lets through, such as a space.
+void check_directive_path(std::string_view path, std::string_view scheduler, std::string_view also = "");
+
+/// A job script: the directives, then the working directory and the supervised launch.
+std::string job_script(const LaunchSpec& spec, const Directives& directives, std::string_view submit_line,
+                       LimitSignal signal);
+
+/// Where the script of this launch stands.
+std::string script_path(const LaunchSpec& spec, std::string_view extension);
+
+}  // namespace tutti

@@ -1,0 +1,78 @@
+#include "launcher/launch/submit.h"
+
+#include "launcher/launch/child.h"
+#include "launcher/launch/record.h"
+#include "launcher/launch/words.h"
+
+#include <tutti/core/checkpoint/file.h>
+#include <tutti/core/error.h>
+
+#include <filesystem>
+#include <ostream>
+
+namespace tutti {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr double kToolTimeout_s = 10;
+constexpr double kSubmitTimeout_s = 120;
+
+}  // namespace
+
+void check_tools(const LaunchSpec& spec, const Rendered& rendered, const Surroundings& here) {
+  const std::string& program = rendered.argv.front();
+  const Variables variables = launch_environment(here.variables, spec.variables);
+  if (program == spec.mpirun) {
+    const Output version = run_to_end({program, "--version"}, variables, kToolTimeout_s);
+    check_mpirun(spec.library, version.out + version.err);
+  } else if (program == "srun") {
+    const Output types = run_to_end({program, "--mpi=list"}, variables, kToolTimeout_s);
+    check_srun_offers(spec.library, spec.mpi.empty() ? default_srun_mpi(spec.library) : spec.mpi,
+                      types.out + types.err);
+  }
+}
+
+std::string parse_job_id(std::string_view text) {
+  // LSF's sentence holds the id in its first brackets; the others print it as the last line.
+  if (const size_t open = text.find("Job <"); open != std::string_view::npos) {
+    text = text.substr(open + 5);
+    text = text.substr(0, text.find('>'));
+  } else {
+    while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.remove_suffix(1);
+    if (const size_t line = text.rfind('\n'); line != std::string_view::npos) text = text.substr(line + 1);
+    text = text.substr(0, text.find(';'));
+  }
+  require(
+      !text.empty() && text.find_first_of(" \t'\"`$\\<>|&") == std::string_view::npos && text.front() != '-',
+      "the scheduler's answer '{}' holds no job id", text);
+  return std::string(text);
+}
+
+void submit(const Adapter& adapter, const LaunchSpec& spec, const Rendered& rendered,
+            const Surroundings& here, std::ostream& out) {
+  std::error_code error;
+  fs::create_directories(spec.run_directory, error);
+  require(!error, "{}: cannot be created: {}", spec.run_directory, error.message());
+  for (const LaunchFile& file : rendered.files) write_file_atomically(file.path, file.text);
+  Variables variables = launch_environment(here.variables, spec.variables);
+  for (const auto& [name, value] : rendered.variables) variables[name] = value;
+  const Output answer = run_to_end(rendered.argv, variables, kSubmitTimeout_s);
+  require(answer.exit_code == 0, "{} refused the job (exit code {}): {}", rendered.argv.front(),
+          answer.exit_code, answer.err.empty() ? answer.out : answer.err);
+  const std::string job = parse_job_id(answer.out);
+  LaunchRecord record(spec,
+                      {.scheduler = std::string(adapter.name), .state = "submitted", .host = here.host});
+  record.submitted(job, fmt::format("{}/launch-{}.log", spec.run_directory, job));
+  const std::vector<std::string> directory{
+      fs::path(spec.run_directory).lexically_proximate(fs::current_path()).string()};
+  const std::string where = shell_line(directory);
+  out << fmt::format(
+      "{}\n"
+      "  tutti jobs               # yours, and how far they are\n"
+      "  tutti logs -f {}\n"
+      "  tutti cancel {}\n",
+      job, where, where);
+}
+
+}  // namespace tutti

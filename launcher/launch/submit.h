@@ -1,0 +1,24 @@
+#pragma once
+
+#include "launcher/launch/adapter.h"
+
+#include <iosfwd>
+#include <string>
+#include <string_view>
+
+namespace tutti {
+
+/// Asks the programs that a launch will use whether they fit the MPI that this program was built with: of
+/// mpirun its version, of srun its types. Throws Error with advice if they do not, or are not there.
+void check_tools(const LaunchSpec& spec, const Rendered& rendered, const Surroundings& here);
+
+/// Writes the files of a launch, submits it, records the job in launch.json and prints its id and what can
+/// be done next. Throws Error with the scheduler's message if it refuses.
+void submit(const Adapter& adapter, const LaunchSpec& spec, const Rendered& rendered,
+            const Surroundings& here, std::ostream& out);
+
+/// The id in what a scheduler printed: "123", "123;cluster", "Job <123> is submitted", "ƒ2abc", "123.server".
+/// Throws Error if there is none.
+std::string parse_job_id(std::string_view text);
+
+}  // namespace tutti

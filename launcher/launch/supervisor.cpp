@@ -1,0 +1,333 @@
+#include "launcher/launch/supervisor.h"
+
+#include "launcher/launch/child.h"
+#include "launcher/launch/record.h"
+#include "launcher/metrics/summary.h"
+
+#include <tutti/core/checkpoint/file.h>
+#include <tutti/core/error.h>
+
+#include <poll.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cmath>
+#include <csignal>
+#include <filesystem>
+#include <map>
+#include <ostream>
+#include <thread>
+
+namespace tutti {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+using Reason = Ending::Reason;
+
+constexpr int kTickMs = 100;
+constexpr int64_t kFailuresOfABadHost = 2;
+constexpr double kRequeueWait_s = 60;
+
+std::chrono::nanoseconds seconds(double s) {
+  return std::chrono::nanoseconds(static_cast<int64_t>(s * 1e9));
+}
+
+/// Takes the signals that end or concern a launch out of the process's usual handling, as long as it lives.
+class Signals {
+ public:
+  Signals() {
+    (void)sigemptyset(&set_);
+    for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD})
+      (void)sigaddset(&set_, signal);
+    require(pthread_sigmask(SIG_BLOCK, &set_, &before_) == 0, "pthread_sigmask failed");
+    descriptor_ = Descriptor(signalfd(-1, &set_, SFD_NONBLOCK | SFD_CLOEXEC));
+    require(descriptor_.number() >= 0, "signalfd: {}", system_error_text(errno));
+  }
+  ~Signals() { (void)pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  Signals(const Signals&) = delete;
+  Signals& operator=(const Signals&) = delete;
+
+  [[nodiscard]] int descriptor() const { return descriptor_.number(); }
+  /// The next signal that has come; 0 for none.
+  int next() {
+    signalfd_siginfo info{};
+    const ssize_t n = read(descriptor_.number(), &info, sizeof info);
+    return n == static_cast<ssize_t>(sizeof info) ? static_cast<int>(info.ssi_signo) : 0;
+  }
+
+ private:
+  sigset_t set_{};
+  sigset_t before_{};
+  Descriptor descriptor_;
+};
+
+/// The name of the newest checkpoint of a run; empty without one.
+std::string newest_checkpoint(const std::string& run_directory) {
+  std::string newest;
+  std::error_code error;
+  for (const fs::directory_entry& entry :
+       fs::directory_iterator(fs::path(run_directory) / "checkpoints", error)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with("step-")) newest = std::max(newest, name);
+  }
+  return newest;
+}
+
+/// Why the run says that it ended; empty if it has not said so since `begin`.
+std::string run_reason(const std::string& run_directory, fs::file_time_type begin) {
+  const fs::path path = fs::path(run_directory) / "summary.json";
+  std::error_code error;
+  const fs::file_time_type written = fs::last_write_time(path, error);
+  if (error || written < begin) return "";
+  try {
+    return read_summary(path).exit_reason;
+  } catch (const Error&) {
+    return "";
+  }
+}
+
+/// Passes a program's messages on to `err` and notes whom they blame.
+class Messages {
+ public:
+  explicit Messages(std::ostream& err) : err_(err) {}
+
+  /// Reads what is there; false at the end.
+  bool pump(const Descriptor& pipe) {
+    std::array<char, 4096> buffer{};
+    while (true) {
+      const ssize_t n = read(pipe.number(), buffer.data(), buffer.size());
+      if (n == 0) return false;
+      if (n < 0 && errno == EINTR) continue;
+      if (n < 0) return errno == EAGAIN;
+      const std::string_view text(buffer.data(), static_cast<size_t>(n));
+      err_ << text << std::flush;
+      look_at(text);
+    }
+  }
+  [[nodiscard]] const std::vector<std::string>& hosts() const { return hosts_; }
+
+ private:
+  void look_at(std::string_view text) {
+    constexpr size_t kLongestLine = 4096;
+    for (const char c : text) {
+      if (c != '\n') {
+        if (line_.size() < kLongestLine) line_ += c;
+        continue;
+      }
+      for (const std::string& host : blamed_hosts(line_)) {
+        if (std::find(hosts_.begin(), hosts_.end(), host) == hosts_.end()) hosts_.push_back(host);
+      }
+      line_.clear();
+    }
+  }
+
+  std::ostream& err_;
+  std::string line_;
+  std::vector<std::string> hosts_;
+};
+
+std::string text_after(double s) {
+  return s < 1 ? "at once" : fmt::format("in {:.0f} s", s);
+}
+
+}  // namespace
+
+/// What the supervisor was told, over all attempts.
+struct Supervisor::Stop {
+  Signals signals;
+  bool asked = false;
+  int first_signal = 0;
+  bool at_once = false;
+  Clock::time_point since;
+  Clock::time_point limit = Clock::time_point::max();  ///< when ranks are told to stop
+
+  /// Takes in what has come. Returns whether it is the first request to stop.
+  bool look() {
+    const bool before = asked;
+    while (const int signal = signals.next()) {
+      if (signal == SIGCHLD || signal == SIGUSR2) continue;
+      if (asked && (signal == SIGINT || signal == SIGTERM)) at_once = true;
+      if (!asked) ask(signal);
+    }
+    if (!asked && Clock::now() >= limit) ask(SIGUSR1);
+    return asked && !before;
+  }
+
+ private:
+  void ask(int signal) {
+    asked = true;
+    first_signal = signal;
+    since = Clock::now();
+  }
+};
+
+bool worth_restarting(const Ending& ending, bool saved_meanwhile) {
+  switch (ending.reason) {
+    case Reason::kKilled:
+    case Reason::kSignal:
+    case Reason::kHostLost:
+      return true;
+    case Reason::kOutOfMemory:
+    case Reason::kError:
+      return saved_meanwhile;
+    case Reason::kDone:
+    case Reason::kPreempted:
+    case Reason::kStopped:
+    case Reason::kUsage:
+      return false;
+  }
+  return false;
+}
+
+double wait_before_restart_s(const Patience& patience, int64_t restart) {
+  constexpr int64_t kMostDoublings = 30;
+  const auto doublings = static_cast<double>(std::clamp<int64_t>(restart - 1, 0, kMostDoublings));
+  return std::min(patience.most_wait_s, patience.first_wait_s * std::exp2(doublings));
+}
+
+Supervisor::Supervisor(const Adapter& adapter, LaunchSpec spec, Allocation allocation,
+                       const Surroundings& here, std::ostream& err, const Patience& patience)
+    : adapter_(adapter),
+      spec_(std::move(spec)),
+      allocation_(std::move(allocation)),
+      here_(here),
+      err_(err),
+      patience_(patience) {}
+
+Ending Supervisor::attempt(const LaunchSpec& spec, LaunchRecord& record, Stop& stop) {
+  const std::vector<Host> hosts = placed_hosts(spec, allocation_);
+  const Rendered rendered = adapter_.render(spec, allocation_);
+  for (const LaunchFile& file : rendered.files) write_file_atomically(file.path, file.text);
+  Variables variables = launch_environment(here_.variables, spec.variables);
+  for (const auto& [name, value] : rendered.variables) variables[name] = value;
+  variables["TUTTI_LAUNCH_RANKS"] = std::to_string(total_ranks(hosts));
+
+  const fs::file_time_type begin = fs::file_time_type::clock::now() - std::chrono::seconds(1);
+  const int64_t oom_before = oom_kills_here();
+  record.begin_attempt(rendered.argv, hosts);
+  Child child = Child::start(rendered.argv, variables, {.capture_err = true});
+  Messages messages(err_);
+  bool told = false;
+  bool terminated = false;
+  bool open = true;
+  std::optional<int> status;
+  while (!(status = child.poll_status())) {
+    std::array<pollfd, 2> waits{pollfd{stop.signals.descriptor(), POLLIN, 0},
+                                pollfd{open ? child.err().number() : -1, POLLIN, 0}};
+    (void)poll(waits.data(), waits.size(), kTickMs);
+    if (open) open = messages.pump(child.err());
+    if (stop.look()) {
+      err_ << fmt::format("tutti: asked to stop: the ranks have {} s to save\n", spec.grace_s) << std::flush;
+    }
+    if (!stop.asked) continue;
+    if (!told) {
+      // mpirun ends its ranks upon SIGTERM before they can save; it and srun pass SIGUSR1 on to all of them.
+      child.send(SIGUSR1);
+      told = true;
+    }
+    const auto now = Clock::now();
+    const auto grace = seconds(static_cast<double>(spec.grace_s));
+    if (!terminated && (stop.at_once || now > stop.since + grace)) {
+      child.send(SIGTERM);
+      terminated = true;
+      stop.since = now - grace;
+    }
+    if (terminated && now > stop.since + grace + seconds(patience_.term_s)) child.send(SIGKILL);
+  }
+  const int left = end_descendants();
+  if (left > 0) err_ << fmt::format("tutti: ended {} processes that were left\n", left);
+  if (open) (void)messages.pump(child.err());
+  return label({.exit_code = WIFSIGNALED(*status) ? 128 + WTERMSIG(*status) : WEXITSTATUS(*status),
+                .asked_to_stop = stop.asked,
+                .oom_kills = oom_kills_here() - oom_before,
+                .run_reason = run_reason(spec.run_directory, begin),
+                .hosts = messages.hosts()});
+}
+
+void Supervisor::leave_out(const Ending& ending, std::map<std::string, int64_t>& failures) {
+  for (const std::string& host : ending.hosts) {
+    const int64_t times = ++failures[host];
+    // A host that went away is still away; one on which a rank died gets a second chance.
+    if (times < kFailuresOfABadHost && ending.reason != Reason::kHostLost) continue;
+    LaunchSpec without = spec_;
+    without.exclude.push_back(host);
+    const auto named = [&](const Host& h) { return h.name == host; };
+    const bool ours = std::any_of(allocation_.hosts.begin(), allocation_.hosts.end(), named);
+    const auto left = static_cast<int64_t>(
+        std::count_if(allocation_.hosts.begin(), allocation_.hosts.end(), [&](const Host& h) {
+          return std::find(without.exclude.begin(), without.exclude.end(), h.name) == without.exclude.end();
+        }));
+    if (!ours || left == 0) continue;
+    without.nodes = std::min(without.nodes, left);
+    spec_ = std::move(without);
+    err_ << fmt::format("tutti: {} is left out from now on; {} hosts remain\n", host, left);
+  }
+}
+
+void Supervisor::requeue() {
+  if (allocation_.place != Allocation::Place::kInside || adapter_.commands.requeue.empty()) return;
+  std::vector<std::string> argv = adapter_.commands.requeue;
+  argv.push_back(allocation_.job_id);
+  const Output output = run_to_end(argv, launch_environment(here_.variables, {}), 30);
+  if (output.exit_code != 0) {
+    err_ << fmt::format("tutti: the job could not be queued again: {}\n", output.err);
+    return;
+  }
+  // The scheduler now ends this job: an exit code of its own would only race with that.
+  err_ << "tutti: the job is queued again" << std::endl;
+  std::this_thread::sleep_for(seconds(kRequeueWait_s));
+}
+
+Ending Supervisor::run() {
+  adopt_orphans();
+  Stop stop;
+  if (spec_.time_limit_s > 0) {
+    stop.limit =
+        Clock::now() + std::chrono::seconds(std::max<int64_t>(1, spec_.time_limit_s - spec_.grace_s));
+  }
+  LaunchRecord record(spec_, {.scheduler = std::string(adapter_.name),
+                              .job_id = allocation_.job_id,
+                              .state = "running",
+                              .supervisor = getpid(),
+                              .host = here_.host});
+  std::map<std::string, int64_t> failures;
+  int64_t in_a_row = 0;
+  for (int64_t restarts = 0;; ++restarts) {
+    LaunchSpec spec = spec_;
+    const bool again = restarts > 0 || allocation_.requeues > 0;
+    const bool resumes =
+        std::find(spec.command.begin(), spec.command.end(), "--resume") != spec.command.end();
+    if (again && spec.command.front() == "train" && !resumes) spec.command.emplace_back("--resume");
+    const std::string checkpoint = newest_checkpoint(spec.run_directory);
+    const Ending ending = attempt(spec, record, stop);
+    record.end_attempt(ending);
+    const bool saved = newest_checkpoint(spec.run_directory) != checkpoint;
+    const bool restart = !stop.asked && restarts < spec_.restarts && worth_restarting(ending, saved);
+    if (ending.reason != Reason::kDone) err_ << fmt::format("tutti: {}\n", ending.text) << std::flush;
+    if (!restart) {
+      record.end(ending);
+      if (ending.reason == Reason::kPreempted && spec_.requeue) requeue();
+      return ending;
+    }
+    leave_out(ending, failures);
+    in_a_row = saved ? 1 : in_a_row + 1;
+    const double wait = wait_before_restart_s(patience_, in_a_row);
+    err_ << fmt::format("tutti: restart {} of {} {}\n", restarts + 1, spec_.restarts, text_after(wait))
+         << std::flush;
+    for (const auto end = Clock::now() + seconds(wait); Clock::now() < end && !stop.asked;) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(kTickMs));
+      (void)stop.look();
+    }
+    if (stop.asked) {
+      record.end(ending);
+      return ending;
+    }
+  }
+}
+
+}  // namespace tutti

@@ -1,0 +1,59 @@
+#pragma once
+
+#include "launcher/launch/adapter.h"
+#include "launcher/launch/ending.h"
+
+#include <cstdint>
+#include <iosfwd>
+#include <map>
+#include <string>
+
+namespace tutti {
+
+class LaunchRecord;
+
+/// How long the supervisor waits for what.
+struct Patience {
+  double first_wait_s = 2;  ///< before the first restart; doubles with each that saved nothing new
+  double most_wait_s = 60;
+  double term_s = 5;  ///< between SIGTERM and SIGKILL
+};
+
+/// Whether ranks that ended like this are started again. Crashes, kills and lost hosts are; an error of the
+/// program only if it saved a checkpoint meanwhile, because else it would come again; a requested end never.
+bool worth_restarting(const Ending& ending, bool saved_meanwhile);
+
+/// Seconds before restart number `restart` (from 1) in a row without a new checkpoint.
+double wait_before_restart_s(const Patience& patience, int64_t restart);
+
+/// Stays beside the ranks of a launch until they have ended for good: starts them as `adapter` renders it,
+/// passes signals on, restarts them from the last checkpoint up to spec.restarts times, and writes
+/// launch.json in spec.run_directory.
+///
+/// SIGTERM, SIGINT, SIGHUP and SIGUSR1 ask the ranks to save and stop; those that are still there after
+/// spec.grace_s are ended, at once upon a second SIGINT or SIGTERM. The same happens grace_s before a time
+/// limit that the supervisor is to keep. When the program that started the ranks has ended, nothing that it
+/// left on this machine lives on. A host that a rank died on or was lost twice is left out if others remain.
+class Supervisor {
+ public:
+  Supervisor(const Adapter& adapter, LaunchSpec spec, Allocation allocation, const Surroundings& here,
+             std::ostream& err, const Patience& patience = {});
+
+  /// Runs to the end, which it returns. Throws Error if the ranks cannot be started at all.
+  Ending run();
+
+ private:
+  struct Stop;
+  Ending attempt(const LaunchSpec& spec, LaunchRecord& record, Stop& stop);
+  void leave_out(const Ending& ending, std::map<std::string, int64_t>& failures);
+  void requeue();
+
+  const Adapter& adapter_;
+  LaunchSpec spec_;
+  Allocation allocation_;
+  const Surroundings& here_;
+  std::ostream& err_;
+  Patience patience_;
+};
+
+}  // namespace tutti

@@ -1,0 +1,92 @@
+#include "launcher/launch/words.h"
+
+#include <tutti/core/config/utf8.h>
+#include <tutti/core/error.h>
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+
+namespace tutti {
+namespace {
+
+constexpr size_t kLongestHostName = 253;  // RFC 1035
+
+// Not isalnum(): the locale has no say in what a scheduler sees.
+bool is_letter(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
+
+bool is_made_of(std::string_view text, std::string_view others) {
+  return std::all_of(text.begin(), text.end(), [&](char c) {
+    return is_letter(c) || is_digit(c) || others.find(c) != std::string_view::npos;
+  });
+}
+
+}  // namespace
+
+bool is_host_name(std::string_view text) {
+  return !text.empty() && text.size() <= kLongestHostName && text.front() != '-' && text.front() != '.' &&
+         is_made_of(text, "._-");
+}
+
+bool is_plain_word(std::string_view text) {
+  return !text.empty() && text.front() != '-' && is_made_of(text, "._+@/:=,-");
+}
+
+bool is_variable_name(std::string_view text) {
+  return !text.empty() && !is_digit(text.front()) && is_made_of(text, "_");
+}
+
+bool has_control_character(std::string_view text) {
+  return std::any_of(text.begin(), text.end(), [](char c) {
+    const auto byte = static_cast<unsigned char>(c);
+    return byte < 0x20 || byte == 0x7F;
+  });
+}
+
+std::string shell_word(std::string_view text) {
+  require(text.find('\0') == std::string_view::npos, "a zero byte in '{}' cannot be passed to a program",
+          std::string_view(text.data()));
+  if (!text.empty() && text.front() != '~' && is_made_of(text, "._+@/:=,-%")) return std::string(text);
+  std::string quoted = "'";
+  for (const char c : text) {
+    if (c == '\'') {
+      quoted += R"('\'')";
+    } else {
+      quoted += c;
+    }
+  }
+  quoted += '\'';
+  return quoted;
+}
+
+std::string shell_line(std::span<const std::string> words) {
+  std::string line;
+  for (const std::string& word : words) {
+    if (!line.empty()) line += ' ';
+    line += shell_word(word);
+  }
+  return line;
+}
+
+std::string script_line(std::span<const std::string> words, std::string_view what) {
+  for (const std::string& word : words) {
+    require(!has_control_character(word),
+            "{}: {} holds a line break or another control character, which a scheduler could take for a "
+            "directive; put it into a file and name the file",
+            what, nlohmann::json(word).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
+  }
+  return shell_line(words);
+}
+
+std::string yaml_string(std::string_view text, std::string_view what) {
+  require(is_utf8(text), "{}: is not UTF-8, and YAML knows nothing else", what);
+  return nlohmann::json(std::string(text)).dump();
+}
+
+}  // namespace tutti

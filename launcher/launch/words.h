@@ -1,0 +1,38 @@
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace tutti {
+
+/// Letters, digits, '.', '_' and '-', at most 253 of them, none of them a leading '-' or '.': what is passed
+/// to remote shells and host files.
+bool is_host_name(std::string_view text);
+
+/// What stands in a scheduler's directives as an account, a partition or a job's name: letters, digits and
+/// any of ". _ + @ / : = , -", not leading with '-'. Nothing in it means anything to a shell or a scheduler's
+/// parser.
+bool is_plain_word(std::string_view text);
+
+/// The name of an environment variable.
+bool is_variable_name(std::string_view text);
+
+/// Whether the text holds a byte below 0x20, or 0x7F.
+bool has_control_character(std::string_view text);
+
+/// One word of a POSIX shell that stands for exactly these bytes: as it is if nothing in it is special, else
+/// in single quotes. Throws Error if it holds a zero byte, which no argument can.
+std::string shell_word(std::string_view text);
+
+/// The words of a command as a line for a POSIX shell.
+std::string shell_line(std::span<const std::string> words);
+
+/// shell_line for a script that a scheduler reads: some of them read directives from any line of it, so that
+/// words with a line break or another control character are refused with an Error that names `what`.
+std::string script_line(std::span<const std::string> words, std::string_view what);
+
+/// A double-quoted YAML (and JSON) string. Throws Error naming `what` if the text is not UTF-8.
+std::string yaml_string(std::string_view text, std::string_view what);
+
+}  // namespace tutti

@@ -1,0 +1,86 @@
+#pragma once
+
+#include "launcher/launch/adapter.h"
+#include "launcher/launch/words.h"
+#include "tests/launcher/temporary_directory.h"
+
+#include <gtest/gtest.h>
+#include <tutti/core/error.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace tutti {
+
+/// A machine that exists only in a test.
+struct PretendedPlace {
+  Variables variables;
+  std::vector<std::string> programs;
+  std::map<std::string, std::string> files;
+  int64_t gpus = 0;
+};
+
+inline Surroundings surroundings(const PretendedPlace& place) {
+  return {.variables = place.variables,
+          .host = "laptop",
+          .cores = 8,
+          .gpus = place.gpus,
+          .read =
+              [files = place.files](const std::string& path) {
+                const auto found = files.find(path);
+                require(found != files.end(), "{}: no such file", path);
+                return found->second;
+              },
+          .has_program =
+              [programs = place.programs](std::string_view name) {
+                return std::find(programs.begin(), programs.end(), name) != programs.end();
+              },
+          .has_file = [files = place.files](const std::string& path) { return files.contains(path); }};
+}
+
+/// `tutti train run.yaml` on the tests' usual MPI.
+inline LaunchSpec train_spec() {
+  LaunchSpec spec;
+  spec.executable = "/opt/tutti/bin/tutti";
+  spec.command = {"train", "run.yaml"};
+  spec.working_directory = "/home/ada/gpt";
+  spec.run_directory = "/home/ada/gpt/runs/a";
+  spec.forwarded = {"LD_LIBRARY_PATH", "OMPI_MCA_btl", "PATH"};
+  spec.library = parse_mpi_library("Open MPI v4.1.4, package: Debian OpenMPI");
+  return spec;
+}
+
+/// What a launch at `place` would do, as text.
+inline std::string rendered_text(const LaunchSpec& spec, const PretendedPlace& place) {
+  check(spec);
+  const Detected found = detect(surroundings(place), spec);
+  const Rendered rendered = found.adapter->render(spec, found.allocation);
+  std::string text = std::string(found.adapter->name) + (rendered.submits ? ", submits\n" : ", runs\n");
+  for (const LaunchFile& file : rendered.files) text += "--- " + file.path + "\n" + file.text;
+  text += "--- command\n";
+  for (const auto& [name, value] : rendered.variables) text += name + "=" + value + "\n";
+  return text + shell_line(rendered.argv) + "\n";
+}
+
+/// The message that refuses a launch; empty if it is let through.
+inline std::string refusal(const LaunchSpec& spec, const PretendedPlace& place) {
+  try {
+    (void)rendered_text(spec, place);
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return "";
+}
+
+/// Compares with golden/NAME; TUTTI_UPDATE_GOLDEN=1 writes it anew, to be looked at before it is committed.
+inline void expect_golden(const std::string& name, const std::string& text) {
+  const std::filesystem::path path = std::filesystem::path(TUTTI_GOLDEN_FOLDER) / name;
+  if (std::getenv("TUTTI_UPDATE_GOLDEN") != nullptr) write_all(path, text);
+  EXPECT_EQ(text, read_all(path)) << path;
+}
+
+}  // namespace tutti
