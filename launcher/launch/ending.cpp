@@ -138,10 +138,9 @@ Ending label(const EndFacts& facts) {
 
 std::vector<std::string> blamed_hosts(std::string_view line) {
   std::string host;
-  if (line.find("Remote daemon:") != std::string_view::npos) {
-    host = word_after(line, " on node ");  // Open MPI 4: a daemon went away
-  } else if (line.find("noticed that process rank") != std::string_view::npos) {
-    host = word_after(line, " on node ");  // Open MPI: a rank died
+  if (line.find("Remote daemon:") != std::string_view::npos ||
+      line.find("noticed that process rank") != std::string_view::npos) {
+    host = word_after(line, " on node ");  // Open MPI: a daemon went away, a rank died
   } else if (line.starts_with("srun: error: ")) {
     // "srun: error: node2: task 1: Killed", "srun: error: Node failure on node2"
     host = line.find("Node failure on ") != std::string_view::npos ? word_after(line, "Node failure on ")
