@@ -5,8 +5,9 @@
 namespace tutti {
 
 std::span<const Command* const> commands() {
-  static constexpr std::array kAll{&kTrainCommand,  &kLaunchCommand, &kGenerateCommand, &kDataCommand,
-                                   &kConfigCommand, &kReportCommand, &kInfoCommand,     &kCompletionCommand};
+  static constexpr std::array kAll{&kTrainCommand,  &kLaunchCommand,   &kJobsCommand,      &kLogsCommand,
+                                   &kCancelCommand, &kGenerateCommand, &kDataCommand,      &kConfigCommand,
+                                   &kReportCommand, &kInfoCommand,     &kCompletionCommand};
   return kAll;
 }
 

@@ -7,6 +7,10 @@ namespace tutti {
 // Each stands in the file of its name.
 extern const Command kTrainCommand;
 extern const Command kLaunchCommand;
+// These three stand in jobs.cpp.
+extern const Command kJobsCommand;
+extern const Command kLogsCommand;
+extern const Command kCancelCommand;
 extern const Command kGenerateCommand;
 extern const Command kDataCommand;
 extern const Command kConfigCommand;

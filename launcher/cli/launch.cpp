@@ -100,7 +100,9 @@ void refuse_inside_ranks(const Surroundings& here) {
 void print_plan(const Rendered& rendered, std::ostream& out) {
   for (const LaunchFile& file : rendered.files) out << "# " << file.path << '\n' << file.text << '\n';
   for (const auto& [name, value] : rendered.variables) out << name << '=' << shell_word(value) << ' ';
-  out << shell_line(rendered.argv) << '\n';
+  out << shell_line(rendered.argv);
+  if (!rendered.input.empty()) out << " < " << shell_word(rendered.input);
+  out << '\n';
 }
 
 /// Runs the combinations of a sweep one after the other; returns the first end that is not a good one.

@@ -4,7 +4,12 @@
 #include "launcher/cli/commands.h"
 #include "launcher/run/training.h"
 
+#include <tutti/core/error.h>
+
+#include <charconv>
+#include <cstdlib>
 #include <memory>
+#include <string_view>
 
 namespace tutti {
 namespace {
@@ -15,11 +20,30 @@ struct Options {
   bool quiet = false;
 };
 
+/// Ranks that have not found each other train a world of one each, to the same files. `tutti launch` says how
+/// many it has started.
+void check_world(const Collective& world) {
+  const char* const text = std::getenv("TUTTI_LAUNCH_RANKS");
+  if (text == nullptr) return;
+  int64_t started = 0;
+  const std::string_view number(text);
+  const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), started);
+  require(error != std::errc() || end != number.data() + number.size() || started == world.size(),
+          "{} ranks were started, and this one is in a world of {}: the MPI that started them is not the one "
+          "that "
+          "tutti is built with. `tutti info` names that; under Slurm it takes srun --mpi=pmix for Open MPI, "
+          "--mpi=pmi2 for MPICH",
+          started, world.size());
+}
+
 ExitCode run(const Options& options, Console& console) {
   TrainOptions train_options = options.train;
   train_options.progress = options.quiet ? ProgressStyle::kNone : progress_style_from_name(options.progress);
   TrainResult::Reason reason = TrainResult::Reason::kCompleted;
-  run_world({}, [&](Collective& world) { reason = train(train_options, world, console.out); });
+  run_world({}, [&](Collective& world) {
+    check_world(world);
+    reason = train(train_options, world, console.out);
+  });
   switch (reason) {
     case TrainResult::Reason::kCompleted:
       return ExitCode::kDone;

@@ -22,16 +22,19 @@ struct LaunchFile {
 struct Rendered {
   std::vector<LaunchFile> files;
   Variables variables;            ///< set for the program, beside the environment that it is given
+  std::string input;              ///< file that the program reads as its standard input; empty: nothing
   std::vector<std::string> argv;  ///< never goes through a shell
   bool submits = false;           ///< the program queues a job and prints its id; otherwise it is the job
 };
 
-/// The scheduler's own commands for a job that it knows by id.
+/// The scheduler's own commands. All but the first take a job's id as their last argument; empty where a
+/// scheduler has none.
 struct JobCommands {
   std::vector<std::string> list;     ///< the caller's jobs
-  std::vector<std::string> show;     ///< one job; its id is appended
-  std::vector<std::string> cancel;   ///< its id is appended
-  std::vector<std::string> requeue;  ///< its id is appended; empty where the scheduler has none
+  std::vector<std::string> waiting;  ///< prints a line if the job still waits or runs
+  std::vector<std::string> cancel;
+  std::vector<std::string> requeue;
+  std::string group_option;  ///< with it, an id is "GROUP/NAME", given as `OPTION GROUP NAME`
 };
 
 /// One scheduler, or another way to start ranks. Both functions are pure: all that they know stands in their

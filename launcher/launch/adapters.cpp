@@ -10,8 +10,9 @@
 namespace tutti {
 
 std::span<const Adapter* const> adapters() {
-  // Kubernetes' pods and host files are found by their environment, so that they come before this machine.
-  static constexpr std::array kAll{&kSlurmAdapter, &kHostFileAdapter, &kLocalAdapter};
+  // This machine finds itself everywhere: it stands behind all that look at the environment.
+  static constexpr std::array kAll{&kSlurmAdapter, &kPbsAdapter,      &kTorqueAdapter, &kLsfAdapter,
+                                   &kFluxAdapter,  &kHostFileAdapter, &kLocalAdapter,  &kKubernetesAdapter};
   return kAll;
 }
 

@@ -57,8 +57,8 @@ std::vector<char*> pointers(std::vector<std::string>& texts) {
 }
 
 /// Everything that the new process does before it becomes the program: nothing here may allocate.
-[[noreturn]] void become(const char* path, char* const* argv, char* const* envp, int out, int err, int report,
-                         pid_t parent) {
+[[noreturn]] void become(const char* path, char* const* argv, char* const* envp, int in, int out, int err,
+                         int report, pid_t parent) {
   (void)setpgid(0, 0);
   (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (getppid() != parent) _exit(kCannotStart);
@@ -68,8 +68,7 @@ std::vector<char*> pointers(std::vector<std::string>& texts) {
   for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE, SIGCHLD}) {
     (void)std::signal(signal, SIG_DFL);
   }
-  const int nothing = open("/dev/null", O_RDONLY);
-  if (nothing >= 0) (void)dup2(nothing, STDIN_FILENO);
+  (void)dup2(in, STDIN_FILENO);
   if (out >= 0) (void)dup2(out, STDOUT_FILENO);
   if (err >= 0) (void)dup2(err, STDERR_FILENO);
   (void)execve(path, argv, envp);
@@ -154,6 +153,8 @@ Child Child::start(const std::vector<std::string>& argv, const Variables& variab
   const std::vector<char*> argv_pointers = pointers(words);
   const std::vector<char*> environment_pointers = pointers(environment);
 
+  const Descriptor in(open(streams.input.c_str(), O_RDONLY | O_CLOEXEC));
+  require(in.number() >= 0, "{}: {}", streams.input, system_error_text(errno));
   Pipe out = streams.capture_out ? make_pipe() : Pipe{};
   Pipe err = streams.capture_err ? make_pipe() : Pipe{};
   Pipe report = make_pipe();
@@ -162,7 +163,7 @@ Child Child::start(const std::vector<std::string>& argv, const Variables& variab
   child.pid_ = fork();
   require(child.pid_ >= 0, "fork: {}", system_error_text(errno));
   if (child.pid_ == 0) {
-    become(path.c_str(), argv_pointers.data(), environment_pointers.data(), out.write.number(),
+    become(path.c_str(), argv_pointers.data(), environment_pointers.data(), in.number(), out.write.number(),
            err.write.number(), report.write.number(), parent);
   }
   (void)setpgid(child.pid_, child.pid_);  // whoever comes first
@@ -196,8 +197,9 @@ std::optional<int> Child::poll_status() {
   return status_;
 }
 
-Output run_to_end(const std::vector<std::string>& argv, const Variables& variables, double timeout_s) {
-  Child child = Child::start(argv, variables, {.capture_out = true, .capture_err = true});
+Output run_to_end(const std::vector<std::string>& argv, const Variables& variables, double timeout_s,
+                  const std::string& input) {
+  Child child = Child::start(argv, variables, {.input = input, .capture_out = true, .capture_err = true});
   const auto deadline = Clock::now() + std::chrono::duration<double>(timeout_s);
   Output output;
   bool out_open = true;

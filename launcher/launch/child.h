@@ -30,11 +30,12 @@ class Descriptor {
 };
 
 /// A program under way in a process group of its own, so that a terminal's Ctrl-C reaches only this process,
-/// which passes it on. It reads nothing (/dev/null), has no signal blocked, and gets SIGTERM if this process
+/// which passes it on. It has no signal blocked, and gets SIGTERM if this process
 /// dies. One thread starts and waits for children.
 class Child {
  public:
   struct Streams {
+    std::string input = "/dev/null";  ///< a file
     bool capture_out = false;
     bool capture_err = false;
   };
@@ -67,8 +68,9 @@ struct Output {
 };
 
 /// Runs a command to its end. Throws Error if it cannot be started or takes longer than `timeout_s`; it is
-/// killed then.
-Output run_to_end(const std::vector<std::string>& argv, const Variables& variables, double timeout_s);
+/// killed then. `input` is a file that it reads.
+Output run_to_end(const std::vector<std::string>& argv, const Variables& variables, double timeout_s,
+                  const std::string& input = "/dev/null");
 
 /// Makes this process the one that orphaned descendants come to.
 void adopt_orphans();

@@ -143,9 +143,12 @@ std::vector<std::string> blamed_hosts(std::string_view line) {
     host = word_after(line, " on node ");  // Open MPI: a daemon went away, a rank died
   } else if (line.starts_with("srun: error: ")) {
     // "srun: error: node2: task 1: Killed", "srun: error: Node failure on node2"
-    host = line.find("Node failure on ") != std::string_view::npos ? word_after(line, "Node failure on ")
-           : line.find(": task") != std::string_view::npos         ? word_after(line, "srun: error: ")
-                                                                   : "";
+    if (line.find("Node failure on ") != std::string_view::npos) {
+      host = word_after(line, "Node failure on ");
+    } else if (const std::string first = word_after(line, "srun: error: ");
+               line.find("srun: error: " + first + ": task") == 0) {
+      host = first;
+    }
   }
   if (!is_host_name(host)) return {};
   return {host};

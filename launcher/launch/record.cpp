@@ -123,6 +123,11 @@ void LaunchRecord::end(const Ending& ending) {
   write();
 }
 
+void LaunchRecord::queued_again() {
+  json_->value["state"] = "submitted";
+  write();
+}
+
 void LaunchRecord::write() const {
   // Arguments need not be UTF-8.
   write_file_atomically(path_,

@@ -42,6 +42,7 @@ class LaunchRecord {
   void begin_attempt(const std::vector<std::string>& argv, const std::vector<Host>& hosts);
   void end_attempt(const Ending& ending);
   void end(const Ending& ending);
+  void queued_again();
 
  private:
   void write() const;

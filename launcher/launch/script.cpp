@@ -27,16 +27,22 @@ void check_directive_path(std::string_view path, std::string_view scheduler, std
 }
 
 std::string job_script(const LaunchSpec& spec, const Directives& directives, std::string_view submit_line,
-                       LimitSignal signal) {
+                       LimitSignal signal, std::string_view log_id) {
   const std::vector<std::string> folder{spec.working_directory};
+  std::string log;
+  if (!log_id.empty()) {
+    const std::vector<std::string> beginning{spec.run_directory + "/launch-"};
+    log = fmt::format("exec >>{}\"{}\".log 2>&1\n", script_line(beginning, "run.dir"), log_id);
+  }
   return fmt::format(
       "#!/bin/bash\n"
       "{}"
       "# Written by `tutti launch`. Submit it again by: {}\n"
       "cd -- {} || exit 1\n"
+      "{}"
       "# The supervisor takes the shell's place, so that the scheduler's signals reach it.\n"
       "exec {}\n",
-      directives.text(), submit_line, script_line(folder, "the working directory"),
+      directives.text(), submit_line, script_line(folder, "the working directory"), log,
       script_line(inner_launch(spec, signal), "the command"));
 }
 

@@ -28,9 +28,10 @@ class Directives {
 /// `also` names further characters that it lets through, such as a space.
 void check_directive_path(std::string_view path, std::string_view scheduler, std::string_view also = "");
 
-/// A job script: the directives, then the working directory and the supervised launch.
+/// A job script: the directives, then the working directory and the supervised launch. `log_id` is the
+/// variable that tells logs apart where the script itself has to write one.
 std::string job_script(const LaunchSpec& spec, const Directives& directives, std::string_view submit_line,
-                       LimitSignal signal);
+                       LimitSignal signal, std::string_view log_id = "");
 
 /// Where the script of this launch stands.
 std::string script_path(const LaunchSpec& spec, std::string_view extension);

@@ -71,7 +71,10 @@ void check(const LaunchSpec& spec) {
   check_word("--qos", spec.qos);
   check_word("--mpi", spec.mpi);
   check_word("--image", spec.image);
-  check_word("--namespace", spec.kube_namespace);
+  require(
+      spec.kube_namespace.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") == std::string::npos &&
+          !spec.kube_namespace.starts_with('-'),
+      "--namespace '{}': expected lower-case letters, digits and '-'", spec.kube_namespace);
   check_word("--volume", spec.volume);
   check_jobs("--after", spec.after);
   check_jobs("--after-ok", spec.after_ok);
@@ -181,6 +184,13 @@ int64_t even_ranks(const std::vector<Host>& hosts) {
     if (host.slots != hosts.front().slots) return 0;
   }
   return hosts.front().slots;
+}
+
+LaunchSpec sized(const LaunchSpec& spec, const std::vector<Host>& hosts) {
+  LaunchSpec with_size = spec;
+  with_size.nodes = static_cast<int64_t>(hosts.size());
+  with_size.ranks_per_node = even_ranks(hosts);
+  return with_size;
 }
 
 std::vector<std::string> rank_command(const LaunchSpec& spec) {

@@ -51,8 +51,8 @@ struct LaunchSpec {
 
   // Kubernetes only.
   std::string image;
-  std::string kube_namespace = "default";
-  std::string volume;  ///< persistent volume claim that is mounted at the working directory
+  std::string kube_namespace;  ///< empty: as kubectl is set up
+  std::string volume;          ///< persistent volume claim that is mounted at the working directory
 
   // What runs, and where its files go.
   std::string executable;            ///< absolute path of tutti
@@ -88,6 +88,9 @@ int64_t even_ranks(const std::vector<Host>& hosts);
 
 /// `tutti` and the command, as each rank runs it.
 std::vector<std::string> rank_command(const LaunchSpec& spec);
+
+/// The same launch with its size spelt out: inside a job, slots may count cores.
+LaunchSpec sized(const LaunchSpec& spec, const std::vector<Host>& hosts);
 
 /// Who tells the ranks that the time limit is near.
 enum class LimitSignal : uint8_t { kByScheduler, kBySupervisor };

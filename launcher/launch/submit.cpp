@@ -57,13 +57,15 @@ void submit(const Adapter& adapter, const LaunchSpec& spec, const Rendered& rend
   for (const LaunchFile& file : rendered.files) write_file_atomically(file.path, file.text);
   Variables variables = launch_environment(here.variables, spec.variables);
   for (const auto& [name, value] : rendered.variables) variables[name] = value;
-  const Output answer = run_to_end(rendered.argv, variables, kSubmitTimeout_s);
+  const Output answer = run_to_end(rendered.argv, variables, kSubmitTimeout_s,
+                                   rendered.input.empty() ? "/dev/null" : rendered.input);
   require(answer.exit_code == 0, "{} refused the job (exit code {}): {}", rendered.argv.front(),
           answer.exit_code, answer.err.empty() ? answer.out : answer.err);
   const std::string job = parse_job_id(answer.out);
   LaunchRecord record(spec,
                       {.scheduler = std::string(adapter.name), .state = "submitted", .host = here.host});
-  record.submitted(job, fmt::format("{}/launch-{}.log", spec.run_directory, job));
+  // The jobs of a sweep have a log each.
+  record.submitted(job, spec.sweep.empty() ? fmt::format("{}/launch-{}.log", spec.run_directory, job) : "");
   const std::vector<std::string> directory{
       fs::path(spec.run_directory).lexically_proximate(fs::current_path()).string()};
   const std::string where = shell_line(directory);

@@ -31,6 +31,7 @@ using Reason = Ending::Reason;
 
 constexpr int kTickMs = 100;
 constexpr int64_t kFailuresOfABadHost = 2;
+constexpr double kRequeueTimeout_s = 30;
 constexpr double kRequeueWait_s = 60;
 
 std::chrono::nanoseconds seconds(double s) {
@@ -269,11 +270,12 @@ void Supervisor::leave_out(const Ending& ending, std::map<std::string, int64_t>&
   }
 }
 
-void Supervisor::requeue() {
+void Supervisor::requeue(LaunchRecord& record) {
   if (allocation_.place != Allocation::Place::kInside || adapter_.commands.requeue.empty()) return;
   std::vector<std::string> argv = adapter_.commands.requeue;
   argv.push_back(allocation_.job_id);
-  const Output output = run_to_end(argv, launch_environment(here_.variables, {}), 30);
+  record.queued_again();  // before the scheduler ends this process
+  const Output output = run_to_end(argv, launch_environment(here_.variables, {}), kRequeueTimeout_s);
   if (output.exit_code != 0) {
     err_ << fmt::format("tutti: the job could not be queued again: {}\n", output.err);
     return;
@@ -310,8 +312,8 @@ Ending Supervisor::run() {
     const bool restart = !stop.asked && restarts < spec_.restarts && worth_restarting(ending, saved);
     if (ending.reason != Reason::kDone) err_ << fmt::format("tutti: {}\n", ending.text) << std::flush;
     if (!restart) {
+      if (ending.reason == Reason::kPreempted && spec_.requeue) requeue(record);
       record.end(ending);
-      if (ending.reason == Reason::kPreempted && spec_.requeue) requeue();
       return ending;
     }
     leave_out(ending, failures);

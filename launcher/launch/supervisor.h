@@ -46,7 +46,7 @@ class Supervisor {
   struct Stop;
   Ending attempt(const LaunchSpec& spec, LaunchRecord& record, Stop& stop);
   void leave_out(const Ending& ending, std::map<std::string, int64_t>& failures);
-  void requeue();
+  void requeue(LaunchRecord& record);
 
   const Adapter& adapter_;
   LaunchSpec spec_;

@@ -250,6 +250,137 @@ TEST(LaunchSlurmTest, AnMpiThatDoesNotFitIsRefusedBeforeTheQueue) {
   expect_golden("slurm_mpich.txt", rendered_text(spec, slurm_job()));
 }
 
+/// Four nodes with everything that most schedulers have a word for.
+LaunchSpec full_spec() {
+  LaunchSpec spec = train_spec();
+  spec.nodes = 4;
+  spec.gpus_per_node = 8;
+  spec.cores_per_rank = 12;
+  spec.time_limit_s = 26 * 3600;
+  spec.grace_s = 120;
+  spec.requeue = true;
+  spec.restarts = 3;
+  spec.name = "gpt";
+  spec.account = "proj-7";
+  spec.partition = "gpu";
+  spec.after = {"100"};
+  spec.after_ok = {"102"};
+  return spec;
+}
+
+/// What PBS Pro gives a script of two chunks with mpiprocs=2.
+PretendedPlace pbs_job() {
+  return {.variables = {{"PBS_JOBID", "1234.pbs-server"},
+                        {"PBS_NODEFILE", "/var/spool/pbs/aux/1234.pbs-server"},
+                        {"PBS_ENVIRONMENT", "PBS_BATCH"},
+                        {"PBS_O_WORKDIR", "/home/ada/gpt"},
+                        {"NCPUS", "24"},
+                        {"CUDA_VISIBLE_DEVICES", "GPU-8932f937-d72c-4106-c12f-20bd9faed9f6,GPU-1d"}},
+          .programs = {"qsub", "mpirun"},
+          .files = {{"/etc/pbs.conf", ""},
+                    {"/var/spool/pbs/aux/1234.pbs-server",
+                     "r1i0n1.cluster\nr1i0n1.cluster\nr1i0n2.cluster\nr1i0n2.cluster\n"}}};
+}
+
+TEST(LaunchPbsTest, InsideAJobAndOutside) {
+  expect_golden("pbs_job.txt", rendered_text(train_spec(), pbs_job()));
+  const PretendedPlace login{.programs = {"qsub"}, .files = {{"/etc/pbs.conf", ""}}};
+  expect_golden("pbs_login.txt", rendered_text(full_spec(), login));
+  LaunchSpec spec = train_spec();
+  spec.sweep = {parse_sweep_axis("train.batch=8,16,32")};
+  spec.sweep_limit = 2;
+  spec.run_directory = "/home/ada/gpt/runs/it's $(id)";
+  EXPECT_NE(refusal(spec, login).find("Choose another run.dir"), std::string::npos);
+  spec.run_directory = "/home/ada/gpt/runs/a";
+  expect_golden("pbs_sweep.txt", rendered_text(spec, login));
+  PretendedPlace task = pbs_job();
+  task.variables["PBS_ARRAY_INDEX"] = "2";
+  EXPECT_EQ(detect(surroundings(task), spec).allocation.array_index, 2);
+  spec.exclude = {"r1i0n1"};
+  EXPECT_NE(refusal(spec, login).find("--exclude"), std::string::npos);
+  PretendedPlace gone = pbs_job();
+  gone.files.erase("/var/spool/pbs/aux/1234.pbs-server");
+  EXPECT_NE(refusal(train_spec(), gone).find("no such file"), std::string::npos);
+}
+
+TEST(LaunchTorqueTest, InsideAJobAndOutside) {
+  const PretendedPlace job{
+      .variables = {{"PBS_JOBID", "88.torque"},
+                    {"PBS_NODEFILE", "/var/spool/torque/aux/88.torque"},
+                    {"PBS_NUM_NODES", "2"},
+                    {"PBS_NUM_PPN", "4"},
+                    {"PBS_ARRAYID", "3"}},
+      .programs = {"qsub", "mpirun"},
+      .files = {{"/var/spool/torque/aux/88.torque", "n2\nn2\nn2\nn2\nn1\nn1\nn1\nn1\n"}}};
+  expect_golden("torque_job.txt", rendered_text(train_spec(), job));
+  EXPECT_EQ(detect(surroundings(job), train_spec()).allocation.array_index, 3);
+  const PretendedPlace login{.programs = {"qsub"}, .files = {{"/var/spool/torque/server_name", "torque"}}};
+  expect_golden("torque_login.txt", rendered_text(full_spec(), login));
+}
+
+TEST(LaunchLsfTest, InsideAJobAndOutside) {
+  PretendedPlace job{.variables = {{"LSB_JOBID", "5678"},
+                                   {"LSB_MCPU_HOSTS", "hostA 2 hostB 2"},
+                                   {"LSB_HOSTS", "hostA hostA hostB hostB"},
+                                   {"LSB_JOBINDEX", "0"}},
+                     .programs = {"bsub", "mpirun"}};
+  expect_golden("lsf_job.txt", rendered_text(train_spec(), job));
+  EXPECT_EQ(detect(surroundings(job), train_spec()).allocation.array_index, -1);
+  job.variables["LSB_JOBINDEX"] = "1";
+  EXPECT_EQ(detect(surroundings(job), train_spec()).allocation.array_index, 0);
+  for (const char* bad : {"", "hostA", "hostA x", "-x 2", "hostA 0", "hostA 2 hostB"}) {
+    job.variables["LSB_MCPU_HOSTS"] = bad;
+    EXPECT_NE(refusal(train_spec(), job), "") << bad;
+  }
+  const PretendedPlace login{.programs = {"bsub"}};
+  LaunchSpec spec = full_spec();
+  spec.exclude = {"bad1"};
+  expect_golden("lsf_login.txt", rendered_text(spec, login));
+  LaunchSpec sweep = train_spec();
+  sweep.sweep = {parse_sweep_axis("train.batch=8,16")};
+  expect_golden("lsf_sweep.txt", rendered_text(sweep, login));
+}
+
+TEST(LaunchFluxTest, InsideAJobAndOutside) {
+  const PretendedPlace job{
+      .variables = {{"FLUX_URI", "local:///run/flux/local"}, {"FLUX_ENCLOSING_ID", "f2Wk7dCu"}},
+      .programs = {"flux"}};
+  LaunchSpec spec = train_spec();
+  spec.nodes = 2;
+  spec.ranks_per_node = 4;
+  expect_golden("flux_job.txt", rendered_text(spec, job));
+  spec.library = parse_mpi_library("Open MPI v5.0.3");
+  spec.gpus_per_node = 4;
+  spec.cores_per_rank = 6;
+  expect_golden("flux_job_openmpi5.txt", rendered_text(spec, job));
+  const PretendedPlace login{.variables = {{"FLUX_URI", "local:///run/flux/local"}}, .programs = {"flux"}};
+  expect_golden("flux_login.txt", rendered_text(full_spec(), login));
+  spec.sweep = {parse_sweep_axis("train.batch=8,16")};
+  EXPECT_NE(refusal(spec, login).find("no job arrays"), std::string::npos);
+}
+
+TEST(LaunchKubernetesTest, AnMpiJob) {
+  LaunchSpec spec = train_spec();
+  spec.scheduler = "kubernetes";
+  spec.nodes = 2;
+  spec.gpus_per_node = 8;
+  spec.cores_per_rank = 4;
+  spec.time_limit_s = 7200;
+  spec.restarts = 2;
+  spec.name = "gpt-small";
+  spec.kube_namespace = "ml";
+  spec.volume = "ada-home";
+  EXPECT_NE(refusal(spec, laptop()).find("--image"), std::string::npos);
+  spec.image = "registry.example.org/ada/tutti:1.2";
+  expect_golden("kubernetes.txt", rendered_text(spec, laptop()));
+  spec.command = {"train", "a: \"b\"\n- $(id)", "--set", "x={y}"};
+  expect_golden("kubernetes_hostile.txt", rendered_text(spec, laptop()));
+  for (const char* name : {"Gpt", "gpt.x", "gpt-", "a_b", "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopq"}) {
+    spec.name = name;
+    EXPECT_NE(refusal(spec, laptop()), "") << name;
+  }
+}
+
 TEST(LaunchDetectTest, WhoIsInCharge) {
   const auto name = [](const PretendedPlace& place) {
     return detect(surroundings(place), train_spec()).adapter->name;
@@ -257,6 +388,11 @@ TEST(LaunchDetectTest, WhoIsInCharge) {
   EXPECT_EQ(name(laptop()), "local");
   EXPECT_EQ(name(slurm_login()), "slurm");
   EXPECT_EQ(name(slurm_job()), "slurm");
+  EXPECT_EQ(name({.programs = {"qsub"}, .files = {{"/etc/pbs.conf", ""}}}), "pbs");
+  EXPECT_EQ(name({.variables = {{"SGE_ROOT", "/opt/sge"}}, .programs = {"qsub"}}), "local");
+  EXPECT_EQ(name({.programs = {"bsub"}}), "lsf");
+  EXPECT_EQ(name({.programs = {"flux"}}), "local");
+  EXPECT_EQ(name({.programs = {"kubectl"}}), "local");
   // Slurm's package is installed, but there is no cluster.
   EXPECT_EQ(name({.programs = {"sbatch", "srun"}}), "local");
   LaunchSpec spec = train_spec();

@@ -175,9 +175,10 @@ Rendered render_slurm(const LaunchSpec& spec, const Allocation& allocation) {
   // What cannot work inside the job is refused before it is queued.
   if (!spec.mpi.empty()) check_srun_mpi(spec.library, spec.mpi);
   const std::string path = script_path(spec, "sbatch");
-  const Directives directives = sbatch_directives(spec, placed_hosts(spec, allocation));
+  const std::vector<Host> hosts = placed_hosts(spec, allocation);
+  const Directives directives = sbatch_directives(spec, hosts);
   const std::vector<std::string> submit{"sbatch", "--parsable", path};
-  return {.files = {{path, job_script(spec, directives, script_line(submit, "run.dir"),
+  return {.files = {{path, job_script(sized(spec, hosts), directives, script_line(submit, "run.dir"),
                                       LimitSignal::kByScheduler)}},
           .argv = submit,
           .submits = true};
@@ -189,8 +190,8 @@ const Adapter kSlurmAdapter{.name = "slurm",
                             .summary = "srun or mpirun in a job, sbatch outside",
                             .detect = &detect_slurm,
                             .render = &render_slurm,
-                            .commands = {.list = {"squeue", "--me", "--array"},
-                                         .show = {"squeue", "--states=all", "--jobs"},
+                            .commands = {.list = {"squeue", "--me"},
+                                         .waiting = {"squeue", "--noheader", "--jobs"},
                                          .cancel = {"scancel"},
                                          .requeue = {"scontrol", "requeue"}}};
 

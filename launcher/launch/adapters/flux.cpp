@@ -1,0 +1,93 @@
+// Flux: `flux run` inside an instance, `flux batch` outside a job.
+#include "launcher/launch/adapters/adapters.h"
+#include "launcher/launch/host_list.h"
+#include "launcher/launch/script.h"
+#include "launcher/launch/words.h"
+
+#include <tutti/core/error.h>
+
+namespace tutti {
+namespace {
+
+/// `flux batch` starts an instance of its own for the script, and gives it the id of the job that it is.
+std::optional<Allocation> detect_flux(const Surroundings& here) {
+  const std::string job = here.text("FLUX_ENCLOSING_ID");
+  if (here.find("FLUX_URI") && !job.empty()) {
+    // Hosts are the instance's business; their number comes with the script's own --nodes.
+    return Allocation{.place = Allocation::Place::kInside, .job_id = job};
+  }
+  const bool system =
+      here.find("FLUX_URI") || here.has_file("/etc/flux/system/conf.d") || here.has_file("/run/flux/local");
+  if (!here.has_program("flux") || !system) return std::nullopt;
+  return Allocation{.place = Allocation::Place::kLogin};
+}
+
+Rendered render_run(const LaunchSpec& spec, const Allocation& allocation) {
+  require(spec.exclude.empty(), "--exclude: give it to `flux batch`, when the job is submitted");
+  const std::vector<Host> hosts = placed_hosts(spec, allocation);
+  std::vector<std::string> words{"flux", "run"};
+  words.push_back(fmt::format("--nodes={}", hosts.size()));
+  words.push_back(fmt::format("--ntasks={}", total_ranks(hosts)));
+  if (spec.cores_per_rank > 0) words.push_back(fmt::format("--cores-per-task={}", spec.cores_per_rank));
+  if (spec.gpus_per_node > 0)
+    words.push_back(fmt::format("--gpus-per-task={}", spec.gpus_per_node / hosts.front().slots));
+  // Open MPI 5 speaks PMIx only, which a plugin of Flux's shell provides.
+  if (spec.library.family == MpiLibrary::Family::kOpenMpi && spec.library.major_version >= 5) {
+    words.emplace_back("-opmi=pmix");
+  }
+  // A rank that dies ends the others at once.
+  words.emplace_back("-oexit-on-error");
+  words.emplace_back("-oexit-timeout=5s");
+  words.emplace_back("--env=-*");
+  for (const std::string& name : spec.forwarded) words.push_back("--env=" + name);
+  const std::vector<std::string> command = rank_command(spec);
+  words.insert(words.end(), command.begin(), command.end());
+  return {.argv = std::move(words)};
+}
+
+Rendered render_flux(const LaunchSpec& spec, const Allocation& allocation) {
+  if (allocation.place == Allocation::Place::kInside) return render_run(spec, allocation);
+  require(spec.sweep.empty(), "--sweep: Flux has no job arrays; start each combination by itself");
+  const std::vector<Host> hosts = placed_hosts(spec, allocation);
+  Directives lines("# flux:");
+  lines.add("--job-name=" + spec.name);
+  lines.add_if("--bank=", spec.account);
+  lines.add_if("--queue=", spec.partition);
+  require(spec.qos.empty(), "--qos: Flux has none; use --directive=--urgency=N");
+  lines.add(fmt::format("--nodes={}", hosts.size()));
+  lines.add(fmt::format("--nslots={}", total_ranks(hosts)));
+  if (spec.cores_per_rank > 0) lines.add(fmt::format("--cores-per-slot={}", spec.cores_per_rank));
+  if (spec.gpus_per_node > 0)
+    lines.add(fmt::format("--gpus-per-slot={}", spec.gpus_per_node / hosts.front().slots));
+  if (spec.time_limit_s > 0) lines.add(fmt::format("--time-limit={}s", spec.time_limit_s));
+  for (const std::string& job : spec.after) lines.add("--dependency=afterany:" + job);
+  for (const std::string& job : spec.after_ok) lines.add("--dependency=afterok:" + job);
+  for (const std::string& host : spec.exclude) lines.add("--requires=-host:" + host);
+  check_directive_path(spec.run_directory, "Flux");
+  lines.add(fmt::format("--output={}/launch-{{{{id}}}}.log", spec.run_directory));
+  lines.add("--env=-*");
+  for (const std::string& name : spec.forwarded) lines.add("--env=" + name);
+  for (const std::string& directive : spec.directives) lines.add(directive);
+
+  LaunchSpec inner = sized(spec, hosts);
+  inner.exclude.clear();
+  const std::string path = script_path(spec, "flux");
+  const std::vector<std::string> submit{"flux", "batch", path};
+  return {
+      .files = {{path, job_script(inner, lines, script_line(submit, "run.dir"), LimitSignal::kBySupervisor)}},
+      .argv = submit,
+      .submits = true};
+}
+
+}  // namespace
+
+const Adapter kFluxAdapter{
+    .name = "flux",
+    .summary = "flux run in a job, flux batch outside",
+    .detect = &detect_flux,
+    .render = &render_flux,
+    .commands = {.list = {"flux", "jobs"},
+                 .waiting = {"flux", "jobs", "--no-header", "--filter=pending,running"},
+                 .cancel = {"flux", "cancel"}}};
+
+}  // namespace tutti

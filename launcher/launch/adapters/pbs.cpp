@@ -1,0 +1,134 @@
+// PBS Pro and OpenPBS, and Torque, which has the same commands and another way to ask for nodes. Inside a job
+// MPI reaches the other hosts by its own remote shell.
+#include "launcher/launch/adapters/adapters.h"
+#include "launcher/launch/duration.h"
+#include "launcher/launch/mpirun.h"
+#include "launcher/launch/script.h"
+#include "launcher/launch/words.h"
+
+#include <tutti/core/error.h>
+
+#include <algorithm>
+
+namespace tutti {
+namespace {
+
+enum class Dialect : uint8_t { kPbs, kTorque };
+
+/// Whether the environment or, outside a job, the machine's configuration is Torque's.
+bool is_torque(const Surroundings& here) {
+  if (here.find("PBS_JOBID")) return here.find("PBS_NUM_NODES").has_value();
+  return !here.has_file("/etc/pbs.conf") && here.has_file("/var/spool/torque/server_name");
+}
+
+std::optional<Allocation> detect_pbs_dialect(const Surroundings& here, Dialect dialect) {
+  if (is_torque(here) != (dialect == Dialect::kTorque)) return std::nullopt;
+  const std::optional<std::string> job = here.find("PBS_JOBID");
+  const std::optional<std::string> file = here.find("PBS_NODEFILE");
+  if (!job || !file) {
+    // SGE has a qsub too, and another idea of it.
+    if (!here.has_program("qsub") || here.find("SGE_ROOT")) return std::nullopt;
+    return Allocation{.place = Allocation::Place::kLogin};
+  }
+  Allocation found{.place = Allocation::Place::kInside, .job_id = *job, .host_file = *file};
+  // One line a rank in both dialects.
+  found.hosts = parse_host_file(here.read(*file), *file);
+  const int64_t gpus = here.find("CUDA_VISIBLE_DEVICES") ? here.visible_gpus() : 0;
+  for (Host& host : found.hosts) host.gpus = gpus;
+  // Torque calls each core a rank; where there are GPUs, a rank is one of them.
+  if (dialect == Dialect::kTorque && gpus > 0) {
+    for (Host& host : found.hosts) host.cores = host.slots, host.slots = std::min(host.slots, gpus);
+  }
+  found.array_index = here.number(dialect == Dialect::kPbs ? "PBS_ARRAY_INDEX" : "PBS_ARRAYID", -1);
+  return found;
+}
+
+std::optional<Allocation> detect_pbs(const Surroundings& here) {
+  return detect_pbs_dialect(here, Dialect::kPbs);
+}
+
+std::optional<Allocation> detect_torque(const Surroundings& here) {
+  return detect_pbs_dialect(here, Dialect::kTorque);
+}
+
+std::string resources(const LaunchSpec& spec, const std::vector<Host>& hosts, Dialect dialect) {
+  const int64_t ranks = even_ranks(hosts);
+  const int64_t cores = ranks * std::max<int64_t>(1, spec.cores_per_rank);
+  if (dialect == Dialect::kPbs) {
+    return fmt::format("-l select={}:ncpus={}:mpiprocs={}{}", hosts.size(), cores, ranks,
+                       spec.gpus_per_node > 0 ? fmt::format(":ngpus={}", spec.gpus_per_node) : "");
+  }
+  return fmt::format("-l nodes={}:ppn={}{}", hosts.size(), cores,
+                     spec.gpus_per_node > 0 ? fmt::format(":gpus={}", spec.gpus_per_node) : "");
+}
+
+Rendered render_script(const LaunchSpec& spec, const Allocation& allocation, Dialect dialect) {
+  require(spec.qos.empty(), "--qos: PBS has none; use --directive");
+  require(spec.exclude.empty(),
+          "--exclude: PBS cannot leave hosts out; use --directive with a host property");
+  const std::vector<Host> hosts = placed_hosts(spec, allocation);
+  Directives lines("#PBS");
+  lines.add("-N " + spec.name);
+  lines.add_if("-A ", spec.account);
+  lines.add_if("-q ", spec.partition);
+  lines.add(resources(spec, hosts, dialect));
+  if (dialect == Dialect::kPbs) lines.add("-l place=scatter");
+  if (spec.time_limit_s > 0) lines.add("-l walltime=" + clock_text(spec.time_limit_s));
+  lines.add(spec.requeue ? "-r y" : "-r n");
+  if (!spec.sweep.empty()) {
+    const int64_t last = spec.sweep_size() - 1;
+    const std::string limit = spec.sweep_limit > 0 ? fmt::format("%{}", spec.sweep_limit) : "";
+    lines.add(fmt::format("{} 0-{}{}", dialect == Dialect::kPbs ? "-J" : "-t", last, limit));
+  }
+  std::vector<std::string> conditions;
+  if (!spec.after.empty()) conditions.push_back(fmt::format("afterany:{}", fmt::join(spec.after, ":")));
+  if (!spec.after_ok.empty()) conditions.push_back(fmt::format("afterok:{}", fmt::join(spec.after_ok, ":")));
+  if (!conditions.empty()) lines.add(fmt::format("-W depend={}", fmt::join(conditions, ",")));
+  check_directive_path(spec.run_directory, "PBS");
+  lines.add("-j oe");
+  // PBS keeps this file elsewhere until the job has ended; the job writes its own log.
+  lines.add(fmt::format("-o {}/", spec.run_directory));
+  lines.add_if("-v ", fmt::format("{}", fmt::join(spec.forwarded, ",")));
+  for (const std::string& directive : spec.directives) lines.add(directive);
+
+  const std::string path = script_path(spec, "pbs");
+  const std::vector<std::string> submit{"qsub", path};
+  return {.files = {{path, job_script(sized(spec, hosts), lines, script_line(submit, "run.dir"),
+                                      LimitSignal::kBySupervisor, "$PBS_JOBID")}},
+          .argv = submit,
+          .submits = true};
+}
+
+Rendered render(const LaunchSpec& spec, const Allocation& allocation, Dialect dialect) {
+  if (allocation.place != Allocation::Place::kInside) return render_script(spec, allocation, dialect);
+  const std::vector<Host> hosts = placed_hosts(spec, allocation);
+  const std::string path = spec.run_directory + "/launch.hosts";
+  return {.files = {{path, host_file_text(spec, hosts)}},
+          .argv = mpirun_command(spec, hosts, {.host_file = path})};
+}
+
+Rendered render_pbs(const LaunchSpec& spec, const Allocation& allocation) {
+  return render(spec, allocation, Dialect::kPbs);
+}
+
+Rendered render_torque(const LaunchSpec& spec, const Allocation& allocation) {
+  return render(spec, allocation, Dialect::kTorque);
+}
+
+const JobCommands kCommands{.list = {"qstat"}, .waiting = {"qstat"}, .cancel = {"qdel"}};
+
+}  // namespace
+
+const Adapter kPbsAdapter{.name = "pbs",
+                          .summary = "PBS Pro and OpenPBS: mpirun in a job, qsub outside",
+                          .detect = &detect_pbs,
+                          .render = &render_pbs,
+                          .commands = kCommands};
+
+const Adapter kTorqueAdapter{.name = "torque",
+                             .summary = "Torque: mpirun in a job, qsub outside",
+                             .detect = &detect_torque,
+                             .render = &render_torque,
+                             .commands = kCommands};
+
+}  // namespace tutti

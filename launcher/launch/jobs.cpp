@@ -1,0 +1,200 @@
+#include "launcher/launch/jobs.h"
+
+#include "launcher/launch/child.h"
+#include "launcher/launch/words.h"
+
+#include <tutti/core/error.h>
+
+#include <algorithm>
+#include <chrono>
+#include <csignal>
+#include <fstream>
+#include <iterator>
+#include <ostream>
+#include <thread>
+
+namespace tutti {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr double kCommandTimeout_s = 60;
+constexpr auto kPollLog = std::chrono::milliseconds(200);
+constexpr auto kAskScheduler = std::chrono::seconds(10);
+
+/// One of an adapter's commands about a job; an empty id is not passed.
+Output run_command(const Adapter& adapter, std::vector<std::string> argv, std::string id,
+                   const Surroundings& here) {
+  const std::string& group = adapter.commands.group_option;
+  if (const size_t slash = id.find('/'); !group.empty() && slash != std::string::npos) {
+    argv.insert(argv.end(), {group, id.substr(0, slash)});
+    id.erase(0, slash + 1);
+  }
+  if (!id.empty()) argv.push_back(std::move(id));
+  return run_to_end(argv, launch_environment(here.variables, {}), kCommandTimeout_s);
+}
+
+/// Whether the process that a record names is still this program's.
+bool is_supervisor(const LaunchRecord::Job& record, const Surroundings& here) {
+  if (record.supervisor <= 0 || record.host != here.host) return false;
+  std::ifstream file(fmt::format("/proc/{}/comm", record.supervisor));
+  std::string name;
+  std::getline(file, name);
+  return name == "tutti";
+}
+
+/// Whether a job that its record calls running has gone without a word.
+bool is_gone(const NamedJob& job, const Surroundings& here) {
+  if (job.id.empty()) return !is_supervisor(job.record, here);
+  if (job.adapter->commands.waiting.empty()) return false;
+  try {
+    return run_command(*job.adapter, job.adapter->commands.waiting, job.id, here).out.empty();
+  } catch (const Error&) {
+    return false;  // the scheduler does not answer: that says nothing of the job
+  }
+}
+
+/// The newest launch-*.log of a directory; empty without one.
+fs::path newest_log(const fs::path& directory) {
+  fs::path newest;
+  fs::file_time_type when;
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(directory, error)) {
+    const std::string name = entry.path().filename().string();
+    if (!name.starts_with("launch-") || !name.ends_with(".log")) continue;
+    const fs::file_time_type written = entry.last_write_time(error);
+    if (newest.empty() || written > when) {
+      newest = entry.path();
+      when = written;
+    }
+  }
+  return newest;
+}
+
+fs::path log_of(const NamedJob& job) {
+  std::error_code error;
+  if (!job.record.log.empty() && fs::exists(job.record.log, error)) return job.record.log;
+  return newest_log(job.directory);
+}
+
+std::string state_of(const NamedJob& job) {
+  try {
+    return LaunchRecord::read_job(job.directory).state;
+  } catch (const Error&) {
+    return "";
+  }
+}
+
+}  // namespace
+
+NamedJob find_job(const std::string& name, const Surroundings& here) {
+  std::error_code error;
+  if (fs::is_directory(name, error)) {
+    NamedJob job{.directory = fs::absolute(name), .record = LaunchRecord::read_job(name)};
+    job.adapter = &adapter_named(job.record.scheduler);
+    job.id = job.record.job_id;
+    require(job.id.empty() || is_plain_word(job.id), "{}: '{}' is not the id of a job", name, job.id);
+    return job;
+  }
+  require(is_plain_word(name), "'{}' is neither a run directory nor the id of a job", name);
+  const Detected found = detect(here, {});
+  require(!found.adapter->commands.cancel.empty(),
+          "'{}' is no run directory, and no scheduler is at hand that would know it as a job", name);
+  return {.adapter = found.adapter, .id = name};
+}
+
+int list_jobs(const Surroundings& here, const fs::path& runs, std::ostream& out) {
+  const Detected found = detect(here, {});
+  if (!found.adapter->commands.list.empty()) {
+    const Output output = run_command(*found.adapter, found.adapter->commands.list, "", here);
+    out << output.out << output.err;
+    return output.exit_code;
+  }
+  std::error_code error;
+  std::vector<fs::path> directories;
+  for (const fs::directory_entry& entry : fs::directory_iterator(runs, error)) {
+    if (fs::exists(LaunchRecord::path_in(entry.path()), error)) directories.push_back(entry.path());
+  }
+  std::sort(directories.begin(), directories.end());
+  for (const fs::path& directory : directories) {
+    const LaunchRecord::Job record = LaunchRecord::read_job(directory);
+    const bool lost = record.job_id.empty() && record.state == "running" && !is_supervisor(record, here);
+    out << fmt::format("{:<24} {}\n", directory.string(), lost ? "gone" : record.state);
+  }
+  if (directories.empty()) out << fmt::format("no launches below {}\n", runs.string());
+  return 0;
+}
+
+void cancel_job(const NamedJob& job, const Surroundings& here, std::ostream& out) {
+  if (!job.id.empty()) {
+    const Output output = run_command(*job.adapter, job.adapter->commands.cancel, job.id, here);
+    require(output.exit_code == 0, "{}: job {} was not ended: {}", job.adapter->commands.cancel.front(),
+            job.id, output.err.empty() ? output.out : output.err);
+    out << fmt::format("job {} is being ended\n", job.id);
+    return;
+  }
+  require(job.record.state == "running", "{}: the launch has ended already", job.directory.string());
+  require(is_supervisor(job.record, here), "{}: its supervisor, process {} on {}, is not running here",
+          job.directory.string(), job.record.supervisor, job.record.host);
+  require(kill(static_cast<pid_t>(job.record.supervisor), SIGTERM) == 0, "process {}: {}",
+          job.record.supervisor, system_error_text(errno));
+  out << fmt::format("{}: asked to save and stop\n", job.directory.string());
+}
+
+std::string_view last_lines(std::string_view text, int64_t lines) {
+  if (lines < 0) return text;
+  size_t begin = text.size();
+  if (begin > 0 && text.back() == '\n') --begin;
+  for (; lines > 0; --lines) {
+    const size_t found = begin == 0 ? std::string_view::npos : text.rfind('\n', begin - 1);
+    if (found == std::string_view::npos) return text;
+    begin = found;
+  }
+  return text.substr(std::min(text.size(), begin + 1));
+}
+
+void print_log(const NamedJob& job, const LogOptions& options, const Surroundings& here, std::ostream& out) {
+  if (job.adapter->name == "kubernetes") {
+    std::vector<std::string> argv{"kubectl", "logs"};
+    if (options.lines >= 0) argv.push_back(fmt::format("--tail={}", options.lines));
+    // The name behind the namespace is a job's, which the operator calls so.
+    const size_t slash = job.id.find('/');
+    const std::string name =
+        fmt::format("job/{}-launcher", job.id.substr(slash == std::string::npos ? 0 : slash + 1));
+    if (slash != std::string::npos) argv.insert(argv.end(), {"--namespace", job.id.substr(0, slash)});
+    argv.push_back(name);
+    const Output output = run_to_end(argv, launch_environment(here.variables, {}), kCommandTimeout_s);
+    require(output.exit_code == 0, "kubectl: {}", output.err);
+    out << output.out;
+    return;
+  }
+  require(!job.directory.empty(), "name the run directory of job {}: its log stands there", job.id);
+  fs::path path = log_of(job);
+  require(!path.empty() || (options.follow && state_of(job) != "ended"), "{}: no log; {}",
+          job.directory.string(),
+          job.id.empty() ? "a launch without a scheduler writes to its terminal" : "the job has not begun");
+  std::ifstream file;
+  auto asked = std::chrono::steady_clock::now();
+  bool ended = false;
+  bool first = true;
+  while (true) {
+    if (!file.is_open() && !path.empty()) file.open(path, std::ios::binary);
+    if (file.is_open()) {
+      file.clear();
+      const std::string text{std::istreambuf_iterator<char>(file), {}};
+      out << (first ? last_lines(text, options.lines) : std::string_view(text)) << std::flush;
+      first = false;
+    }
+    if (!options.follow || ended || !out.good()) return;
+    // What the job wrote before it ended is read once more.
+    ended = state_of(job) == "ended";
+    if (!ended && std::chrono::steady_clock::now() - asked > kAskScheduler) {
+      ended = is_gone(job, here);
+      asked = std::chrono::steady_clock::now();
+    }
+    if (!ended) std::this_thread::sleep_for(kPollLog);
+    if (path.empty()) path = log_of(job);
+  }
+}
+
+}  // namespace tutti

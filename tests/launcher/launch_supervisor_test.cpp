@@ -1,0 +1,336 @@
+#include "launcher/launch/child.h"
+#include "launcher/launch/jobs.h"
+#include "launcher/launch/record.h"
+#include "launcher/launch/submit.h"
+#include "launcher/launch/supervisor.h"
+#include "tests/launcher/launch_helpers.h"
+
+#include <nlohmann/json.hpp>
+
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <fstream>
+#include <iterator>
+#include <sstream>
+
+namespace tutti {
+namespace {
+
+using Reason = Ending::Reason;
+using Clock = std::chrono::steady_clock;
+
+/// A scheduler whose ranks are a shell script: the launch's whole command, with the hosts as $HOSTS.
+Rendered render_script(const LaunchSpec& spec, const Allocation& allocation) {
+  std::string hosts;
+  for (const Host& host : placed_hosts(spec, allocation)) hosts += host.name + " ";
+  std::vector<std::string> argv{"/bin/sh", "-c", spec.executable, "ranks"};
+  argv.insert(argv.end(), spec.command.begin(), spec.command.end());
+  return {.variables = {{"HOSTS", hosts}}, .argv = argv};
+}
+
+const Adapter& script_adapter() {
+  static const Adapter kAdapter{.name = "local", .detect = nullptr, .render = &render_script};
+  return kAdapter;
+}
+
+class SupervisorTest : public testing::Test {
+ protected:
+  /// Supervises a script in a directory of its own, $RUN.
+  Ending supervise(const std::string& script, int64_t restarts = 0) {
+    LaunchSpec spec = train_spec();
+    spec.executable = script;
+    spec.run_directory = (folder_ / "run").string();
+    spec.grace_s = 1;
+    spec.restarts = restarts;
+    here_.variables = {{"PATH", "/usr/bin:/bin"}, {"TUTTI_RUN", spec.run_directory}};
+    here_.host = "here";
+    std::ostringstream err;
+    Supervisor supervisor(script_adapter(), spec, allocation_, here_, err,
+                          {.first_wait_s = 0.01, .most_wait_s = 0.02, .term_s = 0.3});
+    const Ending ending = supervisor.run();
+    messages_ = err.str();
+    return ending;
+  }
+  [[nodiscard]] nlohmann::json record() const {
+    return nlohmann::json::parse(read_all(folder_ / "run/launch.json"));
+  }
+  [[nodiscard]] std::string written(const std::string& name) const {
+    return read_all(folder_ / ("run/" + name));
+  }
+
+  TemporaryDirectory folder_;
+  Surroundings here_;
+  Allocation allocation_{.hosts = {{.name = "node1", .slots = 2}, {.name = "node2", .slots = 2}}};
+  std::string messages_;
+};
+
+TEST_F(SupervisorTest, AGoodEnd) {
+  EXPECT_EQ(supervise("exit 0", 3).reason, Reason::kDone);
+  EXPECT_EQ(record()["state"], "ended");
+  EXPECT_EQ(record()["exit_code"], 0);
+  ASSERT_EQ(record()["attempts"].size(), 1U);
+  EXPECT_EQ(record()["attempts"][0]["hosts"][1]["host"], "node2");
+  EXPECT_EQ(messages_, "");
+}
+
+TEST_F(SupervisorTest, AnErrorThatWouldComeAgainEndsTheLaunch) {
+  const Ending ending = supervise("echo bad key >&2; exit 1", 3);
+  EXPECT_EQ(ending.reason, Reason::kError);
+  EXPECT_EQ(ending.exit_code, 1);
+  EXPECT_EQ(record()["attempts"].size(), 1U);
+  EXPECT_NE(messages_.find("bad key"), std::string::npos);
+}
+
+TEST_F(SupervisorTest, AKilledRankIsRestartedWithResumeUpToTheBound) {
+  const Ending ending = supervise(R"(echo "$@" >>$TUTTI_RUN/arguments; kill -KILL $$)", 2);
+  EXPECT_EQ(ending.reason, Reason::kKilled);
+  EXPECT_EQ(ending.exit_code, 137);
+  EXPECT_EQ(record()["attempts"].size(), 3U);
+  EXPECT_EQ(record()["attempts"][2]["signal"], SIGKILL);
+  EXPECT_EQ(written("arguments"), "train run.yaml\ntrain run.yaml --resume\ntrain run.yaml --resume\n");
+}
+
+TEST_F(SupervisorTest, AnErrorAfterACheckpointIsRestarted) {
+  const Ending ending = supervise(
+      R"(if [ "$3" = --resume ]; then exit 0; fi; mkdir -p $TUTTI_RUN/checkpoints/step-00000010; exit 1)", 1);
+  EXPECT_EQ(ending.reason, Reason::kDone);
+  EXPECT_EQ(record()["attempts"].size(), 2U);
+}
+
+TEST_F(SupervisorTest, ASignalLetsTheRanksSave) {
+  const Ending ending = supervise(
+      R"(trap 'echo asked >$TUTTI_RUN/asked; exit 75' USR1; kill -TERM $PPID; while :; do sleep 0.05; done)",
+      3);
+  EXPECT_EQ(ending.reason, Reason::kPreempted);
+  EXPECT_EQ(ending.exit_code, 75);
+  EXPECT_EQ(written("asked"), "asked\n");
+  EXPECT_EQ(record()["reason"], "preempted and saved");
+  EXPECT_EQ(record()["attempts"].size(), 1U);
+}
+
+TEST_F(SupervisorTest, WhatTheRunWroteCountsMoreThanTheExitCode) {
+  const Ending ending = supervise(
+      R"(trap 'echo "{\"steps\": 5, \"world_size\": 2, \"loss\": 1, \"val_loss\": null, \"val_accuracy\": null,
+           \"tokens_per_s\": 1, \"wall_s\": 1, \"peak_memory_bytes\": 1, \"params_sha256\": \"\",
+           \"exit_reason\": \"stopped\"}" >$TUTTI_RUN/summary.json; exit 1' USR1
+         kill -INT $PPID; while :; do sleep 0.05; done)");
+  EXPECT_EQ(ending.reason, Reason::kPreempted);
+  EXPECT_EQ(ending.exit_code, 75);
+}
+
+TEST_F(SupervisorTest, RanksThatDoNotStopAreEnded) {
+  const auto begin = Clock::now();
+  const Ending ending = supervise("trap '' USR1 TERM; kill -TERM $PPID; while :; do sleep 0.05; done", 3);
+  EXPECT_LT(Clock::now() - begin, std::chrono::seconds(5));
+  EXPECT_EQ(ending.reason, Reason::kStopped);
+  EXPECT_EQ(ending.exit_code, 137);
+  EXPECT_EQ(record()["attempts"].size(), 1U);
+}
+
+TEST_F(SupervisorTest, ASecondSignalDoesNotWait) {
+  const auto begin = Clock::now();
+  (void)supervise(
+      "trap 'exit 1' TERM; trap '' USR1; kill -INT $PPID; sleep 0.2; kill -INT $PPID; while :; do sleep "
+      "0.05; done");
+  EXPECT_LT(Clock::now() - begin, std::chrono::milliseconds(950));
+}
+
+TEST_F(SupervisorTest, NothingIsLeftBehind) {
+  (void)supervise(
+      "setsid sleep 1000 & echo $! >$TUTTI_RUN/pid; trap '' TERM; (setsid sh -c 'sleep 1000' &); exit 3");
+  const auto pid = static_cast<pid_t>(std::stol(written("pid")));
+  EXPECT_EQ(kill(pid, 0), -1);
+  EXPECT_NE(messages_.find("that were left"), std::string::npos) << messages_;
+}
+
+TEST_F(SupervisorTest, AHostThatFailedTwiceIsLeftOut) {
+  const Ending ending = supervise(
+      R"(echo $HOSTS >>$TUTTI_RUN/hosts
+         case "$HOSTS" in *node2*)
+           echo "mpirun noticed that process rank 1 with PID 0 on node node2 exited on signal 9 (Killed)." >&2
+           kill -KILL $$;; esac)",
+      5);
+  EXPECT_EQ(ending.reason, Reason::kDone);
+  EXPECT_EQ(written("hosts"), "node1 node2\nnode1 node2\nnode1\n");
+}
+
+TEST_F(SupervisorTest, AHostThatWasLostIsLeftOutAtOnce) {
+  const Ending ending = supervise(
+      R"(echo $HOSTS >>$TUTTI_RUN/hosts
+         case "$HOSTS" in *node2*)
+           echo "  Remote daemon: [[1,0],2] on node node2" >&2
+           exit 205;; esac)",
+      5);
+  EXPECT_EQ(ending.reason, Reason::kDone);
+  EXPECT_EQ(written("hosts"), "node1 node2\nnode1\n");
+  EXPECT_EQ(record()["attempts"][0]["blamed_hosts"][0], "node2");
+}
+
+TEST_F(SupervisorTest, SecretsDoNotReachTheRanks) {
+  here_.variables["GITHUB_TOKEN"] = "x";
+  (void)supervise("env >$TUTTI_RUN/env; echo ranks $TUTTI_LAUNCH_RANKS >>$TUTTI_RUN/env");
+  EXPECT_EQ(written("env").find("GITHUB_TOKEN"), std::string::npos);
+  EXPECT_NE(written("env").find("ranks 4\n"), std::string::npos);
+}
+
+TEST(EndingTest, Labels) {
+  const auto of = [](const EndFacts& facts) { return label(facts); };
+  EXPECT_EQ(of({.exit_code = 0}).reason, Reason::kDone);
+  EXPECT_EQ(of({.exit_code = 75}).reason, Reason::kPreempted);
+  EXPECT_EQ(of({.exit_code = 1, .asked_to_stop = true, .run_reason = "stopped"}).exit_code, 75);
+  EXPECT_EQ(of({.exit_code = 1, .asked_to_stop = true}).reason, Reason::kStopped);
+  EXPECT_EQ(of({.exit_code = 137}).reason, Reason::kKilled);
+  EXPECT_EQ(of({.exit_code = 137, .oom_kills = 1}).reason, Reason::kOutOfMemory);
+  EXPECT_EQ(of({.exit_code = 1, .oom_kills = 1}).exit_code, 137);
+  EXPECT_EQ(of({.exit_code = 0, .oom_kills = 1}).reason, Reason::kDone);
+  EXPECT_EQ(of({.exit_code = 139}).signal, SIGSEGV);
+  EXPECT_EQ(of({.exit_code = 205}).reason, Reason::kHostLost);
+  EXPECT_EQ(of({.exit_code = 2}).reason, Reason::kUsage);
+  EXPECT_EQ(of({.exit_code = 3}).reason, Reason::kError);
+  EXPECT_NE(of({.exit_code = 134, .hosts = {"node2"}}).text.find("SIGABRT, an abort on node2"),
+            std::string::npos);
+}
+
+TEST(EndingTest, HostsInMessages) {
+  using Hosts = std::vector<std::string>;
+  EXPECT_EQ(
+      blamed_hosts("mpirun noticed that process rank 1 with PID 4711 on node gpu-07 exited on signal 9."),
+      Hosts{"gpu-07"});
+  EXPECT_EQ(blamed_hosts("  Remote daemon: [[49042,0],1] on node node2"), Hosts{"node2"});
+  EXPECT_EQ(blamed_hosts("srun: error: node2: task 1: Killed"), Hosts{"node2"});
+  EXPECT_EQ(blamed_hosts("srun: error: node2: tasks 2-3: Terminated"), Hosts{"node2"});
+  EXPECT_EQ(blamed_hosts("srun: error: Node failure on node3"), Hosts{"node3"});
+  for (const char* line : {"", "HNP daemon   : [[49042,0],0] on node node1", "step 3: on node node2",
+                           "srun: error: Unable to create step: task 1", "  Remote daemon: on node $(id)"}) {
+    EXPECT_TRUE(blamed_hosts(line).empty()) << line;
+  }
+}
+
+TEST(EndingTest, MemoryCountersOfBothKindsOfControlGroups) {
+  const TemporaryDirectory root;
+  EXPECT_EQ(oom_kills("0::/nowhere\n", root.path()), 0);
+  EXPECT_EQ(oom_kills("", root.path()), 0);
+  std::filesystem::create_directories(root / "slurm/uid_0/job_7/step_batch");
+  write_all(root / "slurm/uid_0/job_7/memory.events",
+            "low 0\nhigh 3\nmax 9\noom 2\noom_kill 2\noom_group_kill 0\n");
+  write_all(root / "slurm/uid_0/job_7/step_batch/memory.events", "oom_kill 0\n");
+  EXPECT_EQ(oom_kills("0::/slurm/uid_0/job_7/step_batch\n", root.path()), 2);
+  std::filesystem::create_directories(root / "memory/docker/x");
+  write_all(root / "memory/docker/x/memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 5\n");
+  EXPECT_EQ(oom_kills("12:cpu,cpuacct:/docker/x\n9:memory:/docker/x\n0::/\n", root.path()), 5);
+}
+
+TEST(EndingTest, RestartsAndTheirWaits) {
+  EXPECT_TRUE(worth_restarting({.reason = Reason::kHostLost}, false));
+  EXPECT_FALSE(worth_restarting({.reason = Reason::kError}, false));
+  EXPECT_TRUE(worth_restarting({.reason = Reason::kError}, true));
+  EXPECT_FALSE(worth_restarting({.reason = Reason::kOutOfMemory}, false));
+  for (const Reason reason : {Reason::kDone, Reason::kPreempted, Reason::kStopped, Reason::kUsage}) {
+    EXPECT_FALSE(worth_restarting({.reason = reason}, true));
+  }
+  const Patience patience{.first_wait_s = 2, .most_wait_s = 60};
+  EXPECT_EQ(wait_before_restart_s(patience, 1), 2);
+  EXPECT_EQ(wait_before_restart_s(patience, 3), 8);
+  EXPECT_EQ(wait_before_restart_s(patience, 6), 60);
+  EXPECT_EQ(wait_before_restart_s(patience, 1000), 60);
+}
+
+TEST(ChildTest, CommandsAndTheirFailures) {
+  const Variables variables{{"PATH", "/usr/bin:/bin"}, {"A", "x y"}};
+  const Output output = run_to_end({"sh", "-c", "echo \"$A\"; echo bad >&2; exit 7"}, variables, 10);
+  EXPECT_EQ(output.exit_code, 7);
+  EXPECT_EQ(output.out, "x y\n");
+  EXPECT_EQ(output.err, "bad\n");
+  EXPECT_EQ(run_to_end({"sh", "-c", "head -c 300000 /dev/zero | tr '\\0' x"}, variables, 10).out.size(),
+            300000U);
+  EXPECT_EQ(run_to_end({"sh", "-c", "kill -KILL $$"}, variables, 10).exit_code, 137);
+  const TemporaryDirectory folder;
+  write_all(folder / "in", "text");
+  EXPECT_EQ(run_to_end({"cat"}, variables, 10, (folder / "in").string()).out, "text");
+  EXPECT_EQ(run_to_end({"cat"}, variables, 10).out, "");
+  EXPECT_THROW((void)run_to_end({"no-such-program"}, variables, 10), Error);
+  EXPECT_THROW((void)run_to_end({(folder / "in").string()}, variables, 10), Error);
+  const auto begin = Clock::now();
+  EXPECT_THROW((void)run_to_end({"sleep", "100"}, variables, 0.2), Error);
+  EXPECT_LT(Clock::now() - begin, std::chrono::seconds(5));
+}
+
+TEST(JobsTest, LastLines) {
+  EXPECT_EQ(last_lines("a\nb\nc\n", 2), "b\nc\n");
+  EXPECT_EQ(last_lines("a\nb\nc", 1), "c");
+  EXPECT_EQ(last_lines("a\nb\n", 5), "a\nb\n");
+  EXPECT_EQ(last_lines("a\nb\n", 0), "");
+  EXPECT_EQ(last_lines("a\nb\n", -1), "a\nb\n");
+  EXPECT_EQ(last_lines("", 3), "");
+}
+
+/// A directory with programs of a pretended Slurm that note what they were asked.
+class PretendedSlurmTest : public testing::Test {
+ protected:
+  PretendedSlurmTest() {
+    for (const char* name : {"sbatch", "squeue", "scancel"}) {
+      write_all(folder_ / name, std::string("#!/bin/sh\necho ") + name + R"( "$@" >>")" +
+                                    (folder_ / "asked").string() + "\"\n" +
+                                    (std::string(name) == "sbatch" ? "echo 4711\n" : "echo answer\n"));
+      std::filesystem::permissions(folder_ / name, std::filesystem::perms::owner_all);
+    }
+    here_.variables = {{"PATH", folder_.path().string() + ":/usr/bin:/bin"}, {"SLURM_CONF", "x"}};
+    here_.host = "login";
+    here_.has_program = [this](std::string_view name) {
+      return std::filesystem::exists(folder_ / std::string(name));
+    };
+    here_.has_file = [](const std::string&) { return false; };
+  }
+  TemporaryDirectory folder_;
+  Surroundings here_;
+};
+
+TEST_F(PretendedSlurmTest, FromSubmissionToCancel) {
+  LaunchSpec spec = train_spec();
+  spec.run_directory = (folder_ / "runs/a b").string();
+  const Detected found = detect(here_, spec);
+  ASSERT_EQ(found.adapter->name, "slurm");
+  std::ostringstream out;
+  submit(*found.adapter, spec, found.adapter->render(spec, found.allocation), here_, out);
+  EXPECT_TRUE(out.str().starts_with("4711\n")) << out.str();
+  const std::string script = spec.run_directory + "/launch.sbatch";
+  EXPECT_EQ(read_all(folder_ / "asked"), "sbatch --parsable " + script + "\n");
+  EXPECT_TRUE(read_all(script).starts_with("#!/bin/bash\n#SBATCH "));
+
+  const NamedJob job = find_job(spec.run_directory, here_);
+  EXPECT_EQ(job.id, "4711");
+  EXPECT_EQ(job.record.state, "submitted");
+  EXPECT_EQ(job.record.log, spec.run_directory + "/launch-4711.log");
+  EXPECT_THROW(print_log(job, {}, here_, out), Error);
+  write_all(job.record.log, "one\ntwo\n");
+  std::ostringstream log;
+  print_log(job, {.lines = 1}, here_, log);
+  EXPECT_EQ(log.str(), "two\n");
+  cancel_job(job, here_, out);
+  EXPECT_EQ(list_jobs(here_, "runs", out), 0);
+  cancel_job(find_job("4712", here_), here_, out);
+  EXPECT_EQ(read_all(folder_ / "asked"),
+            "sbatch --parsable " + script + "\nscancel 4711\nsqueue --me\nscancel 4712\n");
+  for (const char* bad : {"$(id)", "-x", "", "a b"}) EXPECT_THROW((void)find_job(bad, here_), Error) << bad;
+}
+
+TEST_F(PretendedSlurmTest, ARefusalOfTheSchedulerIsPassedOn) {
+  write_all(folder_ / "sbatch", "#!/bin/sh\necho 'sbatch: error: invalid account' >&2\nexit 1\n");
+  LaunchSpec spec = train_spec();
+  spec.run_directory = (folder_ / "run").string();
+  const Detected found = detect(here_, spec);
+  std::ostringstream out;
+  try {
+    submit(*found.adapter, spec, found.adapter->render(spec, found.allocation), here_, out);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("invalid account"), std::string::npos) << error.what();
+  }
+  EXPECT_EQ(out.str(), "");
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "run/launch.json"));
+}
+
+}  // namespace
+}  // namespace tutti
