@@ -58,39 +58,39 @@ Var binary(Tape& tape, std::string_view name, const Var& a, const Var& b, Op op)
   const Tensor out = Tensor::empty(broadcast_shape(name, x.shape(), y.shape()), x.dtype(), stream);
   forward(name, x, y, out, op, stream);
   // A linear operation saves nothing; the others save both operands.
-  const Shape x_shape = x.shape();
-  const Shape y_shape = y.shape();
   const Tensor x_saved = Op::kLinear ? Tensor() : x;
   const Tensor y_saved = Op::kLinear ? Tensor() : y;
-  return tape.record(name, out, {a, b}, [=](const Tensor& dy, const Gradients& gradients) {
-    if constexpr (Op::kLinear) {
-      const auto pass = [&](size_t i, const Shape& shape, double factor) {
-        if (!gradients.needs(i)) return;
-        if (shape == dy.shape()) {
-          if (factor == 1) return gradients.add(i, dy);
-          const Tensor scaled = Tensor::empty(dy.shape(), dy.dtype(), stream);
-          detail::map_forward(name, dy, scaled, row::Neg{}, stream);
-          return gradients.add(i, scaled);
+  return tape.record(
+      name, out, {a, b},
+      [=, x_shape = x.shape(), y_shape = y.shape()](const Tensor& dy, const Gradients& gradients) {
+        if constexpr (Op::kLinear) {
+          const auto pass = [&](size_t i, const Shape& shape, double factor) {
+            if (!gradients.needs(i)) return;
+            if (shape == dy.shape()) {
+              if (factor == 1) return gradients.add(i, dy);
+              const Tensor scaled = Tensor::empty(dy.shape(), dy.dtype(), stream);
+              detail::map_forward(name, dy, scaled, row::Neg{}, stream);
+              return gradients.add(i, scaled);
+            }
+            if (factor == 1) {
+              const auto [destination, mode] = gradients.slot(i);
+              return sum_to(dy, destination, mode, stream);
+            }
+            // Linear: any operands will do for the derivative.
+            operand_gradient(gradients, i, {dy, dy, dy}, shape, false, stream, op);
+          };
+          pass(1, y_shape, op.second(1.0, 1.0));
+          pass(0, x_shape, op.first(1.0, 1.0));
+        } else {
+          const std::array<Tensor, 3> in = {dy, x_saved, y_saved};
+          if (gradients.needs(1)) {
+            operand_gradient(gradients, 1, in, y_shape, !gradients.needs(0), stream, op);
+          }
+          if (gradients.needs(0)) {
+            operand_gradient(gradients, 0, in, x_shape, true, stream, op);
+          }
         }
-        if (factor == 1) {
-          const auto [destination, mode] = gradients.slot(i);
-          return sum_to(dy, destination, mode, stream);
-        }
-        // Linear: any operands will do for the derivative.
-        operand_gradient(gradients, i, {dy, dy, dy}, shape, false, stream, op);
-      };
-      pass(1, y_shape, op.second(1.0, 1.0));
-      pass(0, x_shape, op.first(1.0, 1.0));
-    } else {
-      const std::array<Tensor, 3> in = {dy, x_saved, y_saved};
-      if (gradients.needs(1)) {
-        operand_gradient(gradients, 1, in, y_shape, !gradients.needs(0), stream, op);
-      }
-      if (gradients.needs(0)) {
-        operand_gradient(gradients, 0, in, x_shape, true, stream, op);
-      }
-    }
-  });
+      });
 }
 
 }  // namespace

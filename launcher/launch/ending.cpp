@@ -4,6 +4,7 @@
 
 #include <tutti/core/error.h>
 
+#include <algorithm>
 #include <array>
 #include <csignal>
 #include <fstream>
@@ -32,7 +33,8 @@ std::string_view signal_name(int signal) {
                               std::pair{SIGINT, "SIGINT"},
                               std::pair{SIGKILL, "SIGKILL"},
                               std::pair{SIGUSR1, "SIGUSR1"},
-                              std::pair{SIGHUP, "SIGHUP"}};
+                              std::pair{SIGHUP, "SIGHUP"},
+                              std::pair{SIGPIPE, "SIGPIPE, a connection to another rank that broke"}};
   for (const auto& [number, text] : kNames) {
     if (number == signal) return text;
   }
@@ -97,7 +99,9 @@ std::string_view name(Reason reason) {
 }
 
 Ending label(const EndFacts& facts) {
-  const int code = facts.exit_code;
+  // srun gives the highest of the ranks' codes: that of one whose connection to the dead one broke.
+  const bool followed = facts.saw_kill && facts.exit_code == kSignalBase + SIGPIPE;
+  const int code = followed ? kSignalBase + SIGKILL : facts.exit_code;
   Ending end{.reason = Reason::kError, .exit_code = code, .hosts = facts.hosts};
   if (code > kSignalBase && code <= kSignalBase + kMostSignals) end.signal = code - kSignalBase;
   if (facts.run_reason == "stopped" || code == kPreemptedCode) {
@@ -136,7 +140,7 @@ Ending label(const EndFacts& facts) {
   return end;
 }
 
-std::vector<std::string> blamed_hosts(std::string_view line) {
+std::string blamed_host(std::string_view line) {
   std::string host;
   if (line.find("Remote daemon:") != std::string_view::npos ||
       line.find("noticed that process rank") != std::string_view::npos) {
@@ -150,8 +154,16 @@ std::vector<std::string> blamed_hosts(std::string_view line) {
       host = first;
     }
   }
-  if (!is_host_name(host)) return {};
-  return {host};
+  return is_host_name(host) ? host : "";
+}
+
+void Blame::look_at(std::string_view line) {
+  const auto holds = [&](std::string_view text) { return line.find(text) != std::string_view::npos; };
+  if (holds("Job step aborted") || (holds("*** STEP ") && holds(" CANCELLED AT "))) aborted_ = true;
+  const std::string host = blamed_host(line);
+  if (aborted_ || host.empty() || holds("Broken pipe")) return;
+  if (holds("Killed") || holds("exited on signal 9")) saw_kill_ = true;
+  if (std::find(hosts_.begin(), hosts_.end(), host) == hosts_.end()) hosts_.push_back(host);
 }
 
 int64_t oom_kills(std::string_view self, const fs::path& root) {

@@ -37,15 +37,31 @@ struct EndFacts {
   bool asked_to_stop = false;
   int64_t oom_kills = 0;           ///< processes that the kernel killed for memory meanwhile
   std::string run_reason;          ///< exit_reason of a summary.json written meanwhile; empty without one
-  std::vector<std::string> hosts;  ///< that the launcher's messages blame
+  bool saw_kill = false;           ///< the launcher's messages say that a rank was killed
+  std::vector<std::string> hosts;  ///< that they blame
 };
 
 /// The reason behind an exit code. mpirun loses the ranks' own code when it is asked to end, so that what the
 /// run wrote about itself counts first.
 Ending label(const EndFacts& facts);
 
-/// Hosts that a line of mpirun's or srun's messages says a rank died on or was lost; empty for other lines.
-std::vector<std::string> blamed_hosts(std::string_view line);
+/// The host that a line of mpirun's or srun's messages says was lost or a rank died on; empty for other
+/// lines.
+std::string blamed_host(std::string_view line);
+
+/// Reads the messages of the program that started the ranks, line by line, for who is to blame. What comes
+/// after a job step was aborted follows from it, as does a rank that died because another's connection broke.
+class Blame {
+ public:
+  void look_at(std::string_view line);
+  [[nodiscard]] const std::vector<std::string>& hosts() const { return hosts_; }
+  [[nodiscard]] bool saw_kill() const { return saw_kill_; }
+
+ private:
+  std::vector<std::string> hosts_;
+  bool saw_kill_ = false;
+  bool aborted_ = false;
+};
 
 /// How many processes the kernel has killed so far because the control group of this job was out of memory;
 /// 0 where it does not count. `self` is the text of /proc/self/cgroup, `root` where the groups are mounted.

@@ -110,7 +110,7 @@ class Messages {
       look_at(text);
     }
   }
-  [[nodiscard]] const std::vector<std::string>& hosts() const { return hosts_; }
+  [[nodiscard]] const Blame& blame() const { return blame_; }
 
  private:
   void look_at(std::string_view text) {
@@ -120,16 +120,14 @@ class Messages {
         if (line_.size() < kLongestLine) line_ += c;
         continue;
       }
-      for (const std::string& host : blamed_hosts(line_)) {
-        if (std::find(hosts_.begin(), hosts_.end(), host) == hosts_.end()) hosts_.push_back(host);
-      }
+      blame_.look_at(line_);
       line_.clear();
     }
   }
 
   std::ostream& err_;
   std::string line_;
-  std::vector<std::string> hosts_;
+  Blame blame_;
 };
 
 std::string text_after(double s) {
@@ -247,7 +245,8 @@ Ending Supervisor::attempt(const LaunchSpec& spec, LaunchRecord& record, Stop& s
                 .asked_to_stop = stop.asked,
                 .oom_kills = oom_kills_here() - oom_before,
                 .run_reason = run_reason(spec.run_directory, begin),
-                .hosts = messages.hosts()});
+                .saw_kill = messages.blame().saw_kill(),
+                .hosts = messages.blame().hosts()});
 }
 
 void Supervisor::leave_out(const Ending& ending, std::map<std::string, int64_t>& failures) {

@@ -194,18 +194,35 @@ TEST(EndingTest, Labels) {
 }
 
 TEST(EndingTest, HostsInMessages) {
-  using Hosts = std::vector<std::string>;
   EXPECT_EQ(
-      blamed_hosts("mpirun noticed that process rank 1 with PID 4711 on node gpu-07 exited on signal 9."),
-      Hosts{"gpu-07"});
-  EXPECT_EQ(blamed_hosts("  Remote daemon: [[49042,0],1] on node node2"), Hosts{"node2"});
-  EXPECT_EQ(blamed_hosts("srun: error: node2: task 1: Killed"), Hosts{"node2"});
-  EXPECT_EQ(blamed_hosts("srun: error: node2: tasks 2-3: Terminated"), Hosts{"node2"});
-  EXPECT_EQ(blamed_hosts("srun: error: Node failure on node3"), Hosts{"node3"});
+      blamed_host("mpirun noticed that process rank 1 with PID 4711 on node gpu-07 exited on signal 9."),
+      "gpu-07");
+  EXPECT_EQ(blamed_host("  Remote daemon: [[49042,0],1] on node node2"), "node2");
+  EXPECT_EQ(blamed_host("srun: error: node2: task 1: Killed"), "node2");
+  EXPECT_EQ(blamed_host("srun: error: node2: tasks 2-3: Terminated"), "node2");
+  EXPECT_EQ(blamed_host("srun: error: Node failure on node3"), "node3");
   for (const char* line : {"", "HNP daemon   : [[49042,0],0] on node node1", "step 3: on node node2",
                            "srun: error: Unable to create step: task 1", "  Remote daemon: on node $(id)"}) {
-    EXPECT_TRUE(blamed_hosts(line).empty()) << line;
+    EXPECT_EQ(blamed_host(line), "") << line;
   }
+}
+
+TEST(EndingTest, WhatFollowsFromADeathIsNotBlamed) {
+  // As Slurm 22.05 tells it when rank 2 was killed.
+  Blame blame;
+  for (const char* line :
+       {"srun: error: node1: task 0: Broken pipe", "srun: launch/slurm: _step_signal: Terminating StepId=3.0",
+        "srun: error: node2: task 2: Killed",
+        "slurmstepd-node1: error: *** STEP 3.0 ON node1 CANCELLED AT 2026-11-23T10:20:50 ***",
+        "srun: Job step aborted: Waiting up to 7 seconds for job step to finish.",
+        "srun: error: node3: task 3: Killed", "srun: error: node1: task 1: Killed"}) {
+    blame.look_at(line);
+  }
+  EXPECT_EQ(blame.hosts(), std::vector<std::string>{"node2"});
+  EXPECT_TRUE(blame.saw_kill());
+  const Ending ending = label({.exit_code = 141, .saw_kill = true, .hosts = blame.hosts()});
+  EXPECT_EQ(ending.reason, Reason::kKilled);
+  EXPECT_EQ(ending.exit_code, 137);
 }
 
 TEST(EndingTest, MemoryCountersOfBothKindsOfControlGroups) {

@@ -54,6 +54,7 @@ std::string limit_text(int64_t seconds) {
 
 std::string condition(const LaunchSpec& spec) {
   std::vector<std::string> parts;
+  parts.reserve(spec.after.size() + spec.after_ok.size());
   for (const std::string& job : spec.after) parts.push_back(fmt::format("ended({})", job));
   for (const std::string& job : spec.after_ok) parts.push_back(fmt::format("done({})", job));
   return fmt::format("{}", fmt::join(parts, " && "));
@@ -63,6 +64,7 @@ std::string condition(const LaunchSpec& spec) {
 std::string requirement(const LaunchSpec& spec, int64_t slots_per_node) {
   std::string text = fmt::format("span[ptile={}]", slots_per_node);
   std::vector<std::string> hosts;
+  hosts.reserve(spec.exclude.size());
   for (const std::string& host : spec.exclude) hosts.push_back(fmt::format("hname!='{}'", host));
   if (!hosts.empty()) text += fmt::format(" select[{}]", fmt::join(hosts, " && "));
   return text;
