@@ -2,14 +2,11 @@
 
 #include <tutti/comm/factory.h>
 #include "launcher/cli/commands.h"
+#include "launcher/info/libraries.h"
+#include "launcher/launch/rank_world.h"
 #include "launcher/run/training.h"
 
-#include <tutti/core/error.h>
-
-#include <charconv>
-#include <cstdlib>
 #include <memory>
-#include <string_view>
 
 namespace tutti {
 namespace {
@@ -20,28 +17,15 @@ struct Options {
   bool quiet = false;
 };
 
-/// Ranks that have not found each other train a world of one each, to the same files. `tutti launch` says how
-/// many it has started.
-void check_world(const Collective& world) {
-  const char* const text = std::getenv("TUTTI_LAUNCH_RANKS");
-  if (text == nullptr) return;
-  int64_t started = 0;
-  const std::string_view number(text);
-  const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), started);
-  require(error != std::errc() || end != number.data() + number.size() || started == world.size(),
-          "{} ranks were started, and this one is in a world of {}: the MPI that started them is not the one "
-          "that "
-          "tutti is built with. `tutti info` names that; under Slurm it takes srun --mpi=pmix for Open MPI, "
-          "--mpi=pmi2 for MPICH",
-          started, world.size());
-}
-
 ExitCode run(const Options& options, Console& console) {
   TrainOptions train_options = options.train;
   train_options.progress = options.quiet ? ProgressStyle::kNone : progress_style_from_name(options.progress);
   TrainResult::Reason reason = TrainResult::Reason::kCompleted;
+  const Surroundings here = this_surroundings();
+  const MpiLibrary library = parse_mpi_library(mpi_library_version());
+  check_can_meet(here, library);
   run_world({}, [&](Collective& world) {
-    check_world(world);
+    check_world_size(here, library, world.size());
     reason = train(train_options, world, console.out);
   });
   switch (reason) {

@@ -121,7 +121,9 @@ Ending label(const EndFacts& facts) {
   } else if (facts.asked_to_stop) {
     end.reason = Reason::kStopped;
     end.text = "asked to stop, and ended before a checkpoint could be saved; --grace gives it longer";
-  } else if (code == kDaemonLostCode) {
+  } else if (code == kDaemonLostCode || facts.saw_loss) {
+    end.exit_code = kDaemonLostCode;
+    end.signal = 0;
     end.reason = Reason::kHostLost;
     end.text = fmt::format("a host{}, or the link to it, was lost", at(facts.hosts));
   } else if (end.signal == SIGKILL) {
@@ -162,6 +164,11 @@ void Blame::look_at(std::string_view line) {
   if (holds("Job step aborted") || (holds("*** STEP ") && holds(" CANCELLED AT "))) aborted_ = true;
   const std::string host = blamed_host(line);
   if (aborted_ || host.empty() || holds("Broken pipe")) return;
+  if (holds("Node failure on ") || holds("Remote daemon:")) {
+    // The ranks that then die of it are not why.
+    saw_loss_ = true;
+    aborted_ = true;
+  }
   if (holds("Killed") || holds("exited on signal 9")) saw_kill_ = true;
   if (std::find(hosts_.begin(), hosts_.end(), host) == hosts_.end()) hosts_.push_back(host);
 }

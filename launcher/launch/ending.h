@@ -38,6 +38,7 @@ struct EndFacts {
   int64_t oom_kills = 0;           ///< processes that the kernel killed for memory meanwhile
   std::string run_reason;          ///< exit_reason of a summary.json written meanwhile; empty without one
   bool saw_kill = false;           ///< the launcher's messages say that a rank was killed
+  bool saw_loss = false;           ///< they say that a host was lost
   std::vector<std::string> hosts;  ///< that they blame
 };
 
@@ -50,16 +51,19 @@ Ending label(const EndFacts& facts);
 std::string blamed_host(std::string_view line);
 
 /// Reads the messages of the program that started the ranks, line by line, for who is to blame. What comes
-/// after a job step was aborted follows from it, as does a rank that died because another's connection broke.
+/// after a job step was aborted or a host was lost follows from it, as does a rank that died because
+/// another's connection broke.
 class Blame {
  public:
   void look_at(std::string_view line);
   [[nodiscard]] const std::vector<std::string>& hosts() const { return hosts_; }
   [[nodiscard]] bool saw_kill() const { return saw_kill_; }
+  [[nodiscard]] bool saw_loss() const { return saw_loss_; }
 
  private:
   std::vector<std::string> hosts_;
   bool saw_kill_ = false;
+  bool saw_loss_ = false;
   bool aborted_ = false;
 };
 

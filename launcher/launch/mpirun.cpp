@@ -35,12 +35,13 @@ Words open_mpi(const LaunchSpec& spec, const std::vector<Host>& hosts, const Mpi
   }
   add(words, {"--bind-to", "none"});
   if (several(hosts)) {
-    add(words, {runtime, "oob_tcp_keepalive_time", "5", runtime, "oob_tcp_keepalive_intvl", "2", runtime,
-                "oob_tcp_keepalive_probes", "3"});
+    add(words, {runtime, "oob_tcp_keepalive_time", "3", runtime, "oob_tcp_keepalive_intvl", "1", runtime,
+                "oob_tcp_keepalive_probes", "5"});
     if (!way.remote_shell.empty()) {
       add(words, {runtime, prrte ? "plm_ssh_agent" : "plm_rsh_agent", way.remote_shell});
     }
   }
+  if (!way.srun_options.empty()) add(words, {runtime, "plm_slurm_args", way.srun_options});
   if (!spec.interface.empty()) {
     add(words, {"--mca", "btl_tcp_if_include", spec.interface, runtime,
                 prrte ? "prte_if_include" : "oob_tcp_if_include", spec.interface});

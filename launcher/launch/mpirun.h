@@ -11,14 +11,15 @@ namespace tutti {
 struct MpirunWay {
   std::string host_file;     ///< path of the file that lists `hosts`; empty: the scheduler tells mpirun
   std::string remote_shell;  ///< in place of ssh
+  std::string srun_options;  ///< inside Slurm: for the srun by which mpirun starts its daemons
   bool oversubscribe = false;
 };
 
 /// mpirun (mpiexec) with the options of the MPI library that `spec` names, and the command of each rank.
 ///
-/// Open MPI gets keep-alive settings by which a cut link ends the job within 10 s instead of never: measured
-/// with time 5, interval 2 and 3 probes, 8.6 s, and an interruption of 3 s is survived. Cores are not bound:
-/// each rank places its threads on its share of what the host grants.
+/// Open MPI gets keep-alive settings by which a cut link ends the job 8 s later instead of never, and an
+/// interruption of 4 s is survived: after 3 s of silence it asks each second, five times. Cores are not
+/// bound: each rank places its threads on its share of what the host grants.
 std::vector<std::string> mpirun_command(const LaunchSpec& spec, const std::vector<Host>& hosts,
                                         const MpirunWay& way);
 

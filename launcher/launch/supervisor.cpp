@@ -214,12 +214,18 @@ Ending Supervisor::attempt(const LaunchSpec& spec, LaunchRecord& record, Stop& s
   bool told = false;
   bool terminated = false;
   bool open = true;
+  std::optional<Clock::time_point> lost;
   std::optional<int> status;
   while (!(status = child.poll_status())) {
     std::array<pollfd, 2> waits{pollfd{stop.signals.descriptor(), POLLIN, 0},
                                 pollfd{open ? child.err().number() : -1, POLLIN, 0}};
     (void)poll(waits.data(), waits.size(), kTickMs);
     if (open) open = messages.pump(child.err());
+    if (messages.blame().saw_loss()) {
+      // It waits for answers from a host that cannot give any.
+      if (!lost) lost = Clock::now();
+      if (Clock::now() > *lost + seconds(patience_.loss_s)) child.send(SIGKILL);
+    }
     if (stop.look()) {
       err_ << fmt::format("tutti: asked to stop: the ranks have {} s to save\n", spec.grace_s) << std::flush;
     }
@@ -241,11 +247,14 @@ Ending Supervisor::attempt(const LaunchSpec& spec, LaunchRecord& record, Stop& s
   const int left = end_descendants();
   if (left > 0) err_ << fmt::format("tutti: ended {} processes that were left\n", left);
   if (open) (void)messages.pump(child.err());
+  // A scheduler that cancels a job tells all of its processes at once: the ranks may have been quicker.
+  (void)stop.look();
   return label({.exit_code = WIFSIGNALED(*status) ? 128 + WTERMSIG(*status) : WEXITSTATUS(*status),
                 .asked_to_stop = stop.asked,
                 .oom_kills = oom_kills_here() - oom_before,
                 .run_reason = run_reason(spec.run_directory, begin),
                 .saw_kill = messages.blame().saw_kill(),
+                .saw_loss = messages.blame().saw_loss(),
                 .hosts = messages.blame().hosts()});
 }
 
@@ -300,6 +309,7 @@ Ending Supervisor::run() {
   int64_t in_a_row = 0;
   for (int64_t restarts = 0;; ++restarts) {
     LaunchSpec spec = spec_;
+    spec.restarted = restarts > 0;
     const bool again = restarts > 0 || allocation_.requeues > 0;
     const bool resumes =
         std::find(spec.command.begin(), spec.command.end(), "--resume") != spec.command.end();
@@ -311,7 +321,10 @@ Ending Supervisor::run() {
     const bool restart = !stop.asked && restarts < spec_.restarts && worth_restarting(ending, saved);
     if (ending.reason != Reason::kDone) err_ << fmt::format("tutti: {}\n", ending.text) << std::flush;
     if (!restart) {
-      if (ending.reason == Reason::kPreempted && spec_.requeue) requeue(record);
+      // Upon the warning of a time limit, also one that only the ranks heard. SIGTERM is a scheduler that
+      // ends the job and queues it again itself if it means to, or a user who cancels it.
+      const bool warned = !stop.asked || stop.first_signal == SIGUSR1;
+      if (ending.reason == Reason::kPreempted && spec_.requeue && warned) requeue(record);
       record.end(ending);
       return ending;
     }

@@ -17,6 +17,7 @@ struct Patience {
   double first_wait_s = 2;  ///< before the first restart; doubles with each that saved nothing new
   double most_wait_s = 60;
   double term_s = 5;  ///< between SIGTERM and SIGKILL
+  double loss_s = 2;  ///< that mpirun or srun has to end by itself after it has named a lost host
 };
 
 /// Whether ranks that ended like this are started again. Crashes, kills and lost hosts are; an error of the

@@ -115,6 +115,14 @@ TEST(LaunchSlurmTest, InsideAJobBySrun) {
   expect_golden("slurm_srun.txt", rendered_text(train_spec(), slurm_job()));
 }
 
+TEST(LaunchSlurmTest, AfterAHostWasLost) {
+  LaunchSpec spec = train_spec();
+  spec.restarted = true;
+  expect_golden("slurm_srun_again.txt", rendered_text(spec, slurm_job()));
+  spec.starter = "mpirun";
+  expect_golden("slurm_mpirun_again.txt", rendered_text(spec, slurm_job()));
+}
+
 TEST(LaunchSlurmTest, InsideAJobByMpirun) {
   LaunchSpec spec = train_spec();
   spec.starter = "mpirun";

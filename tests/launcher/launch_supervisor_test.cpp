@@ -48,7 +48,7 @@ class SupervisorTest : public testing::Test {
     here_.host = "here";
     std::ostringstream err;
     Supervisor supervisor(script_adapter(), spec, allocation_, here_, err,
-                          {.first_wait_s = 0.01, .most_wait_s = 0.02, .term_s = 0.3});
+                          {.first_wait_s = 0.01, .most_wait_s = 0.02, .term_s = 0.3, .loss_s = 0.1});
     const Ending ending = supervisor.run();
     messages_ = err.str();
     return ending;
@@ -73,6 +73,17 @@ TEST_F(SupervisorTest, AGoodEnd) {
   ASSERT_EQ(record()["attempts"].size(), 1U);
   EXPECT_EQ(record()["attempts"][0]["hosts"][1]["host"], "node2");
   EXPECT_EQ(messages_, "");
+}
+
+TEST_F(SupervisorTest, WhatNamesALostHostAndWaitsForItIsEnded) {
+  // mpirun waits for daemons that cannot answer.
+  const std::string script =
+      "echo '  Remote daemon: [[1,0],1] on node node2' >&2; [ \"$HOSTS\" = 'node1 ' ] && exit 0; exec sleep "
+      "600";
+  EXPECT_EQ(supervise(script, 1).reason, Reason::kDone);
+  EXPECT_EQ(record()["attempts"][0]["reason"], "host lost");
+  EXPECT_EQ(record()["attempts"][0]["exit_code"], 205);
+  EXPECT_EQ(record()["attempts"][1]["hosts"].size(), 1U);
 }
 
 TEST_F(SupervisorTest, AnErrorThatWouldComeAgainEndsTheLaunch) {
@@ -223,6 +234,22 @@ TEST(EndingTest, WhatFollowsFromADeathIsNotBlamed) {
   const Ending ending = label({.exit_code = 141, .saw_kill = true, .hosts = blame.hosts()});
   EXPECT_EQ(ending.reason, Reason::kKilled);
   EXPECT_EQ(ending.exit_code, 137);
+}
+
+TEST(EndingTest, ALostHostIsBlamedAlone) {
+  // As Slurm 22.05 tells it when a node does not answer any more.
+  Blame blame;
+  for (const char* line :
+       {"srun: error: Node failure on node2", "srun: error: node1: task 0: Killed",
+        "srun: launch/slurm: _step_signal: Terminating StepId=4.0", "srun: error: node3: task 2: Killed"}) {
+    blame.look_at(line);
+  }
+  EXPECT_EQ(blame.hosts(), std::vector<std::string>{"node2"});
+  EXPECT_TRUE(blame.saw_loss());
+  const Ending ending =
+      label({.exit_code = 137, .saw_kill = blame.saw_kill(), .saw_loss = true, .hosts = blame.hosts()});
+  EXPECT_EQ(ending.reason, Reason::kHostLost);
+  EXPECT_EQ(ending.exit_code, 205);
 }
 
 TEST(EndingTest, MemoryCountersOfBothKindsOfControlGroups) {

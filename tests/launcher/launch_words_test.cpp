@@ -1,9 +1,11 @@
 #include "launcher/launch/duration.h"
 #include "launcher/launch/host_list.h"
 #include "launcher/launch/mpi_library.h"
+#include "launcher/launch/rank_world.h"
 #include "launcher/launch/submit.h"
 #include "launcher/launch/visible_devices.h"
 #include "launcher/launch/words.h"
+#include "tests/launcher/launch_helpers.h"
 
 #include <gtest/gtest.h>
 #include <tutti/core/error.h>
@@ -164,6 +166,51 @@ TEST(LaunchMpiTest, LibrariesAndTheirTypes) {
   EXPECT_THROW(check_mpirun(open, "HYDRA build details:\n    Version: 4.0.2\n"), Error);
   check_mpirun(mpich, "HYDRA build details:\n    Version: 4.0.2\n");
   EXPECT_THROW(check_mpirun(mpich, "mpirun (Open MPI) 4.1.4\n"), Error);
+}
+
+TEST(RankWorldTest, HowManyWereStarted) {
+  const auto started = [](const Variables& variables) {
+    return started_ranks(surroundings({.variables = variables}));
+  };
+  EXPECT_EQ(started({}), 0);
+  EXPECT_EQ(started({{"SLURM_STEP_NUM_TASKS", "4"}, {"SLURM_PROCID", "1"}}), 4);
+  // mpirun inside a job: Slurm counts its daemons.
+  EXPECT_EQ(started({{"SLURM_STEP_NUM_TASKS", "2"}, {"OMPI_COMM_WORLD_SIZE", "8"}}), 8);
+  EXPECT_EQ(started({{"SLURM_STEP_NUM_TASKS", "2"}, {"PMI_SIZE", "8"}, {"HYDI_CONTROL_FD", "7"}}), 8);
+  EXPECT_EQ(started({{"TUTTI_LAUNCH_RANKS", "16"}, {"OMPI_COMM_WORLD_SIZE", "8"}}), 16);
+  EXPECT_THROW(started({{"OMPI_COMM_WORLD_SIZE", "many"}}), Error);
+}
+
+TEST(RankWorldTest, RanksThatCannotMeetAreRefused) {
+  const MpiLibrary open = parse_mpi_library("Open MPI v4.1.4");
+  const MpiLibrary mpich = parse_mpi_library("MPICH Version: 4.0.2");
+  const auto refusal = [](const MpiLibrary& library, const Variables& variables) -> std::string {
+    try {
+      check_can_meet(surroundings({.variables = variables}), library);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  const Variables none{{"SLURM_STEP_NUM_TASKS", "4"}, {"SLURM_PROCID", "0"}};
+  const Variables pmi2{{"SLURM_STEP_NUM_TASKS", "4"}, {"PMI_RANK", "0"}, {"PMI_SIZE", "4"}, {"PMI_FD", "9"}};
+  const Variables pmix{{"SLURM_STEP_NUM_TASKS", "4"}, {"PMIX_RANK", "0"}};
+  const Variables mpirun{{"OMPI_COMM_WORLD_SIZE", "4"}, {"OMPI_COMM_WORLD_RANK", "0"}, {"PMIX_RANK", "0"}};
+  const Variables hydra{{"PMI_SIZE", "2"}, {"PMI_RANK", "0"}, {"HYDI_CONTROL_FD", "7"}};
+  EXPECT_NE(refusal(open, none).find("4 ranks were started"), std::string::npos);
+  EXPECT_NE(refusal(open, none).find("srun --mpi=pmix"), std::string::npos);
+  EXPECT_NE(refusal(open, pmi2).find("srun --mpi=pmix"), std::string::npos);
+  EXPECT_NE(refusal(open, hydra).find("the mpirun of Open MPI 4.1.4"), std::string::npos);
+  EXPECT_NE(refusal(mpich, none).find("srun --mpi=pmi2"), std::string::npos);
+  for (const Variables& good : {pmix, mpirun, Variables{}, Variables{{"SLURM_STEP_NUM_TASKS", "1"}}}) {
+    EXPECT_EQ(refusal(open, good), "");
+  }
+  for (const Variables& good : {pmi2, hydra, Variables{}}) EXPECT_EQ(refusal(mpich, good), "");
+
+  check_world_size(surroundings({.variables = mpirun}), open, 4);
+  check_world_size(surroundings({}), open, 1);
+  // MPICH's ranks under Open MPI's mpirun.
+  EXPECT_THROW(check_world_size(surroundings({.variables = mpirun}), mpich, 1), Error);
 }
 
 TEST(LaunchSubmitTest, JobIdsOfAllSchedulers) {

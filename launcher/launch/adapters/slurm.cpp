@@ -9,6 +9,7 @@
 #include <tutti/core/error.h>
 
 #include <algorithm>
+#include <array>
 
 namespace tutti {
 namespace {
@@ -75,6 +76,10 @@ std::string comma_list(const std::vector<std::string>& words) {
   return fmt::format("{}", fmt::join(words, ","));
 }
 
+/// Slurm counts cores and memory of ranks on a host that went away as taken, on all hosts of their step,
+/// until it gives that host up: ranks that come after them share both.
+constexpr std::array kShareWithEarlier{"--overlap", "--mem=0"};
+
 Rendered render_srun(const LaunchSpec& spec, const Allocation& allocation, const std::vector<Host>& hosts) {
   const std::string type = spec.mpi.empty() ? std::string(default_srun_mpi(spec.library)) : spec.mpi;
   check_srun_mpi(spec.library, type);
@@ -93,6 +98,7 @@ Rendered render_srun(const LaunchSpec& spec, const Allocation& allocation, const
   words.push_back("--mpi=" + type);
   // Without it srun waits for ever for the ranks that a dead one leaves behind.
   words.emplace_back("--kill-on-bad-exit=1");
+  if (spec.restarted) words.insert(words.end(), kShareWithEarlier.begin(), kShareWithEarlier.end());
   std::vector<std::string> names = spec.forwarded;
   Rendered rendered;
   if (type.starts_with("pmix")) {
@@ -108,14 +114,11 @@ Rendered render_srun(const LaunchSpec& spec, const Allocation& allocation, const
   return rendered;
 }
 
-Rendered render_inside(const LaunchSpec& spec, const Allocation& allocation) {
-  const std::vector<Host> hosts = placed_hosts(spec, allocation);
-  require(spec.starter == "auto" || spec.starter == "srun" || spec.starter == "mpirun",
-          "--starter '{}': expected auto, srun or mpirun", spec.starter);
-  if (spec.starter != "mpirun") return render_srun(spec, allocation, hosts);
+Rendered render_mpirun(const LaunchSpec& spec, const Allocation& allocation, const std::vector<Host>& hosts) {
   require(spec.mpi.empty(), "--mpi={} is for srun, not for --starter mpirun", spec.mpi);
   // mpirun asks Slurm for the hosts; a file is needed where not all of them are to be used.
   MpirunWay way;
+  if (spec.restarted) way.srun_options = fmt::format("{}", fmt::join(kShareWithEarlier, " "));
   Rendered rendered;
   bool oversubscribed = hosts.size() != allocation.hosts.size();
   for (size_t i = 0; i < hosts.size() && !oversubscribed; ++i) {
@@ -128,6 +131,14 @@ Rendered render_inside(const LaunchSpec& spec, const Allocation& allocation) {
   }
   rendered.argv = mpirun_command(spec, hosts, way);
   return rendered;
+}
+
+Rendered render_inside(const LaunchSpec& spec, const Allocation& allocation) {
+  require(spec.starter == "auto" || spec.starter == "srun" || spec.starter == "mpirun",
+          "--starter '{}': expected auto, srun or mpirun", spec.starter);
+  const std::vector<Host> hosts = placed_hosts(spec, allocation);
+  return spec.starter == "mpirun" ? render_mpirun(spec, allocation, hosts)
+                                  : render_srun(spec, allocation, hosts);
 }
 
 std::string dependencies(const LaunchSpec& spec) {

@@ -1,0 +1,54 @@
+#include "launcher/launch/rank_world.h"
+
+#include <tutti/core/error.h>
+
+namespace tutti {
+namespace {
+
+using Family = MpiLibrary::Family;
+
+constexpr const char* kSlurmTasks = "SLURM_STEP_NUM_TASKS";
+
+bool under_srun(const Surroundings& here) {
+  return here.find(kSlurmTasks) && !here.find("OMPI_COMM_WORLD_SIZE") && !here.find("HYDI_CONTROL_FD");
+}
+
+/// What to do instead, for whoever started the ranks.
+std::string advice(const Surroundings& here, const MpiLibrary& library) {
+  if (under_srun(here)) {
+    return fmt::format("Use srun --mpi={}, or `tutti launch`, which sees to it", default_srun_mpi(library));
+  }
+  return fmt::format("Use the mpirun of {}, or `tutti launch`, which checks it", library.name);
+}
+
+}  // namespace
+
+int64_t started_ranks(const Surroundings& here) {
+  for (const char* name : {"TUTTI_LAUNCH_RANKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}) {
+    if (const int64_t ranks = here.number(name, 0); ranks > 0) return ranks;
+  }
+  return under_srun(here) ? here.number(kSlurmTasks, 0) : 0;
+}
+
+void check_can_meet(const Surroundings& here, const MpiLibrary& library) {
+  const int64_t started = started_ranks(here);
+  if (started <= 1) return;
+  const bool pmix = here.find("PMIX_RANK") || here.find("OMPI_COMM_WORLD_RANK");
+  const bool pmi = here.find("PMI_RANK") || here.find("PMI_FD");
+  // Only what is certain: some builds of MPICH know PMIx as well, and Cray's has ways of its own.
+  const bool lost = library.family == Family::kOpenMpi ? !pmix
+                    : library.family == Family::kMpich ? !pmix && !pmi
+                                                       : false;
+  require(!lost,
+          "{} ranks were started in a way by which {} cannot find them: each would be a world of one. {}",
+          started, library.name, advice(here, library));
+}
+
+void check_world_size(const Surroundings& here, const MpiLibrary& library, int64_t size) {
+  const int64_t started = started_ranks(here);
+  require(started == 0 || started == size,
+          "{} ranks were started, and this one is in a world of {}: what started them does not fit {}. {}",
+          started, size, library.name, advice(here, library));
+}
+
+}  // namespace tutti
