@@ -48,6 +48,7 @@ bool is_recorded(std::string_view variable) {
   static constexpr std::array<std::string_view, 11> kNames{
       "LANG",      "LC_ALL",         "SLURM_JOB_ID", "SLURM_JOB_NODELIST", "SLURM_NTASKS",        "PBS_JOBID",
       "LSB_JOBID", "SLURM_JOB_NAME", "FI_PROVIDER",  "MALLOC_ARENA_MAX",   "CUDA_VISIBLE_DEVICES"};
+  if (variable.find("TOKEN") != std::string_view::npos) return false;
   for (const std::string_view prefix : kPrefixes) {
     if (variable.starts_with(prefix)) return true;
   }

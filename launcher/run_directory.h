@@ -30,6 +30,7 @@ struct RunIdentity {
 ///     manifest.json     command line, seeds, hosts, versions, git revisions, environment; one entry a
 ///     session metrics.jsonl     steps, evaluations, checkpoints tensorboard/      event files checkpoints/
 ///     summary.json      the outcome, when the run has ended
+///     metrics-targets.json   while it runs with metrics.port: the ranks' addresses, as Prometheus reads them
 ///     report.html       of `tutti report`
 class RunDirectory {
  public:

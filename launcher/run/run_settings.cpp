@@ -34,6 +34,7 @@ void RunSettings::describe(Fields& f) {
   f.section("precision", precision, "dtypes");
   f.section("parallel", parallel, "how work is spread over ranks");
   f.section("checkpoint", checkpoint, "when to save and what to keep");
+  f.section("metrics", metrics, "figures of the running training for Prometheus, over HTTP");
 }
 
 }  // namespace tutti

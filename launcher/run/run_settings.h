@@ -8,6 +8,7 @@
 #include <tutti/core/train/trainer.h>
 #include <tutti/kernels/optimizer.h>
 #include <tutti/models/builder.h>
+#include "launcher/metrics/exporter/exporter.h"
 
 #include <string>
 
@@ -51,6 +52,7 @@ struct RunSettings {
   PrecisionSection precision;
   ParallelSection parallel;
   CheckpointConfig checkpoint;
+  MetricsSection metrics;
 
   void describe(Fields& f);
 };

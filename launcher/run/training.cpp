@@ -5,6 +5,7 @@
 #include <tutti/core/config/run_file.h>
 #include <tutti/core/data/loader.h>
 #include "launcher/info/build.h"
+#include "launcher/metrics/exporter/exporter.h"
 #include "launcher/metrics/jsonl.h"
 #include "launcher/metrics/summary.h"
 #include "launcher/metrics/tensorboard.h"
@@ -82,6 +83,10 @@ class Training {
 
   TrainResult::Reason run() {
     peers_.agree([&] { settings_ = read_settings(options_); });
+    item_ = settings_.data.kind == "tokens" ? "tokens" : "images";
+    // Before threads are bound to cores: its own thread keeps all of this rank's.
+    std::optional<MetricsExporter> exporter;
+    if (settings_.metrics.port > 0) exporter.emplace(settings_.metrics, metrics_identity(), peers_);
     const ThreadPlacement placement = place_threads(peers_, settings_.run.threads);
     ThreadPool pool(placement.threads, placement.cores);
     pool.bind_caller();
@@ -91,7 +96,6 @@ class Training {
     peers_.agree([&] { inputs = open_inputs(settings_); });
     const RunDirectory directory(settings_.run.dir,
                                  options_.resume ? ExistingRun::kResume : ExistingRun::kRefuse, peers_);
-    item_ = settings_.data.kind == "tokens" ? "tokens" : "images";
     Writers writers;
     if (peers_.rank() == 0) start_progress(writers);
 
@@ -123,13 +127,20 @@ class Training {
       writers.tensorboard.emplace(directory.tensorboard(), item_, first_step);
     });
     announce(writers, model, placement, parallel, first_step);
+    std::optional<TargetsFile> targets;
+    peers_.agree([&] {
+      if (!exporter || peers_.rank() != 0) return;
+      for (const std::string& notice : exporter->notices()) writers.say(notice);
+      targets.emplace(targets_path(settings_.metrics.targets_dir, directory.path()),
+                      targets_json(exporter->targets(), settings_.run.dir));
+    });
 
     Loader training(inputs.training, sampler, loader_options(parallel, first_step, settings_.train.steps));
     TrainerParts parts{.task = *inputs.task,
                        .parallel = parallel,
                        .optimizer = optimizer,
                        .training = training,
-                       .observers = writers.observers(),
+                       .observers = observers(writers, exporter),
                        .stop_requested = &stop_signalled,
                        .stream = stream,
                        .seed = seed()};
@@ -178,6 +189,19 @@ class Training {
             .end_step = end_step,
             .ahead = settings_.data.ahead,
             .threads = static_cast<int>(settings_.data.threads)};
+  }
+
+  [[nodiscard]] RankMetrics metrics_identity() const {
+    return {.run = settings_.run.dir,
+            .host = host_name(),
+            .version = build_version(),
+            .counts_tokens = item_ == "tokens"};
+  }
+
+  static std::vector<Observer*> observers(Writers& writers, std::optional<MetricsExporter>& exporter) {
+    std::vector<Observer*> all = writers.observers();
+    if (exporter) all.push_back(&*exporter);
+    return all;
   }
 
   void start_progress(Writers& writers) {

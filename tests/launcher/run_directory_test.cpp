@@ -32,6 +32,7 @@ TEST(RunDirectoryTest, HoldsWhatItTakesToRunAgain) {
   SinglePeer peer;
   setenv("TUTTI_TEST_VARIABLE", "seen", 1);
   setenv("SECRET_TOKEN", "hunter2", 1);
+  setenv("TUTTI_METRICS_TOKEN", "hunter2", 1);
   const RunDirectory run(folder / "runs" / "a", ExistingRun::kRefuse, peer);
   run.begin({.run_file = "train:\n  steps: 5\n",
              .seed = 77,

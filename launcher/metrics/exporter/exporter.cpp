@@ -1,0 +1,207 @@
+#include "launcher/metrics/exporter/exporter.h"
+
+#include <tutti/core/checkpoint/file.h>
+#include <tutti/core/error.h>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <cstdlib>
+#include <utility>
+
+namespace tutti {
+namespace {
+
+constexpr int64_t kHighestPort = 65535;
+constexpr size_t kShortestToken = 16;
+constexpr size_t kLongestToken = 4096;
+constexpr const char* kTokenVariable = "TUTTI_METRICS_TOKEN";
+
+double unix_time_s() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+/// The text of a file that only its owner can read. What is checked is what is read: one descriptor.
+std::string private_text(const std::string& path) {
+  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+  require(file >= 0, "{}: cannot be read: {}", path, system_error_text(errno));
+  const std::unique_ptr<const int, void (*)(const int*)> closer(&file, [](const int* f) { (void)close(*f); });
+  struct stat status {};
+  require(fstat(file, &status) == 0, "{}: {}", path, system_error_text(errno));
+  require(S_ISREG(status.st_mode), "{}: not a file", path);
+  require((status.st_mode & (S_IRWXG | S_IRWXO)) == 0,
+          "{}: a secret that others than its owner can read or write; chmod 600 {}", path, path);
+  require(status.st_uid == geteuid(), "{}: a secret that belongs to another user", path);
+  std::string text;
+  std::array<char, kLongestToken + 2> buffer{};
+  while (text.size() <= kLongestToken) {
+    const ssize_t n = read(file, buffer.data(), buffer.size());
+    require(n >= 0 || errno == EINTR, "{}: {}", path, system_error_text(errno));
+    if (n == 0) break;
+    if (n > 0) text.append(buffer.data(), static_cast<size_t>(n));
+  }
+  return text;
+}
+
+/// The index of this rank among those of its host.
+int64_t local_rank(const std::vector<std::string>& hosts, int rank) {
+  return std::count(hosts.begin(), hosts.begin() + rank, hosts.at(static_cast<size_t>(rank)));
+}
+
+/// The address that others reach a listener by.
+std::string reachable(const std::string& address, const std::string& host, uint16_t port) {
+  if (address == "0.0.0.0" || address == "::") return fmt::format("{}:{}", host, port);
+  return address.find(':') == std::string::npos ? fmt::format("{}:{}", address, port)
+                                                : fmt::format("[{}]:{}", address, port);
+}
+
+}  // namespace
+
+void MetricsSection::describe(Fields& f) {
+  f.value("port", port, "rank i of a host serves metrics to Prometheus on port + i; 0: none does",
+          between(0, kHighestPort));
+  f.value("address", address,
+          "IP address to listen on; 0.0.0.0 for all of the host's, which others then reach");
+  f.value("token_file", token_file,
+          "file (mode 0600) with the token that clients must show; empty: $TUTTI_METRICS_TOKEN, or none");
+  f.value("targets_dir", targets_dir,
+          "folder where Prometheus finds the runs (file_sd_configs); empty: metrics-targets.json in run.dir");
+  f.check(is_ip_address(address), "address", "must be an IPv4 or IPv6 address");
+}
+
+std::string metrics_token(const std::string& file) {
+  const char* const variable = std::getenv(kTokenVariable);
+  const std::string origin = file.empty() ? kTokenVariable : file;
+  std::string token = file.empty() ? (variable == nullptr ? "" : variable) : private_text(file);
+  while (token.ends_with('\n') || token.ends_with('\r')) token.pop_back();
+  if (file.empty() && token.empty()) return "";
+  const bool plain = std::all_of(token.begin(), token.end(), [](char c) { return c > ' ' && c < 0x7F; });
+  require(plain && token.size() >= kShortestToken && token.size() <= kLongestToken,
+          "{}: expected a token of {} to {} characters without spaces, such as `openssl rand -hex 32` prints",
+          origin, kShortestToken, kLongestToken);
+  return token;
+}
+
+MetricsExporter::MetricsExporter(const MetricsSection& section, RankMetrics who, Peers& peers)
+    : metrics_(std::move(who)) {
+  metrics_.rank = peers.rank();
+  metrics_.started_at_s = unix_time_s();
+  const std::vector<std::string> hosts = peers.all_gather(metrics_.host);
+  HttpServer::Options options{.address = section.address};
+  peers.agree([&] { options.token = metrics_token(section.token_file); });
+  const int64_t port = section.port + local_rank(hosts, peers.rank());
+  nlohmann::json mine = {{"problem", ""}, {"target", ""}};
+  try {
+    require(port <= kHighestPort, "there is no port {}", port);
+    options.port = static_cast<uint16_t>(port);
+    server_.emplace(options, [this](const HttpServer::Request& request) { return answer(request); });
+    mine["target"] = reachable(section.address, metrics_.host, server_->port());
+  } catch (const Error& problem) {
+    mine["problem"] = problem.what();
+  }
+  const std::vector<std::string> all =
+      peers.all_gather(mine.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  for (size_t r = 0; r < all.size(); ++r) {
+    const nlohmann::json theirs = nlohmann::json::parse(all[r]);
+    const auto problem = theirs["problem"].get<std::string>();
+    if (problem.empty()) {
+      targets_.push_back(theirs["target"].get<std::string>());
+    } else {
+      notices_.push_back(fmt::format(
+          "no metrics of rank {} on {}: {}. Training goes on; set metrics.port to a free one next time", r,
+          hosts[r], problem));
+    }
+  }
+  if (targets_.empty()) return;
+  notices_.push_back(fmt::format("metrics at http://{}/metrics{}{}", targets_.front(),
+                                 targets_.size() > 1 ? fmt::format(" to {}", targets_.back()) : "",
+                                 options.token.empty() && !is_loopback_address(section.address)
+                                     ? ", to everyone who reaches this host (metrics.token_file limits that)"
+                                     : ""));
+}
+
+MetricsExporter::~MetricsExporter() = default;
+
+void MetricsExporter::on_step(const StepReport& report) {
+  const double now_s = unix_time_s();
+  const std::scoped_lock lock(mutex_);
+  RankMetrics& m = metrics_;
+  m.last = report;
+  m.last_step_at_s = now_s;
+  ++m.steps;
+  if (report.skipped) ++m.skipped_steps;
+  m.samples += report.samples;
+  m.predictions += report.predictions;
+  m.step_s += report.step_s;
+  m.data_wait_s += report.data_wait_s;
+  m.comm_wait_s += report.comm_wait_s;
+  m.optimizer_s += report.optimizer_s;
+}
+
+void MetricsExporter::on_evaluation(const EvaluationReport& report) {
+  const std::scoped_lock lock(mutex_);
+  metrics_.evaluation = report;
+}
+
+void MetricsExporter::on_checkpoint(const CheckpointReport& report) {
+  const double now_s = unix_time_s();
+  const std::scoped_lock lock(mutex_);
+  RankMetrics& m = metrics_;
+  m.checkpoint_s += report.wall_s;
+  if (!report.error.empty()) {
+    ++m.failed_checkpoints;
+    return;
+  }
+  ++m.checkpoints;
+  m.checkpoint_step = report.step;
+  m.checkpoint_at_s = now_s;
+}
+
+HttpServer::Answer MetricsExporter::answer(const HttpServer::Request& request) const {
+  if (request.path != "/metrics") return {.status = 404, .body = "metrics are at /metrics\n"};
+  RankMetrics now;
+  {
+    const std::scoped_lock lock(mutex_);
+    now = metrics_;
+  }
+  now.process = process_use();
+  const MetricsFormat format = accepted_format(request.accept);
+  return {.content_type = std::string(content_type(format)), .body = metrics_text(now, format)};
+}
+
+std::string targets_json(const std::vector<std::string>& targets, const std::string& run) {
+  const nlohmann::ordered_json json = {{{"targets", targets}, {"labels", {{"run", run}}}}};
+  return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
+std::filesystem::path targets_path(const std::string& targets_dir,
+                                   const std::filesystem::path& run_directory) {
+  if (targets_dir.empty()) return run_directory / "metrics-targets.json";
+  std::string name = std::filesystem::absolute(run_directory).lexically_normal().relative_path().string();
+  while (name.ends_with('/')) name.pop_back();
+  // A file that Prometheus' pattern *.json does not pass by.
+  for (char& c : name) {
+    if (c == '/' || c == '*') c = '-';
+  }
+  return std::filesystem::path(targets_dir) / (name + ".json");
+}
+
+TargetsFile::TargetsFile(std::filesystem::path path, const std::string& text) : path_(std::move(path)) {
+  std::error_code error;
+  std::filesystem::create_directories(path_.parent_path(), error);
+  require(!error, "{}: cannot be created: {}", path_.parent_path().string(), error.message());
+  write_file_atomically(path_, text);
+}
+
+TargetsFile::~TargetsFile() {
+  std::error_code ignored;
+  std::filesystem::remove(path_, ignored);
+}
+
+}  // namespace tutti

@@ -1,0 +1,59 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace tutti {
+
+/// A small HTTP/1.1 server for texts that are asked for now and then: GET and HEAD, one request a connection.
+///
+/// It runs on one thread of its own with lowered priority, every signal blocked and the CPUs of the thread
+/// that made it, so that work elsewhere in the process does not wait for it. What a client can make it hold
+/// is bounded: connections, bytes of a request, and the time that either direction takes.
+class HttpServer {
+ public:
+  struct Options {
+    std::string address = "127.0.0.1";  ///< IPv4 or IPv6
+    uint16_t port = 0;                  ///< 0: a free one
+    std::string token;  ///< clients must send it as "Authorization: Bearer TOKEN"; empty: none
+    std::chrono::milliseconds timeout{5000};  ///< for a request to come in whole, and for an answer to go out
+    int most_connections = 16;                ///< further ones wait
+  };
+  struct Request {
+    std::string_view path;  ///< without the query
+    std::string_view accept;
+  };
+  struct Answer {
+    unsigned status = 200;
+    std::string content_type = "text/plain; charset=utf-8";
+    std::string body;
+  };
+  /// Called on the server's thread. What it throws becomes an answer of 500.
+  using Handler = std::function<Answer(const Request& request)>;
+
+  static constexpr uint32_t kMostRequestBytes = 8192;
+
+  /// Throws Error naming address and port if they cannot be listened on.
+  HttpServer(const Options& options, Handler handler);
+  /// Closes all connections.
+  ~HttpServer();
+  HttpServer(const HttpServer&) = delete;
+  HttpServer& operator=(const HttpServer&) = delete;
+
+  [[nodiscard]] uint16_t port() const noexcept;
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+/// Whether text is an IPv4 or IPv6 address.
+bool is_ip_address(const std::string& text);
+/// Whether it is one that only this machine reaches.
+bool is_loopback_address(const std::string& text);
+
+}  // namespace tutti
