@@ -14,12 +14,32 @@ std::string_view name(Reduce op) {
   return "unknown";
 }
 
-void Collective::check(std::string_view op, const Tensor& tensor) const {
+namespace {
+
+/// Runs `work(place)` on the stream. What it captures lives until then; the stream may not, but its pool
+/// does.
+template <class Place, class Work>
+void run_on(const Stream& stream, Work work) {
+  if (stream.device().type == DeviceType::kCuda) return work(Place{.pool = nullptr, .cuda = &stream});
+  stream.run([work = std::move(work), pool = &stream.pool()] { work(Place{.pool = pool, .cuda = nullptr}); });
+}
+
+}  // namespace
+
+Stream Collective::communication_stream(const Stream& compute) const {
+  // Alone there is nothing to wait for, so sums are better done by all threads.
+  return size() > 1 ? Stream::queued("tutti-comm") : compute;
+}
+
+void Collective::check(std::string_view op, const Tensor& tensor, const Stream& stream) const {
   require(tensor.defined(), "{}: rank {} gave an undefined tensor", op, rank());
   require(tensor.contiguous(), "{}: rank {} gave a tensor of shape {} and strides {} that is not contiguous",
           op, rank(), to_string(tensor.shape()), to_string(tensor.strides()));
-  require(tensor.device().type == DeviceType::kCpu,
-          "{}: rank {} gave a tensor on {}, this backend is for cpu", op, rank(), name(tensor.device()));
+  require(takes(tensor.device().type), "{}: rank {} gave a tensor on {}, which this backend does not take",
+          op, rank(), name(tensor.device()));
+  require(stream.device().type == DeviceType::kCpu || stream.device() == tensor.device(),
+          "{}: rank {} gave a tensor on {} and a stream of {}", op, rank(), name(tensor.device()),
+          name(stream.device()));
 }
 
 void Collective::check_peer(std::string_view op, int peer) const {
@@ -27,61 +47,64 @@ void Collective::check_peer(std::string_view op, int peer) const {
           rank(), peer, size());
 }
 
-void Collective::check_parts(std::string_view op, const Tensor& whole, const Tensor& part) const {
-  check(op, whole);
-  check(op, part);
-  require(whole.dtype() == part.dtype(), "{}: rank {} mixes {} and {}", op, rank(), name(whole.dtype()),
-          name(part.dtype()));
+void Collective::check_parts(std::string_view op, const Tensor& whole, const Tensor& part,
+                             const Stream& stream) const {
+  check(op, whole, stream);
+  check(op, part, stream);
+  require(whole.device() == part.device() && whole.dtype() == part.dtype(),
+          "{}: rank {} mixes {} on {} and {} on {}", op, rank(), name(whole.dtype()), name(whole.device()),
+          name(part.dtype()), name(part.device()));
   require(whole.numel() == part.numel() * size(), "{}: rank {} has {} elements and parts of {} for {} ranks",
           op, rank(), whole.numel(), part.numel(), size());
 }
 
 void Collective::all_reduce(const Tensor& inout, Reduce op, const Stream& stream) {
-  check("all_reduce", inout);
-  stream.run([this, inout, op, &pool = stream.pool()] { on_all_reduce(inout, op, pool); });
+  check("all_reduce", inout, stream);
+  run_on<Place>(stream, [this, inout, op](const Place& place) { on_all_reduce(inout, op, place); });
 }
 
 void Collective::reduce_scatter(const Tensor& output, const Tensor& input, Reduce op, const Stream& stream) {
-  check_parts("reduce_scatter", input, output);
-  stream.run(
-      [this, output, input, op, &pool = stream.pool()] { on_reduce_scatter(output, input, op, pool); });
+  check_parts("reduce_scatter", input, output, stream);
+  run_on<Place>(
+      stream, [this, output, input, op](const Place& place) { on_reduce_scatter(output, input, op, place); });
 }
 
 void Collective::all_gather(const Tensor& output, const Tensor& input, const Stream& stream) {
-  check_parts("all_gather", output, input);
-  stream.run([this, output, input] { on_all_gather(output, input); });
+  check_parts("all_gather", output, input, stream);
+  run_on<Place>(stream, [this, output, input](const Place& place) { on_all_gather(output, input, place); });
 }
 
 void Collective::all_to_all(const Tensor& output, const Tensor& input, const Stream& stream) {
-  check("all_to_all", output);
-  check("all_to_all", input);
-  require(output.dtype() == input.dtype() && output.numel() == input.numel() && input.numel() % size() == 0,
+  check("all_to_all", output, stream);
+  check("all_to_all", input, stream);
+  require(output.dtype() == input.dtype() && output.device() == input.device() &&
+              output.numel() == input.numel() && input.numel() % size() == 0,
           "all_to_all: rank {} has {} elements of {} in and {} of {} out for {} ranks", rank(), input.numel(),
           name(input.dtype()), output.numel(), name(output.dtype()), size());
-  stream.run([this, output, input] { on_all_to_all(output, input); });
+  run_on<Place>(stream, [this, output, input](const Place& place) { on_all_to_all(output, input, place); });
 }
 
 void Collective::broadcast(const Tensor& inout, int root, const Stream& stream) {
-  check("broadcast", inout);
+  check("broadcast", inout, stream);
   require(root >= 0 && root < size(), "broadcast: rank {} named root {} of a group of {}", rank(), root,
           size());
-  stream.run([this, inout, root] { on_broadcast(inout, root); });
+  run_on<Place>(stream, [this, inout, root](const Place& place) { on_broadcast(inout, root, place); });
 }
 
 void Collective::send(const Tensor& tensor, int to, const Stream& stream) {
-  check("send", tensor);
+  check("send", tensor, stream);
   check_peer("send", to);
-  stream.run([this, tensor, to] { on_send(tensor, to); });
+  run_on<Place>(stream, [this, tensor, to](const Place& place) { on_send(tensor, to, place); });
 }
 
 void Collective::recv(const Tensor& tensor, int from, const Stream& stream) {
-  check("recv", tensor);
+  check("recv", tensor, stream);
   check_peer("recv", from);
-  stream.run([this, tensor, from] { on_recv(tensor, from); });
+  run_on<Place>(stream, [this, tensor, from](const Place& place) { on_recv(tensor, from, place); });
 }
 
 void Collective::barrier(const Stream& stream) {
-  stream.run([this] { on_barrier(); });
+  run_on<Place>(stream, [this](const Place& place) { on_barrier(place); });
 }
 
 std::unique_ptr<Collective> Collective::split(int color, int key) {

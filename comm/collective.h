@@ -26,11 +26,11 @@ std::string_view name(Reduce op);
 /// A group of ranks that communicate. Every rank of the group calls the same functions in the same order with
 /// equal dtypes and sizes.
 ///
-/// Tensors are contiguous, on the CPU, of any dtype and any size (beyond 2^31 elements too); element counts
-/// come from them. Operations follow the order of `stream`: on an inline stream they are complete on return,
-/// on a queued stream they run later and their errors surface at the next wait. They keep their tensors
-/// alive; the Collective itself must outlive the queued work. One Collective serves one stream at a time; use
-/// split() for a second one.
+/// Tensors are contiguous, where takes() says, of any dtype and any size (beyond 2^31 elements too); element
+/// counts come from them. Operations follow the order of `stream`: on an inline stream they are complete on
+/// return, on a queued stream they run later and their errors surface at the next wait, on a CUDA stream they
+/// are work of the device like a kernel. They keep their tensors alive; the Collective itself must outlive
+/// the queued work. One Collective serves one stream at a time; use split() for a second one.
 ///
 /// Functions throw Error on misuse, when another rank aborted, and when ranks disagree about an operation (on
 /// one of them at least; it then ends the world as any exception does).
@@ -43,6 +43,10 @@ class Collective {
 
   [[nodiscard]] virtual int rank() const noexcept = 0;
   [[nodiscard]] virtual int size() const noexcept = 0;
+  /// Whether tensors may be on such a device. The CPU alone unless a backend says otherwise.
+  [[nodiscard]] virtual bool takes(DeviceType device) const noexcept { return device == DeviceType::kCpu; }
+  /// A stream for operations that run beside the work of `compute`.
+  [[nodiscard]] virtual Stream communication_stream(const Stream& compute) const;
 
   /// inout = the reduction of all ranks' inout.
   void all_reduce(const Tensor& inout, Reduce op, const Stream& stream);
@@ -78,21 +82,28 @@ class Collective {
   virtual void abort(std::string_view reason) noexcept = 0;
 
  protected:
+  /// What a backend may use of the stream that an operation was given.
+  struct Place {
+    ThreadPool* pool = nullptr;    ///< for parallel loops; null on a CUDA stream
+    const Stream* cuda = nullptr;  ///< the CUDA stream to give the work to; null on streams of the CPU
+  };
+
   // What a backend implements. Arguments are checked; the calls come from the stream's thread, in its order.
-  virtual void on_all_reduce(const Tensor& inout, Reduce op, ThreadPool& pool) = 0;
-  virtual void on_reduce_scatter(const Tensor& output, const Tensor& input, Reduce op, ThreadPool& pool) = 0;
-  virtual void on_all_gather(const Tensor& output, const Tensor& input) = 0;
-  virtual void on_all_to_all(const Tensor& output, const Tensor& input) = 0;
-  virtual void on_broadcast(const Tensor& inout, int root) = 0;
-  virtual void on_send(const Tensor& tensor, int to) = 0;
-  virtual void on_recv(const Tensor& tensor, int from) = 0;
-  virtual void on_barrier() = 0;
+  virtual void on_all_reduce(const Tensor& inout, Reduce op, const Place& place) = 0;
+  virtual void on_reduce_scatter(const Tensor& output, const Tensor& input, Reduce op,
+                                 const Place& place) = 0;
+  virtual void on_all_gather(const Tensor& output, const Tensor& input, const Place& place) = 0;
+  virtual void on_all_to_all(const Tensor& output, const Tensor& input, const Place& place) = 0;
+  virtual void on_broadcast(const Tensor& inout, int root, const Place& place) = 0;
+  virtual void on_send(const Tensor& tensor, int to, const Place& place) = 0;
+  virtual void on_recv(const Tensor& tensor, int from, const Place& place) = 0;
+  virtual void on_barrier(const Place& place) = 0;
   virtual std::unique_ptr<Collective> on_split(int color, int key) = 0;
 
  private:
-  void check(std::string_view op, const Tensor& tensor) const;
+  void check(std::string_view op, const Tensor& tensor, const Stream& stream) const;
   void check_peer(std::string_view op, int peer) const;
-  void check_parts(std::string_view op, const Tensor& whole, const Tensor& part) const;
+  void check_parts(std::string_view op, const Tensor& whole, const Tensor& part, const Stream& stream) const;
 };
 
 /// A world of one: nothing is sent.

@@ -13,7 +13,8 @@ bool is_power_of_two(int64_t n) {
 }
 
 /// 64 bits that tell weights apart; not cryptographic.
-uint64_t hash_bytes(const Tensor& t) {
+uint64_t hash_bytes(const Tensor& anywhere) {
+  const Tensor t = anywhere.on_host();
   const auto* data = static_cast<const std::byte*>(t.raw());
   const int64_t bytes = t.bytes();
   uint64_t h = 0x9E3779B97F4A7C15ULL ^ static_cast<uint64_t>(bytes);
@@ -53,14 +54,21 @@ void DataParallelConfig::describe(Fields& f) {
 }
 
 DataParallel::DataParallel(Collective& world, std::span<const std::unique_ptr<ParamGroup>> groups,
-                           const DataParallelConfig& config, const Stream& compute)
+                           const DataParallelConfig& config, const Stream& compute,
+                           std::unique_ptr<Collective> data)
     : config_(config),
       compute_(compute),
-      data_(world.split(0, world.rank())),
+      host_pool_(std::make_unique<ThreadPool>(1)),
+      host_(Stream::inline_on(*host_pool_)),
+      data_(data != nullptr ? std::move(data) : world.split(0, world.rank())),
       control_(world.split(0, world.rank())),
       peers_(*control_),
-      // Alone there is nothing to wait for, so sums are better done by all threads.
-      stream_(world.size() > 1 ? Stream::queued("tutti-comm") : compute) {
+      stream_(data_->communication_stream(compute)) {
+  require(data_->rank() == world.rank() && data_->size() == world.size(),
+          "data parallelism: gradients would travel in a group of {}, this is a world of {}", data_->size(),
+          world.size());
+  require(data_->takes(compute.device().type), "data parallelism: ranks have no way to add gradients on {}",
+          name(compute.device()));
   const int64_t n = world.size();
   const int64_t v = config_.logical_shards;
   require(config_.mode == "ordered" || config_.mode == "fast",
@@ -223,33 +231,50 @@ void DataParallel::send_complete_buckets() {
 }
 
 void DataParallel::send(Bucket& bucket) {
+  const bool on_device = compute_.device().type != DeviceType::kCpu;
   // The last leaf closes the local tree: blocks are added from the smallest to the largest.
   Tensor sum = bucket.group->grads();
   while (!bucket.partials.empty()) {
     const Tensor lower = std::move(bucket.partials.back().sum);
     bucket.partials.pop_back();
-    stream_.run([lower, sum, &pool = stream_.pool()] { add_in_place(lower, sum, Stream::inline_on(pool)); });
+    if (on_device)
+      add_in_place(lower, sum, compute_);
+    else
+      stream_.run(
+          [lower, sum, &pool = stream_.pool()] { add_in_place(lower, sum, Stream::inline_on(pool)); });
     // Not written again before the next step, which waits for the stream.
     bucket.spare.push_back(std::move(sum));
     sum = lower;
   }
-  if (!bucket.reduced.defined()) {
-    data_->all_reduce(bucket.total, Reduce::kSum, stream_);
+  const bool reduced = bucket.reduced.defined();
+  if (on_device) {
+    // The memory of gradients outlives the step: no use of it by another stream needs to be recorded.
+    if (reduced) copy(bucket.reduced, bucket.total, compute_);
+    stream_.wait(compute_.record());
+    data_->all_reduce(reduced ? bucket.reduced : bucket.total, Reduce::kSum, stream_);
     return;
   }
   const auto convert = [&](const Tensor& to, const Tensor& from) {
     stream_.run([to, from, &pool = stream_.pool()] { copy(to, from, Stream::inline_on(pool)); });
   };
-  convert(bucket.reduced, bucket.total);
-  data_->all_reduce(bucket.reduced, Reduce::kSum, stream_);
-  convert(bucket.total, bucket.reduced);
+  if (reduced) convert(bucket.reduced, bucket.total);
+  data_->all_reduce(reduced ? bucket.reduced : bucket.total, Reduce::kSum, stream_);
+  if (reduced) convert(bucket.total, bucket.reduced);
 }
 
 double DataParallel::finish_step() {
   require(unsent_ == 0, "data parallelism: the step ends with {} of {} groups unsent", unsent_,
           buckets_.size());
   const auto begin = std::chrono::steady_clock::now();
-  stream_.synchronize();
+  if (compute_.device().type == DeviceType::kCpu) {
+    stream_.synchronize();
+  } else {
+    // Two CUDA streams wait for each other on the device; a queued stream of the host is waited for here.
+    compute_.wait(stream_.record());
+    for (const Bucket& b : buckets_) {
+      if (b.reduced.defined()) copy(b.total, b.reduced, compute_);
+    }
+  }
   const double waited_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   for (Bucket& b : buckets_) {
     b.group->bind_grads(b.total);
@@ -260,11 +285,15 @@ double DataParallel::finish_step() {
 
 void DataParallel::after_update() {
   if (data_->size() == 1) return;
+  const bool on_device = compute_.device().type != DeviceType::kCpu;
+  if (on_device) stream_.wait(compute_.record());
   for (Bucket& b : buckets_) {
     const ParamGroup& g = *b.group;
     if (g.placement().state != Spread::kSharded) continue;
-    data_->all_gather(g.weights(), g.weights().slice(0, g.state_begin(), g.state_end()), compute_);
+    data_->all_gather(g.weights(), g.weights().slice(0, g.state_begin(), g.state_end()),
+                      on_device ? stream_ : compute_);
   }
+  if (on_device) compute_.wait(stream_.record());
 }
 
 std::vector<double> DataParallel::sum(std::span<const std::vector<double>> leaves) {
@@ -275,8 +304,8 @@ std::vector<double> DataParallel::sum(std::span<const std::vector<double>> leave
             leaf.size(), leaves.front().size());
   }
   std::vector<double> total = tree_sum({leaves.begin(), leaves.end()});
-  const Tensor all = Tensor::from(total, {static_cast<int64_t>(total.size())}, compute_);
-  control_->all_reduce(all, Reduce::kSum, compute_);
+  const Tensor all = Tensor::from(total, {static_cast<int64_t>(total.size())}, host_);
+  control_->all_reduce(all, Reduce::kSum, host_);
   std::copy_n(all.data<double>(), total.size(), total.begin());
   return total;
 }

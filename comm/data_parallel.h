@@ -39,13 +39,19 @@ struct DataParallelConfig {
 /// Ordered mode adds the leaves of local shards in their aligned tree with at most log2(shards) buffers
 /// besides the groups' own; ranks' sums go on in the same tree (see Reduce). With groups whose state is
 /// sharded (ZeRO-1), after_update() exchanges the weights.
+///
+/// On a CUDA compute stream, backward and the reductions overlap on the device: a bucket's reduction waits
+/// for an event of the compute stream, and the optimizer's first kernel for the last reduction.
 class DataParallel final : public Parallel {
  public:
-  /// Collective over `world`. `groups` and `world` outlive this object. Moves the groups' gradients to memory
-  /// that ranks of a node share. Throws Error if the configuration does not fit the world, or if weights
-  /// differ between ranks, naming the group and the ranks.
+  /// Collective over `world`. `groups` and `world` outlive this object. `data` is what gradients and weights
+  /// travel by: all of `world` in its order, taking tensors of the compute stream's device; null for a split
+  /// of `world`. Moves the groups' gradients to memory that `data` reduces fastest. Throws Error if the
+  /// configuration does not fit the world, or if weights differ between ranks, naming the group and the
+  /// ranks.
   DataParallel(Collective& world, std::span<const std::unique_ptr<ParamGroup>> groups,
-               const DataParallelConfig& config, const Stream& compute);
+               const DataParallelConfig& config, const Stream& compute,
+               std::unique_ptr<Collective> data = nullptr);
   ~DataParallel() override;
 
   [[nodiscard]] Peers& peers() override { return peers_; }
@@ -90,6 +96,8 @@ class DataParallel final : public Parallel {
 
   DataParallelConfig config_;
   Stream compute_;
+  std::unique_ptr<ThreadPool> host_pool_;
+  Stream host_;
   std::unique_ptr<Collective> data_;
   std::unique_ptr<Collective> control_;
   CollectivePeers peers_;

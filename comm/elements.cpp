@@ -1,3 +1,4 @@
+#include <tutti/comm/combine.h>
 #include <tutti/comm/elements.h>
 
 #include <algorithm>
@@ -14,32 +15,19 @@ constexpr int64_t kTile = 4096;    // elements; operands and result stay in the 
 constexpr int64_t kTaskElements = int64_t{1} << 16;
 
 template <class T>
-T sum_of(T a, T b) {
-  if constexpr (std::is_same_v<T, int32_t> || std::is_same_v<T, int64_t>) {
-    using U = std::make_unsigned_t<T>;
-    return static_cast<T>(static_cast<U>(a) + static_cast<U>(b));
-  } else if constexpr (std::is_same_v<T, BFloat16> || std::is_same_v<T, Float16>) {
-    return T(static_cast<float>(a) + static_cast<float>(b));
-  } else {
-    return static_cast<T>(a + b);
-  }
-}
-
-template <class T>
 void combine_as(const Elements& out, const Elements& lower, const Elements& higher, Reduce op) {
   T* o = reinterpret_cast<T*>(out.data);
   const T* a = reinterpret_cast<const T*>(lower.data);
   const T* b = reinterpret_cast<const T*>(higher.data);
-  // One test for each: a NaN on the left is kept, one on the right fails the comparison and is taken.
   switch (op) {
     case Reduce::kSum:
-      for (int64_t i = 0; i < out.count; ++i) o[i] = sum_of(a[i], b[i]);
+      for (int64_t i = 0; i < out.count; ++i) o[i] = combined<Reduce::kSum>(a[i], b[i]);
       return;
     case Reduce::kMax:
-      for (int64_t i = 0; i < out.count; ++i) o[i] = (a[i] > b[i] || a[i] != a[i]) ? a[i] : b[i];
+      for (int64_t i = 0; i < out.count; ++i) o[i] = combined<Reduce::kMax>(a[i], b[i]);
       return;
     case Reduce::kMin:
-      for (int64_t i = 0; i < out.count; ++i) o[i] = (a[i] < b[i] || a[i] != a[i]) ? a[i] : b[i];
+      for (int64_t i = 0; i < out.count; ++i) o[i] = combined<Reduce::kMin>(a[i], b[i]);
       return;
   }
 }

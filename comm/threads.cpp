@@ -99,34 +99,34 @@ class ThreadsCollective final : public Collective {
   }
 
  protected:
-  void on_all_reduce(const Tensor& inout, Reduce op, ThreadPool& pool) override {
+  void on_all_reduce(const Tensor& inout, Reduce op, const Place& place) override {
     const Elements all = Elements::of(inout);
     together({.op = "all_reduce", .in = all, .argument = static_cast<int>(op)}, [&] {
       const int64_t begin = part_begin(all.count, rank_, size());
       const int64_t end = part_begin(all.count, rank_ + 1, size());
       std::vector<Elements> parts;
       for (const Offer& o : team_->offers) parts.push_back(o.in.part(begin, end));
-      reduce_tree(parts, parts, op, pool);
+      reduce_tree(parts, parts, op, *place.pool);
     });
   }
 
-  void on_reduce_scatter(const Tensor& output, const Tensor& input, Reduce op, ThreadPool& pool) override {
+  void on_reduce_scatter(const Tensor& output, const Tensor& input, Reduce op, const Place& place) override {
     const Elements out = Elements::of(output);
     together({.op = "reduce_scatter", .in = Elements::of(input), .argument = static_cast<int>(op)}, [&] {
       std::vector<Elements> parts;
       for (const Offer& o : team_->offers) parts.push_back(o.in.equal_part(rank_, size()));
-      reduce_tree({&out, 1}, parts, op, pool);
+      reduce_tree({&out, 1}, parts, op, *place.pool);
     });
   }
 
-  void on_all_gather(const Tensor& output, const Tensor& input) override {
+  void on_all_gather(const Tensor& output, const Tensor& input, const Place&) override {
     const Elements out = Elements::of(output);
     together({.op = "all_gather", .in = Elements::of(input)}, [&] {
       for (int i = 0; i < size(); ++i) copy_elements(out.equal_part(i, size()), offer(i).in);
     });
   }
 
-  void on_all_to_all(const Tensor& output, const Tensor& input) override {
+  void on_all_to_all(const Tensor& output, const Tensor& input, const Place&) override {
     const Elements out = Elements::of(output);
     together({.op = "all_to_all", .in = Elements::of(input)}, [&] {
       for (int i = 0; i < size(); ++i)
@@ -134,7 +134,7 @@ class ThreadsCollective final : public Collective {
     });
   }
 
-  void on_broadcast(const Tensor& inout, int root) override {
+  void on_broadcast(const Tensor& inout, int root, const Place&) override {
     const Elements all = Elements::of(inout);
     together({.op = "broadcast", .in = all, .argument = root}, [&] {
       if (rank_ != root) copy_elements(all, offer(root).in);
@@ -143,7 +143,7 @@ class ThreadsCollective final : public Collective {
 
   // A rendezvous: the strictest behaviour that the interface allows, so that tests find programs that count
   // on buffers.
-  void on_send(const Tensor& tensor, int to) override {
+  void on_send(const Tensor& tensor, int to, const Place&) override {
     Elements mine = Elements::of(tensor);
     World& world = *team_->world;
     Elements*& box = team_->mail[static_cast<size_t>(to)][static_cast<size_t>(rank_)];
@@ -153,7 +153,7 @@ class ThreadsCollective final : public Collective {
     world.wait(lock, [&] { return box == nullptr; });
   }
 
-  void on_recv(const Tensor& tensor, int from) override {
+  void on_recv(const Tensor& tensor, int from, const Place&) override {
     const Elements mine = Elements::of(tensor);
     World& world = *team_->world;
     Elements*& box = team_->mail[static_cast<size_t>(rank_)][static_cast<size_t>(from)];
@@ -166,7 +166,7 @@ class ThreadsCollective final : public Collective {
     world.changed.notify_all();
   }
 
-  void on_barrier() override {
+  void on_barrier(const Place&) override {
     together({.op = "barrier"}, [] {});
   }
 

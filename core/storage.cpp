@@ -2,6 +2,7 @@
 // the system in between costs a page fault for each 4 KiB, which is a tenth of a small step.
 #include <tutti/core/cuda/allocator.h>
 #include <tutti/core/cuda/config.h>
+#include <tutti/core/cuda/device.h>
 #include <tutti/core/memory/owner.h>
 #include <tutti/core/tensor.h>
 
@@ -176,6 +177,13 @@ Storage::~Storage() {
 
 MemoryStats cpu_memory_stats() {
   return CpuAllocator::instance().stats();
+}
+
+MemoryStats memory_stats(const Device& device) {
+  if constexpr (kWithCuda) {
+    if (device.type == DeviceType::kCuda) return cuda::memory_stats(device.index);
+  }
+  return cpu_memory_stats();
 }
 
 void release_cached_cpu_memory() {

@@ -270,4 +270,11 @@ Tensor Tensor::to(DType dtype, const Stream& stream) const {
   return t;
 }
 
+Tensor Tensor::on_host() const {
+  if (device().type == DeviceType::kCpu) return *this;
+  ThreadPool one_thread(1);
+  const Stream host = Stream::inline_on(one_thread);
+  return to(dtype_, host);
+}
+
 }  // namespace tutti

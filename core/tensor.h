@@ -155,6 +155,8 @@ class Tensor {
   [[nodiscard]] Tensor to_contiguous(const Stream& stream) const;
   /// This tensor if it has the dtype and is on the stream's device, else a converted row-major copy there.
   [[nodiscard]] Tensor to(DType dtype, const Stream& stream) const;
+  /// This tensor if it is on the CPU, else a row-major copy there, whole when this returns.
+  [[nodiscard]] Tensor on_host() const;
 
  private:
   void upload(const void* values, const Stream& stream) const;
@@ -182,6 +184,8 @@ void add_in_place(const Tensor& destination, const Tensor& source, const Stream&
 
 /// Of the CPU allocator of this process.
 MemoryStats cpu_memory_stats();
+/// Of the allocator that serves a device.
+MemoryStats memory_stats(const Device& device);
 /// Returns cached blocks to the system.
 void release_cached_cpu_memory();
 

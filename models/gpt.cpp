@@ -136,8 +136,11 @@ Gpt::~Gpt() = default;
 double Gpt::flops(int64_t tokens) const {
   int64_t weights = config_.vocabulary * config_.width;
   for (const auto& block : blocks_) weights += block->multiply_adds();
+  // A causal mask leaves half of the scores. Forward makes two products of them, backward five: it computes
+  // the scores again (Dao et al. 2022).
   const int64_t attended = config_.layers * config_.width * (tokens + 1);
-  return 6.0 * static_cast<double>(weights + attended) * static_cast<double>(tokens);
+  return (6.0 * static_cast<double>(weights) + 7.0 * static_cast<double>(attended)) *
+         static_cast<double>(tokens);
 }
 
 Var Gpt::embed(Tape& tape, const Var& tokens, int64_t first_position) {

@@ -76,27 +76,33 @@ class MpiCollective final : public Collective {
   }
 
  protected:
-  void on_all_reduce(const Tensor& inout, Reduce op, ThreadPool& pool) override {
+  void on_all_reduce(const Tensor& inout, Reduce op, const Place& place) override {
     if (node_) {
-      node_->all_reduce(Elements::of(inout), op, pool,
-                        [&](const Elements& part) { between_.all_reduce(part, op, pool); });
+      node_->all_reduce(Elements::of(inout), op, *place.pool,
+                        [&](const Elements& part) { between_.all_reduce(part, op, *place.pool); });
     } else {
-      all_.all_reduce(Elements::of(inout), op, pool);
+      all_.all_reduce(Elements::of(inout), op, *place.pool);
     }
   }
-  void on_reduce_scatter(const Tensor& output, const Tensor& input, Reduce op, ThreadPool& pool) override {
-    all_.reduce_scatter(Elements::of(output), Elements::of(input), op, pool);
+  void on_reduce_scatter(const Tensor& output, const Tensor& input, Reduce op, const Place& place) override {
+    all_.reduce_scatter(Elements::of(output), Elements::of(input), op, *place.pool);
   }
-  void on_all_gather(const Tensor& output, const Tensor& input) override {
+  void on_all_gather(const Tensor& output, const Tensor& input, const Place&) override {
     all_.all_gather(Elements::of(output), Elements::of(input));
   }
-  void on_all_to_all(const Tensor& output, const Tensor& input) override {
+  void on_all_to_all(const Tensor& output, const Tensor& input, const Place&) override {
     all_.all_to_all(Elements::of(output), Elements::of(input));
   }
-  void on_broadcast(const Tensor& inout, int root) override { all_.broadcast(Elements::of(inout), root); }
-  void on_send(const Tensor& tensor, int to) override { all_.send(Elements::of(tensor), to, tag_ + 1); }
-  void on_recv(const Tensor& tensor, int from) override { all_.recv(Elements::of(tensor), from, tag_ + 1); }
-  void on_barrier() override { all_.barrier(); }
+  void on_broadcast(const Tensor& inout, int root, const Place&) override {
+    all_.broadcast(Elements::of(inout), root);
+  }
+  void on_send(const Tensor& tensor, int to, const Place&) override {
+    all_.send(Elements::of(tensor), to, tag_ + 1);
+  }
+  void on_recv(const Tensor& tensor, int from, const Place&) override {
+    all_.recv(Elements::of(tensor), from, tag_ + 1);
+  }
+  void on_barrier(const Place&) override { all_.barrier(); }
 
   std::unique_ptr<Collective> on_split(int color, int key) override {
     constexpr int64_t kWords = 3;  // color, key, context

@@ -32,7 +32,6 @@ void check_group(const std::string& group, std::span<const StateTensor> tensors)
     check(!tensor.name.empty() && is_utf8(tensor.name), "has no valid name");
     check(names.insert(tensor.name).second, "stands twice");
     check(tensor.data.defined() && tensor.data.contiguous(), "is not a contiguous tensor");
-    check(tensor.data.device().type == DeviceType::kCpu, "is not on the CPU");
     if (tensor.spread == Spread::kSharded) {
       check(group != "model", "is sharded; weights are saved whole");
       check(tensor.begin >= 0 && tensor.end() <= numel(tensor.shape), "reaches beyond its whole");

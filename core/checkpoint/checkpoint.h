@@ -30,7 +30,7 @@ struct CheckpointConfig {
 /// A tensor of a training's state, or the part of it that this rank holds.
 struct StateTensor {
   std::string name;
-  /// Contiguous, on the CPU. Read when saving, written when restoring. Of shape `shape`, or, if sharded,
+  /// Contiguous. Read when saving, written when restoring. Of shape `shape`, or, if sharded,
   /// elements [begin, end) of the row-major whole; a sharded part may be empty, but not undefined.
   Tensor data;
   Shape shape;

@@ -124,9 +124,17 @@ void copy_piece(const SafetensorsFile& file, const Manifest::Piece& piece, const
               entry.bytes() == (piece.end - piece.begin) * element &&
               file.header().data_begin + entry.begin == piece.offset,
           "{}: tensor '{}' is not what the manifest says", file.path().string(), tensor.name);
-  std::memcpy(static_cast<std::byte*>(tensor.data.raw()) + (begin - tensor.begin) * element,
-              file.bytes(entry).data() + (begin - piece.begin) * element,
-              static_cast<size_t>((end - begin) * element));
+  const std::byte* const from = file.bytes(entry).data() + (begin - piece.begin) * element;
+  const auto bytes = static_cast<size_t>((end - begin) * element);
+  if (tensor.data.device().type == DeviceType::kCpu) {
+    std::memcpy(static_cast<std::byte*>(tensor.data.raw()) + (begin - tensor.begin) * element, from, bytes);
+    return;
+  }
+  ThreadPool one_thread(1);
+  const Stream host = Stream::inline_on(one_thread);
+  const Tensor read = Tensor::empty({end - begin}, tensor.data.dtype(), host);
+  std::memcpy(read.raw(), from, bytes);
+  copy(tensor.data.view({-1}).slice(0, begin - tensor.begin, end - tensor.begin), read, host);
 }
 
 }  // namespace

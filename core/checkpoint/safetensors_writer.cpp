@@ -91,7 +91,7 @@ void write_safetensors(const std::filesystem::path& path,
   replace_file(path, [&](const std::filesystem::path& temporary) {
     SafetensorsWriter writer(temporary, std::move(specs), metadata);
     for (const SafetensorsEntry& entry : writer.order()) {
-      const Tensor& tensor = *by_name.at(entry.name);
+      const Tensor tensor = by_name.at(entry.name)->on_host();
       writer.write({static_cast<const std::byte*>(tensor.raw()), static_cast<size_t>(tensor.bytes())});
     }
     writer.finish();

@@ -50,7 +50,8 @@ std::string params_sha256(std::span<const std::pair<std::string, Tensor>> tensor
     // The length in front of the name keeps two different lists from giving the same bytes.
     hash.update(fmt::format("{} {} {} {}\n", tensor_name.size(), tensor_name, name(tensor.dtype()),
                             to_string(tensor.shape())));
-    hash.update({static_cast<const std::byte*>(tensor.raw()), static_cast<size_t>(tensor.bytes())});
+    const Tensor bytes = tensor.on_host();
+    hash.update({static_cast<const std::byte*>(bytes.raw()), static_cast<size_t>(bytes.bytes())});
   }
   return hash.finish();
 }

@@ -34,7 +34,8 @@ std::string file_name(const std::string& group, int rank, int files) {
 }
 
 /// Streams one tensor's data into the file and returns the checksums of its blocks.
-std::vector<std::string> write_data(SafetensorsWriter& writer, const Tensor& tensor) {
+std::vector<std::string> write_data(SafetensorsWriter& writer, const Tensor& anywhere) {
+  const Tensor tensor = anywhere.on_host();
   std::span<const std::byte> rest(static_cast<const std::byte*>(tensor.raw()),
                                   static_cast<size_t>(tensor.bytes()));
   std::vector<std::string> sums;

@@ -1,11 +1,13 @@
 #include <tutti/core/data/loader.h>
 #include <tutti/core/error.h>
+#include <tutti/core/memory/owner.h>
 
 #include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <exception>
 #include <mutex>
+#include <optional>
 #include <thread>
 
 namespace tutti {
@@ -31,6 +33,8 @@ struct Loader::State {
     try {
       ThreadPool pool(options.threads);
       const Stream stream = Stream::inline_on(pool);
+      std::optional<Stream> upload;
+      if (options.device.type == DeviceType::kCuda) upload = Stream::cuda(options.device.index);
       for (int64_t step = options.first_step; step < options.end_step; ++step) {
         {
           std::unique_lock lock(mutex);
@@ -40,6 +44,7 @@ struct Loader::State {
         for (const Parallel::Shard& range : options.ranges(step, sampler.samples(step))) {
           if (stopping()) return;
           batches.push_back(read(step, range, stream));
+          if (upload) move_to_device(batches.back(), *upload);
         }
         const std::scoped_lock lock(mutex);
         if (stop) return;
@@ -53,6 +58,13 @@ struct Loader::State {
     const std::scoped_lock lock(mutex);
     ended = true;
     changed.notify_all();
+  }
+
+  static void move_to_device(Batch& batch, const Stream& upload) {
+    const MemoryOwner owner("batches");
+    batch.inputs = batch.inputs.to(batch.inputs.dtype(), upload);
+    batch.targets = batch.targets.to(batch.targets.dtype(), upload);
+    batch.ready = upload.record();
   }
 
   bool stopping() {

@@ -21,6 +21,9 @@ struct LoaderOptions {
   int64_t ahead = 2;
   /// Threads that read; 1 is the loader's own.
   int threads = 1;
+  /// Where the batches shall be. To a CUDA device they are copied through page-locked memory on a stream of
+  /// the loader's own while earlier steps run; Batch::use_on makes a stream wait for them.
+  Device device;
 };
 
 /// Reads the batches of coming steps on a thread of its own. What it delivers depends on data set, sampler

@@ -11,7 +11,11 @@ struct Batch {
   Tensor inputs;             ///< tokens (B, T) int32, or images (B, H, W, C) fp32
   Tensor targets;            ///< next tokens (B, T) int32, or classes (B) int32; -1 where there is none
   int64_t first_sample = 0;  ///< position of row 0 in the global batch
+  Event ready;               ///< the tensors are filled when it has passed
   [[nodiscard]] int64_t samples() const { return inputs.size(0); }
+
+  /// Work given to `stream` from now on finds the tensors filled, and their memory is kept until it is done.
+  void use_on(const Stream& stream) const;
 };
 
 /// Where the training loop and the evaluation get their batches from, step by step from the step it was made

@@ -20,9 +20,9 @@ struct StepReport {
   double step_s = 0;         ///< wall time of the step
   double data_wait_s = 0;    ///< of it, waiting for the next batch
   double comm_wait_s = 0;    ///< of it, waiting for other ranks
-  double optimizer_s = 0;    ///< of it, in the optimizer
+  double optimizer_s = 0;    ///< of it, in the optimizer; on CUDA the host's part of it
   double elapsed_s = 0;      ///< since training began, earlier runs of a resumed training not counted
-  int64_t memory_bytes = 0;  ///< peak of tensors so far
+  int64_t memory_bytes = 0;  ///< peak of tensors on the device so far
 };
 
 struct EvaluationReport {

@@ -8,12 +8,40 @@ namespace {
 
 constexpr int kFailedSavesToEnd = 3;
 
+/// Scalars that a step computes, read when it is done: the host need not wait for a device in between.
+class Readings {
+ public:
+  void take(const Tensor& scalar, const Stream& stream) {
+    if (scalar.device().type == DeviceType::kCpu) {
+      values_.push_back(scalar);
+      return;
+    }
+    const Tensor pinned = Tensor::empty_pinned(scalar.shape(), scalar.dtype(), stream);
+    copy(pinned, scalar, stream);
+    values_.push_back(pinned);
+    arrived_ = stream.record();
+  }
+  /// In the order of take(). Waits for the last of them.
+  [[nodiscard]] std::vector<double> values() const {
+    arrived_.wait();
+    std::vector<double> read;
+    read.reserve(values_.size());
+    for (const Tensor& value : values_) read.push_back(value.item());
+    return read;
+  }
+
+ private:
+  std::vector<Tensor> values_;
+  Event arrived_;
+};
+
 class Stopwatch {
  public:
   /// Seconds since the start or the last restart.
   [[nodiscard]] double seconds() const {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
   }
+  void restart() { begin_ = std::chrono::steady_clock::now(); }
 
  private:
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
@@ -108,6 +136,7 @@ StepReport Trainer::train_step(int64_t step, bool& stop) {
   const auto shards = microbatches(parts_.parallel.shards(samples), config_.microbatch);
   std::vector<std::vector<double>> leaves(shards.size(), {0.0, 0.0});
   if (parts_.stop_requested && parts_.stop_requested()) leaves.front()[1] = 1;
+  Readings losses;
   parts_.parallel.begin_step();
   size_t next = 0;
   for (size_t s = 0; s < shards.size(); ++s) {
@@ -118,6 +147,7 @@ StepReport Trainer::train_step(int64_t step, bool& stop) {
       require(batch.first_sample == range.begin && batch.samples() == range.end - range.begin,
               "training data: step {} needs samples [{}, {}) of the batch, the source gave {} from {}", step,
               range.begin, range.end, batch.samples(), batch.first_sample);
+      batch.use_on(parts_.stream);
       Tape tape(parts_.stream,
                 {.training = true,
                  .seed = parts_.seed,
@@ -126,19 +156,26 @@ StepReport Trainer::train_step(int64_t step, bool& stop) {
                  .samples = batch.samples(),
                  .batch_share = static_cast<double>(batch.samples()) / static_cast<double>(samples)});
       const Var loss = parts_.task.loss(tape, batch, predictions > 0 ? 1 / predictions : 0);
-      leaves[s][0] += loss.value.item();
+      losses.take(loss.value, parts_.stream);
       parts_.parallel.watch(tape, m + 1 == shards[s].size());
       tape.backward(loss);
     }
     parts_.parallel.end_shard(s);
   }
   report.comm_wait_s = parts_.parallel.finish_step();
+
+  Stopwatch update;
+  // The one moment of a step at which the host waits for a device: all work before the update is done then.
+  report.grad_norm = parts_.optimizer.grad_norm();
+  if (parts_.stream.device().type != DeviceType::kCpu) update.restart();
+  const std::vector<double> read = losses.values();
+  next = 0;
+  for (size_t s = 0; s < shards.size(); ++s) {
+    for (size_t m = 0; m < shards[s].size(); ++m) leaves[s][0] += read.at(next++);
+  }
   const std::vector<double> sums = parts_.parallel.sum(leaves);
   report.loss = sums[0];
   stop = sums[1] > 0;
-
-  const Stopwatch update;
-  report.grad_norm = parts_.optimizer.grad_norm();
   report.skipped = !std::isfinite(report.loss) || !std::isfinite(report.grad_norm);
   report.learning_rate =
       parts_.optimizer.peak_learning_rate() * learning_rate_factor(schedule_, step, config_.steps);
@@ -147,7 +184,7 @@ StepReport Trainer::train_step(int64_t step, bool& stop) {
     parts_.parallel.after_update();
   }
   report.optimizer_s = update.seconds();
-  report.memory_bytes = cpu_memory_stats().peak_bytes;
+  report.memory_bytes = memory_stats(parts_.stream.device()).peak_bytes;
   report.step_s = wall.seconds();
   return report;
 }
@@ -163,7 +200,9 @@ EvaluationReport Trainer::evaluate(int64_t step) {
     size_t next = 0;
     for (size_t s = 0; s < shards.size(); ++s) {
       for (size_t m = 0; m < shards[s].size(); ++m) {
-        const EvaluationSums sums = parts_.task.evaluate(parts_.stream, batches.at(next++));
+        const Batch& batch = batches.at(next++);
+        batch.use_on(parts_.stream);
+        const EvaluationSums sums = parts_.task.evaluate(parts_.stream, batch);
         leaves[s][0] += sums.loss;
         leaves[s][1] += sums.correct;
         leaves[s][2] += sums.count;

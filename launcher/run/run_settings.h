@@ -20,6 +20,7 @@ struct RunSection {
   int64_t seed = 1;
   int64_t threads = 0;
   std::string device = "auto";
+  bool share_gpus = false;
 
   void describe(Fields& f);
 };
@@ -37,6 +38,9 @@ struct ParallelSection {
   DataParallelConfig data;
   int64_t zero = 0;
   int64_t bucket_mib = 8;
+  std::string gpu_backend = "auto";
+  int64_t max_ctas = 8;
+  double timeout_s = 600;
 
   void describe(Fields& f);
 };

@@ -3,6 +3,8 @@
 #include <tutti/comm/peers.h>
 #include <tutti/core/checkpoint/sha256.h>
 #include <tutti/core/config/run_file.h>
+#include <tutti/core/cuda/config.h>
+#include <tutti/core/cuda/device.h>
 #include <tutti/core/data/loader.h>
 #include "launcher/info/build.h"
 #include "launcher/metrics/exporter/exporter.h"
@@ -10,6 +12,7 @@
 #include "launcher/metrics/summary.h"
 #include "launcher/metrics/tensorboard.h"
 #include "launcher/placement.h"
+#include "launcher/run/parts.h"
 #include "launcher/run/stop_signal.h"
 #include "launcher/run_directory.h"
 
@@ -90,7 +93,9 @@ class Training {
     const ThreadPlacement placement = place_threads(peers_, settings_.run.threads);
     ThreadPool pool(placement.threads, placement.cores);
     pool.bind_caller();
-    const Stream stream = Stream::inline_on(pool);
+    device_ = place_device(peers_, settings_.run.device, settings_.run.share_gpus);
+    const bool on_cpu = device_.device.type == DeviceType::kCpu;
+    const Stream stream = on_cpu ? Stream::inline_on(pool) : Stream::cuda(device_.device.index);
 
     Inputs inputs;
     peers_.agree([&] { inputs = open_inputs(settings_); });
@@ -100,9 +105,10 @@ class Training {
     if (peers_.rank() == 0) start_progress(writers);
 
     Module& model = inputs.task->model();
-    const auto groups = make_param_groups(model, group_options(), stream);
+    const auto groups = make_param_groups(model, group_options(settings_, world_), stream);
     Optimizer optimizer(settings_.optimizer, groups, stream);
-    DataParallel parallel(world_, groups, settings_.parallel.data, stream);
+    DataParallel parallel(world_, groups, settings_.parallel.data, stream,
+                          gradient_collective(settings_, device_, world_, stream));
     const Sampler sampler(inputs.training->size(), settings_.train.batch, SampleOrder::kShuffled, seed());
 
     CheckpointConfig checkpoint = settings_.checkpoint;
@@ -166,16 +172,6 @@ class Training {
  private:
   [[nodiscard]] uint64_t seed() const { return static_cast<uint64_t>(settings_.run.seed); }
 
-  [[nodiscard]] GroupOptions group_options() const {
-    return {.precision = {.compute = settings_.precision.compute,
-                          .master = DType::kFloat32,
-                          .grad = settings_.precision.grad},
-            .placement = {.state = settings_.parallel.zero == 1 ? Spread::kSharded : Spread::kReplicated},
-            .shard = {world_.rank(), world_.size()},
-            .seed = seed(),
-            .bucket_bytes = settings_.parallel.bucket_mib << 20};
-  }
-
   LoaderOptions loader_options(const Parallel& parallel, int64_t first_step, int64_t end_step) const {
     return {.ranges =
                 [&parallel, most = settings_.train.microbatch](int64_t, int64_t samples) {
@@ -188,7 +184,8 @@ class Training {
             .first_step = first_step,
             .end_step = end_step,
             .ahead = settings_.data.ahead,
-            .threads = static_cast<int>(settings_.data.threads)};
+            .threads = static_cast<int>(settings_.data.threads),
+            .device = device_.device};
   }
 
   [[nodiscard]] RankMetrics metrics_identity() const {
@@ -257,6 +254,16 @@ class Training {
         parallel.exact()
             ? " (the same bits at 1 to " + std::to_string(settings_.parallel.data.logical_shards) + " ranks)"
             : ""));
+    if constexpr (kWithCuda) {
+      if (device_.device.type == DeviceType::kCuda) {
+        const cuda::DeviceInfo info = cuda::device_info(device_.device.index);
+        writers.say(fmt::format("rank 0 on {}: {}, {} GiB, {}{}", name(device_.device), info.name,
+                                info.memory_bytes >> 30, info.uuid,
+                                device_.shared ? "; ranks share GPUs" : ""));
+      } else if (settings_.run.device == "auto" && !device_.note.empty()) {
+        writers.say(fmt::format("on the CPU: {}", device_.note));
+      }
+    }
     writers.say(fmt::format("run directory {}{}", settings_.run.dir,
                             first_step > 0 ? fmt::format(", resumed after step {}", first_step) : ""));
   }
@@ -297,6 +304,7 @@ class Training {
   CollectivePeers peers_;
   std::ostream& out_;
   RunSettings settings_;
+  DevicePlacement device_;
   std::string item_;
 };
 

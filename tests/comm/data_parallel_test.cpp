@@ -328,25 +328,25 @@ class Counting final : public Collective {
   void abort(std::string_view reason) noexcept override { inner_->abort(reason); }
 
  protected:
-  void on_all_reduce(const Tensor& inout, Reduce op, ThreadPool& pool) override {
-    inner_->all_reduce(inout, op, Stream::inline_on(pool));
+  void on_all_reduce(const Tensor& inout, Reduce op, const Place& place) override {
+    inner_->all_reduce(inout, op, Stream::inline_on(*place.pool));
     const std::scoped_lock lock(count_.mutex);
     ++count_.value;
     count_.changed.notify_all();
   }
-  void on_reduce_scatter(const Tensor& output, const Tensor& input, Reduce op, ThreadPool& pool) override {
-    inner_->reduce_scatter(output, input, op, Stream::inline_on(pool));
+  void on_reduce_scatter(const Tensor& output, const Tensor& input, Reduce op, const Place& place) override {
+    inner_->reduce_scatter(output, input, op, Stream::inline_on(*place.pool));
   }
-  void on_all_gather(const Tensor& output, const Tensor& input) override {
+  void on_all_gather(const Tensor& output, const Tensor& input, const Place&) override {
     inner_->all_gather(output, input, on_.stream);
   }
-  void on_all_to_all(const Tensor& output, const Tensor& input) override {
+  void on_all_to_all(const Tensor& output, const Tensor& input, const Place&) override {
     inner_->all_to_all(output, input, on_.stream);
   }
-  void on_broadcast(const Tensor& inout, int root) override { inner_->broadcast(inout, root, on_.stream); }
-  void on_send(const Tensor& tensor, int to) override { inner_->send(tensor, to, on_.stream); }
-  void on_recv(const Tensor& tensor, int from) override { inner_->recv(tensor, from, on_.stream); }
-  void on_barrier() override { inner_->barrier(on_.stream); }
+  void on_broadcast(const Tensor& inout, int root, const Place&) override { inner_->broadcast(inout, root, on_.stream); }
+  void on_send(const Tensor& tensor, int to, const Place&) override { inner_->send(tensor, to, on_.stream); }
+  void on_recv(const Tensor& tensor, int from, const Place&) override { inner_->recv(tensor, from, on_.stream); }
+  void on_barrier(const Place&) override { inner_->barrier(on_.stream); }
   std::unique_ptr<Collective> on_split(int color, int key) override {
     return std::make_unique<Counting>(inner_->split(color, key), count_);
   }

@@ -31,10 +31,17 @@ inline void on_ranks(const Body& body) {
   ranks_provider()(body);
 }
 
+/// Where the tests of this program have their tensors.
+inline Device& test_device() {
+  static Device device;
+  return device;
+}
+
 /// A compute stream of a rank with its own pool.
 struct Compute {
   ThreadPool pool{1};
-  Stream stream = Stream::inline_on(pool);
+  Stream stream =
+      test_device().type == DeviceType::kCpu ? Stream::inline_on(pool) : Stream::cuda(test_device().index);
 };
 
 }  // namespace tutti::test

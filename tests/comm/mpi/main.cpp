@@ -1,7 +1,9 @@
 // Runs the tests of comm on this process's MPI world. Rank 0 reports; the others print what fails on them.
 #include "tests/comm/ranks.h"
 
+#include <tutti/comm/device_collective.h>
 #include <tutti/comm/factory.h>
+#include <tutti/core/cuda/device.h>
 
 #include <cstdlib>
 
@@ -21,7 +23,18 @@ class FailuresOnly final : public testing::EmptyTestEventListener {
   int rank_;
 };
 
-int run_all(Collective& world) {
+/// Puts the tests on the first GPU, over the backend that TUTTI_TEST_DEVICE_BACKEND names; nullptr without
+/// the variable.
+std::unique_ptr<Collective> on_device(Collective& world) {
+  const char* const backend = std::getenv("TUTTI_TEST_DEVICE_BACKEND");
+  if (backend == nullptr) return nullptr;
+  test_device() = {DeviceType::kCuda, 0};
+  return make_device_collective(world, Stream::cuda(0), {.backend = backend, .timeout_s = 120});
+}
+
+int run_all(Collective& control) {
+  const std::unique_ptr<Collective> device = on_device(control);
+  Collective& world = device != nullptr ? *device : control;
   auto& listeners = testing::UnitTest::GetInstance()->listeners();
   if (world.rank() > 0) {
     delete listeners.Release(listeners.default_result_printer());
@@ -38,7 +51,7 @@ int run_all(Collective& world) {
   const Compute on;
   const Tensor failed = Tensor::full({1}, RUN_ALL_TESTS(), DType::kInt32, on.stream);
   world.all_reduce(failed, Reduce::kMax, on.stream);
-  return failed.data<int32_t>()[0];
+  return static_cast<int>(failed.item());
 }
 
 }  // namespace
@@ -46,6 +59,12 @@ int run_all(Collective& world) {
 
 int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
+  if constexpr (tutti::kWithCuda) {
+    if (std::getenv("TUTTI_TEST_DEVICE_BACKEND") != nullptr && tutti::cuda::device_count() == 0) {
+      (void)std::fprintf(stderr, "no GPU: %s\n", tutti::cuda::why_no_device().c_str());
+      return 0;
+    }
+  }
   const char* node = std::getenv("TUTTI_TEST_RANKS_PER_NODE");
   const tutti::WorldConfig config{.backend = "mpi", .ranks_per_node = node == nullptr ? 0 : std::atoi(node)};
   int failed = 1;

@@ -1,0 +1,15 @@
+#pragma once
+
+#include <tutti/comm/collective.h>
+#include <tutti/comm/device_collective.h>
+
+#include <memory>
+
+namespace tutti {
+
+/// All ranks of `world` over NCCL, for tensors on the device of `compute` and CUDA streams of that device.
+/// `world` outlives it. Collective; blocks. Throws Error if NCCL cannot, in the words of NCCL.
+std::unique_ptr<Collective> make_nccl_collective(Collective& world, const Stream& compute,
+                                                 const DeviceCollectiveOptions& options);
+
+}  // namespace tutti

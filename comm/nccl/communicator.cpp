@@ -1,0 +1,242 @@
+#include <tutti/comm/nccl/communicator.h>
+
+#include <tutti/comm/peers.h>
+#include <tutti/core/cuda/runtime.h>
+
+#include <array>
+#include <atomic>
+#include <condition_variable>
+#include <cstring>
+#include <deque>
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <utility>
+
+namespace tutti {
+namespace {
+
+constexpr double kPollInterval = 0.02;  // seconds between two looks of the watching thread
+
+[[noreturn]] void fail_as(ncclResult_t result, std::string_view what, ncclComm_t comm,
+                          std::source_location where = std::source_location::current()) {
+  const char* const detail = ncclGetLastError(comm);
+  throw Error(fmt::format("NCCL: {} failed: {}{}{}", what, ncclGetErrorString(result),
+                          detail != nullptr && *detail != '\0' ? ": " : "", detail != nullptr ? detail : ""),
+              where);
+}
+
+void check(ncclResult_t result, std::string_view what) {
+  if (result != ncclSuccess) fail_as(result, what, nullptr);
+}
+
+ncclConfig_t make_config(const DeviceCollectiveOptions& options) {
+  ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+  config.blocking = 0;
+  if (options.max_ctas > 0) config.maxCTAs = options.max_ctas;
+  return config;
+}
+
+/// Rank 0's new identifier on all ranks.
+ncclUniqueId agree_on_id(Collective& control) {
+  CollectivePeers peers(control);
+  ncclUniqueId id{};
+  peers.agree([&] {
+    if (control.rank() == 0) check(ncclGetUniqueId(&id), "ncclGetUniqueId");
+  });
+  const std::string bytes = peers.broadcast(std::string(id.internal, sizeof id.internal));
+  std::memcpy(id.internal, bytes.data(), sizeof id.internal);
+  return id;
+}
+
+}  // namespace
+
+struct NcclCommunicator::State {
+  State(Collective& control_plane, const Stream& compute_stream, const DeviceCollectiveOptions& how)
+      : control(&control_plane), compute(compute_stream), options(how), watch(how.timeout_s) {}
+
+  Collective* control;
+  Stream compute;
+  DeviceCollectiveOptions options;
+  ncclComm_t comm = nullptr;
+  std::vector<std::pair<Tensor, void*>> registered;
+  int exceptions_at_start = std::uncaught_exceptions();
+  std::atomic<bool> aborted = false;
+
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool stop = false;
+  OperationWatch watch;
+  std::deque<Event> ends;  // of the operations in `watch`
+  std::thread watcher;
+
+  /// Waits until a call that may go on behind our back has come to an end.
+  void finish(ncclResult_t result, std::string_view what) {
+    if (result != ncclSuccess && result != ncclInProgress) fail_as(result, what, comm);
+    ncclResult_t state = ncclInProgress;
+    const CallState end = wait_until_done(
+        [&] {
+          const ncclResult_t asked = ncclCommGetAsyncError(comm, &state);
+          if (asked != ncclSuccess) state = asked;
+          return state == ncclInProgress ? CallState::kUnderWay
+                 : state == ncclSuccess  ? CallState::kDone
+                                         : CallState::kFailed;
+        },
+        options.timeout_s, steady_clock());
+    if (end == CallState::kFailed) fail_as(state, what, comm);
+    require(end != CallState::kLate,
+            "NCCL: {} has waited {:g} s for the other ranks of a group of {}; NCCL_DEBUG=INFO shows where",
+            what, options.timeout_s, control->size());
+  }
+
+  void start_watching() {
+    watcher = std::thread([this] { keep_watch(); });
+  }
+
+  void keep_watch() {
+    std::unique_lock lock(mutex);
+    while (!changed.wait_for(lock, std::chrono::duration<double>(kPollInterval), [&] { return stop; })) {
+      const std::string problem = look();
+      if (problem.empty()) continue;
+      lock.unlock();
+      stop_kernels();
+      control->abort(problem);
+      return;
+    }
+  }
+
+  /// What is wrong, or nothing. Under the mutex.
+  std::string look() {
+    try {
+      while (!ends.empty() && ends.front().done()) {
+        ends.pop_front();
+        watch.ended(steady_clock().now_s());
+      }
+    } catch (const std::exception& error) {
+      return fmt::format("NCCL: {} or a kernel before it: {}", watch.oldest(), error.what());
+    }
+    ncclResult_t state = ncclSuccess;
+    const ncclResult_t asked = ncclCommGetAsyncError(comm, &state);
+    if (asked != ncclSuccess) state = asked;
+    if (state != ncclSuccess && state != ncclInProgress) {
+      return fmt::format("NCCL: {}: {}", watch.idle() ? "between operations" : watch.oldest(),
+                         ncclGetErrorString(state));
+    }
+    std::string late = watch.complaint(steady_clock().now_s());
+    return late.empty() ? late : "NCCL: " + late;
+  }
+
+  void stop_watching() {
+    if (!watcher.joinable()) return;
+    {
+      const std::scoped_lock lock(mutex);
+      stop = true;
+      changed.notify_all();
+    }
+    watcher.join();
+  }
+
+  void stop_kernels() noexcept {
+    if (comm != nullptr && !aborted.exchange(true)) (void)ncclCommAbort(comm);
+  }
+
+  /// Whether the stream's work is being captured: its events cannot be asked then.
+  [[nodiscard]] static bool capturing(const Stream& stream) {
+    cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
+    cuda::check(cudaStreamIsCapturing(cuda::native(stream), &status), "cudaStreamIsCapturing");
+    return status != cudaStreamCaptureStatusNone;
+  }
+};
+
+NcclCommunicator::NcclCommunicator(std::unique_ptr<State> state) : state_(std::move(state)) {}
+
+NcclCommunicator::NcclCommunicator(Collective& control, const Stream& compute,
+                                   const DeviceCollectiveOptions& options)
+    : state_(std::make_unique<State>(control, compute, options)) {
+  State& s = *state_;
+  const ncclUniqueId id = agree_on_id(control);
+  const cuda::UseDevice use(compute.device().index);
+  ncclConfig_t config = make_config(options);
+  s.finish(ncclCommInitRankConfig(&s.comm, control.size(), id, control.rank(), &config),
+           "making a communicator");
+  s.start_watching();
+}
+
+std::unique_ptr<NcclCommunicator> NcclCommunicator::split(NcclCommunicator& parent, Collective* control,
+                                                          int color, int key) {
+  State& p = *parent.state_;
+  const cuda::UseDevice use(p.compute.device().index);
+  ncclConfig_t config = make_config(p.options);
+  ncclComm_t part = nullptr;
+  p.finish(ncclCommSplit(p.comm, color < 0 ? NCCL_SPLIT_NOCOLOR : color, key, &part, &config),
+           "splitting a communicator");
+  if (control == nullptr) return nullptr;
+  auto state = std::make_unique<State>(*control, p.compute, p.options);
+  state->comm = part;
+  state->finish(ncclSuccess, "making a part of a communicator");
+  state->start_watching();
+  return std::unique_ptr<NcclCommunicator>(new NcclCommunicator(std::move(state)));
+}
+
+NcclCommunicator::~NcclCommunicator() {
+  State& s = *state_;
+  s.stop_watching();
+  if (s.comm == nullptr || s.aborted) return;
+  // The other ranks may be gone or stuck: an orderly end would wait for them.
+  if (std::uncaught_exceptions() > s.exceptions_at_start) {
+    s.stop_kernels();
+    return;
+  }
+  try {
+    const cuda::UseDevice use(s.compute.device().index);
+    for (const auto& [tensor, handle] : s.registered) (void)ncclCommDeregister(s.comm, handle);
+    s.finish(ncclCommFinalize(s.comm), "ending a communicator");
+    (void)ncclCommDestroy(s.comm);
+  } catch (const std::exception&) {
+    s.stop_kernels();
+  }
+}
+
+const DeviceCollectiveOptions& NcclCommunicator::options() const noexcept {
+  return state_->options;
+}
+
+const Stream& NcclCommunicator::compute() const noexcept {
+  return state_->compute;
+}
+
+void NcclCommunicator::run(std::string what, const Stream& stream,
+                           FunctionRef<ncclResult_t(ncclComm_t)> operation) {
+  State& s = *state_;
+  require(!s.aborted, "NCCL: {} after the group was aborted", what);
+  const cuda::UseDevice use(stream.device().index);
+  check(ncclGroupStart(), "ncclGroupStart");
+  const ncclResult_t given = operation(s.comm);
+  const ncclResult_t ended = ncclGroupEnd();
+  // What the operation itself was told is the cause; the group only repeats it.
+  const bool refused = given != ncclSuccess && given != ncclInProgress;
+  s.finish(refused ? given : ended, what);
+  if (State::capturing(stream)) return;
+  Event end = stream.record();
+  const std::scoped_lock lock(s.mutex);
+  (void)s.watch.issued(std::move(what), steady_clock().now_s());
+  s.ends.push_back(std::move(end));
+}
+
+void NcclCommunicator::use_memory(const Tensor& tensor) {
+  State& s = *state_;
+  const cuda::UseDevice use(s.compute.device().index);
+  void* handle = nullptr;
+  const ncclResult_t result =
+      ncclCommRegister(s.comm, tensor.raw(), static_cast<size_t>(tensor.bytes()), &handle);
+  // Transports that cannot use it directly say so; operations then copy as they do with any memory.
+  if (result != ncclSuccess && result != ncclInProgress) return;
+  s.finish(result, "registering memory");
+  if (handle != nullptr) s.registered.emplace_back(tensor, handle);
+}
+
+void NcclCommunicator::abort() noexcept {
+  state_->stop_kernels();
+}
+
+}  // namespace tutti

@@ -1,0 +1,83 @@
+#include <tutti/comm/combine.h>
+#include <tutti/comm/nccl/reduce_tree.h>
+#include <tutti/core/cuda/runtime.h>
+
+#include <algorithm>
+
+namespace tutti {
+namespace {
+
+constexpr int kLeaves = 16;  // operands of one kernel: a power of two, so that it is a subtree
+constexpr int kThreads = 256;
+constexpr int64_t kMostBlocks = 1024;  // beside NCCL and backward, on a stream of high priority
+
+template <class T>
+struct Leaves {
+  const T* at[kLeaves];
+};
+
+/// Bytes: all operands once, the output once.
+template <class T, Reduce op>
+__global__ void reduce_tree_kernel(T* out, Leaves<T> leaves, int count, int64_t n) {
+  const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
+  for (int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; i < n; i += step) {
+    T value[kLeaves];
+#pragma unroll
+    for (int k = 0; k < kLeaves; ++k) {
+      if (k < count) value[k] = leaves.at[k][i];
+    }
+#pragma unroll
+    for (int distance = 1; distance < kLeaves; distance *= 2) {
+#pragma unroll
+      for (int k = 0; k + distance < kLeaves; k += 2 * distance) {
+        if (k + distance < count) value[k] = combined<op>(value[k], value[k + distance]);
+      }
+    }
+    out[i] = value[0];
+  }
+}
+
+template <class T, Reduce op>
+void launch(const Elements& out, std::span<const Elements> operands, const Stream& stream) {
+  Leaves<T> leaves{};
+  for (size_t k = 0; k < operands.size(); ++k) leaves.at[k] = reinterpret_cast<const T*>(operands[k].data);
+  const int64_t blocks = std::clamp<int64_t>((out.count + kThreads - 1) / kThreads, 1, kMostBlocks);
+  reduce_tree_kernel<T, op><<<static_cast<unsigned>(blocks), kThreads, 0, cuda::native(stream)>>>(
+      reinterpret_cast<T*>(out.data), leaves, static_cast<int>(operands.size()), out.count);
+  cuda::check_launch("reduce_tree");
+}
+
+}  // namespace
+
+void reduce_tree(const Elements& out, std::vector<Elements> operands, Reduce op, const Stream& stream) {
+  require(!operands.empty(), "reduce_tree: no operands");
+  if (out.count == 0) return;
+  const cuda::UseDevice use(stream.device().index);
+  const auto reduce = [&](const Elements& to, std::span<const Elements> from) {
+    dispatch_all(out.dtype, [&]<class T>(TypeTag<T>) {
+      switch (op) {
+        case Reduce::kSum:
+          return launch<T, Reduce::kSum>(to, from, stream);
+        case Reduce::kMax:
+          return launch<T, Reduce::kMax>(to, from, stream);
+        case Reduce::kMin:
+          return launch<T, Reduce::kMin>(to, from, stream);
+      }
+    });
+  };
+  // Aligned blocks of leaves are subtrees: their results, each in the place of its first leaf, are the leaves
+  // of the rest. An element is read and written by one thread, so that the places may coincide.
+  while (operands.size() > kLeaves) {
+    std::vector<Elements> results;
+    results.reserve(operands.size() / kLeaves + 1);
+    for (size_t at = 0; at < operands.size(); at += kLeaves) {
+      const size_t n = std::min<size_t>(kLeaves, operands.size() - at);
+      reduce(operands[at], std::span(operands).subspan(at, n));
+      results.push_back(operands[at]);
+    }
+    operands = std::move(results);
+  }
+  reduce(out, operands);
+}
+
+}  // namespace tutti

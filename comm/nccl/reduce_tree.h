@@ -1,0 +1,15 @@
+#pragma once
+
+#include <tutti/comm/elements.h>
+#include <tutti/core/stream.h>
+
+#include <vector>
+
+namespace tutti {
+
+/// out = the reduction of `operands`, in the order of ranks, in the tree of Reduce, on a CUDA stream. All are
+/// in memory of its device, of one count and dtype. Operands other than out may be overwritten; `out` may be
+/// one of them.
+void reduce_tree(const Elements& out, std::vector<Elements> operands, Reduce op, const Stream& stream);
+
+}  // namespace tutti

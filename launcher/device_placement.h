@@ -1,0 +1,41 @@
+#pragma once
+
+#include <tutti/core/peers.h>
+#include <tutti/core/stream.h>
+
+#include <span>
+#include <string>
+#include <vector>
+
+namespace tutti {
+
+/// What a rank sees of GPUs.
+struct RankDevices {
+  std::string host;
+  std::vector<std::string> uuids;  ///< by device index, as CUDA_VISIBLE_DEVICES leaves them
+  std::string why_none;            ///< if `uuids` is empty
+};
+
+/// What a rank trains on.
+struct DevicePlacement {
+  Device device;
+  std::string uuid;     ///< of a GPU
+  bool shared = false;  ///< some GPU of the run serves several ranks
+  std::string note;     ///< why `auto` took the CPU, if a GPU could have been expected
+};
+
+/// The device of `rank`. `wanted` is auto, cpu or cuda. Ranks of a host that see the same GPUs take them in
+/// the order of their ranks; a launcher that shows each rank its own GPU is followed. `auto` takes the CPU
+/// where no rank has a GPU.
+///
+/// The result follows from the arguments alone, and so do the errors: all ranks throw the same. Throws Error
+/// if GPUs are wanted and a rank has none (all such ranks are named, each with its reason), or if two ranks
+/// would share one and `share` is false: then with a map of ranks, hosts and UUIDs.
+DevicePlacement place_device(std::span<const RankDevices> all, int rank, const std::string& wanted,
+                             bool share);
+
+/// The same for this rank, after all ranks have told each other what they see. Throws Error on all ranks
+/// alike, also where this build has no kernels for a GPU's architecture.
+DevicePlacement place_device(Peers& peers, const std::string& wanted, bool share);
+
+}  // namespace tutti
