@@ -1,8 +1,38 @@
 #include <tutti/core/data/unicode.h>
 
-#include <utf8proc.h>
+#include <tutti/core/error.h>
+
+#if defined(TUTTI_WITH_UTF8PROC)
+#  include <utf8proc.h>
+#endif
 
 namespace tutti {
+namespace {
+
+/// Of a code point beyond ASCII, by its general category.
+CharClass category_class(char32_t code) {
+#if defined(TUTTI_WITH_UTF8PROC)
+  switch (utf8proc_category(static_cast<utf8proc_int32_t>(code))) {
+    case UTF8PROC_CATEGORY_LU:
+    case UTF8PROC_CATEGORY_LL:
+    case UTF8PROC_CATEGORY_LT:
+    case UTF8PROC_CATEGORY_LM:
+    case UTF8PROC_CATEGORY_LO:
+      return CharClass::kLetter;
+    case UTF8PROC_CATEGORY_ND:
+    case UTF8PROC_CATEGORY_NL:
+    case UTF8PROC_CATEGORY_NO:
+      return CharClass::kNumber;
+    default:
+      return CharClass::kOther;
+  }
+#else
+  fail("the text holds U+{:04X}: this build has no utf8proc and takes ASCII only",
+       static_cast<uint32_t>(code));
+#endif
+}
+
+}  // namespace
 
 Utf8Char decode_utf8(std::string_view text, size_t begin) {
   const auto byte = [&](size_t i) {
@@ -33,20 +63,9 @@ CharClass char_class(char32_t code) {
       code == 0x205f || code == 0x3000) {
     return CharClass::kSpace;
   }
-  switch (utf8proc_category(static_cast<utf8proc_int32_t>(code))) {
-    case UTF8PROC_CATEGORY_LU:
-    case UTF8PROC_CATEGORY_LL:
-    case UTF8PROC_CATEGORY_LT:
-    case UTF8PROC_CATEGORY_LM:
-    case UTF8PROC_CATEGORY_LO:
-      return CharClass::kLetter;
-    case UTF8PROC_CATEGORY_ND:
-    case UTF8PROC_CATEGORY_NL:
-    case UTF8PROC_CATEGORY_NO:
-      return CharClass::kNumber;
-    default:
-      return CharClass::kOther;
-  }
+  if (code >= 0x80) return category_class(code);
+  if ((code >= 'a' && code <= 'z') || (code >= 'A' && code <= 'Z')) return CharClass::kLetter;
+  return code >= '0' && code <= '9' ? CharClass::kNumber : CharClass::kOther;
 }
 
 void append_utf8(std::string& text, char32_t code) {

@@ -5,9 +5,9 @@
 namespace tutti {
 
 std::span<const Command* const> commands() {
-  static constexpr std::array kAll{&kTrainCommand,  &kLaunchCommand,   &kJobsCommand,      &kLogsCommand,
-                                   &kCancelCommand, &kGenerateCommand, &kDataCommand,      &kConfigCommand,
-                                   &kReportCommand, &kInfoCommand,     &kCompletionCommand};
+  static constexpr std::array kAll{&kTrainCommand,  &kLaunchCommand,   &kJobsCommand, &kLogsCommand,
+                                   &kCancelCommand, &kGenerateCommand, &kDataCommand, &kConfigCommand,
+                                   &kBenchCommand,  &kReportCommand,   &kInfoCommand, &kCompletionCommand};
   return kAll;
 }
 

@@ -343,9 +343,13 @@ class Counting final : public Collective {
   void on_all_to_all(const Tensor& output, const Tensor& input, const Place&) override {
     inner_->all_to_all(output, input, on_.stream);
   }
-  void on_broadcast(const Tensor& inout, int root, const Place&) override { inner_->broadcast(inout, root, on_.stream); }
+  void on_broadcast(const Tensor& inout, int root, const Place&) override {
+    inner_->broadcast(inout, root, on_.stream);
+  }
   void on_send(const Tensor& tensor, int to, const Place&) override { inner_->send(tensor, to, on_.stream); }
-  void on_recv(const Tensor& tensor, int from, const Place&) override { inner_->recv(tensor, from, on_.stream); }
+  void on_recv(const Tensor& tensor, int from, const Place&) override {
+    inner_->recv(tensor, from, on_.stream);
+  }
   void on_barrier(const Place&) override { inner_->barrier(on_.stream); }
   std::unique_ptr<Collective> on_split(int color, int key) override {
     return std::make_unique<Counting>(inner_->split(color, key), count_);

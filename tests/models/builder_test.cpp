@@ -55,7 +55,8 @@ TEST(Flops, MatchTheLiterature) {
   EXPECT_EQ(ResNet(imagenet(34)).multiply_adds(), 3'663'761'408);
   EXPECT_EQ(ResNet(imagenet(50)).multiply_adds(), 4'089'184'256);
   // 6 (85M - vectors + 38.6M of the head) + 6 * 12 * 768 * 1025 a token: 797.9 MFLOP.
-  EXPECT_EQ(Gpt(gpt2_124m()).flops(1024) / 1024, 6.0 * (12 * 12 * 768 * 768 + 50257 * 768) + 7.0 * (12 * 768 * 1025));
+  EXPECT_EQ(Gpt(gpt2_124m()).flops(1024) / 1024,
+            6.0 * (12 * 12 * 768 * 768 + 50257 * 768) + 7.0 * (12 * 768 * 1025));
   EXPECT_NEAR(Gpt(gpt2_124m()).flops(1024) / 1024, 807.3e6, 0.05e6);
 }
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Times the training step of PyTorch with DDP over Gloo on the CPU, for comparison with `tutti bench step`.
+"""Times the training step of PyTorch, for comparison with `tutti bench step`: on the CPU with DDP over Gloo, or on one GPU.
 
-The model, the batch and the arithmetic are those of the recipe named by --model; each rank is a process with --threads
-threads. Prints one JSON line: model, ranks, threads, dtype, items_per_s (tokens or images), step_s (median),
-peak_memory_bytes (largest rank) and final loss.
+The model, the batch and the arithmetic are those of the recipe named by --model; on the CPU each rank is a process with
+--threads threads. Prints one JSON line: model, device, ranks, threads, dtype, items_per_s (tokens or images), step_s
+(median), peak_memory_bytes (largest rank; on a GPU that of tensors) and final loss.
 """
 import argparse
 import json
@@ -80,6 +80,42 @@ class BasicBlock(nn.Module):
         return F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))) + skip)
 
 
+class Bottleneck(nn.Module):
+    def __init__(self, inputs, width, stride):
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(4 * width)
+        self.down = None
+        if stride != 1 or inputs != 4 * width:
+            self.down = nn.Sequential(nn.Conv2d(inputs, 4 * width, 1, stride, bias=False), nn.BatchNorm2d(4 * width))
+
+    def forward(self, x):
+        skip = x if self.down is None else self.down(x)
+        y = F.relu(self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x))))))
+        return F.relu(self.bn3(self.conv3(y)) + skip)
+
+
+class ResNet50(nn.Module):
+    def __init__(self, channels, classes):
+        super().__init__()
+        layers = [nn.Conv2d(channels, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
+        inputs = 64
+        for width, blocks, stride in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)):
+            for i in range(blocks):
+                layers.append(Bottleneck(inputs, width, stride if i == 0 else 1))
+                inputs = 4 * width
+        self.features = nn.Sequential(*layers)
+        self.head = nn.Linear(inputs, classes)
+
+    def forward(self, images, targets):
+        logits = self.head(self.features(images).mean((2, 3)))
+        return F.cross_entropy(logits.float(), targets, label_smoothing=0.1)
+
+
 class ResNet18(nn.Module):
     """With the 3x3 stem for images of 28 and 32 pixels."""
 
@@ -106,43 +142,68 @@ def rank_main(rank, options, result):
     if options.ranks > 1:
         dist.init_process_group("gloo", rank=rank, world_size=options.ranks)
     local = options.batch // options.ranks
+    on_gpu = options.device == "cuda"
+    if on_gpu:
+        torch.cuda.set_device(0)
+        torch.backends.cudnn.benchmark = True
+        torch.set_float32_matmul_precision("high")
     if options.model == "gpt":
         model = Gpt(options.layers, options.width, options.heads, options.context, options.vocabulary)
         x = torch.randint(options.vocabulary, (local, options.context))
         y = torch.randint(options.vocabulary, (local, options.context))
         items = options.batch * options.context
+    elif options.model == "resnet50":
+        model = ResNet50(3, 1000).to(memory_format=torch.channels_last)
+        x = torch.randn(local, 3, 224, 224).to(memory_format=torch.channels_last)
+        y = torch.randint(1000, (local,))
+        items = options.batch
     else:
         model = ResNet18(1, 10).to(memory_format=torch.channels_last)
         x = torch.randn(local, 1, 28, 28).to(memory_format=torch.channels_last)
         y = torch.randint(10, (local,))
         items = options.batch
+    if on_gpu:
+        model, x, y = model.cuda(), x.cuda(), y.cuda()
+        if options.model == "gpt":
+            model.mask = model.mask.cuda()
     if options.ranks > 1:
         model = nn.parallel.DistributedDataParallel(model)
+    run = torch.compile(model) if options.compile else model
     if options.model == "gpt":
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1)
+        fused = {"fused": True} if on_gpu else {}
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, **fused)
     else:
         optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
     times = []
     loss = None
     for step in range(options.warmup + options.steps):
+        if on_gpu:
+            torch.cuda.synchronize()
         begin = time.perf_counter()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=options.dtype == "bf16"):
-            loss = model(x, y)
+        with torch.autocast(options.device, dtype=torch.bfloat16, enabled=options.dtype == "bf16"):
+            loss = run(x, y)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if options.model == "gpt":
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
+        if on_gpu:
+            torch.cuda.synchronize()
         if step >= options.warmup:
             times.append(time.perf_counter() - begin)
-    result.put((statistics.median(times), items, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024, loss.item()))
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if on_gpu:
+        memory = torch.cuda.max_memory_allocated()
+    result.put((statistics.median(times), items, memory, loss.item()))
     if options.ranks > 1:
         dist.destroy_process_group()
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=["gpt", "resnet18"], default="gpt")
+    parser.add_argument("--model", choices=["gpt", "resnet18", "resnet50"], default="gpt")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="cuda: one rank on the first GPU")
+    parser.add_argument("--compile", action="store_true", help="with torch.compile")
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--dtype", choices=["fp32", "bf16"], default="fp32")
@@ -155,6 +216,10 @@ def main():
     parser.add_argument("--context", type=int, default=256)
     parser.add_argument("--vocabulary", type=int, default=4096)
     options = parser.parse_args()
+    if options.device == "cuda":
+        options.ranks = 1
+        if not torch.cuda.is_available():
+            parser.error(f"PyTorch {torch.__version__} sees no GPU")
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     os.environ.setdefault("MASTER_PORT", "29533")
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
@@ -166,7 +231,7 @@ def main():
         pass
     rows = [result.get() for _ in range(options.ranks)]
     step_s = max(row[0] for row in rows)
-    print(json.dumps({"peer": f"PyTorch {torch.__version__}", "model": options.model, "ranks": options.ranks,
+    print(json.dumps({"peer": f"PyTorch {torch.__version__}", "model": options.model, "device": options.device, "ranks": options.ranks,
                       "threads": options.threads, "dtype": options.dtype, "items_per_s": rows[0][1] / step_s,
                       "step_s": step_s, "peak_memory_bytes": max(row[2] for row in rows), "loss": rows[0][3]}))
 

@@ -1,0 +1,55 @@
+#pragma once
+
+#include "launcher/bench/bench_device.h"
+#include "launcher/bench/kernel_cases.h"
+
+#include <iosfwd>
+#include <string>
+#include <vector>
+
+namespace tutti {
+
+/// What the device can do at best, measured in the same run as what is held against it.
+struct Ceilings {
+  double copy_bytes_per_s = 0;  ///< read and written, of a copy far larger than the caches
+  double gemm_flops_per_s = 0;  ///< of a large square product
+  std::string gemm_shape;
+};
+Ceilings measure_ceilings(const Stream& stream, DType dtype, double budget_s);
+
+struct KernelResult {
+  std::string name;
+  std::string shape;
+  double seconds = 0;
+  double bytes_per_s = 0;
+  double flops_per_s = 0;  ///< 0 where memory is the bound
+  double share = 0;        ///< of the ceiling: the product's for what multiplies, else the copy's
+  std::string error;       ///< why there is no figure
+};
+
+struct KernelBenchOptions {
+  KernelSizes sizes;
+  DType dtype = DType::kFloat32;
+  double budget_s = 0.3;  ///< for one kernel
+  std::string only;       ///< kernels whose names contain it
+};
+
+struct KernelBench {
+  std::string device;
+  int threads = 0;
+  DType dtype = DType::kFloat32;
+  Ceilings ceilings;
+  std::vector<KernelResult> kernels;
+};
+
+/// Times each operation, forward and, as the difference to forward and backward together, backward.
+/// Operations that the device has no kernel for get their error. `progress` hears of each result.
+KernelBench bench_kernels(const BenchDevice& device, const KernelBenchOptions& options,
+                          FunctionRef<void(const KernelResult&)> progress);
+
+std::string to_json(const KernelBench& bench);
+/// The head of a table, and one of its lines.
+std::string table_head(const KernelBench& bench);
+std::string table_line(const KernelResult& result);
+
+}  // namespace tutti

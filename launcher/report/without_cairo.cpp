@@ -1,0 +1,22 @@
+// PngCanvas in builds without cairo: it says so.
+#include "launcher/report/canvas.h"
+
+#include <tutti/core/error.h>
+
+namespace tutti {
+
+struct PngCanvas::Impl {};
+
+PngCanvas::PngCanvas(double, double) {
+  fail("PNG: this build has no cairo (libcairo2-dev); --svg writes the same pictures");
+}
+PngCanvas::~PngCanvas() = default;
+void PngCanvas::line(std::span<const Point>, const LineStyle&) {}
+void PngCanvas::area(std::span<const Point>, Ink, double) {}
+void PngCanvas::dot(Point, double, Ink, std::string_view) {}
+void PngCanvas::text(Point, std::string_view, const TextStyle&) {}
+void PngCanvas::begin_clip(Point, Point) {}
+void PngCanvas::end_clip() {}
+void PngCanvas::save(const std::filesystem::path&) const {}
+
+}  // namespace tutti

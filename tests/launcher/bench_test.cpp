@@ -1,0 +1,120 @@
+#include "launcher/bench/kernels.h"
+#include "launcher/bench/step.h"
+#include "launcher/bench/timing.h"
+#include "tests/launcher/temporary_directory.h"
+
+#include <tutti/comm/threads.h>
+
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include <cmath>
+#include <fstream>
+#include <set>
+
+namespace tutti {
+namespace {
+
+constexpr KernelSizes kTiny{
+    .tokens = 24, .context = 8, .width = 24, .heads = 3, .vocabulary = 50, .images = 1};
+
+TEST(Timing, CallsAreCounted) {
+  ThreadPool pool(1);
+  const Stream stream = Stream::inline_on(pool);
+  int64_t calls = 0;
+  const Timing timing = measure(stream, 0.01, [&] { ++calls; });
+  EXPECT_EQ(calls, timing.calls_timed + 2) << "two calls warm up";
+  EXPECT_GT(timing.calls_timed, 3);
+  EXPECT_LE(timing.best_s, timing.seconds);
+}
+
+TEST(BenchKernels, EveryOperationRunsForwardAndBackward) {
+  for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+    ThreadPool pool(1);
+    const Stream stream = Stream::inline_on(pool);
+    std::set<std::string> names;
+    for (const KernelCase& one : kernel_cases(kTiny, dtype)) {
+      SCOPED_TRACE(one.name);
+      EXPECT_TRUE(names.insert(one.name).second);
+      EXPECT_GT(one.forward.bytes, 0);
+      const KernelWork work = one.prepare(stream);
+      EXPECT_EQ(work.output_gradient.defined(), one.backward.bytes > 0);
+      Tape tape(stream, StepContext{});
+      const Var y = work.forward(tape);
+      if (!work.output_gradient.defined()) continue;
+      EXPECT_TRUE(y.needs_grad()) << "there would be no backward to time";
+      EXPECT_NO_THROW(tape.backward(y, work.output_gradient));
+    }
+    EXPECT_GE(names.size(), 20U);
+  }
+}
+
+TEST(BenchKernels, FiguresAddUp) {
+  const BenchDevice device("cpu", 1);
+  const KernelBenchOptions options{.sizes = kTiny, .budget_s = 0.001, .only = "norm"};
+  int64_t heard = 0;
+  const KernelBench bench = bench_kernels(device, options, [&](const KernelResult&) { ++heard; });
+  EXPECT_EQ(heard, static_cast<int64_t>(bench.kernels.size()));
+  const auto json = nlohmann::json::parse(to_json(bench));
+  const double copy = json.at("ceilings").at("copy_bytes_per_s").get<double>();
+  EXPECT_GT(copy, 0);
+  EXPECT_GT(json.at("ceilings").at("gemm_flops_per_s").get<double>(), 0);
+  int64_t timed = 0;
+  for (const auto& row : json.at("kernels")) {
+    EXPECT_NE(row.at("name").get<std::string>().find("norm"), std::string::npos);
+    if (row.contains("error")) continue;  // backward can be lost in noise at this size
+    ++timed;
+    EXPECT_NEAR(row.at("share").get<double>(), row.at("bytes_per_s").get<double>() / copy, 1e-9);
+  }
+  EXPECT_GE(timed, 4);
+  for (const KernelResult& result : bench.kernels)
+    EXPECT_NE(table_line(result).find(result.name), std::string::npos);
+}
+
+TEST(BenchKernels, BadInput) {
+  const BenchDevice device("cpu", 1);
+  try {
+    (void)bench_kernels(device, {.sizes = kTiny, .budget_s = 0.001, .only = "sofmax"},
+                        [](const KernelResult&) {});
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("layer_norm"), std::string::npos) << error.what();
+  }
+  EXPECT_THROW((void)kernel_cases({.tokens = 10, .context = 8}, DType::kFloat32), Error);
+  EXPECT_THROW((void)kernel_cases(kTiny, DType::kFloat64), Error);
+}
+
+TEST(BenchStep, ARunFileOnSeveralRanks) {
+  const TemporaryDirectory work;
+  const auto run_file = work.path() / "tiny.yaml";
+  std::ofstream(run_file) << "data: {kind: tokens, context: 8}\n"
+                             "model: {kind: gpt, layers: 1, width: 16, heads: 2}\n"
+                             "train: {batch: 8}\n"
+                             "run: {device: cpu, threads: 1}\n";
+  for (const int ranks : {1, 3}) {
+    std::vector<StepBench> benches(static_cast<size_t>(ranks));
+    run_ranks(ranks, [&](Collective& world) {
+      benches[static_cast<size_t>(world.rank())] = bench_step({.run_file = run_file,
+                                                               .sets = {"model.width=24"},
+                                                               .steps = 3,
+                                                               .warmup = 1,
+                                                               .classes = 40,
+                                                               .budget_s = 0.01},
+                                                              world);
+    });
+    const StepBench& bench = benches.front();
+    EXPECT_EQ(bench.ranks, ranks);
+    EXPECT_EQ(bench.recipe, "tiny");
+    EXPECT_NEAR(bench.items_per_s, 64 / bench.step_s, 1e-6 * bench.items_per_s);
+    EXPECT_NEAR(bench.utilisation, bench.flops_per_s / bench.ceilings.gemm_flops_per_s / ranks, 1e-9);
+    EXPECT_LE(bench.fastest_step_s, bench.step_s);
+    EXPECT_NEAR(bench.loss, std::log(40), 1.0) << "an untrained model";
+    const auto json = nlohmann::json::parse(to_json(benches));
+    EXPECT_EQ(json.size(), benches.size());
+    EXPECT_GT(json[0].at("tokens_per_s").get<double>(), 0);
+    EXPECT_NE(table(benches).find("tiny"), std::string::npos);
+  }
+}
+
+}  // namespace
+}  // namespace tutti
