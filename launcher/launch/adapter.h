@@ -63,7 +63,7 @@ struct Detected {
 };
 
 /// Who is in charge here: the adapter that --scheduler names, or the first that finds itself inside a job,
-/// then one that can submit, then this machine. Throws Error if the named one finds nothing to work with.
+/// then --host-file, then one that can submit, then this machine. Throws Error if the named one finds nothing to work with.
 Detected detect(const Surroundings& here, const LaunchSpec& spec);
 
 }  // namespace tutti

@@ -32,12 +32,14 @@ Detected detect(const Surroundings& here, const LaunchSpec& spec) {
     // A script can be looked at (--dry-run) where the scheduler is not.
     return {&adapter, found ? *std::move(found) : Allocation{.place = Allocation::Place::kLogin}};
   }
+  // Machines that the user names are meant, also where jobs could be submitted; in a job its own hosts are.
+  const bool named = !spec.host_file.empty();
   std::optional<Detected> login;
   for (const Adapter* adapter : adapters()) {
     std::optional<Allocation> found = adapter->detect(here);
     if (!found) continue;
     if (found->place != Allocation::Place::kLogin) {
-      if (found->place == Allocation::Place::kHere && login) return *login;
+      if (found->place == Allocation::Place::kHere && login && !named) return *login;
       return {adapter, *std::move(found)};
     }
     if (!login) login = Detected{adapter, *std::move(found)};
