@@ -1,30 +1,16 @@
 #include <tutti/kernels/linear.h>
 
+#include <tutti/kernels/activation_functors.h>
 #include <tutti/kernels/cpu/blas.h>
 #include <tutti/kernels/cpu/gemm_gradient.h>
 #include <tutti/kernels/cpu/ranges.h>
 #include <tutti/kernels/cpu/sums.h>
-#include <tutti/kernels/row/pointwise.h>
+#include <tutti/kernels/cuda/linear.h>
+#include <tutti/kernels/cuda/on_cuda.h>
+#include <tutti/kernels/cuda/pointwise.h>
 
 namespace tutti {
 namespace {
-
-/// Calls f(functor) for an activation that is one.
-template <class F>
-void with_activation(Activation activation, F&& f) {
-  switch (activation) {
-    case Activation::kNone:
-      return;
-    case Activation::kRelu:
-      return f(row::Relu{});
-    case Activation::kGelu:
-      return f(row::Gelu{});
-    case Activation::kGeluTanh:
-      return f(row::GeluTanh{});
-    case Activation::kSilu:
-      return f(row::Silu{});
-  }
-}
 
 /// A tile of a row-major matrix with `columns` columns.
 struct Tile {
@@ -72,6 +58,12 @@ Tensor activation_backward(const Tensor& dy, const Tensor& saved, Activation act
                            const Stream& stream) {
   if (activation == Activation::kNone) return dy;
   const Tensor dx = reuse_or_empty(dy, stream);
+  if constexpr (kWithCuda) {
+    if (on_cuda(stream)) {
+      with_activation(activation, [&](auto op) { cuda::map_backward(dy, saved, dx, op, stream); });
+      return dx;
+    }
+  }
   dispatch_compute(dy.dtype(), "linear", [&]<class T>(TypeTag<T>) {
     const T* const from = dy.data<T>();
     const T* const with = saved.data<T>();
@@ -84,6 +76,35 @@ Tensor activation_backward(const Tensor& dy, const Tensor& saved, Activation act
     });
   });
   return dx;
+}
+
+/// `p.before` becomes x W^T + bias, `p.y` the activation of it.
+void forward(const cuda::LinearForward& p, int64_t rows, const Stream& stream) {
+  if constexpr (kWithCuda) {
+    if (on_cuda(stream)) return cuda::linear(p, stream);
+  }
+  const int64_t outputs = p.w.size(0);
+  const int64_t inputs = p.w.size(1);
+  dispatch_compute(p.y.dtype(), "linear", [&]<class T>(TypeTag<T>) {
+    const T* const b = p.bias.defined() ? p.bias.data<T>() : nullptr;
+    T* const pre = p.before.data<T>();
+    T* const y = p.y.data<T>();
+    const cpu::Gemm product{.m = rows,
+                            .n = outputs,
+                            .k = inputs,
+                            .dtype = p.y.dtype(),
+                            .a = {p.x.raw(), inputs},
+                            .b = {p.w.raw(), inputs, true},
+                            .c = pre,
+                            .ldc = outputs,
+                            .c_dtype = p.y.dtype()};
+    cpu::gemm(product, stream,
+              [&](int64_t row_begin, int64_t row_end, int64_t column_begin, int64_t column_end) {
+                const Tile tile{row_begin, row_end, column_begin, column_end, outputs};
+                if (p.activation == Activation::kNone && b != nullptr) add_bias(tile, b, y);
+                with_activation(p.activation, [&](auto op) { activate(tile, pre, b, y, op); });
+              });
+  });
 }
 
 }  // namespace
@@ -112,27 +133,8 @@ Var linear(Tape& tape, const Var& x, const Var& w, const Var& bias, Activation a
   // kRelu's derivative is a function of its output, the others' of their input.
   const bool keeps_input = activation != Activation::kNone && activation != Activation::kRelu;
   const Tensor before = keeps_input ? Tensor::empty(shape, in.dtype(), stream) : out;
-  dispatch_compute(in.dtype(), "linear", [&]<class T>(TypeTag<T>) {
-    const Tensor bias_row = has_bias ? bias.value.to_contiguous(stream) : Tensor();
-    const T* const b = has_bias ? bias_row.data<T>() : nullptr;
-    T* const pre = before.data<T>();
-    T* const y = out.data<T>();
-    const cpu::Gemm product{.m = rows,
-                            .n = outputs,
-                            .k = inputs,
-                            .dtype = in.dtype(),
-                            .a = {in.raw(), inputs},
-                            .b = {weight.raw(), inputs, true},
-                            .c = pre,
-                            .ldc = outputs,
-                            .c_dtype = in.dtype()};
-    cpu::gemm(product, stream,
-              [&](int64_t row_begin, int64_t row_end, int64_t column_begin, int64_t column_end) {
-                const Tile tile{row_begin, row_end, column_begin, column_end, outputs};
-                if (activation == Activation::kNone && has_bias) add_bias(tile, b, y);
-                with_activation(activation, [&](auto op) { activate(tile, pre, b, y, op); });
-              });
-  });
+  const Tensor bias_row = has_bias ? bias.value.to_contiguous(stream) : Tensor();
+  forward({in, weight, bias_row, before, out, activation}, rows, stream);
 
   const Tensor saved = activation == Activation::kNone ? Tensor() : before;
   return tape.record("linear", out, {x, w, bias},

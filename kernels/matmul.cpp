@@ -1,6 +1,8 @@
 #include <tutti/kernels/matmul.h>
 
 #include <tutti/kernels/cpu/blas.h>
+#include <tutti/kernels/cuda/blas.h>
+#include <tutti/kernels/cuda/on_cuda.h>
 #include <tutti/kernels/reduce.h>
 
 namespace tutti {
@@ -41,6 +43,49 @@ class BatchIndex {
 
 constexpr int64_t kTileRows = 128;
 
+/// The product of matrix 0 of a and b into matrix 0 of c.
+cpu::Gemm first_product(const Operand& a, const Operand& b, const Tensor& c) {
+  const int64_t m = a.rows();
+  const int64_t k = a.columns();
+  const int64_t n = b.columns();
+  return {.m = m,
+          .n = n,
+          .k = k,
+          .dtype = c.dtype(),
+          .a = {a.tensor.raw(), a.transposed ? m : k, a.transposed},
+          .b = {b.tensor.raw(), b.transposed ? k : n, b.transposed},
+          .c = c.raw(),
+          .ldc = n,
+          .c_dtype = c.dtype()};
+}
+
+/// On CUDA: as few batched products as broadcasting lets them be.
+[[maybe_unused]] void multiply_on_cuda(const Operand& a, const Operand& b, const Shape& batch,
+                                       const Tensor& c, const Stream& stream) {
+  if constexpr (kWithCuda) {
+    if (c.numel() == 0) return;
+    const cpu::Gemm first = first_product(a, b, c);
+    const int64_t bytes = size_of(c.dtype());
+    const BatchSplit split = split_batch(a.batch(), b.batch(), batch);
+    const BatchIndex a_index(a.batch(), batch);
+    const BatchIndex b_index(b.batch(), batch);
+    const GemmBatch strides{.count = split.inner,
+                            .a = split.a_repeats ? 0 : first.m * first.k,
+                            .b = split.b_repeats ? 0 : first.k * first.n,
+                            .c = first.m * first.n};
+    for (int64_t i = 0; i < split.outer; ++i) {
+      const int64_t index = i * split.inner;
+      cpu::Gemm product = first;
+      product.a.data =
+          static_cast<const std::byte*>(first.a.data) + a_index(index) * first.m * first.k * bytes;
+      product.b.data =
+          static_cast<const std::byte*>(first.b.data) + b_index(index) * first.k * first.n * bytes;
+      product.c = static_cast<std::byte*>(first.c) + index * strides.c * bytes;
+      cuda::gemm(product, stream, strides);
+    }
+  }
+}
+
 Tensor multiply(const Operand& a, const Operand& b, const Shape& batch, const Stream& stream) {
   const int64_t m = a.rows();
   const int64_t k = a.columns();
@@ -49,6 +94,12 @@ Tensor multiply(const Operand& a, const Operand& b, const Shape& batch, const St
   shape.push_back(m);
   shape.push_back(n);
   const Tensor c = Tensor::empty(shape, a.tensor.dtype(), stream);
+  if constexpr (kWithCuda) {
+    if (on_cuda(stream)) {
+      multiply_on_cuda(a, b, batch, c, stream);
+      return c;
+    }
+  }
   const BatchIndex a_index(a.batch(), batch);
   const BatchIndex b_index(b.batch(), batch);
   const int64_t bytes = size_of(c.dtype());

@@ -1,8 +1,20 @@
 #include <tutti/kernels/cpu/gemm_gradient.h>
 
 #include <tutti/kernels/cpu/sums.h>
+#include <tutti/kernels/cuda/blas.h>
+#include <tutti/kernels/cuda/on_cuda.h>
 
 namespace tutti::cpu {
+namespace {
+
+void multiply(const Gemm& product, const Stream& stream) {
+  if constexpr (kWithCuda) {
+    if (on_cuda(stream)) return cuda::gemm(product, stream);
+  }
+  gemm(product, stream);
+}
+
+}  // namespace
 
 void gemm_gradient(const Gradients& gradients, size_t i, Gemm product, const Stream& stream) {
   const auto [slot, mode] = gradients.slot(i);
@@ -14,7 +26,7 @@ void gemm_gradient(const Gradients& gradients, size_t i, Gemm product, const Str
   product.ldc = product.n;
   product.c_dtype = destination.dtype();
   product.accumulate = direct && mode == GradMode::kAccumulate;
-  gemm(product, stream);
+  multiply(product, stream);
   if (!direct) store(destination.view(slot.shape()), slot, mode, stream);
 }
 

@@ -1,0 +1,196 @@
+#include <tutti/kernels/cuda/blas.h>
+
+#include <tutti/core/cuda/device.h>
+#include <tutti/core/cuda/runtime.h>
+#include <tutti/core/tensor.h>
+#include <tutti/core/tuning/choices.h>
+#include <tutti/kernels/cuda/cublaslt.h>
+#include <tutti/kernels/cuda/timer.h>
+
+#include <limits>
+#include <map>
+#include <mutex>
+
+namespace tutti::cuda {
+namespace {
+
+constexpr int kProposals = 16;
+// Smaller products are over before a measurement tells anything.
+constexpr double kMeasuredFlops = 1e8;
+
+/// Where a product reads and writes, in cuBLASLt's order.
+struct Operands {
+  const void* a;
+  const void* b;
+  void* c;
+};
+
+/// cuBLASLt on one device, with its plans.
+class DeviceBlas {
+ public:
+  /// Never destroyed, as the allocators: streams with static storage duration may outlive any order.
+  static DeviceBlas& of(int device) {
+    static std::mutex mutex;
+    static auto& all = *new std::map<int, std::unique_ptr<DeviceBlas>>;
+    const std::lock_guard lock(mutex);
+    auto& blas = all[device];
+    if (!blas) blas = std::make_unique<DeviceBlas>(device);
+    return *blas;
+  }
+
+  explicit DeviceBlas(int device)
+      : choices_(file_for(device), "gemm",
+                 fmt::format("{}, cuBLASLt {}", device_info(device).name, cublasLtGetVersion())) {
+    const UseDevice use(device);
+    cublasLtHandle_t handle = nullptr;
+    check(cublasLtCreate(&handle), "cublasLtCreate");
+    handle_.reset(handle);
+  }
+
+  /// False if cuBLASLt cannot do it.
+  bool run(const GemmProblem& problem, const Operands& operands, const GemmFusion& fusion,
+           const Stream& stream) {
+    const std::lock_guard lock(mutex_);
+    const UseDevice use(stream.device().index);
+    const LtPlan& plan = plan_for(problem, operands, fusion, stream);
+    if (!plan.algorithm) return false;
+    set_fusion(plan, problem, fusion);
+    check(launch(plan, *plan.algorithm, plan.workspace_bytes, problem, operands, stream),
+          fmt::format("cublasLtMatmul {}", problem.key()));
+    return true;
+  }
+
+ private:
+  static std::filesystem::path file_for(int device) {
+    const std::filesystem::path folder = tuning_directory();
+    if (folder.empty()) return {};
+    std::string name = device_info(device).name;
+    for (char& c : name) {
+      if (std::isalnum(static_cast<unsigned char>(c)) == 0) c = '-';
+    }
+    return folder / fmt::format("gemm-{}.json", name);
+  }
+
+  const LtPlan& plan_for(const GemmProblem& problem, const Operands& operands, const GemmFusion& fusion,
+                         const Stream& stream) {
+    const auto found = plans_.find(problem);
+    if (found != plans_.end()) return found->second;
+    LtPlan plan = describe(problem);
+    set_fusion(plan, problem, fusion);
+    if (!recall(plan, problem)) {
+      const auto proposals = propose(handle_.get(), plan, problem, kProposals);
+      if (proposals.empty()) return plans_.emplace(problem, std::move(plan)).first->second;
+      plan.algorithm = proposals.front().algo;
+      plan.workspace_bytes = proposals.front().workspaceSize;
+      if (problem.flops() >= kMeasuredFlops) {
+        // Not while a graph is captured: nothing runs then. The plan is made again after it.
+        if (capturing(stream)) return unmeasured_ = std::move(plan);
+        measure(plan, proposals, problem, operands, stream);
+      }
+    }
+    return plans_.emplace(problem, std::move(plan)).first->second;
+  }
+
+  bool recall(LtPlan& plan, const GemmProblem& problem) const {
+    const auto words = choices_.find(problem.key());
+    cublasLtMatmulAlgo_t algorithm{};
+    if (!words || words->size() != std::size(algorithm.data)) return false;
+    std::copy(words->begin(), words->end(), algorithm.data);
+    const auto workspace = accept(handle_.get(), plan, algorithm);
+    if (!workspace) return false;
+    plan.algorithm = algorithm;
+    plan.workspace_bytes = *workspace;
+    return true;
+  }
+
+  void measure(LtPlan& plan, const std::vector<cublasLtMatmulHeuristicResult_t>& proposals,
+               const GemmProblem& problem, const Operands& operands, const Stream& stream) {
+    // Measured on the real operands. What is added to must not be added to more than once: it is measured on
+    // other memory.
+    Operands trial = operands;
+    Tensor scratch;
+    if (problem.accumulate) {
+      const int64_t elements = (problem.batch - 1) * problem.stride_c + problem.n * problem.ldc;
+      scratch = Tensor::zeros({elements}, problem.c_dtype, stream);
+      trial.c = scratch.raw();
+    }
+    const Timer timer;
+    float best = std::numeric_limits<float>::infinity();
+    for (const auto& proposal : proposals) {
+      const auto once = [&] {
+        return launch(plan, proposal.algo, proposal.workspaceSize, problem, trial, stream);
+      };
+      // Proposals are not promises: one that fails is passed over.
+      if (once() != CUBLAS_STATUS_SUCCESS) continue;
+      const float ms = timer.milliseconds(stream, 5, [&] { check(once(), "cublasLtMatmul"); });
+      if (ms >= best) continue;
+      best = ms;
+      plan.algorithm = proposal.algo;
+      plan.workspace_bytes = proposal.workspaceSize;
+    }
+    choices_.keep(problem.key(), {std::begin(plan.algorithm->data), std::end(plan.algorithm->data)});
+  }
+
+  cublasStatus_t launch(const LtPlan& plan, const cublasLtMatmulAlgo_t& algorithm, size_t workspace_bytes,
+                        const GemmProblem& problem, const Operands& operands, const Stream& stream) const {
+    // From the stream's cache and back to it at once: the stream's order keeps later users away.
+    const Tensor workspace =
+        workspace_bytes == 0 ? Tensor()
+                             : Tensor::empty({static_cast<int64_t>(workspace_bytes)}, DType::kUInt8, stream);
+    const auto call = [&](auto alpha, auto beta) {
+      return cublasLtMatmul(handle_.get(), plan.operation.get(), &alpha, operands.a, plan.a.get(), operands.b,
+                            plan.b.get(), &beta, operands.c, plan.c.get(), operands.c, plan.c.get(),
+                            &algorithm, workspace.raw(), workspace_bytes, native(stream));
+    };
+    if (problem.dtype == DType::kFloat64) return call(1.0, problem.accumulate ? 1.0 : 0.0);
+    return call(1.0F, problem.accumulate ? 1.0F : 0.0F);
+  }
+
+  LtHandle handle_;
+  ChoiceFile choices_;
+  std::mutex mutex_;
+  std::map<GemmProblem, LtPlan> plans_;
+  LtPlan unmeasured_;
+};
+
+/// C = 0 where there is nothing to add up.
+void clear(const cpu::Gemm& product, const GemmBatch& batch, const Stream& stream) {
+  const UseDevice use(stream.device().index);
+  const auto bytes = static_cast<size_t>(size_of(product.c_dtype));
+  for (int64_t i = 0; i < batch.count; ++i) {
+    check(
+        cudaMemset2DAsync(static_cast<std::byte*>(product.c) + static_cast<size_t>(i * batch.c) * bytes,
+                          static_cast<size_t>(product.ldc) * bytes, 0, static_cast<size_t>(product.n) * bytes,
+                          static_cast<size_t>(product.m), native(stream)),
+        "cudaMemset2DAsync");
+  }
+}
+
+bool run(const cpu::Gemm& product, const GemmBatch& batch, const GemmFusion& fusion, const Stream& stream) {
+  if (product.m == 0 || product.n == 0 || batch.count == 0) return true;
+  if (product.k == 0) {
+    if (fusion.epilogue != GemmEpilogue::kNone) return false;
+    if (!product.accumulate) clear(product, batch, stream);
+    return true;
+  }
+  return DeviceBlas::of(stream.device().index)
+      .run(column_major(product, batch, fusion), {product.b.data, product.a.data, product.c}, fusion, stream);
+}
+
+}  // namespace
+
+void gemm(const cpu::Gemm& product, const Stream& stream, const GemmBatch& batch) {
+  require(run(product, batch, {}, stream), "gemm: cuBLASLt has no algorithm for {}",
+          column_major(product, batch).key());
+}
+
+bool try_gemm(const cpu::Gemm& product, const GemmFusion& fusion, const Stream& stream) {
+  return run(product, {}, fusion, stream);
+}
+
+std::string gemm_library_version() {
+  const size_t version = cublasLtGetVersion();
+  return fmt::format("cuBLASLt {}.{}.{}", version / 10000, version / 100 % 100, version % 100);
+}
+
+}  // namespace tutti::cuda

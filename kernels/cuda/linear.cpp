@@ -1,0 +1,50 @@
+#include <tutti/kernels/cuda/linear.h>
+
+#include <tutti/kernels/activation_functors.h>
+#include <tutti/kernels/cuda/blas.h>
+#include <tutti/kernels/cuda/pointwise.h>
+
+namespace tutti::cuda {
+namespace {
+
+/// GELU in the epilogue of fp32 and fp64 products is not exact enough, and its memory must be in rows of
+/// whole groups of eight (CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD).
+bool gelu_fits(const LinearForward& p) {
+  return p.activation == Activation::kGeluTanh && p.y.dtype() == DType::kBFloat16 && p.w.size(0) % 8 == 0;
+}
+
+}  // namespace
+
+void linear(const LinearForward& p, const Stream& stream) {
+  const int64_t outputs = p.w.size(0);
+  const int64_t inputs = p.w.size(1);
+  const bool has_bias = p.bias.defined();
+  cpu::Gemm product{.m = outputs == 0 ? 0 : p.y.numel() / outputs,
+                    .n = outputs,
+                    .k = inputs,
+                    .dtype = p.y.dtype(),
+                    .a = {p.x.raw(), inputs},
+                    .b = {p.w.raw(), inputs, true},
+                    .c = p.y.raw(),
+                    .ldc = outputs,
+                    .c_dtype = p.y.dtype()};
+  if (product.m == 0 || outputs == 0) return;
+  if (gelu_fits(p) && try_gemm(product,
+                               {.epilogue = has_bias ? GemmEpilogue::kBiasGeluTanh : GemmEpilogue::kGeluTanh,
+                                .bias = p.bias.raw(),
+                                .kept = p.before.raw()},
+                               stream)) {
+    return;
+  }
+  product.c = p.before.raw();
+  const bool added =
+      has_bias && product.dtype != DType::kFloat64 &&
+      try_gemm(product, {.epilogue = GemmEpilogue::kBias, .bias = p.bias.raw(), .kept = nullptr}, stream);
+  if (!added) {
+    cuda::gemm(product, stream);
+    if (has_bias) binary(p.before, p.bias, p.before, row::Add{}, stream);
+  }
+  with_activation(p.activation, [&](auto op) { map(p.before, p.y, op, stream); });
+}
+
+}  // namespace tutti::cuda

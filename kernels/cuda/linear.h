@@ -1,0 +1,20 @@
+#pragma once
+
+#include <tutti/kernels/linear.h>
+
+// linear (kernels/linear.h) on CUDA. Tensors are contiguous and on the stream's device.
+namespace tutti::cuda {
+
+struct LinearForward {
+  Tensor x;       ///< (rows, inputs)
+  Tensor w;       ///< (outputs, inputs)
+  Tensor bias;    ///< (outputs) or undefined
+  Tensor before;  ///< (rows, outputs): what goes into the activation; y where that is not kept
+  Tensor y;       ///< (rows, outputs)
+  Activation activation;
+};
+/// Bias, and GPT-2's GELU in bf16, are added while the product is written; other activations and dtypes take
+/// a pass each. Bytes of such a pass: 2 rows outputs sizeof(T).
+void linear(const LinearForward& p, const Stream& stream);
+
+}  // namespace tutti::cuda

@@ -1,0 +1,37 @@
+#pragma once
+
+#include <tutti/core/cuda/runtime.h>
+
+#include <memory>
+
+namespace tutti::cuda {
+
+/// Whether a graph is being captured from the stream: what is launched then does not run.
+bool capturing(const Stream& stream);
+
+/// Measures work on a stream by events. The host waits: for choosing algorithms on first use, not for steps.
+class Timer {
+ public:
+  Timer();
+  /// The mean time of `repeats` calls of `work`, which gives work to the stream. Whatever the stream was
+  /// given before is over when the first one starts. Throws what `work` throws.
+  template <class Work>
+  float milliseconds(const Stream& stream, int repeats, Work&& work) const {
+    begin(stream);
+    for (int i = 0; i < repeats; ++i) work();
+    return end(stream) / static_cast<float>(repeats);
+  }
+
+ private:
+  struct Destroy {
+    void operator()(cudaEvent_t event) const noexcept { (void)cudaEventDestroy(event); }
+  };
+  using Owned = std::unique_ptr<std::remove_pointer_t<cudaEvent_t>, Destroy>;
+  static Owned make();
+  void begin(const Stream& stream) const;
+  [[nodiscard]] float end(const Stream& stream) const;
+
+  Owned start_, stop_;
+};
+
+}  // namespace tutti::cuda
