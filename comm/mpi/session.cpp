@@ -360,7 +360,8 @@ void MpiSession::abort(std::string_view reason, Reason whose) noexcept {
   (void)std::fflush(stderr);
   try {
     Impl::Job job{.messages = {}, .transfer = std::make_shared<Transfer::State>(), .call = {}};
-    job.call = [this] { (void)MPI_Abort(impl_->handles.world, kExitCode); };
+    // Not the copy of the world: MPICH ends the other ranks at once only for the world itself.
+    job.call = [] { (void)MPI_Abort(MPI_COMM_WORLD, kExitCode); };
     {
       const std::scoped_lock lock(impl_->mutex);
       impl_->jobs.push_front(std::move(job));
@@ -371,7 +372,7 @@ void MpiSession::abort(std::string_view reason, Reason whose) noexcept {
     // Out of memory or the like: on to the direct way.
   }
   // The MPI thread hangs inside MPI. A second thread in there breaks its rules, but nothing is left to lose.
-  (void)MPI_Abort(impl_->handles.world, kExitCode);
+  (void)MPI_Abort(MPI_COMM_WORLD, kExitCode);
   std::terminate();
 }
 

@@ -29,6 +29,7 @@ struct Options {
   std::string grace = "60s";
   std::vector<std::string> sweep;
   std::string dir;
+  std::string mpirun;
   bool dry_run = false;
 };
 
@@ -77,6 +78,7 @@ LaunchSpec complete(const Options& options, const std::vector<std::string>& comm
   spec.executable = own_path();
   spec.working_directory = fs::current_path().string();
   spec.library = parse_mpi_library(mpi_library_version());
+  spec.mpirun = options.mpirun.empty() ? mpirun_name(spec.library, here.has_program) : options.mpirun;
   check(spec);
   spec.forwarded = forwarded_names(here.variables);
   spec.forwarded.insert(spec.forwarded.end(), spec.variables.begin(), spec.variables.end());
@@ -171,7 +173,7 @@ void add_options(CLI::App& app, Options& o) {
   app.add_option("--scheduler", s.scheduler, "auto or one of the names below")->capture_default_str();
   app.add_option("--starter", s.starter, "Inside Slurm: auto, srun or mpirun")->capture_default_str();
   app.add_option("--mpi", s.mpi, "Type of srun --mpi=; default: what this program's MPI needs");
-  app.add_option("--mpirun", s.mpirun, "Name or path of mpirun")->capture_default_str();
+  app.add_option("--mpirun", o.mpirun, "Name or path of mpirun; default: that of this program's MPI");
   app.add_option("--interface", s.interface, "Network for MPI's messages, such as 10.1.0.0/16");
   app.add_option("--host-file", s.host_file, "Machines without a scheduler: a file of lines `node1 slots=4`");
   app.add_option("--env", s.variables, "A variable to pass on beside the usual ones; may come again")

@@ -41,6 +41,12 @@ std::string_view signal_name(int signal) {
   return "a signal";
 }
 
+/// Whether a small number that is no exit code of tutti is a signal by which programs end.
+bool is_deadly(int number) {
+  constexpr std::array kDeadly{SIGILL, SIGABRT, SIGBUS, SIGFPE, SIGKILL, SIGSEGV, SIGPIPE, SIGTERM};
+  return std::find(kDeadly.begin(), kDeadly.end(), number) != kDeadly.end();
+}
+
 std::string at(const std::vector<std::string>& hosts) {
   return hosts.empty() ? "" : fmt::format(" on {}", fmt::join(hosts, ", "));
 }
@@ -101,7 +107,8 @@ std::string_view name(Reason reason) {
 Ending label(const EndFacts& facts) {
   // srun gives the highest of the ranks' codes: that of one whose connection to the dead one broke.
   const bool followed = facts.saw_kill && facts.exit_code == kSignalBase + SIGPIPE;
-  const int code = followed ? kSignalBase + SIGKILL : facts.exit_code;
+  int code = followed ? kSignalBase + SIGKILL : facts.exit_code;
+  if (facts.bare_signals && is_deadly(code)) code += kSignalBase;
   Ending end{.reason = Reason::kError, .exit_code = code, .hosts = facts.hosts};
   if (code > kSignalBase && code <= kSignalBase + kMostSignals) end.signal = code - kSignalBase;
   if (facts.run_reason == "stopped" || code == kPreemptedCode) {

@@ -33,7 +33,8 @@ std::string_view name(Ending::Reason reason);
 
 /// What there is to tell the reason from.
 struct EndFacts {
-  int exit_code = 0;  ///< of the program that started the ranks; 128 + n for signal n
+  int exit_code = 0;          ///< of the program that started the ranks; 128 + n for signal n
+  bool bare_signals = false;  ///< that program gives n alone for a rank that signal n ended, as Hydra does
   bool asked_to_stop = false;
   int64_t oom_kills = 0;           ///< processes that the kernel killed for memory meanwhile
   std::string run_reason;          ///< exit_reason of a summary.json written meanwhile; empty without one

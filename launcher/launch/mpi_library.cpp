@@ -55,12 +55,20 @@ bool speaks_pmix_only(const MpiLibrary& library) {
   return library.family == Family::kOpenMpi;
 }
 
-/// Intel's, MPICH's and MVAPICH's processes all run under Hydra.
-bool runs_under_hydra(Family family) {
-  return family == Family::kMpich || family == Family::kIntel || family == Family::kMvapich;
+}  // namespace
+
+bool runs_under_hydra(const MpiLibrary& library) {
+  return library.family == Family::kMpich || library.family == Family::kIntel ||
+         library.family == Family::kMvapich;
 }
 
-}  // namespace
+std::string mpirun_name(const MpiLibrary& library,
+                        const std::function<bool(std::string_view program)>& has_program) {
+  std::string_view own;
+  if (library.family == Family::kOpenMpi) own = "mpirun.openmpi";
+  if (library.family == Family::kMpich) own = "mpirun.mpich";
+  return !own.empty() && has_program(own) ? std::string(own) : "mpirun";
+}
 
 MpiLibrary parse_mpi_library(std::string_view version) {
   return parse(version, kLibrarySigns);
@@ -103,7 +111,7 @@ void check_srun_offers(const MpiLibrary& library, std::string_view type, std::st
 void check_mpirun(const MpiLibrary& built_with, std::string_view mpirun_version) {
   const MpiLibrary found = parse_mpirun_version(mpirun_version);
   if (found.family == built_with.family) return;
-  if (runs_under_hydra(built_with.family) && runs_under_hydra(found.family)) return;
+  if (runs_under_hydra(built_with) && runs_under_hydra(found)) return;
   if (built_with.family == Family::kOther || built_with.family == Family::kCray) return;
   fail(
       "mpirun on the PATH is {}, this tutti is built with {}: each rank would be a world of one. Put the "

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <string>
 #include <string_view>
 
@@ -18,6 +19,14 @@ MpiLibrary parse_mpi_library(std::string_view version);
 
 /// What `mpirun --version` prints, as the library that it belongs to.
 MpiLibrary parse_mpirun_version(std::string_view text);
+
+/// Whether its ranks run under Hydra: those of MPICH, Intel's MPI and MVAPICH.
+bool runs_under_hydra(const MpiLibrary& library);
+
+/// The mpirun that belongs to the library where several are installed side by side, as Debian names them;
+/// `has_program` tells what is on the PATH.
+std::string mpirun_name(const MpiLibrary& library,
+                        const std::function<bool(std::string_view program)>& has_program);
 
 /// The type of `srun --mpi=` that the library works with.
 std::string_view default_srun_mpi(const MpiLibrary& library);

@@ -250,6 +250,7 @@ Ending Supervisor::attempt(const LaunchSpec& spec, LaunchRecord& record, Stop& s
   // A scheduler that cancels a job tells all of its processes at once: the ranks may have been quicker.
   (void)stop.look();
   return label({.exit_code = WIFSIGNALED(*status) ? 128 + WTERMSIG(*status) : WEXITSTATUS(*status),
+                .bare_signals = runs_under_hydra(spec.library) && rendered.argv.front() == spec.mpirun,
                 .asked_to_stop = stop.asked,
                 .oom_kills = oom_kills_here() - oom_before,
                 .run_reason = run_reason(spec.run_directory, begin),

@@ -198,6 +198,11 @@ TEST(EndingTest, Labels) {
   EXPECT_EQ(of({.exit_code = 0, .oom_kills = 1}).reason, Reason::kDone);
   EXPECT_EQ(of({.exit_code = 139}).signal, SIGSEGV);
   EXPECT_EQ(of({.exit_code = 205}).reason, Reason::kHostLost);
+  EXPECT_EQ(of({.exit_code = 9, .bare_signals = true}).reason, Reason::kKilled);
+  EXPECT_EQ(of({.exit_code = 9, .bare_signals = true}).exit_code, 137);
+  EXPECT_EQ(of({.exit_code = 11, .bare_signals = true}).exit_code, 139);
+  EXPECT_EQ(of({.exit_code = 1, .bare_signals = true}).reason, Reason::kError);
+  EXPECT_EQ(of({.exit_code = 9}).reason, Reason::kError);
   EXPECT_EQ(of({.exit_code = 2}).reason, Reason::kUsage);
   EXPECT_EQ(of({.exit_code = 3}).reason, Reason::kError);
   EXPECT_NE(of({.exit_code = 134, .hosts = {"node2"}}).text.find("SIGABRT, an abort on node2"),

@@ -166,6 +166,12 @@ TEST(LaunchMpiTest, LibrariesAndTheirTypes) {
   EXPECT_THROW(check_mpirun(open, "HYDRA build details:\n    Version: 4.0.2\n"), Error);
   check_mpirun(mpich, "HYDRA build details:\n    Version: 4.0.2\n");
   EXPECT_THROW(check_mpirun(mpich, "mpirun (Open MPI) 4.1.4\n"), Error);
+  const auto has_both = [](std::string_view program) { return program.starts_with("mpirun."); };
+  const auto has_one = [](std::string_view program) { return program == "mpirun"; };
+  EXPECT_EQ(mpirun_name(mpich, has_both), "mpirun.mpich");
+  EXPECT_EQ(mpirun_name(open, has_both), "mpirun.openmpi");
+  EXPECT_EQ(mpirun_name(mpich, has_one), "mpirun");
+  EXPECT_EQ(mpirun_name(parse_mpi_library("Intel(R) MPI Library 2021.9"), has_both), "mpirun");
 }
 
 TEST(RankWorldTest, HowManyWereStarted) {
