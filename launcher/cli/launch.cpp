@@ -78,7 +78,7 @@ LaunchSpec complete(const Options& options, const std::vector<std::string>& comm
   spec.executable = own_path();
   spec.working_directory = fs::current_path().string();
   spec.library = parse_mpi_library(mpi_library_version());
-  spec.mpirun = options.mpirun.empty() ? mpirun_name(spec.library, here.has_program) : options.mpirun;
+  if (!options.mpirun.empty()) spec.mpirun = options.mpirun;
   check(spec);
   spec.forwarded = forwarded_names(here.variables);
   spec.forwarded.insert(spec.forwarded.end(), spec.variables.begin(), spec.variables.end());
@@ -127,6 +127,9 @@ ExitCode launch(const Options& options, const std::vector<std::string>& command,
   const Detected found = detect(here, spec);
   if (found.allocation.array_index >= 0 && !spec.sweep.empty())
     spec = swept(spec, found.allocation.array_index);
+  // A job looks for it on its own hosts.
+  if (options.mpirun.empty() && found.allocation.place != Allocation::Place::kLogin)
+    spec.mpirun = mpirun_name(spec.library, here.has_program);
   const Rendered rendered = found.adapter->render(spec, found.allocation);
   if (options.dry_run) {
     print_plan(rendered, console.out);

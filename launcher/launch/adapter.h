@@ -24,7 +24,9 @@ struct Rendered {
   Variables variables;            ///< set for the program, beside the environment that it is given
   std::string input;              ///< file that the program reads as its standard input; empty: nothing
   std::vector<std::string> argv;  ///< never goes through a shell
-  bool submits = false;           ///< the program queues a job and prints its id; otherwise it is the job
+  bool misses_lost_hosts =
+      false;             ///< the program does not notice by itself, within 10 s, that a host is gone
+  bool submits = false;  ///< the program queues a job and prints its id; otherwise it is the job
 };
 
 /// The scheduler's own commands. All but the first take a job's id as their last argument; empty where a
@@ -63,7 +65,8 @@ struct Detected {
 };
 
 /// Who is in charge here: the adapter that --scheduler names, or the first that finds itself inside a job,
-/// then --host-file, then one that can submit, then this machine. Throws Error if the named one finds nothing to work with.
+/// then --host-file, then one that can submit, then this machine. Throws Error if the named one finds nothing
+/// to work with.
 Detected detect(const Surroundings& here, const LaunchSpec& spec);
 
 }  // namespace tutti

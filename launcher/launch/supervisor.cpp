@@ -1,6 +1,7 @@
 #include "launcher/launch/supervisor.h"
 
 #include "launcher/launch/child.h"
+#include "launcher/launch/host_watch.h"
 #include "launcher/launch/record.h"
 #include "launcher/metrics/summary.h"
 
@@ -130,6 +131,44 @@ class Messages {
   Blame blame_;
 };
 
+/// Hosts that go away while ranks run: the program that started the ranks names them, or a watch does where
+/// that program would not notice. Either then waits for answers that cannot come.
+class Losses {
+ public:
+  Losses(const Rendered& rendered, const std::vector<Host>& hosts, std::string_view own, std::ostream& err)
+      : watch_(rendered.misses_lost_hosts ? names(hosts) : std::vector<std::string>(), own), err_(err) {}
+
+  /// Ends `child` when a host is lost.
+  void tend(Child& child, const Blame& blame, double patience_s) {
+    const auto now = Clock::now();
+    if (hosts_.empty()) {
+      hosts_ = watch_.lost();
+      if (!hosts_.empty()) {
+        err_ << fmt::format("tutti: {} does not answer any more\n", fmt::join(hosts_, ", ")) << std::flush;
+        child.send(SIGTERM);
+      }
+    }
+    if (hosts_.empty() && !blame.saw_loss()) return;
+    if (!since_) since_ = now;
+    if (now > *since_ + seconds(patience_s)) child.send(SIGKILL);
+  }
+  /// As the watch found them.
+  [[nodiscard]] const std::vector<std::string>& hosts() const { return hosts_; }
+
+ private:
+  static std::vector<std::string> names(const std::vector<Host>& hosts) {
+    std::vector<std::string> all;
+    all.reserve(hosts.size());
+    for (const Host& host : hosts) all.push_back(host.name);
+    return all;
+  }
+
+  HostWatch watch_;
+  std::ostream& err_;
+  std::vector<std::string> hosts_;
+  std::optional<Clock::time_point> since_;
+};
+
 std::string text_after(double s) {
   return s < 1 ? "at once" : fmt::format("in {:.0f} s", s);
 }
@@ -214,18 +253,14 @@ Ending Supervisor::attempt(const LaunchSpec& spec, LaunchRecord& record, Stop& s
   bool told = false;
   bool terminated = false;
   bool open = true;
-  std::optional<Clock::time_point> lost;
+  Losses losses(rendered, hosts, here_.host, err_);
   std::optional<int> status;
   while (!(status = child.poll_status())) {
     std::array<pollfd, 2> waits{pollfd{stop.signals.descriptor(), POLLIN, 0},
                                 pollfd{open ? child.err().number() : -1, POLLIN, 0}};
     (void)poll(waits.data(), waits.size(), kTickMs);
     if (open) open = messages.pump(child.err());
-    if (messages.blame().saw_loss()) {
-      // It waits for answers from a host that cannot give any.
-      if (!lost) lost = Clock::now();
-      if (Clock::now() > *lost + seconds(patience_.loss_s)) child.send(SIGKILL);
-    }
+    losses.tend(child, messages.blame(), patience_.loss_s);
     if (stop.look()) {
       err_ << fmt::format("tutti: asked to stop: the ranks have {} s to save\n", spec.grace_s) << std::flush;
     }
@@ -255,8 +290,8 @@ Ending Supervisor::attempt(const LaunchSpec& spec, LaunchRecord& record, Stop& s
                 .oom_kills = oom_kills_here() - oom_before,
                 .run_reason = run_reason(spec.run_directory, begin),
                 .saw_kill = messages.blame().saw_kill(),
-                .saw_loss = messages.blame().saw_loss(),
-                .hosts = messages.blame().hosts()});
+                .saw_loss = messages.blame().saw_loss() || !losses.hosts().empty(),
+                .hosts = losses.hosts().empty() ? messages.blame().hosts() : losses.hosts()});
 }
 
 void Supervisor::leave_out(const Ending& ending, std::map<std::string, int64_t>& failures) {

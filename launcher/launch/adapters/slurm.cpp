@@ -108,6 +108,8 @@ Rendered render_srun(const LaunchSpec& spec, const Allocation& allocation, const
     names.emplace_back("SLURM_PMIX_FENCE");
   }
   words.push_back("--export=" + comma_list(names));
+  // Slurm gives a host up after SlurmdTimeout, by default five minutes.
+  rendered.misses_lost_hosts = hosts.size() > 1;
   const std::vector<std::string> command = rank_command(spec);
   words.insert(words.end(), command.begin(), command.end());
   rendered.argv = std::move(words);
