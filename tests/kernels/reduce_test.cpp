@@ -132,6 +132,14 @@ TEST_F(Reduce, EmptyInputsAndErrors) {
   const Var empty(Tensor::empty({0, 3}, DType::kFloat32, stream()));
   EXPECT_EQ(to_doubles(sum(tape, empty, {0}).value), (std::vector<double>{0, 0, 0}));
   EXPECT_EQ(sum(tape, empty).value.item(), 0);
+  // No sums at all, on either side of the dims that are summed.
+  for (const Shape& shape : {Shape{5, 0}, Shape{0, 5}, Shape{2, 5, 0}, Shape{0, 5, 3}}) {
+    SCOPED_TRACE(to_string(shape));
+    const int dim = shape.size() == 2 && shape[0] == 0 ? 1 : static_cast<int>(shape.size()) - 2;
+    const Var none(Tensor::empty(shape, DType::kFloat32, stream()));
+    EXPECT_EQ(sum(tape, none, {dim}).value.numel(), 0);
+    EXPECT_EQ(mean(tape, none, {dim}, true).value.numel(), 0);
+  }
   EXPECT_THROW(max(tape, empty), Error);
   const Var x(random.normal({2, 3}));
   EXPECT_THROW(sum(tape, x, {2}), Error);
