@@ -13,12 +13,27 @@
 #include <mutex>
 #include <thread>
 
+#if defined(OPEN_MPI) && OMPI_MAJOR_VERSION <= 5
+#  define TUTTI_QUIET_ABORT
+// What Open MPI's MPI_Abort calls after it has printed some lines of its own; not in mpi.h, hence weak.
+extern "C" __attribute__((weak)) int ompi_mpi_abort(MPI_Comm world, int exit_code);
+#endif
+
 namespace tutti {
 namespace {
 
 // Pieces of a message: counts stay far below INT_MAX, and a long message makes visible progress.
 constexpr int64_t kPieceBytes = int64_t{1} << 22;
 constexpr std::chrono::seconds kAbortPatience{2};
+
+/// Ends the processes of all ranks, with nothing on stderr besides what the caller has said, as far as the
+/// MPI library lets us. Of the world itself: for a copy of it, MPICH does not end the other ranks at once.
+void end_all_ranks(int exit_code) {
+#ifdef TUTTI_QUIET_ABORT
+  if (ompi_mpi_abort != nullptr) (void)ompi_mpi_abort(MPI_COMM_WORLD, exit_code);
+#endif
+  (void)MPI_Abort(MPI_COMM_WORLD, exit_code);
+}
 
 }  // namespace
 
@@ -360,8 +375,7 @@ void MpiSession::abort(std::string_view reason, Reason whose) noexcept {
   (void)std::fflush(stderr);
   try {
     Impl::Job job{.messages = {}, .transfer = std::make_shared<Transfer::State>(), .call = {}};
-    // Not the copy of the world: MPICH ends the other ranks at once only for the world itself.
-    job.call = [] { (void)MPI_Abort(MPI_COMM_WORLD, kExitCode); };
+    job.call = [] { end_all_ranks(kExitCode); };
     {
       const std::scoped_lock lock(impl_->mutex);
       impl_->jobs.push_front(std::move(job));
@@ -372,7 +386,7 @@ void MpiSession::abort(std::string_view reason, Reason whose) noexcept {
     // Out of memory or the like: on to the direct way.
   }
   // The MPI thread hangs inside MPI. A second thread in there breaks its rules, but nothing is left to lose.
-  (void)MPI_Abort(MPI_COMM_WORLD, kExitCode);
+  end_all_ranks(kExitCode);
   std::terminate();
 }
 
