@@ -1,3 +1,4 @@
+#include <tutti/core/affinity.h>
 #include <tutti/core/cuda/config.h>
 #include <tutti/core/cuda/stream_handle.h>
 #include <tutti/core/error.h>
@@ -123,7 +124,10 @@ Stream Stream::queued(const std::string& thread_name, int pool_threads) {
   auto impl = std::make_shared<Impl>();
   impl->owned_pool = std::make_unique<ThreadPool>(pool_threads);
   impl->pool = impl->owned_pool.get();
-  impl->worker = std::thread([raw = impl.get()] { raw->serve(); });
+  impl->worker = std::thread([raw = impl.get()] {
+    unbind_caller();
+    raw->serve();
+  });
   // Linux keeps 15 characters; a name is a convenience for debuggers, so a failure is of no consequence.
   (void)pthread_setname_np(impl->worker.native_handle(), thread_name.substr(0, 15).c_str());
   return Stream(std::move(impl));

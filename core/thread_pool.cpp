@@ -1,13 +1,14 @@
+#include <tutti/core/affinity.h>
 #include <tutti/core/error.h>
 #include <tutti/core/thread_pool.h>
 
-#include <pthread.h>
 #include <sched.h>
 
 #include <algorithm>
 #include <atomic>
 #include <exception>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 namespace tutti {
@@ -22,14 +23,6 @@ void pause_cpu() {
 #if defined(__x86_64__)
   __builtin_ia32_pause();
 #endif
-}
-
-void bind_thread(pthread_t thread, int core) {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  CPU_SET(static_cast<size_t>(core), &set);
-  const int rc = pthread_setaffinity_np(thread, sizeof set, &set);
-  require(rc == 0, "thread pool: cannot bind a thread to core {}: {}", core, system_error_text(rc));
 }
 
 }  // namespace
@@ -60,6 +53,25 @@ struct ThreadPool::State {
     inside_task = false;
   }
 
+  void start_workers(int threads) {
+    workers.reserve(static_cast<size_t>(threads - 1));
+    for (int i = 1; i < threads; ++i) {
+      try {
+        workers.emplace_back([this] { work(); });
+      } catch (const std::system_error& problem) {
+        fail("thread pool: cannot start thread {} of {}: {}", i + 1, threads, problem.code().message());
+      }
+      if (!cores.empty()) bind_thread(workers.back().native_handle(), cores[static_cast<size_t>(i)]);
+    }
+  }
+
+  void stop_workers() {
+    stop.store(true, std::memory_order_relaxed);
+    generation.fetch_add(1, std::memory_order_release);
+    generation.notify_all();
+    for (auto& worker : workers) worker.join();
+  }
+
   void work() {
     uint64_t seen = 0;
     while (true) {
@@ -83,19 +95,16 @@ ThreadPool::ThreadPool(int threads, std::vector<int> cores) : state_(std::make_u
   require(cores.empty() || cores.size() >= static_cast<size_t>(threads),
           "thread pool: {} cores for {} threads", cores.size(), threads);
   state_->cores = std::move(cores);
-  for (int i = 1; i < threads; ++i) {
-    state_->workers.emplace_back([state = state_.get()] { state->work(); });
-    if (!state_->cores.empty()) {
-      bind_thread(state_->workers.back().native_handle(), state_->cores[static_cast<size_t>(i)]);
-    }
+  try {
+    state_->start_workers(threads);
+  } catch (...) {  // those that run must not outlive the pool
+    state_->stop_workers();
+    throw;
   }
 }
 
 ThreadPool::~ThreadPool() {
-  state_->stop.store(true, std::memory_order_relaxed);
-  state_->generation.fetch_add(1, std::memory_order_release);
-  state_->generation.notify_all();
-  for (auto& worker : state_->workers) worker.join();
+  state_->stop_workers();
 }
 
 int ThreadPool::threads() const noexcept {

@@ -1,3 +1,4 @@
+#include <tutti/core/affinity.h>
 #include <tutti/core/data/loader.h>
 #include <tutti/core/error.h>
 #include <tutti/core/memory/owner.h>
@@ -30,6 +31,7 @@ struct Loader::State {
       : data(std::move(d)), sampler(s), options(std::move(o)) {}
 
   void work() {
+    unbind_caller();
     try {
       ThreadPool pool(options.threads);
       const Stream stream = Stream::inline_on(pool);
