@@ -75,8 +75,11 @@ DataParallel::DataParallel(Collective& world, std::span<const std::unique_ptr<Pa
           "data parallelism: mode is '{}', not ordered or fast", config_.mode);
   if (config_.mode == "ordered") {
     require(is_power_of_two(v), "data parallelism: logical_shards is {}, not a power of two", v);
-    require(n <= v, "data parallelism: logical_shards is {}, but there are {} ranks; set it to {} or more", v,
-            n, std::bit_ceil(static_cast<uint64_t>(n)));
+    if (n > v) {  // on every rank alike
+      throw AgreedError(
+          fmt::format("parallel.logical_shards is {}, but there are {} ranks; set it to {} or more", v, n,
+                      std::bit_ceil(static_cast<uint64_t>(n))));
+    }
     require(!config_.reduce_dtype, "data parallelism: reduce_dtype is for fast mode");
     first_shard_ = static_cast<size_t>(world.rank() * v / n);
     local_shards_ = static_cast<size_t>((world.rank() + 1) * v / n) - first_shard_;

@@ -17,7 +17,8 @@ void fit_exactly(int64_t& value, int64_t data, std::string_view key) {
 /// The same for keys that may be larger than the data needs.
 void fit_at_least(int64_t& value, int64_t data, std::string_view key) {
   if (value == 0) value = data;
-  require(value >= data, "model.{} is {}, but the data needs {}", key, value, data);
+  require(value >= data, "model.{} is {}, but the data needs {}{}", key, value, data,
+          key == "context" ? " (data.context)" : "");
 }
 
 void require_dims(const DataShape& data, size_t dims, std::string_view kind, std::string_view what) {

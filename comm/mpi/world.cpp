@@ -13,9 +13,10 @@ namespace {
 [[noreturn]] void end_world(MpiSession& session, std::string_view reason,
                             MpiSession::Reason whose = MpiSession::Reason::kOfThisRank) {
   // When all ranks fail for one reason (a bad file), each would log it. The lowest one speaks first and ends
-  // the others while they wait here.
+  // the others while they wait here: longer where they know that it will.
   if (session.rank() > 0) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(1000 + 20 * std::min(session.rank(), 50)));
+    const int patience_ms = whose == MpiSession::Reason::kOfAllRanks ? 10'000 : 1000;
+    std::this_thread::sleep_for(std::chrono::milliseconds(patience_ms + 20 * std::min(session.rank(), 50)));
   }
   session.abort(reason, whose);
   std::terminate();  // not reached: MPI_Abort ends the process

@@ -114,7 +114,7 @@ TrainResult Trainer::run(int64_t first_step) {
       for (Observer* observer : parts_.observers) observer->on_evaluation(result.evaluation);
     }
     if (parts_.save && (last || stop || (parts_.save_every > 0 && report.step % parts_.save_every == 0))) {
-      save(report.step);
+      save(report.step, last || stop);
     }
   }
   if (stop && result.steps < config_.steps) result.reason = TrainResult::Reason::kStopped;
@@ -219,13 +219,20 @@ EvaluationReport Trainer::evaluate(int64_t step) {
   return report;
 }
 
-void Trainer::save(int64_t step) {
+void Trainer::save(int64_t step, bool ends) {
   const CheckpointReport report = parts_.save(step);
   for (Observer* observer : parts_.observers) observer->on_checkpoint(report);
   failed_saves_ = report.error.empty() ? 0 : failed_saves_ + 1;
-  require(failed_saves_ < kFailedSavesToEnd,
-          "training ends: {} checkpoints in a row could not be written, the last because: {}", failed_saves_,
-          report.error);
+  // All ranks hold the same report.
+  if (failed_saves_ > 0 && ends) {
+    throw AgreedError(fmt::format(
+        "the checkpoint of step {}, with which training ends, could not be written: {}", step, report.error));
+  }
+  if (failed_saves_ >= kFailedSavesToEnd) {
+    throw AgreedError(
+        fmt::format("training ends: {} checkpoints in a row could not be written, the last because: {}",
+                    failed_saves_, report.error));
+  }
 }
 
 }  // namespace tutti

@@ -89,7 +89,7 @@ class Trainer {
 
  private:
   StepReport train_step(int64_t step, bool& stop);
-  void save(int64_t step);
+  void save(int64_t step, bool ends);
 
   TrainConfig config_;
   ScheduleConfig schedule_;

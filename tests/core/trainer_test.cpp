@@ -296,6 +296,21 @@ TEST_F(TrainerTest, FailedSavesEndTheRunOnlyInARow) {
   EXPECT_EQ(log.checkpoints.size(), 5U);
 }
 
+TEST_F(TrainerTest, ARunDoesNotEndWellWithoutItsLastCheckpoint) {
+  const auto fails = [](int64_t step) { return CheckpointReport{.step = step, .error = "No space left"}; };
+  Log log;
+  TrainerParts p = parts(log);
+  p.save = fails;
+  EXPECT_THROW(Trainer(config, schedule, p).run(), AgreedError);
+  EXPECT_EQ(log.steps.size(), static_cast<size_t>(config.steps));
+  Log stopped;
+  TrainerParts asked = parts(stopped);
+  asked.save = fails;
+  asked.stop_requested = [&] { return stopped.steps.size() == 1; };
+  EXPECT_THROW(Trainer(config, schedule, asked).run(), AgreedError);
+  EXPECT_EQ(stopped.steps.size(), 2U);
+}
+
 TEST(ScheduleTest, Shapes) {
   const ScheduleConfig cosine{.kind = "cosine", .warmup_steps = 4, .final_ratio = 0.1};
   EXPECT_DOUBLE_EQ(learning_rate_factor(cosine, 0, 20), 0.25);
