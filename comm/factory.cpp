@@ -3,7 +3,9 @@
 #include <tutti/comm/threads.h>
 
 #include <array>
+#include <cstdio>
 #include <cstdlib>
+#include <exception>
 
 namespace tutti {
 namespace {
@@ -52,6 +54,21 @@ void run_world(const WorldConfig& config, const Body& body) {
     if (b.name == wanted) return b.run(config, body);
   }
   fail("communication backend '{}' is not one of auto, self, threads, mpi", wanted);
+}
+
+int run_program(std::string_view name, const Body& body) noexcept {
+  const auto say = [&](const char* what) {
+    (void)std::fprintf(stderr, "%.*s: %s\n", static_cast<int>(name.size()), name.data(), what);
+    return EXIT_FAILURE;
+  };
+  try {
+    run_world({}, body);
+    return EXIT_SUCCESS;
+  } catch (const std::exception& error) {
+    return say(error.what());
+  } catch (...) {
+    return say("an exception that is not a std::exception");
+  }
 }
 
 }  // namespace tutti

@@ -29,6 +29,10 @@ struct WorldConfig {
 /// `body` makes from its Collective must not outlive it.
 void run_world(const WorldConfig& config, const std::function<void(Collective& world)>& body);
 
+/// main() of a program of one's own: run_world({}, body). Says what was thrown on stderr, "NAME: MESSAGE",
+/// and returns the exit code.
+int run_program(std::string_view name, const std::function<void(Collective& world)>& body) noexcept;
+
 /// What `auto` stands for in this process: "mpi" or "self".
 std::string_view detect_backend();
 

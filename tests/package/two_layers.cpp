@@ -1,9 +1,6 @@
-// Learns y = sin(3x) with two layers, data-parallel: mpirun -n 2 two_layers. One run, one answer at 1, 2 and
-// 4 ranks.
-#include <tutti/comm/data_parallel.h>
-#include <tutti/comm/factory.h>
+// Learns y = sin(3x), data-parallel: mpirun -n 2 two_layers. One run, one answer at 1, 2 and 4 ranks.
+#include <tutti/comm/fit.h>
 #include <tutti/kernels/linear.h>
-#include <tutti/kernels/optimizer.h>
 #include <tutti/kernels/pointwise.h>
 #include <tutti/kernels/reduce.h>
 #include <cmath>
@@ -18,34 +15,23 @@ struct TwoLayers : Module {
   }
 };
 
-int main() try {
-  run_world({}, [](Collective& world) {  // this process's rank under mpirun or srun, else a world of one
-    ThreadPool pool(1);
-    const Stream stream = Stream::inline_on(pool);
+int main() {
+  return run_program("two_layers", [](Collective& world) {  // a rank of mpirun or srun, else a world of one
     TwoLayers model;
-    model.name_parameters();
-    const auto groups = make_param_groups(model, {.seed = 7}, stream);
-    DataParallel parallel(world, groups, {}, stream);
-    Optimizer optimizer({.learning_rate = 0.01, .weight_decay = 0}, groups, stream);
-    double loss = 0;
-    for (int64_t step = 0; step < 500; ++step) {
-      const StepContext context{.seed = 7, .step = static_cast<uint64_t>(step)};
-      loss = parallel.run_step(256, stream, context, [&](Tape& tape, const Parallel::Shard& shard) {
-        std::vector<float> x, y;  // any function of step and sample number; here points of [-1, 1)
-        for (int64_t i = shard.begin; i < shard.end; ++i) {
-          x.push_back(2 * uniform(RandomKey{7, 0, context.step, static_cast<uint64_t>(i)}.words(0)[0]) - 1);
+    Fit fit(world, model, {.optimizer = {.learning_rate = 0.01, .weight_decay = 0}, .seed = 7});
+    while (fit.steps() < 500) {
+      const double loss = fit.step(256, [&](Tape& tape, const Parallel::Shard& part) {
+        std::vector<float> x, y;  // samples [begin, end) of the 256: points of [-1, 1)
+        for (int64_t i = part.begin; i < part.end; ++i) {
+          x.push_back(static_cast<float>(i) / 128 - 1);
           y.push_back(std::sin(3 * x.back()));
         }
-        const int64_t n = shard.end - shard.begin;
-        const Var error = sub(tape, model(tape, Var(Tensor::from(x, {n, 1}, stream))),
-                              Var(Tensor::from(y, {n, 1}, stream)));
-        return scale(tape, sum(tape, square(tape, error)), 1.0 / 256);
+        const auto input = [&](const auto& v) {
+          return Var(Tensor::from(v, {part.end - part.begin, 1}, tape.stream()));
+        };
+        return scale(tape, sum(tape, square(tape, sub(tape, model(tape, input(x)), input(y)))), 1.0 / 256);
       });
-      optimizer.step(0.01, optimizer.clip_scale(optimizer.grad_norm()), step);
+      if (fit.steps() == 500 && world.rank() == 0) fmt::print("mean squared error {:.9g}\n", loss);
     }
-    if (world.rank() == 0) fmt::print("mean squared error {:.9g}\n", loss);
   });
-} catch (const std::exception& error) {
-  fmt::print(stderr, "two_layers: {}\n", error.what());
-  return 1;
 }
