@@ -97,11 +97,12 @@ HOST_DEVICE void max_pool_line(Team& t, const PoolGeometry& g, const T* x, int64
   }
 }
 
-/// dx (in W, C) of input line `line`: what the windows over each element give it. dy and winners are the
-/// image's.
-template <class Team, class T>
-HOST_DEVICE void max_pool_line_backward(Team& t, const PoolGeometry& g, const T* dy, const uint16_t* winners,
-                                        int64_t line, T* dx, bool accumulate) {
+/// dx (in W, C) of input line `line`: what the windows over each element give it. `add(sums, n, at, oh, ow,
+/// iw)` adds what window (oh, ow) gives to n channels of column iw; they begin at element `at` of the image's
+/// output.
+template <class Team, class T, class Add>
+HOST_DEVICE void pool_line_backward(Team& t, const PoolGeometry& g, int64_t line, T* dx, bool accumulate,
+                                    Add add) {
   using A = Accumulate<T>;
   const Interval rows = covering(g, 0, line);
   for (int64_t iw = 0; iw < g.in[1]; ++iw) {
@@ -113,20 +114,30 @@ HOST_DEVICE void max_pool_line_backward(Team& t, const PoolGeometry& g, const T*
       INDEPENDENT_LOOP
       for (int64_t i = 0; i < n; ++i) sums[i] = accumulate ? A(out[i]) : A(0);
       for (int64_t oh = rows.begin; oh < rows.end; ++oh) {
-        const int64_t kh = line - (oh * g.stride[0] - g.padding[0]);
-        for (int64_t ow = columns.begin; ow < columns.end; ++ow) {
-          const auto position =
-              static_cast<uint16_t>(kh * g.kernel[1] + iw - (ow * g.stride[1] - g.padding[1]));
-          const int64_t at = oh * g.out_line() + ow * g.channels + c;
-          INDEPENDENT_LOOP
-          for (int64_t i = 0; i < n; ++i)
-            sums[i] += int32_t{winners[at + i]} == position ? A(dy[at + i]) : A(0);
-        }
+        for (int64_t ow = columns.begin; ow < columns.end; ++ow)
+          add(sums, n, oh * g.out_line() + ow * g.channels + c, oh, ow, iw);
       }
       INDEPENDENT_LOOP
       for (int64_t i = 0; i < n; ++i) out[i] = T(sums[i]);
     }
   }
+}
+
+/// The same of a maximum; dy and winners are the image's.
+template <class Team, class T>
+HOST_DEVICE void max_pool_line_backward(Team& t, const PoolGeometry& g, const T* dy, const uint16_t* winners,
+                                        int64_t line, T* dx, bool accumulate) {
+  using A = Accumulate<T>;
+  pool_line_backward(
+      t, g, line, dx, accumulate,
+      [&g, dy, winners, line](A* sums, int64_t n, int64_t at, int64_t oh, int64_t ow, int64_t iw) {
+        const int64_t kh = line - (oh * g.stride[0] - g.padding[0]);
+        const auto position =
+            static_cast<uint16_t>(kh * g.kernel[1] + iw - (ow * g.stride[1] - g.padding[1]));
+        INDEPENDENT_LOOP
+        for (int64_t i = 0; i < n; ++i)
+          sums[i] += int32_t{winners[at + i]} == position ? A(dy[at + i]) : A(0);
+      });
 }
 
 /// y (out W, C): means of the windows of output line `line`; x is the image.
@@ -153,32 +164,17 @@ HOST_DEVICE void avg_pool_line(Team& t, const PoolGeometry& g, const T* x, int64
   }
 }
 
-/// dx (in W, C) of input line `line`; dy is the image's.
+/// The same of a mean; dy is the image's.
 template <class Team, class T>
 HOST_DEVICE void avg_pool_line_backward(Team& t, const PoolGeometry& g, const T* dy, int64_t line, T* dx,
                                         bool accumulate) {
   using A = Accumulate<T>;
-  const Interval rows = covering(g, 0, line);
-  for (int64_t iw = 0; iw < g.in[1]; ++iw) {
-    const Interval columns = covering(g, 1, iw);
-    for (int64_t c = t.lane() * kPoolChannels; c < g.channels; c += t.lanes() * kPoolChannels) {
-      const int64_t n = g.channels - c < kPoolChannels ? g.channels - c : kPoolChannels;
-      T* out = dx + iw * g.channels + c;
-      A sums[kPoolChannels];
-      INDEPENDENT_LOOP
-      for (int64_t i = 0; i < n; ++i) sums[i] = accumulate ? A(out[i]) : A(0);
-      for (int64_t oh = rows.begin; oh < rows.end; ++oh) {
-        for (int64_t ow = columns.begin; ow < columns.end; ++ow) {
-          const A share = window_share<A>(g, window(g, 0, oh), window(g, 1, ow));
-          const T* at = dy + oh * g.out_line() + ow * g.channels + c;
-          INDEPENDENT_LOOP
-          for (int64_t i = 0; i < n; ++i) sums[i] += A(at[i]) * share;
-        }
-      }
-      INDEPENDENT_LOOP
-      for (int64_t i = 0; i < n; ++i) out[i] = T(sums[i]);
-    }
-  }
+  pool_line_backward(t, g, line, dx, accumulate,
+                     [&g, dy](A* sums, int64_t n, int64_t at, int64_t oh, int64_t ow, int64_t) {
+                       const A share = window_share<A>(g, window(g, 0, oh), window(g, 1, ow));
+                       INDEPENDENT_LOOP
+                       for (int64_t i = 0; i < n; ++i) sums[i] += A(dy[at + i]) * share;
+                     });
 }
 
 }  // namespace tutti::row

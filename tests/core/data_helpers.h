@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 #include <tutti/core/error.h>
+#include "tests/temporary_directory.h"
 
 #include <cstdio>
 #include <filesystem>
@@ -26,26 +27,6 @@ inline std::mt19937_64& random() {
 inline size_t draw(size_t n) {
   return std::uniform_int_distribution<size_t>(0, n - 1)(random());
 }
-
-/// A new directory that goes away with its object.
-class TemporaryDirectory {
- public:
-  TemporaryDirectory()
-      : path_(std::filesystem::temp_directory_path() / ("tutti_data_" + std::to_string(random()()))) {
-    std::filesystem::create_directories(path_);
-  }
-  ~TemporaryDirectory() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TemporaryDirectory(const TemporaryDirectory&) = delete;
-  TemporaryDirectory& operator=(const TemporaryDirectory&) = delete;
-  [[nodiscard]] const std::filesystem::path& path() const { return path_; }
-  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
-
- private:
-  std::filesystem::path path_;
-};
 
 inline void write_file(const std::filesystem::path& path, const std::string& bytes) {
   std::filesystem::create_directories(path.parent_path());

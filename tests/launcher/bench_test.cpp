@@ -1,7 +1,7 @@
 #include "launcher/bench/kernels.h"
 #include "launcher/bench/step.h"
 #include "launcher/bench/timing.h"
-#include "tests/launcher/temporary_directory.h"
+#include "tests/temporary_directory.h"
 
 #include <tutti/comm/threads.h>
 

@@ -1,6 +1,6 @@
 #include "launcher/cli/cli.h"
 #include "launcher/cli/completion.h"
-#include "tests/launcher/temporary_directory.h"
+#include "tests/temporary_directory.h"
 
 #include <gtest/gtest.h>
 

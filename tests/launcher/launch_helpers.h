@@ -2,7 +2,7 @@
 
 #include "launcher/launch/adapter.h"
 #include "launcher/launch/words.h"
-#include "tests/launcher/temporary_directory.h"
+#include "tests/temporary_directory.h"
 
 #include <gtest/gtest.h>
 #include <tutti/core/error.h>

@@ -1,6 +1,6 @@
 #include "launcher/metrics/exporter/exporter.h"
 #include "launcher/metrics/exporter/http_server.h"
-#include "tests/launcher/temporary_directory.h"
+#include "tests/temporary_directory.h"
 
 #include <gtest/gtest.h>
 #include <tutti/core/error.h>

@@ -1,7 +1,7 @@
 #include "launcher/metrics/jsonl.h"
 #include "launcher/metrics/summary.h"
 #include "launcher/metrics/tensorboard.h"
-#include "tests/launcher/temporary_directory.h"
+#include "tests/temporary_directory.h"
 
 #include <gtest/gtest.h>
 #include <tutti/core/error.h>

@@ -1,6 +1,6 @@
 #include "launcher/report/report.h"
 #include "launcher/metrics/jsonl.h"
-#include "tests/launcher/temporary_directory.h"
+#include "tests/temporary_directory.h"
 
 #include <gtest/gtest.h>
 #include <tutti/core/error.h>

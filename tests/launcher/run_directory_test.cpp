@@ -4,7 +4,7 @@
 #include "launcher/info/machine.h"
 #include "launcher/metrics/jsonl.h"
 #include "launcher/metrics/summary.h"
-#include "tests/launcher/temporary_directory.h"
+#include "tests/temporary_directory.h"
 
 #include <gtest/gtest.h>
 #include <tutti/core/error.h>

@@ -13,7 +13,7 @@ class TemporaryDirectory {
  public:
   TemporaryDirectory()
       : path_(std::filesystem::temp_directory_path() /
-              ("tutti-launcher-" + std::to_string(std::random_device{}()))) {
+              ("tutti-test-" + std::to_string(std::random_device{}()))) {
     std::filesystem::create_directories(path_);
   }
   ~TemporaryDirectory() {
