@@ -58,7 +58,7 @@ ThreadPlacement place_threads(const std::vector<RankPlace>& all, int rank, int64
   const auto cores = static_cast<int>(mine.cores.size());
   const int share = std::max(1, cores / std::max(1, sharers));
   ThreadPlacement placement{.threads = threads > 0 ? static_cast<int>(threads) : share};
-  if (placement.threads * sharers <= cores) {
+  if (placement.threads * sharers == cores) {
     const auto first = mine.cores.begin() + index * placement.threads;
     placement.cores.assign(first, first + placement.threads);
   }

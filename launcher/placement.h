@@ -14,8 +14,9 @@ struct RankPlace {
   std::vector<int> cores;
 };
 
-/// The threads of one rank. `cores` names one logical CPU a thread, or is empty where threads outnumber cores
-/// and binding would only stand in the scheduler's way.
+/// The threads of one rank. `cores` names one logical CPU a thread, or is empty where binding would only
+/// stand in the scheduler's way: threads outnumber cores, or leave some free, which another run on this
+/// machine would do too, both on the same few.
 struct ThreadPlacement {
   int threads = 1;
   std::vector<int> cores;

@@ -121,8 +121,8 @@ ExitCode CommandLine::parse(std::span<const std::string> arguments, Console& con
 ExitCode CommandLine::run(std::span<const std::string> arguments, Console& console) try {
   action_ = nullptr;
   const ExitCode parsed = parse(arguments, console);
-  if (parsed != ExitCode::kDone || !action_) return parsed;
-  const ExitCode code = action_(console);
+  if (parsed != ExitCode::kDone) return parsed;
+  const ExitCode code = action_ ? action_(console) : parsed;  // none for --help and --version
   console.out.flush();
   require(console.out.good(), "cannot write the output: the disk is full or its reader is gone");
   return code;

@@ -1,6 +1,7 @@
 #include <CLI/CLI.hpp>
 
 #include <tutti/comm/factory.h>
+#include "launcher/cli/cli.h"
 #include "launcher/cli/commands.h"
 #include "launcher/info/libraries.h"
 #include "launcher/launch/rank_world.h"
@@ -27,6 +28,13 @@ ExitCode run(const Options& options, Console& console) {
   run_world({}, [&](Collective& world) {
     check_world_size(here, library, world.size());
     reason = train(train_options, world, console.out);
+    if (reason == TrainResult::Reason::kNotFinite && world.rank() == 0) {
+      print_error(
+          "training ended: loss or gradient were not finite for more than train.max_skipped_steps steps in a "
+          "row; no such step changed the weights. A smaller optimizer.learning_rate or optimizer.clip_norm "
+          "may help",
+          console.err);
+    }
   });
   switch (reason) {
     case TrainResult::Reason::kCompleted:

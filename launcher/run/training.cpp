@@ -115,7 +115,7 @@ class Training {
     if (checkpoint.dir.empty()) checkpoint.dir = directory.checkpoints().string();
     Checkpoints checkpoints(checkpoint, peers_, [&](const std::string& text) { writers.say(text); });
     const TrainingState state = training_state(model, optimizer);
-    const int64_t first_step = options_.resume ? restore(checkpoints, state, groups, stream) : 0;
+    const int64_t first_step = options_.resume ? restore(checkpoints, state, groups, sampler, stream) : 0;
     require(first_step < settings_.train.steps, "{}: this run has done its {} steps (train.steps {})",
             settings_.run.dir, first_step, settings_.train.steps);
 
@@ -226,19 +226,24 @@ class Training {
 
   /// Loads the newest checkpoint that verifies. Returns the steps that it has done; 0 without a checkpoint.
   int64_t restore(Checkpoints& checkpoints, const TrainingState& state,
-                  std::span<const std::unique_ptr<ParamGroup>> groups, const Stream& stream) {
+                  std::span<const std::unique_ptr<ParamGroup>> groups, const Sampler& sampler,
+                  const Stream& stream) {
     const std::optional<CheckpointMetadata> found = checkpoints.restore(state);
     if (!found) return 0;
-    // The data order is a function of seed, batch and step: with another one, samples would come twice or
-    // never.
+    // The data order is a function of seed, batch, step and the number of samples: with another one, samples
+    // would come twice or never.
     const auto same = [&](const std::string& key, const std::string& now, const std::string& then) {
       require(now == then, "--resume: {} is {}, the checkpoint of step {} was made with {}", key, now,
               found->step, then);
     };
     same("run.seed", std::to_string(seed()), std::to_string(found->seed));
-    if (const auto batch = found->extra.find("batch"); batch != found->extra.end()) {
-      same("train.batch", std::to_string(settings_.train.batch), batch->second);
-    }
+    const auto same_extra = [&](const std::string& name, const std::string& key, int64_t now) {
+      if (const auto then = found->extra.find(name); then != found->extra.end())
+        same(key, std::to_string(now), then->second);
+    };
+    same_extra("batch", "train.batch", settings_.train.batch);
+    same_extra("training_samples", "the number of training samples in " + settings_.data.path,
+               sampler.size());
     for (const auto& group : groups) group->round_weights(stream);
     return found->step;
   }

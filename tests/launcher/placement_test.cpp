@@ -9,7 +9,13 @@ TEST(PlacementTest, RanksDivideSharedCores) {
   const std::vector<RankPlace> all(2, {"a", {0, 1, 4, 5}});
   EXPECT_EQ(place_threads(all, 0, 0).cores, (std::vector<int>{0, 1}));
   EXPECT_EQ(place_threads(all, 1, 0).cores, (std::vector<int>{4, 5}));
-  EXPECT_EQ(place_threads(all, 1, 1).cores, (std::vector<int>{1}));
+}
+
+TEST(PlacementTest, RunsThatLeaveCoresFreeDoNotAllTakeTheFirst) {
+  const std::vector<RankPlace> all(2, {"a", {0, 1, 4, 5}});
+  EXPECT_EQ(place_threads(all, 1, 1).threads, 1);
+  EXPECT_TRUE(place_threads(all, 1, 1).cores.empty());
+  EXPECT_EQ(place_threads(all, 1, 2).cores, (std::vector<int>{4, 5}));
 }
 
 TEST(PlacementTest, ABindingOfTheLauncherIsKept) {
