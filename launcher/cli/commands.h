@@ -7,6 +7,7 @@ namespace tutti {
 // Each stands in the file of its name.
 extern const Command kTrainCommand;
 extern const Command kLaunchCommand;
+extern const Command kPreflightCommand;
 // These three stand in jobs.cpp.
 extern const Command kJobsCommand;
 extern const Command kLogsCommand;

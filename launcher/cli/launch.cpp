@@ -5,6 +5,7 @@
 #include "launcher/launch/duration.h"
 #include "launcher/launch/submit.h"
 #include "launcher/launch/supervisor.h"
+#include "launcher/launch/try_hosts.h"
 #include "launcher/launch/words.h"
 #include "launcher/run/training.h"
 
@@ -108,7 +109,11 @@ void print_plan(const Rendered& rendered, std::ostream& out) {
 }
 
 /// Runs the combinations of a sweep one after the other; returns the first end that is not a good one.
-Ending run_all(const Detected& found, const LaunchSpec& spec, const Surroundings& here, std::ostream& err) {
+Ending run_all(const Detected& found, const LaunchSpec& asked, const Surroundings& here, std::ostream& err) {
+  const bool tried = asked.command.front() == "train" && asked.preflight == "on";
+  const LaunchSpec spec = tried ? try_hosts(*found.adapter, asked, found.allocation, here,
+                                            train_options(asked.command).run_file.string(), err)
+                                : asked;
   Ending first{};
   for (int64_t i = 0; i < spec.sweep_size(); ++i) {
     const LaunchSpec one = spec.sweep.empty() ? spec : swept(spec, i);
@@ -130,6 +135,8 @@ ExitCode launch(const Options& options, const std::vector<std::string>& command,
   // A job looks for it on its own hosts.
   if (options.mpirun.empty() && found.allocation.place != Allocation::Place::kLogin)
     spec.mpirun = mpirun_name(spec.library, here.has_program);
+  // Known to the ranks of a launch only; some schedulers refuse a job that names a variable which is not set.
+  if (found.allocation.place == Allocation::Place::kLogin) std::erase(spec.forwarded, "TUTTI_LAUNCH_RANKS");
   const Rendered rendered = found.adapter->render(spec, found.allocation);
   if (options.dry_run) {
     print_plan(rendered, console.out);
@@ -152,6 +159,9 @@ void add_options(CLI::App& app, Options& o) {
   app.add_option("--cores-per-rank", s.cores_per_rank, "Cores to ask for");
   app.add_option("--time", o.time, "Time limit: 90s, 45m, 2h, 1d12h, 1:30:00");
   app.add_option("--grace", o.grace, "So long before the limit, and at most after a stop signal, ranks save")
+      ->capture_default_str();
+  app.add_option("--preflight", s.preflight,
+                 "on: a brief `tutti preflight` before training leaves out bad hosts; off")
       ->capture_default_str();
   app.add_option("--restarts", s.restarts,
                  "Start the ranks again from the last checkpoint, at most so often");

@@ -80,6 +80,8 @@ void check(const LaunchSpec& spec) {
   check_jobs("--after-ok", spec.after_ok);
   require(spec.interface.empty() || is_interface(spec.interface),
           "--interface '{}': expected a network such as 10.1.0.0/16, or names of interfaces", spec.interface);
+  require(spec.preflight == "on" || spec.preflight == "off", "--preflight '{}': expected on or off",
+          spec.preflight);
   for (const std::string& host : spec.exclude) {
     require(is_host_name(host), "--exclude '{}' is not a host name", host);
   }
@@ -217,6 +219,7 @@ std::vector<std::string> inner_launch(const LaunchSpec& spec, LimitSignal signal
   }
   words.insert(words.end(), {"--grace", fmt::format("{}s", spec.grace_s)});
   if (spec.requeue) words.emplace_back("--requeue");
+  text("--preflight", spec.preflight, "on");
   text("--starter", spec.starter, "auto");
   text("--mpi", spec.mpi);
   text("--mpirun", spec.mpirun, "mpirun");

@@ -48,6 +48,7 @@ struct LaunchSpec {
   std::vector<std::string> variables;  ///< names that the user wants passed on beside the usual ones
   std::vector<std::string> forwarded;  ///< all names that go to the ranks
   bool restarted = false;              ///< ranks of this launch ran before, and some may not have ended yet
+  std::string preflight = "on";        ///< "off": ranks start without a look at their hosts
   int64_t restarts = 0;                ///< times that the supervisor starts the ranks again
 
   // Kubernetes only.

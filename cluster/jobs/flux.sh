@@ -1,0 +1,15 @@
+#!/bin/bash
+# flux: --job-name=gpt
+# flux: --nodes=4
+# flux: --nslots=32
+# flux: --cores-per-slot=12
+# flux: --gpus-per-slot=1
+# flux: --time-limit=7200s
+# flux: --output=/home/me/project/runs/a/launch-{{id}}.log
+# flux: --env=-*
+# flux: --env=HOME
+# flux: --env=PATH
+# Written by `tutti launch`. Submit it again by: flux batch /home/me/project/runs/a/launch.flux
+cd -- /home/me/project || exit 1
+# The supervisor takes the shell's place, so that the scheduler's signals reach it.
+exec /home/me/tutti/build/release/bin/tutti launch --nodes 4 --ranks-per-node 8 --gpus-per-node 8 --cores-per-rank 12 --restarts 3 --time 7200s --grace 60s --dir /home/me/project/runs/a train run.yaml

@@ -1,0 +1,75 @@
+#include "launcher/preflight/preflight.h"
+
+#include <CLI/CLI.hpp>
+
+#include <tutti/comm/factory.h>
+#include "launcher/cli/checks.h"
+#include "launcher/cli/commands.h"
+#include "launcher/info/libraries.h"
+#include "launcher/launch/rank_world.h"
+#include "launcher/run/training.h"
+
+#include <memory>
+#include <ostream>
+
+namespace tutti {
+namespace {
+
+struct Options {
+  PreflightOptions preflight;
+  TrainOptions train;
+  std::string dir;
+  bool json = false;
+};
+
+ExitCode run(const Options& options, Console& console) {
+  PreflightOptions o = options.preflight;
+  o.run_file = options.train.run_file;
+  o.run_directory = options.dir;
+  if (options.dir.empty()) o.run_directory = o.run_file.empty() ? "." : read_settings(options.train).run.dir;
+  const Surroundings here = this_surroundings();
+  const MpiLibrary library = parse_mpi_library(mpi_library_version());
+  check_can_meet(here, library);
+  bool good = false;
+  run_world({}, [&](Collective& world) {
+    check_world_size(here, library, world.size());
+    const PreflightResult result = preflight(o, world);
+    good = result.verdict.good();
+    if (world.rank() != 0) return;
+    if (options.json) {
+      console.out << to_json(result);
+    } else {
+      print_table(result, console.out);
+    }
+    console.out.flush();
+  });
+  return good ? ExitCode::kDone : ExitCode::kError;
+}
+
+CommandAction setup(CLI::App& app) {
+  const auto options = std::make_shared<Options>();
+  app.add_option("RUN.yaml", options->train.run_file, "A run file, to be the same on all hosts");
+  app.add_option("--set", options->train.sets, "Override a key of the run file; may come again")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
+  app.add_option("--dir", options->dir,
+                 "Directory whose storage is tried; default: the run file's run.dir, or the present one");
+  app.add_flag("--brief", options->preflight.brief, "Some seconds in place of some tens");
+  app.add_option("--limit", options->preflight.limit_s, "Seconds after which it ends, naming what hangs")
+      ->check(between_numbers(1, 3600))
+      ->capture_default_str();
+  app.add_flag("--json", options->json, "Print JSON in place of the table");
+  return [options](Console& console) { return run(*options, console); };
+}
+
+}  // namespace
+
+const Command kPreflightCommand{
+    "preflight", "Try out the hosts of a job before it trains",
+    R"(  mpirun -n 2 tutti preflight                         # CPUs, memory, disk, network, clocks, GPUs
+  srun --mpi=pmix tutti preflight run.yaml            # and whether all hosts see the same run file
+  tutti launch --nodes 4 preflight --json run.yaml
+Hosts that stand out are named, to be left out by `tutti launch --exclude`; the exit code is 1 then.)",
+    &setup};
+
+}  // namespace tutti

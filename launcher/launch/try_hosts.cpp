@@ -1,0 +1,104 @@
+#include "launcher/launch/try_hosts.h"
+
+#include "launcher/launch/child.h"
+
+#include <tutti/core/checkpoint/file.h>
+#include <tutti/core/error.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <map>
+#include <ostream>
+#include <vector>
+
+namespace tutti {
+namespace {
+
+using Severity = Finding::Severity;
+
+// Preflight ends itself after this; starting ranks takes a moment more.
+constexpr double kLimit_s = 60;
+constexpr double kStart_s = 30;
+
+/// The last lines of a program's messages.
+std::string tail(const std::string& text) {
+  constexpr size_t kMost = 2000;
+  return text.size() > kMost ? "..." + text.substr(text.size() - kMost) : text;
+}
+
+std::string text_of(const Finding& finding) {
+  return fmt::format("{}{}: {}", finding.host.empty() ? "" : finding.host + ": ", finding.check,
+                     finding.text);
+}
+
+}  // namespace
+
+LaunchSpec without_bad_hosts(const LaunchSpec& spec, const Allocation& allocation,
+                             const PreflightAnswer& answer, std::ostream& err) {
+  std::map<std::string, Severity> worst;
+  for (const Finding& finding : answer.findings) {
+    require(finding.severity != Severity::kFatal,
+            "preflight: {} (--preflight off starts the ranks all the same)", text_of(finding));
+    err << fmt::format("tutti: preflight: {}: {}\n", name(finding.severity), text_of(finding));
+    if (finding.severity == Severity::kWarning) continue;
+    Severity& severity = worst.try_emplace(finding.host, finding.severity).first->second;
+    severity = std::max(severity, finding.severity);
+  }
+  LaunchSpec kept = spec;
+  const auto left = [&] {
+    return std::count_if(allocation.hosts.begin(), allocation.hosts.end(), [&](const Host& host) {
+      return std::find(kept.exclude.begin(), kept.exclude.end(), host.name) == kept.exclude.end();
+    });
+  };
+  // The bad ones first: the places that they leave are no longer free for slow ones.
+  for (const Severity severity : {Severity::kBad, Severity::kSlow}) {
+    for (const auto& [host, found] : worst) {
+      if (found != severity) continue;
+      const bool ours = std::any_of(allocation.hosts.begin(), allocation.hosts.end(),
+                                    [&](const Host& h) { return h.name == host; });
+      const int64_t least = severity == Severity::kBad || kept.nodes == 0 ? 1 : kept.nodes;
+      const bool all_wanted = severity == Severity::kSlow && kept.nodes == 0;
+      if (!ours || left() <= least || all_wanted) {
+        err << fmt::format("tutti: preflight: {} takes part, because there is no other host in its place\n",
+                           host);
+        continue;
+      }
+      kept.exclude.push_back(host);
+      kept.nodes = std::min<int64_t>(kept.nodes, left());
+      err << fmt::format("tutti: preflight: {} is left out; {} hosts remain\n", host, left());
+    }
+  }
+  err << std::flush;
+  return kept;
+}
+
+LaunchSpec try_hosts(const Adapter& adapter, const LaunchSpec& spec, const Allocation& allocation,
+                     const Surroundings& here, const std::string& run_file, std::ostream& err) {
+  LaunchSpec trial = spec;
+  // Also those that the training may not need; where the environment does not name them, as many as it does.
+  if (!allocation.hosts.empty()) trial.nodes = 0;
+  trial.command = {"preflight", "--brief", "--json", "--dir", spec.run_directory, run_file};
+  const std::vector<Host> hosts = placed_hosts(trial, allocation);
+  if (total_ranks(hosts) <= 1) return spec;
+  PreflightAnswer answer;
+  try {
+    const Rendered rendered = adapter.render(trial, allocation);
+    std::filesystem::create_directories(spec.run_directory);
+    for (const LaunchFile& file : rendered.files) write_file_atomically(file.path, file.text);
+    Variables variables = launch_environment(here.variables, spec.variables);
+    for (const auto& [name, value] : rendered.variables) variables[name] = value;
+    variables["TUTTI_LAUNCH_RANKS"] = std::to_string(total_ranks(hosts));
+    const Output output = run_to_end(rendered.argv, variables, kLimit_s + kStart_s);
+    require(!output.out.empty(), "exit code {}: {}", output.exit_code, tail(output.err));
+    answer = read_preflight_json(output.out);
+    write_file_atomically(spec.run_directory + "/preflight.json", output.out);
+  } catch (const std::exception& problem) {
+    err << fmt::format("tutti: preflight came to no result: {}\ntutti: the ranks are started all the same\n",
+                       problem.what())
+        << std::flush;
+    return spec;
+  }
+  return without_bad_hosts(spec, allocation, answer, err);
+}
+
+}  // namespace tutti

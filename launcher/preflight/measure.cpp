@@ -1,0 +1,161 @@
+#include "launcher/preflight/measure.h"
+
+#include <tutti/core/checkpoint/file.h>
+#include <tutti/core/error.h>
+#include <tutti/core/tensor.h>
+#include <tutti/kernels/cpu/blas.h>
+#include "launcher/placement.h"
+
+#include <fcntl.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <vector>
+
+namespace tutti {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+/// The shortest of the times that `work` takes, over `seconds` and at least twice.
+template <class Work>
+double shortest_s(double seconds, Work work) {
+  work();  // first touches of memory, libraries that set themselves up
+  double best = 0;
+  const auto begin = Clock::now();
+  for (int i = 0; i < 2 || seconds_since(begin) < seconds; ++i) {
+    const auto start = Clock::now();
+    work();
+    const double took = std::max(1e-9, seconds_since(start));
+    best = i == 0 ? took : std::min(best, took);
+  }
+  return best;
+}
+
+/// A file that is gone at the end, with its directory if that was made for it and holds nothing else.
+class Scratch {
+ public:
+  Scratch(fs::path path, bool in_new_directory)
+      : path_(std::move(path)), in_new_directory_(in_new_directory) {}
+  ~Scratch() {
+    std::error_code ignored;
+    fs::remove(path_, ignored);
+    if (in_new_directory_) fs::remove(path_.parent_path(), ignored);
+  }
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+  [[nodiscard]] const fs::path& path() const { return path_; }
+
+ private:
+  fs::path path_;
+  bool in_new_directory_;
+};
+
+/// Reads the file and compares it with repeated `block`s. Returns the seconds that it took.
+double read_back(const fs::path& path, const std::vector<std::byte>& block) {
+  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  require(file >= 0, "{}: {}", path.string(), system_error_text(errno));
+  const std::unique_ptr<const int, void (*)(const int*)> closer(&file, [](const int* f) { (void)close(*f); });
+  (void)posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
+  std::vector<std::byte> buffer(block.size());
+  const auto begin = Clock::now();
+  double compare_s = 0;
+  while (true) {
+    size_t filled = 0;
+    while (filled < buffer.size()) {
+      const ssize_t n = read(file, buffer.data() + filled, buffer.size() - filled);
+      require(n >= 0 || errno == EINTR, "{}: {}", path.string(), system_error_text(errno));
+      if (n == 0) break;
+      if (n > 0) filled += static_cast<size_t>(n);
+    }
+    if (filled == 0) break;
+    const auto compared = Clock::now();
+    require(std::equal(buffer.begin(), buffer.begin() + static_cast<std::ptrdiff_t>(filled), block.begin()),
+            "{}: what was written does not come back the same", path.parent_path().string());
+    compare_s += seconds_since(compared);
+  }
+  return std::max(1e-9, seconds_since(begin) - compare_s);
+}
+
+}  // namespace
+
+double measure_gemm(const Stream& stream, int64_t size, double seconds) {
+  const Tensor a = Tensor::full({size, size}, 0.5, DType::kFloat32, stream);
+  const Tensor b = Tensor::full({size, size}, 0.25, DType::kFloat32, stream);
+  const Tensor c = Tensor::zeros({size, size}, DType::kFloat32, stream);
+  const cpu::Gemm product{.m = size,
+                          .n = size,
+                          .k = size,
+                          .a = {.data = a.raw(), .ld = size},
+                          .b = {.data = b.raw(), .ld = size},
+                          .c = c.raw(),
+                          .ldc = size};
+  const double best = shortest_s(seconds, [&] { cpu::gemm(product, stream); });
+  const float expected = 0.125F * static_cast<float>(size);
+  require(c.span<float>().back() == expected,
+          "a matrix product gives {} instead of {}: this CPU computes wrongly", c.span<float>().back(),
+          expected);
+  const auto n = static_cast<double>(size);
+  return 2 * n * n * n / best;
+}
+
+double measure_memory(const Stream& stream, int64_t bytes, double seconds) {
+  const int64_t n = bytes / static_cast<int64_t>(sizeof(float));
+  constexpr int64_t kGrain = int64_t{1} << 16;
+  const Tensor a = Tensor::empty({n}, DType::kFloat32, stream);
+  const Tensor b = Tensor::full({n}, 1, DType::kFloat32, stream);
+  const Tensor c = Tensor::full({n}, 2, DType::kFloat32, stream);
+  float* const to = a.data<float>();
+  const float* const x = b.data<float>();
+  const float* const y = c.data<float>();
+  const double best = shortest_s(seconds, [&] {
+    stream.pool().parallel_ranges(n, kGrain, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) to[i] = x[i] + 3 * y[i];
+    });
+  });
+  require(to[n - 1] == 7, "memory gives {} instead of 7", to[n - 1]);
+  return 3 * static_cast<double>(n) * sizeof(float) / best;
+}
+
+DiskSpeed measure_disk(const fs::path& directory, int64_t bytes) {
+  DiskSpeed speed;
+  try {
+    std::error_code error;
+    const bool is_new = fs::create_directories(directory, error);
+    require(!error, "{}: cannot be created: {}", directory.string(), error.message());
+    struct statvfs space {};
+    require(statvfs(directory.c_str(), &space) == 0, "{}: {}", directory.string(), system_error_text(errno));
+    speed.free_bytes = static_cast<int64_t>(space.f_bavail) * static_cast<int64_t>(space.f_frsize);
+    const Scratch scratch(directory / fmt::format(".preflight-{}-{}", host_name(), getpid()), is_new);
+    constexpr size_t kBlock = size_t{1} << 20;
+    std::vector<std::byte> block(kBlock);
+    // Bytes that neither compress nor repeat within a block.
+    uint64_t state = 0x9E3779B97F4A7C15U;
+    for (std::byte& byte : block) {
+      state ^= state << 13U;
+      state ^= state >> 7U;
+      state ^= state << 17U;
+      byte = static_cast<std::byte>(state & 0xFFU);
+    }
+    const auto begin = Clock::now();
+    OutputFile file(scratch.path());
+    for (int64_t written = 0; written < bytes; written += static_cast<int64_t>(kBlock)) file.write(block);
+    file.finish();
+    const auto size = static_cast<double>(file.bytes());
+    speed.write_bytes_per_s = size / std::max(1e-9, seconds_since(begin));
+    speed.read_bytes_per_s = size / read_back(scratch.path(), block);
+  } catch (const Error& problem) {
+    speed.error = problem.what();
+  }
+  return speed;
+}
+
+}  // namespace tutti

@@ -1,0 +1,31 @@
+#pragma once
+
+#include <tutti/core/stream.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+namespace tutti {
+
+/// The best rate of fp32 matrix products (size^3) on the stream's threads, in floating-point operations a
+/// second; repeats for `seconds`, at least twice.
+double measure_gemm(const Stream& stream, int64_t size, double seconds);
+
+/// The best rate at which a = b + s c goes through memory, over three arrays of `bytes` each, in bytes read
+/// and written a second. Source: McCalpin 1995, STREAM's triad.
+double measure_memory(const Stream& stream, int64_t bytes, double seconds);
+
+/// What a directory's storage does.
+struct DiskSpeed {
+  std::string error;  ///< why it cannot be used; empty: it can
+  int64_t free_bytes = 0;
+  double write_bytes_per_s = 0;  ///< with fsync
+  double read_bytes_per_s = 0;  ///< after the cache was asked to forget the file, which not every system does
+};
+
+/// Writes a file of `bytes` into `directory`, reads it back, compares it and removes it. Creates the
+/// directory if need be, and takes it away again if it stays empty.
+DiskSpeed measure_disk(const std::filesystem::path& directory, int64_t bytes);
+
+}  // namespace tutti

@@ -1,0 +1,35 @@
+#pragma once
+
+#include <tutti/comm/collective.h>
+#include "launcher/preflight/report.h"
+
+#include <cstdint>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace tutti {
+
+/// The rounds of a tournament in which each of n players meets each other one once, and nobody stands in two
+/// pairs of a round: n - 1 rounds, or n with one resting if n is odd. Source: the circle method, Kirkman
+/// 1847.
+std::vector<std::vector<std::pair<int, int>>> tournament(int n);
+
+struct PairOptions {
+  int64_t bytes = int64_t{4} << 20;  ///< of a large message
+  int small_messages = 20;
+  int large_messages = 3;
+  size_t most_rounds = 1000;  ///< of the tournament: of more ranks, each meets so many others
+};
+
+/// Measures latency and bandwidth between the ranks `players`, all pairs of a round at the same time. All
+/// ranks of the world call it with the same arguments; each returns the pairs that it is the lower rank of.
+std::vector<PairReport> measure_pairs(Collective& world, std::span<const int> players,
+                                      const PairOptions& options, const Stream& stream);
+
+/// How far the clocks of `players` are ahead of rank 0's, by the shortest of some round trips. All ranks call
+/// it; rank 0 returns the reports, the others none. Source: Cristian 1989.
+std::vector<ClockReport> measure_clocks(Collective& world, std::span<const int> players,
+                                        const Stream& stream);
+
+}  // namespace tutti

@@ -1,0 +1,68 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tutti {
+
+/// What NVIDIA's management library says of one GPU.
+struct GpuReport {
+  std::string name;
+  std::string uuid;
+  int64_t memory_bytes = 0;
+  int64_t uncorrected_errors = 0;  ///< of memory, since the driver was loaded
+  int64_t clock_mhz = 0;           ///< of the multiprocessors, now
+  int64_t most_clock_mhz = 0;
+  std::string slowed_by;  ///< "heat", "power brake": why the clock is held down; empty: it is not
+};
+
+/// A measurement between two ranks, made by the lower one.
+struct PairReport {
+  int rank = 0;
+  int other = 0;
+  double latency_s = 0;    ///< one way, of a small message
+  double bytes_per_s = 0;  ///< one way, of a large one
+};
+
+/// A rank's clock as rank 0 sees it.
+struct ClockReport {
+  int rank = 0;
+  double offset_s = 0;       ///< ahead of rank 0's
+  double uncertainty_s = 0;  ///< half the round trip
+};
+
+/// What one rank found. The second half stands for its host and is filled in by the host's first rank only.
+struct RankReport {
+  int rank = 0;
+  std::string host;
+  int threads = 0;
+  double gemm_flops_per_s = 0;    ///< fp32, on the rank's threads, all ranks at the same time
+  double memory_bytes_per_s = 0;  ///< read and written, likewise
+  std::string binary;             ///< SHA-256 of the program
+  std::string run_file;           ///< SHA-256 of the run file; empty without one
+  std::string libraries;          ///< names and versions
+  std::vector<PairReport> pairs;
+  std::vector<ClockReport> clocks;  ///< of rank 0 only
+
+  bool speaks_for_host = false;
+  int64_t memory_bytes = 0;
+  int64_t available_bytes = 0;
+  int64_t shm_bytes = 0;  ///< size of /dev/shm, through which ranks of a host talk
+  int64_t shm_free_bytes = 0;
+  int64_t huge_page_bytes = 0;  ///< reserved
+  std::string disk_error;       ///< why the run directory cannot be used; empty: it can
+  int64_t disk_free_bytes = 0;
+  double disk_write_bytes_per_s = 0;
+  double disk_read_bytes_per_s = 0;
+  std::vector<GpuReport> gpus;
+  std::string gpu_error;  ///< why nothing is known of GPUs that are there
+};
+
+/// As JSON, for the other ranks.
+std::string to_text(const RankReport& report);
+/// Throws Error if it is none.
+RankReport report_from_text(std::string_view text);
+
+}  // namespace tutti
