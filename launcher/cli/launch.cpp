@@ -136,7 +136,10 @@ ExitCode launch(const Options& options, const std::vector<std::string>& command,
   if (options.mpirun.empty() && found.allocation.place != Allocation::Place::kLogin)
     spec.mpirun = mpirun_name(spec.library, here.has_program);
   // Known to the ranks of a launch only; some schedulers refuse a job that names a variable which is not set.
-  if (found.allocation.place == Allocation::Place::kLogin) std::erase(spec.forwarded, "TUTTI_LAUNCH_RANKS");
+  if (found.allocation.place == Allocation::Place::kLogin) {
+    std::erase(spec.forwarded, "TUTTI_LAUNCH_RANKS");
+    spec.forwarded = without_secrets(spec.forwarded, spec.variables);
+  }
   const Rendered rendered = found.adapter->render(spec, found.allocation);
   if (options.dry_run) {
     print_plan(rendered, console.out);

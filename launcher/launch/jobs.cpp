@@ -85,6 +85,14 @@ std::string state_of(const NamedJob& job) {
   }
 }
 
+/// Whether a text can stand for a job behind a scheduler's command: a plain word, of a group and a name two
+/// of them. A name such as --all would be an option there.
+bool is_job_id(std::string_view text, const Adapter& adapter) {
+  const size_t slash = text.find('/');
+  if (adapter.commands.group_option.empty() || slash == std::string_view::npos) return is_plain_word(text);
+  return is_plain_word(text.substr(0, slash)) && is_plain_word(text.substr(slash + 1));
+}
+
 }  // namespace
 
 NamedJob find_job(const std::string& name, const Surroundings& here) {
@@ -93,13 +101,15 @@ NamedJob find_job(const std::string& name, const Surroundings& here) {
     NamedJob job{.directory = fs::absolute(name), .record = LaunchRecord::read_job(name)};
     job.adapter = &adapter_named(job.record.scheduler);
     job.id = job.record.job_id;
-    require(job.id.empty() || is_plain_word(job.id), "{}: '{}' is not the id of a job", name, job.id);
+    require(job.id.empty() || is_job_id(job.id, *job.adapter), "{}: '{}' is not the id of a job", name,
+            job.id);
     return job;
   }
   require(is_plain_word(name), "'{}' is neither a run directory nor the id of a job", name);
   const Detected found = detect(here, {});
   require(!found.adapter->commands.cancel.empty(),
           "'{}' is no run directory, and no scheduler is at hand that would know it as a job", name);
+  require(is_job_id(name, *found.adapter), "'{}' is not the id of a job", name);
   return {.adapter = found.adapter, .id = name};
 }
 

@@ -142,6 +142,20 @@ std::vector<std::string> forwarded_names(const Variables& variables) {
   return names;
 }
 
+std::vector<std::string> without_secrets(const std::vector<std::string>& names,
+                                         const std::vector<std::string>& asked) {
+  static constexpr std::array<std::string_view, 6> kSigns{"TOKEN",      "SECRET",  "PASSW",
+                                                          "CREDENTIAL", "API_KEY", "PRIVATE"};
+  std::vector<std::string> kept;
+  for (const std::string& name : names) {
+    const bool secret = std::any_of(kSigns.begin(), kSigns.end(), [&](std::string_view sign) {
+      return name.find(sign) != std::string::npos;
+    });
+    if (!secret || std::find(asked.begin(), asked.end(), name) != asked.end()) kept.push_back(name);
+  }
+  return kept;
+}
+
 Variables launch_environment(const Variables& variables, const std::vector<std::string>& extra) {
   Variables kept;
   for (const auto& [name, value] : variables) {

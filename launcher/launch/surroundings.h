@@ -44,6 +44,12 @@ Surroundings this_surroundings();
 /// secrets. Sorted.
 std::vector<std::string> forwarded_names(const Variables& variables);
 
+/// The same without those that hold secrets by their names (..._TOKEN, ..._PASSWORD, ...), except for what
+/// the user has `asked` for: schedulers keep a job's variables where others can read them (qstat -f,
+/// scontrol).
+std::vector<std::string> without_secrets(const std::vector<std::string>& names,
+                                         const std::vector<std::string>& asked);
+
 /// The environment of the processes that a launch starts here: what forwarded_names() allows, what the
 /// schedulers' own commands need, and `extra` names. What tells a process that it is a rank of an MPI job is
 /// left out: the launch is no rank.

@@ -20,6 +20,14 @@ using Severity = Finding::Severity;
 constexpr double kLimit_s = 60;
 constexpr double kStart_s = 30;
 
+/// Whether a host's own name and a scheduler's name for it mean the same: one may have a domain behind it.
+bool is_same_host(std::string_view own, std::string_view listed) {
+  const auto label = [](std::string_view name) { return name.substr(0, name.find('.')); };
+  const bool both_long =
+      own.find('.') != std::string_view::npos && listed.find('.') != std::string_view::npos;
+  return own == listed || (!both_long && label(own) == label(listed));
+}
+
 /// The last lines of a program's messages.
 std::string tail(const std::string& text) {
   constexpr size_t kMost = 2000;
@@ -54,16 +62,16 @@ LaunchSpec without_bad_hosts(const LaunchSpec& spec, const Allocation& allocatio
   for (const Severity severity : {Severity::kBad, Severity::kSlow}) {
     for (const auto& [host, found] : worst) {
       if (found != severity) continue;
-      const bool ours = std::any_of(allocation.hosts.begin(), allocation.hosts.end(),
-                                    [&](const Host& h) { return h.name == host; });
+      const auto ours = std::find_if(allocation.hosts.begin(), allocation.hosts.end(),
+                                     [&](const Host& h) { return is_same_host(host, h.name); });
       const int64_t least = severity == Severity::kBad || kept.nodes == 0 ? 1 : kept.nodes;
       const bool all_wanted = severity == Severity::kSlow && kept.nodes == 0;
-      if (!ours || left() <= least || all_wanted) {
+      if (ours == allocation.hosts.end() || left() <= least || all_wanted) {
         err << fmt::format("tutti: preflight: {} takes part, because there is no other host in its place\n",
                            host);
         continue;
       }
-      kept.exclude.push_back(host);
+      kept.exclude.push_back(ours->name);
       kept.nodes = std::min<int64_t>(kept.nodes, left());
       err << fmt::format("tutti: preflight: {} is left out; {} hosts remain\n", host, left());
     }

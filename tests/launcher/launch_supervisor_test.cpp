@@ -365,6 +365,20 @@ TEST_F(PretendedSlurmTest, FromSubmissionToCancel) {
   for (const char* bad : {"$(id)", "-x", "", "a b"}) EXPECT_THROW((void)find_job(bad, here_), Error) << bad;
 }
 
+TEST_F(PretendedSlurmTest, AJobsIdIsNeverAnOption) {
+  const auto id = [&](const std::string& scheduler, const std::string& text) {
+    write_all(folder_ / "launch.json", R"({"format": "tutti-launch", "scheduler": ")" + scheduler +
+                                           R"(", "job_id": ")" + text + "\"}");
+    return find_job(folder_.path().string(), here_).id;
+  };
+  EXPECT_EQ(id("kubernetes", "ml/gpt"), "ml/gpt");
+  EXPECT_EQ(id("slurm", "4711_2"), "4711_2");
+  for (const char* const bad : {"ml/--all", "-n/gpt", "ml/", "/gpt", "--all", "ml/$(id)"}) {
+    EXPECT_THROW((void)id("kubernetes", bad), Error) << bad;
+  }
+  EXPECT_THROW((void)id("slurm", "--me"), Error);
+}
+
 TEST_F(PretendedSlurmTest, ARefusalOfTheSchedulerIsPassedOn) {
   write_all(folder_ / "sbatch", "#!/bin/sh\necho 'sbatch: error: invalid account' >&2\nexit 1\n");
   LaunchSpec spec = train_spec();

@@ -226,6 +226,7 @@ TEST(TryHostsTest, LeavesOutBadHostsAndThoseSlowOnesThatOthersReplace) {
   EXPECT_EQ(excluded(4, {{"node2", Severity::kSlow}}, 4), Words{}) << "no host in its place";
   EXPECT_EQ(excluded(0, {{"node2", Severity::kSlow}}, 0), Words{}) << "all are wanted";
   EXPECT_EQ(excluded(3, {{"node2", Severity::kSlow}, {"node3", Severity::kBad}}, 3), Words{"node3"});
+  EXPECT_EQ(excluded(3, {{"node2.cluster.org", Severity::kBad}}, 3), Words{"node2"}) << "its name in full";
   EXPECT_EQ(excluded(2, {{"node9", Severity::kBad}}, 2), Words{}) << "not of this allocation";
   EXPECT_EQ(excluded(4,
                      {{"node1", Severity::kBad},
