@@ -286,6 +286,10 @@ double DataParallel::finish_step() {
   return waited_s;
 }
 
+std::string DataParallel::why_no_capture() const {
+  return stream_.device() == compute_.device() ? "" : "gradients go through the host";
+}
+
 void DataParallel::after_update() {
   if (data_->size() == 1) return;
   const bool on_device = compute_.device().type != DeviceType::kCpu;

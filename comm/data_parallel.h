@@ -64,6 +64,7 @@ class DataParallel final : public Parallel {
   void watch(Tape& tape, bool last_microbatch) override;
   void end_shard(size_t index) override;
   double finish_step() override;
+  [[nodiscard]] std::string why_no_capture() const override;
   void after_update() override;
   std::vector<double> sum(std::span<const std::vector<double>> leaves) override;
 

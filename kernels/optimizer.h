@@ -78,6 +78,10 @@ class Optimizer final : public ParameterUpdate {
   /// One update with gradients * `grad_scale`. `step` is 0 for the first: Adam's bias correction counts from
   /// it.
   void step(double learning_rate, double grad_scale, int64_t step) override;
+  /// On CUDA with rules that go element by element.
+  [[nodiscard]] bool can_prepare() const override;
+  void prepare(double learning_rate, int64_t step) override;
+  Tensor step_prepared() override;
 
   /// What a checkpoint has to hold besides the weights, as views of the state: "NAME.momentum",
   /// "NAME.exp_avg", "NAME.exp_avg_sq", and "NAME.master" where masters are not the weights themselves.
@@ -85,6 +89,8 @@ class Optimizer final : public ParameterUpdate {
   [[nodiscard]] std::vector<StateTensor> states() const;
 
  private:
+  Tensor device_squares();
+
   OptimizerConfig config_;
   std::span<const std::unique_ptr<ParamGroup>> groups_;
   Stream stream_;

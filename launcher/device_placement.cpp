@@ -38,6 +38,7 @@ RankDevices seen_here() {
   if constexpr (kWithCuda) {
     seen.why_none = cuda::why_no_device();
     const int count = cuda::device_count();
+    seen.uuids.reserve(static_cast<size_t>(count));
     for (int i = 0; i < count; ++i) seen.uuids.push_back(cuda::device_info(i).uuid);
   }
   std::replace(seen.why_none.begin(), seen.why_none.end(), kSeparator, ' ');

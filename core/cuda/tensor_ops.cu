@@ -143,6 +143,11 @@ void launch(const Tensor& destination, const Tensor& source, const Stream& strea
   }
 }
 
+template <class T>
+__global__ void one_if_finite_kernel(const T* value, T* out) {
+  *out = isfinite(static_cast<double>(*value)) ? T(1) : static_cast<T>(nan(""));
+}
+
 __global__ void empty_kernel() {}
 
 }  // namespace
@@ -178,6 +183,21 @@ void convert(const Tensor& destination, const Tensor& source, const Stream& stre
                  [&]<class S>(TypeTag<S>) { launch<false, D, S>(destination, source, stream); });
   });
   check_launch("copy");
+}
+
+Tensor one_if_finite(const Tensor& value, const Stream& stream) {
+  require(value.numel() == 1, "one_if_finite: a tensor of shape {}", to_string(value.shape()));
+  const UseDevice use(value.device().index);
+  const Tensor out = Tensor::empty(value.shape(), value.dtype(), stream);
+  const auto launch_for = [&]<class T>(TypeTag<T>) {
+    one_if_finite_kernel<<<1, 1, 0, native(stream)>>>(value.data<T>(), out.data<T>());
+  };
+  if (value.dtype() == DType::kFloat64)
+    launch_for(TypeTag<double>{});
+  else
+    launch_for(TypeTag<float>{});  // losses are never narrower
+  check_launch("one_if_finite");
+  return out;
 }
 
 void add_in_place(const Tensor& destination, const Tensor& source, const Stream& stream) {

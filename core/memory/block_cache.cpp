@@ -1,8 +1,10 @@
 #include <tutti/core/memory/block_cache.h>
 
 #include <tutti/core/error.h>
+#include <tutti/core/memory/capture.h>
 
 #include <algorithm>
+#include <atomic>
 #include <functional>
 #include <numeric>
 #include <utility>
@@ -12,16 +14,34 @@ namespace tutti {
 struct BlockCache::Block {
   std::byte* data = nullptr;
   int64_t size = 0;
-  StreamId stream = 0;
+  StreamId stream = 0;            // whose requests it serves; of a capture, capture_stream() of it
+  StreamId home = 0;              // the stream itself
+  MemoryCapture::Id capture = 0;  // that the whole segment belongs to
+  bool shared = false;            // with other streams of that capture
+  MemoryCapture::Id parked = 0;   // given back during this capture, which may use it at each replay
   bool small = false;
   bool used = false;
   int32_t owner = 0;
   std::vector<StreamId> users;  // other streams
   Block* previous = nullptr;    // neighbours in the segment
   Block* next = nullptr;
+
+  static void forget_capture(BlockCache& cache, MemoryCapture::Id id);
 };
 
 namespace {
+
+/// Of this thread.
+thread_local MemoryCapture::Id current_capture = 0;
+
+/// What stands for `stream` in a capture: an odd number of its own. Streams are addresses, which are even.
+BlockCache::StreamId capture_stream(BlockCache::StreamId stream, MemoryCapture::Id capture) {
+  if (capture == 0) return stream;
+  static std::mutex mutex;
+  static std::map<std::pair<MemoryCapture::Id, BlockCache::StreamId>, BlockCache::StreamId> numbers;
+  const std::scoped_lock lock(mutex);
+  return numbers.try_emplace({capture, stream}, 2 * numbers.size() + 1).first->second;
+}
 
 constexpr double kMiB = 1024.0 * 1024.0;
 
@@ -36,6 +56,21 @@ int64_t segment_bytes(int64_t size) {
 }
 
 }  // namespace
+
+MemoryCapture::Id MemoryCapture::fresh() noexcept {
+  static std::atomic<Id> last = 0;
+  return ++last;
+}
+
+MemoryCapture::MemoryCapture(Id id) noexcept : before_(std::exchange(current_capture, id)) {}
+
+MemoryCapture::~MemoryCapture() {
+  current_capture = before_;
+}
+
+void MemoryCapture::forget(BlockCache& cache, Id id) {
+  BlockCache::Block::forget_capture(cache, id);
+}
 
 bool BlockCache::BySizeThenAddress::operator()(const Block* a, const Block* b) const noexcept {
   if (a->size != b->size) return a->size < b->size;
@@ -61,19 +96,23 @@ BlockCache::Block* BlockCache::take(int64_t bytes, StreamId stream, std::string_
   require(bytes >= 0 && bytes < (int64_t{1} << 60), "{}: asked for {} bytes of memory", what_, bytes);
   const std::scoped_lock lock(mutex_);
   const int64_t size = std::max(kUnit, round_up(bytes, kUnit));
-  collect(false);
-  Block* block = find(size, stream);
-  if (block == nullptr) block = grow(size, stream);
-  if (block == nullptr) {
+  const bool capturing = current_capture != 0;
+  const StreamId place = capture_stream(stream, current_capture);
+  if (!capturing) collect(false);
+  Block* block = find(size, place);
+  if (block == nullptr) block = grow(size, place);
+  if (block == nullptr && !capturing) {
     collect(true);
-    block = find(size, stream);
+    block = find(size, place);
+    if (block == nullptr) block = grow(size, place);
   }
-  if (block == nullptr) block = grow(size, stream);
   if (block == nullptr) {
     fail("out of memory on {}: {:.1f} MiB asked for by '{}'\n{}", what_, static_cast<double>(bytes) / kMiB,
          owner.empty() ? "(no owner)" : owner, report_locked(10));
   }
   block->used = true;
+  block->home = stream;
+  block->capture = current_capture;
   stats_.cached_bytes -= block->size;
   stats_.live_bytes += block->size;
   stats_.peak_bytes = std::max(stats_.peak_bytes, stats_.live_bytes);
@@ -101,7 +140,7 @@ BlockCache::Block* BlockCache::find(int64_t size, StreamId stream) {
 BlockCache::Block* BlockCache::grow(int64_t size, StreamId stream) {
   const int64_t bytes = segment_bytes(size);
   std::byte* memory = driver_.allocate(bytes);
-  if (memory == nullptr) {
+  if (memory == nullptr && current_capture == 0) {  // memory is not released while work is captured
     release_locked();
     memory = driver_.allocate(bytes);
   }
@@ -137,7 +176,11 @@ void BlockCache::split(Block& block, int64_t size) {
 
 void BlockCache::record_use(Block& block, StreamId stream) {
   const std::scoped_lock lock(mutex_);
-  if (stream == block.stream) return;
+  if (stream == block.home) return;
+  if (block.capture != 0 && block.capture == current_capture) {
+    block.shared = true;
+    return;
+  }
   if (std::find(block.users.begin(), block.users.end(), stream) == block.users.end()) {
     block.users.push_back(stream);
   }
@@ -148,6 +191,11 @@ void BlockCache::give_back(Block& block) noexcept {
   owner_bytes_[static_cast<size_t>(block.owner)] -= block.size;
   stats_.live_bytes -= block.size;
   stats_.cached_bytes += block.size;
+  // A captured kernel may read the block at every replay, behind any stream's back.
+  if (current_capture != 0 && (block.capture != current_capture || block.shared)) {
+    block.parked = current_capture;
+    return;
+  }
   try {
     if (block.users.empty()) {
       make_free(block);
@@ -169,6 +217,7 @@ void BlockCache::give_back(Block& block) noexcept {
 
 void BlockCache::make_free(Block& block) {
   block.used = false;
+  block.shared = false;
   Pool& pool = free_[{block.stream, block.small}];
   // `other` goes into `into`, its left neighbour.
   const auto merge = [&](Block& into, Block& other) {
@@ -204,6 +253,35 @@ void BlockCache::collect(bool wait) {
     make_free(*held.block);
     return true;
   });
+}
+
+void BlockCache::Block::forget_capture(BlockCache& cache, MemoryCapture::Id id) {
+  const std::scoped_lock lock(cache.mutex_);
+  std::set<StreamId> places;  // of the capture
+  std::vector<Block*> parked;
+  for (const auto& [block, owned] : cache.blocks_) {
+    if (block->parked == id) parked.push_back(block);
+    if (block->capture == id) places.insert(block->stream);
+  }
+  // A segment serves one place, so that its free blocks and its used ones move together.
+  for (const StreamId place : places) {
+    StreamId home = 0;
+    for (const auto& [block, owned] : cache.blocks_) {
+      if (block->stream == place && block->capture == id) home = block->home;
+    }
+    for (const auto& [block, owned] : cache.blocks_) {
+      if (block->stream != place) continue;
+      if (!block->used) cache.free_[{home, block->small}].insert(block);
+      block->stream = home;
+      block->capture = 0;
+    }
+    for (const bool small : {false, true}) cache.free_.erase({place, small});
+  }
+  for (Block* block : parked) {
+    block->parked = 0;
+    block->users.clear();
+    cache.make_free(*block);
+  }
 }
 
 void BlockCache::release_cached() {

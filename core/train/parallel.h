@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string>
 #include <vector>
 
 namespace tutti {
@@ -35,6 +36,9 @@ class Parallel {
   virtual void end_shard(size_t index) = 0;
   /// Waits for all reductions. Returns the seconds that this rank waited here.
   virtual double finish_step() = 0;
+
+  /// Why the device's work of a step cannot be captured and replayed; empty if it can.
+  [[nodiscard]] virtual std::string why_no_capture() const { return ""; }
 
   /// To be called after the optimizer's step: where ranks updated only their part of the weights, they
   /// exchange it.

@@ -1,3 +1,5 @@
+#include <tutti/core/cuda/config.h>
+#include <tutti/core/cuda/tensor_ops.h>
 #include <tutti/core/train/trainer.h>
 
 #include <chrono>
@@ -8,46 +10,54 @@ namespace {
 
 constexpr int kFailedSavesToEnd = 3;
 
-/// Scalars that a step computes, read when it is done: the host need not wait for a device in between.
-class Readings {
- public:
-  void take(const Tensor& scalar, const Stream& stream) {
-    if (scalar.device().type == DeviceType::kCpu) {
-      values_.push_back(scalar);
-      return;
-    }
-    const Tensor pinned = Tensor::empty_pinned(scalar.shape(), scalar.dtype(), stream);
-    copy(pinned, scalar, stream);
-    values_.push_back(pinned);
-    arrived_ = stream.record();
-  }
-  /// In the order of take(). Waits for the last of them.
-  [[nodiscard]] std::vector<double> values() const {
-    arrived_.wait();
-    std::vector<double> read;
-    read.reserve(values_.size());
-    for (const Tensor& value : values_) read.push_back(value.item());
-    return read;
-  }
-
- private:
-  std::vector<Tensor> values_;
-  Event arrived_;
-};
-
 class Stopwatch {
  public:
-  /// Seconds since the start or the last restart.
+  /// Seconds since the start.
   [[nodiscard]] double seconds() const {
     return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
   }
-  void restart() { begin_ = std::chrono::steady_clock::now(); }
 
  private:
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
 };
 
+/// A loss that is not finite makes all gradients NaN, so that every rank sees it in the norm.
+void backward(Tape& tape, const Var& loss, const Stream& stream) {
+  if constexpr (kWithCuda) {
+    if (stream.device().type == DeviceType::kCuda)
+      return tape.backward(loss, cuda::one_if_finite(loss.value, stream));
+  }
+  tape.backward(loss);
+}
+
 }  // namespace
+
+/// Numbers that a step computes, read when it is done: the host need not wait for a device in between.
+class Trainer::Readings {
+ public:
+  void take(const Tensor& numbers, const Stream& stream) {
+    if (numbers.device().type == DeviceType::kCpu) {
+      values_.push_back(numbers);
+      return;
+    }
+    const Tensor pinned = Tensor::empty_pinned(numbers.shape(), numbers.dtype(), stream);
+    copy(pinned, numbers, stream);
+    values_.push_back(pinned);
+  }
+  /// In the order of take(); the device must have come past the last of them.
+  [[nodiscard]] std::vector<double> values() const {
+    std::vector<double> read;
+    read.reserve(values_.size() + 2);  // all are single numbers but the last
+    for (const Tensor& value : values_) {
+      const Tensor flat = value.view({-1});
+      for (int64_t i = 0; i < flat.numel(); ++i) read.push_back(flat.select(0, i).item());
+    }
+    return read;
+  }
+
+ private:
+  std::vector<Tensor> values_;
+};
 
 void TrainConfig::describe(Fields& f) {
   f.value("steps", steps, "optimizer steps", at_least(1));
@@ -56,6 +66,8 @@ void TrainConfig::describe(Fields& f) {
   f.value("evaluate_every", evaluate_every, "steps between evaluations; 0: only at the end", at_least(0));
   f.value("max_skipped_steps", max_skipped_steps,
           "steps in a row that a loss or gradient may be not finite before the run ends", at_least(0));
+  f.value("cuda_graph", cuda_graph,
+          "CUDA: capture the work of the third step and replay it while shapes stay as they are");
 }
 
 std::string_view name(TrainResult::Reason reason) {
@@ -85,12 +97,21 @@ std::vector<std::vector<Parallel::Shard>> microbatches(const std::vector<Paralle
 Trainer::Trainer(TrainConfig config, ScheduleConfig schedule, TrainerParts parts)
     : config_(config), schedule_(std::move(schedule)), parts_(std::move(parts)) {}
 
+void ParameterUpdate::prepare(double, int64_t) {
+  fail("this optimizer has no prepared steps");
+}
+
+Tensor ParameterUpdate::step_prepared() {
+  fail("this optimizer has no prepared steps");
+}
+
 TrainResult Trainer::run(int64_t first_step) {
   TrainResult result;
   result.steps = first_step;
   const Stopwatch elapsed;
   int64_t skipped = 0;
   bool stop = false;
+  plan_graph();
   for (int64_t step = first_step; step < config_.steps && !stop; ++step) {
     StepReport report = train_step(step, stop);
     report.elapsed_s = elapsed.seconds();
@@ -130,63 +151,135 @@ StepReport Trainer::train_step(int64_t step, bool& stop) {
   report.predictions = static_cast<int64_t>(predictions);
   report.epoch = parts_.training.epoch(step + 1);
 
-  std::vector<Batch> batches = parts_.training.next();
+  Work work{.step = step, .samples = samples, .predictions = predictions, .shards = {}, .batches = {}};
+  work.batches = parts_.training.next();
   report.data_wait_s = wall.seconds();
-
-  const auto shards = microbatches(parts_.parallel.shards(samples), config_.microbatch);
-  std::vector<std::vector<double>> leaves(shards.size(), {0.0, 0.0});
+  work.shards = microbatches(parts_.parallel.shards(samples), config_.microbatch);
+  report.learning_rate =
+      parts_.optimizer.peak_learning_rate() * learning_rate_factor(schedule_, step, config_.steps);
+  std::vector<std::vector<double>> leaves(work.shards.size(), {0.0, 0.0});
   if (parts_.stop_requested && parts_.stop_requested()) leaves.front()[1] = 1;
-  Readings losses;
-  parts_.parallel.begin_step();
-  size_t next = 0;
-  for (size_t s = 0; s < shards.size(); ++s) {
-    parts_.parallel.begin_shard(s);
-    for (size_t m = 0; m < shards[s].size(); ++m) {
-      const Batch batch = std::move(batches.at(next++));
-      const auto& range = shards[s][m];
-      require(batch.first_sample == range.begin && batch.samples() == range.end - range.begin,
-              "training data: step {} needs samples [{}, {}) of the batch, the source gave {} from {}", step,
-              range.begin, range.end, batch.samples(), batch.first_sample);
-      batch.use_on(parts_.stream);
-      Tape tape(parts_.stream,
-                {.training = true,
-                 .seed = parts_.seed,
-                 .step = static_cast<uint64_t>(step),
-                 .first_sample = batch.first_sample,
-                 .samples = batch.samples(),
-                 .batch_share = static_cast<double>(batch.samples()) / static_cast<double>(samples)});
-      const Var loss = parts_.task.loss(tape, batch, predictions > 0 ? 1 / predictions : 0);
-      losses.take(loss.value, parts_.stream);
-      parts_.parallel.watch(tape, m + 1 == shards[s].size());
-      tape.backward(loss);
-    }
-    parts_.parallel.end_shard(s);
-  }
-  report.comm_wait_s = parts_.parallel.finish_step();
+
+  StepGraphPlan::Way way = StepGraphPlan::Way::kEager;
+  if (graph_) way = plan_.next(StepKey::of(samples, predictions, work.shards, work.batches));
+  const Outcome outcome =
+      way == StepGraphPlan::Way::kEager ? eager_step(work) : graph_step(work, report.learning_rate, way);
+  report.comm_wait_s = outcome.comm_wait_s;
+  report.grad_norm = outcome.grad_norm;
 
   Stopwatch update;
-  // The one moment of a step at which the host waits for a device: all work before the update is done then.
-  report.grad_norm = parts_.optimizer.grad_norm();
-  if (parts_.stream.device().type != DeviceType::kCpu) update.restart();
-  const std::vector<double> read = losses.values();
-  next = 0;
-  for (size_t s = 0; s < shards.size(); ++s) {
-    for (size_t m = 0; m < shards[s].size(); ++m) leaves[s][0] += read.at(next++);
+  size_t next = 0;
+  for (size_t s = 0; s < work.shards.size(); ++s) {
+    for (size_t m = 0; m < work.shards[s].size(); ++m) leaves[s][0] += outcome.losses.at(next++);
   }
   const std::vector<double> sums = parts_.parallel.sum(leaves);
   report.loss = sums[0];
   stop = sums[1] > 0;
   report.skipped = !std::isfinite(report.loss) || !std::isfinite(report.grad_norm);
-  report.learning_rate =
-      parts_.optimizer.peak_learning_rate() * learning_rate_factor(schedule_, step, config_.steps);
-  if (!report.skipped) {
+  if (!report.skipped && !outcome.updated) {
     parts_.optimizer.step(report.learning_rate, parts_.optimizer.clip_scale(report.grad_norm), step);
     parts_.parallel.after_update();
   }
-  report.optimizer_s = update.seconds();
+  report.optimizer_s = update.seconds() + outcome.norm_s;
   report.memory_bytes = memory_stats(parts_.stream.device()).peak_bytes;
   report.step_s = wall.seconds();
   return report;
+}
+
+/// Forward and backward of all microbatches, and the reductions. Returns the seconds of waiting for them.
+double Trainer::forward_backward(const Work& work, std::vector<Batch> batches, Readings& losses) {
+  parts_.parallel.begin_step();
+  size_t next = 0;
+  for (size_t s = 0; s < work.shards.size(); ++s) {
+    parts_.parallel.begin_shard(s);
+    for (size_t m = 0; m < work.shards[s].size(); ++m) {
+      const Batch batch = std::move(batches.at(next++));
+      const auto& range = work.shards[s][m];
+      require(batch.first_sample == range.begin && batch.samples() == range.end - range.begin,
+              "training data: step {} needs samples [{}, {}) of the batch, the source gave {} from {}",
+              work.step, range.begin, range.end, batch.samples(), batch.first_sample);
+      batch.use_on(parts_.stream);
+      Tape tape(parts_.stream,
+                {.training = true,
+                 .seed = parts_.seed,
+                 .step = static_cast<uint64_t>(work.step),
+                 .first_sample = batch.first_sample,
+                 .samples = batch.samples(),
+                 .batch_share = static_cast<double>(batch.samples()) / static_cast<double>(work.samples)});
+      const Var loss = parts_.task.loss(tape, batch, work.predictions > 0 ? 1 / work.predictions : 0);
+      losses.take(loss.value, parts_.stream);
+      parts_.parallel.watch(tape, m + 1 == work.shards[s].size());
+      backward(tape, loss, parts_.stream);
+    }
+    parts_.parallel.end_shard(s);
+  }
+  return parts_.parallel.finish_step();
+}
+
+Trainer::Outcome Trainer::eager_step(Work& work) {
+  Outcome outcome;
+  Readings losses;
+  outcome.comm_wait_s = forward_backward(work, std::move(work.batches), losses);
+  const Stopwatch norm;
+  // The one moment of a step at which the host waits for a device: all work before the update is done then.
+  outcome.grad_norm = parts_.optimizer.grad_norm();
+  if (parts_.stream.device().type == DeviceType::kCpu) outcome.norm_s = norm.seconds();
+  outcome.losses = losses.values();
+  return outcome;
+}
+
+void Trainer::plan_graph() {
+  if (!config_.cuda_graph || parts_.stream.device().type == DeviceType::kCpu) return;
+  std::string reason = parts_.parallel.why_no_capture();
+  if (reason.empty() && !parts_.optimizer.can_prepare()) reason = "the optimizer decides on the host";
+  if (reason.empty()) {
+    graph_ = std::make_unique<StepGraph>(parts_.stream);
+    return;
+  }
+  if (parts_.note) parts_.note(fmt::format("steps are not captured as a CUDA graph: {}", reason));
+}
+
+/// Returns why the step cannot be captured, the same on all ranks; empty if it was.
+std::string Trainer::capture(const Work& work) {
+  std::string problem;
+  try {
+    graph_readings_ = std::make_shared<Readings>();
+    graph_->capture(work.batches, [&](const std::vector<Batch>& batches) {
+      (void)forward_backward(work, batches, *graph_readings_);
+      const Tensor control = parts_.optimizer.step_prepared();
+      parts_.parallel.after_update();
+      graph_readings_->take(control, parts_.stream);
+    });
+  } catch (const Error& error) {
+    problem = error.what();
+  }
+  const std::vector<std::string> all = parts_.parallel.peers().all_gather(problem);
+  for (size_t rank = 0; rank < all.size(); ++rank) {
+    if (!all[rank].empty()) return fmt::format("rank {}: {}", rank, all[rank]);
+  }
+  return "";
+}
+
+Trainer::Outcome Trainer::graph_step(Work& work, double learning_rate, StepGraphPlan::Way way) {
+  parts_.optimizer.prepare(learning_rate, work.step);
+  if (way == StepGraphPlan::Way::kCapture) {
+    const std::string problem = capture(work);
+    if (!problem.empty()) {
+      plan_.failed(problem);
+      graph_readings_.reset();
+      graph_->clear();
+      if (parts_.note) parts_.note(fmt::format("steps are not captured as a CUDA graph: {}", problem));
+      return eager_step(work);
+    }
+    plan_.captured();
+  }
+  graph_->load(work.batches, work.step);
+  graph_->launch();
+  parts_.stream.synchronize();  // of this stream alone; the next batch is on its way on another
+  Outcome outcome{.losses = graph_readings_->values(), .updated = true};
+  outcome.grad_norm = outcome.losses.back();
+  outcome.losses.resize(outcome.losses.size() - 3);  // what step_prepared returned
+  return outcome;
 }
 
 EvaluationReport Trainer::evaluate(int64_t step) {

@@ -5,6 +5,7 @@
 #include <tutti/core/train/parallel.h>
 #include <tutti/core/train/report.h>
 #include <tutti/core/train/schedule.h>
+#include <tutti/core/train/step_graph.h>
 #include <tutti/core/train/task.h>
 
 #include <functional>
@@ -21,6 +22,7 @@ struct TrainConfig {
   int64_t microbatch = 0;
   int64_t evaluate_every = 0;
   int64_t max_skipped_steps = 3;
+  bool cuda_graph = false;
 
   void describe(Fields& f);
 };
@@ -37,6 +39,15 @@ class ParameterUpdate {
   [[nodiscard]] virtual double peak_learning_rate() const = 0;
   /// Updates all parameters from gradients * grad_scale. `step` is 0 for the first.
   virtual void step(double learning_rate, double grad_scale, int64_t step) = 0;
+
+  /// Whether the following two exist: an update whose work a device can replay.
+  [[nodiscard]] virtual bool can_prepare() const { return false; }
+  /// Brings what changes from step to step to the device, in the order of its stream.
+  virtual void prepare(double learning_rate, int64_t step);
+  /// Gives norm, clipping and update to the device, with the numbers that prepare() has brought there by the
+  /// time that the work runs. A norm that is not finite makes the update do nothing. Returns (3) fp64 on the
+  /// device: the factor on gradients, 1 or 0 for whether the norm is finite, the norm.
+  virtual Tensor step_prepared();
 };
 
 /// The pieces of a run; all outlive the trainer.
@@ -54,6 +65,8 @@ struct TrainerParts {
   std::vector<Observer*> observers;
   /// Asked once a step; true on any rank ends the run on all after the same step, with a checkpoint.
   std::function<bool()> stop_requested;
+  /// Gets what a user should know, in words. Empty: nobody.
+  std::function<void(const std::string& text)> note;
   Stream stream;
   uint64_t seed = 0;
 };
@@ -88,13 +101,40 @@ class Trainer {
   EvaluationReport evaluate(int64_t step);
 
  private:
+  /// What a step has to work on.
+  struct Work {
+    int64_t step = 0;
+    int64_t samples = 0;
+    double predictions = 0;
+    std::vector<std::vector<Parallel::Shard>> shards;  // cut into microbatches
+    std::vector<Batch> batches;
+  };
+  /// What it came to.
+  struct Outcome {
+    std::vector<double> losses;  // of the microbatches
+    double grad_norm = 0;
+    double comm_wait_s = 0;
+    double norm_s = 0;
+    bool updated = false;  // where the gradient is finite
+  };
+  class Readings;
+
   StepReport train_step(int64_t step, bool& stop);
+  double forward_backward(const Work& work, std::vector<Batch> batches, Readings& losses);
+  Outcome eager_step(Work& work);
+  Outcome graph_step(Work& work, double learning_rate, StepGraphPlan::Way way);
+  std::string capture(const Work& work);
+  void plan_graph();
   void save(int64_t step, bool ends);
 
   TrainConfig config_;
   ScheduleConfig schedule_;
   TrainerParts parts_;
   int failed_saves_ = 0;
+
+  StepGraphPlan plan_;
+  std::unique_ptr<StepGraph> graph_;
+  std::shared_ptr<Readings> graph_readings_;  // of a replayed step: losses, then what step_prepared returns
 };
 
 /// Ranges of the global batch that one pass of forward and backward takes: each shard cut into microbatches

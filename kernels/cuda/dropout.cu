@@ -1,3 +1,4 @@
+#include <tutti/core/cuda/graph.h>
 #include <tutti/kernels/cuda/dropout.h>
 #include <tutti/kernels/cuda/launch.cuh>
 
@@ -11,6 +12,7 @@ struct Drop {
   const T* x;
   T* y;
   RandomKey first;
+  const uint64_t* step;  // null: the key's own
   int64_t per_sample;
   int64_t threads_a_sample;
   row::DropoutRule rule;
@@ -26,6 +28,7 @@ struct Drop {
     const int64_t block = i % threads_a_sample * kBlocks;
     RandomKey key = first;
     key.sample += static_cast<uint64_t>(sample);
+    if (step != nullptr) key.step = *step;
     const T* from = x + sample * per_sample + 4 * block;
     T* to = y + sample * per_sample + 4 * block;
     uint32_t words[kCount];
@@ -69,6 +72,7 @@ void dropout(const Tensor& x, const Tensor& y, const RandomKey& first, int64_t s
         Drop<T, kBlocks>{.x = x.data<T>(),
                          .y = y.data<T>(),
                          .first = first,
+                         .step = UseStepCounter::current(),
                          .per_sample = per_sample,
                          .threads_a_sample = threads,
                          .rule = rule,

@@ -14,9 +14,7 @@ struct Rules {
 
 /// A block a piece. Bytes an element, AdamW with fp32 gradients and bf16 weights: 4 + 3 * (4 + 4) + 2.
 template <class G, class M, class W, class Rule>
-__global__ void update_kernel(const UpdatePiece* pieces, Rules<Rule> rules) {
-  const UpdatePiece piece = pieces[blockIdx.x];
-  const Rule rule = rules.at[piece.rule];
+__device__ void update_piece(const UpdatePiece& piece, const Rule& rule) {
   const auto* grad = static_cast<const G*>(piece.grad);
   auto* master = static_cast<M*>(piece.master);
   auto* weight = static_cast<W*>(piece.weight);
@@ -58,6 +56,23 @@ __global__ void update_kernel(const UpdatePiece* pieces, Rules<Rule> rules) {
   }
 }
 
+template <class G, class M, class W, class Rule>
+__global__ void update_kernel(const UpdatePiece* pieces, Rules<Rule> rules) {
+  const UpdatePiece piece = pieces[blockIdx.x];
+  update_piece<G, M, W, Rule>(piece, rules.at[piece.rule]);
+}
+
+/// What changes from step to step is read from memory, so that a captured launch can be replayed.
+template <class G, class M, class W, class Rule>
+__global__ void controlled_update_kernel(const UpdatePiece* pieces, const Rule* rules,
+                                         const double* control) {
+  if (control[1] == 0) return;
+  const UpdatePiece piece = pieces[blockIdx.x];
+  Rule rule = rules[piece.rule];
+  if constexpr (requires { rule.grad_scale; }) rule.grad_scale = static_cast<M>(control[0]);
+  update_piece<G, M, W, Rule>(piece, rule);
+}
+
 /// Bytes: those of the gradients.
 template <class G>
 struct PieceSquares {
@@ -92,18 +107,11 @@ UpdateTable make_update_table(const Precision& precision, std::span<const Update
           .count = static_cast<int64_t>(pieces.size())};
 }
 
-template <template <class> class Algorithm, class M>
-void update(const UpdateTable& table, std::span<const Algorithm<M>> numbers, const Stream& stream) {
-  require_here("optimizer", table.pieces, stream);
-  require(numbers.size() <= kMaxRules, "optimizer: {} rules for one kernel", numbers.size());
-  if (table.count == 0) return;
-  Rules<Algorithm<M>> rules{};
-  std::copy(numbers.begin(), numbers.end(), rules.at);
-  const UseDevice use(stream.device().index);
-  const auto launch = [&]<class G, class W>(TypeTag<G>, TypeTag<W>) {
-    update_kernel<G, M, W>
-        <<<static_cast<unsigned>(table.count), kThreads, 0, native(stream)>>>(pieces_of(table), rules);
-  };
+namespace {
+
+/// Calls launch(TypeTag<G>, TypeTag<W>) with a table's types of gradients and weights.
+template <class M, class Launch>
+void with_types(const UpdateTable& table, Launch launch) {
   if constexpr (std::is_same_v<M, double>) {
     launch(TypeTag<double>{}, TypeTag<double>{});
   } else {
@@ -113,7 +121,50 @@ void update(const UpdateTable& table, std::span<const Algorithm<M>> numbers, con
     };
     table.precision.grad == DType::kBFloat16 ? with_grad(TypeTag<BFloat16>{}) : with_grad(TypeTag<float>{});
   }
+}
+
+}  // namespace
+
+template <template <class> class Algorithm, class M>
+void update(const UpdateTable& table, std::span<const Algorithm<M>> numbers, const Stream& stream) {
+  require_here("optimizer", table.pieces, stream);
+  require(numbers.size() <= kMaxRules, "optimizer: {} rules for one kernel", numbers.size());
+  if (table.count == 0) return;
+  Rules<Algorithm<M>> rules{};
+  std::copy(numbers.begin(), numbers.end(), rules.at);
+  const UseDevice use(stream.device().index);
+  with_types<M>(table, [&]<class G, class W>(TypeTag<G>, TypeTag<W>) {
+    update_kernel<G, M, W>
+        <<<static_cast<unsigned>(table.count), kThreads, 0, native(stream)>>>(pieces_of(table), rules);
+  });
   check_launch("optimizer");
+}
+
+template <template <class> class Algorithm, class M>
+void update(const UpdateTable& table, const Tensor& numbers, const Tensor& control, const Stream& stream) {
+  for (const Tensor* t : {&table.pieces, &numbers, &control}) require_here("optimizer", *t, stream);
+  require(numbers.bytes() == static_cast<int64_t>(kMaxRules * sizeof(Algorithm<M>)),
+          "optimizer: {} bytes of numbers, expected {} rules of {}", numbers.bytes(), kMaxRules,
+          sizeof(Algorithm<M>));
+  if (table.count == 0) return;
+  const UseDevice use(stream.device().index);
+  with_types<M>(table, [&]<class G, class W>(TypeTag<G>, TypeTag<W>) {
+    controlled_update_kernel<G, M, W><<<static_cast<unsigned>(table.count), kThreads, 0, native(stream)>>>(
+        pieces_of(table), static_cast<const Algorithm<M>*>(numbers.raw()), control.data<double>());
+  });
+  check_launch("optimizer");
+}
+
+void clip_control(const Tensor& squares, double clip_norm, const Tensor& control, const Stream& stream) {
+  for (const Tensor* t : {&squares, &control}) require_here("clipping", *t, stream);
+  const double* from = squares.data<double>();
+  double* to = control.data<double>();
+  for_elements("clipping", 1, stream, [=] __device__(int64_t) {
+    const double norm = sqrt(*from);
+    to[0] = clip_norm > 0 && norm > clip_norm ? clip_norm / norm : 1;
+    to[1] = isfinite(norm) ? 1 : 0;
+    to[2] = norm;
+  });
 }
 
 template void update<row::AdamW, float>(const UpdateTable&, std::span<const row::AdamW<float>>,
@@ -126,6 +177,13 @@ template void update<row::Statistic, float>(const UpdateTable&, std::span<const 
                                             const Stream&);
 template void update<row::Statistic, double>(const UpdateTable&, std::span<const row::Statistic<double>>,
                                              const Stream&);
+
+template void update<row::AdamW, float>(const UpdateTable&, const Tensor&, const Tensor&, const Stream&);
+template void update<row::AdamW, double>(const UpdateTable&, const Tensor&, const Tensor&, const Stream&);
+template void update<row::Sgd, float>(const UpdateTable&, const Tensor&, const Tensor&, const Stream&);
+template void update<row::Sgd, double>(const UpdateTable&, const Tensor&, const Tensor&, const Stream&);
+template void update<row::Statistic, float>(const UpdateTable&, const Tensor&, const Tensor&, const Stream&);
+template void update<row::Statistic, double>(const UpdateTable&, const Tensor&, const Tensor&, const Stream&);
 
 Tensor sum_of_squares(const UpdateTable& table, const Stream& stream) {
   require_here("grad_norm", table.pieces, stream);

@@ -35,6 +35,16 @@ inline constexpr size_t kMaxRules = 8;
 template <template <class> class Algorithm, class M>
 void update(const UpdateTable& table, std::span<const Algorithm<M>> numbers, const Stream& stream);
 
+/// The same for captured work: `numbers` holds kMaxRules of Algorithm<M> in memory of the device, uint8, and
+/// `control` what clip_control wrote. Its factor takes the place of the numbers' own, and nothing is written
+/// unless the norm is finite.
+template <template <class> class Algorithm, class M>
+void update(const UpdateTable& table, const Tensor& numbers, const Tensor& control, const Stream& stream);
+
+/// control (3) fp64 = the factor on gradients that brings their norm within `clip_norm` (1 where that is 0),
+/// 1 or 0 for whether the norm is finite, and the norm, the root of squares () fp64.
+void clip_control(const Tensor& squares, double clip_norm, const Tensor& control, const Stream& stream);
+
 /// The sum of squares of the gradients of all pieces as () fp64: partial sums in fp64, a piece each, in an
 /// order that follows from the sizes alone.
 Tensor sum_of_squares(const UpdateTable& table, const Stream& stream);

@@ -21,6 +21,23 @@ void adamw_range(const UpdateSpan<G, M, W>& span, M* __restrict mean, M* __restr
 }
 
 class AdamWRule final : public UpdateRule {
+  /// The numbers of a step for each role, by the masters' type.
+  [[nodiscard]] auto numbers(const UpdateStep& now) const {
+    const auto t = static_cast<double>(now.step + 1);
+    const double correction1 = 1 - std::pow(beta1_, t);
+    const double correction2 = 1 - std::pow(beta2_, t);
+    return [=, this]<class M>(TypeTag<M>, const RoleRule& rule) {
+      const double rate = now.learning_rate * rule.learning_rate;
+      return row::AdamW<M>{static_cast<M>(1 - rate * decay_ * rule.weight_decay),
+                           static_cast<M>(rate / correction1),
+                           static_cast<M>(beta1_),
+                           static_cast<M>(beta2_),
+                           static_cast<M>(1 / std::sqrt(correction2)),
+                           static_cast<M>(eps_),
+                           static_cast<M>(now.grad_scale)};
+    };
+  }
+
  public:
   AdamWRule(const OptimizerConfig& config, std::vector<UpdateTarget> targets, const Stream& stream)
       : beta1_(config.betas[0]),
@@ -33,19 +50,7 @@ class AdamWRule final : public UpdateRule {
         square_(new_states(targets_, stream)) {}
 
   void step(const UpdateStep& now, const Stream& stream) override {
-    const auto t = static_cast<double>(now.step + 1);
-    const double correction1 = 1 - std::pow(beta1_, t);
-    const double correction2 = 1 - std::pow(beta2_, t);
-    const auto numbers_for = [&]<class M>(TypeTag<M>, const RoleRule& rule) {
-      const double rate = now.learning_rate * rule.learning_rate;
-      return row::AdamW<M>{static_cast<M>(1 - rate * decay_ * rule.weight_decay),
-                           static_cast<M>(rate / correction1),
-                           static_cast<M>(beta1_),
-                           static_cast<M>(beta2_),
-                           static_cast<M>(1 / std::sqrt(correction2)),
-                           static_cast<M>(eps_),
-                           static_cast<M>(now.grad_scale)};
-    };
+    const auto numbers_for = numbers(now);
     if constexpr (kWithCuda) {
       if (on_cuda(stream)) {
         return update_on_device<row::AdamW>(tables_.of(targets_, chunks_, {mean_, square_}, stream), targets_,
@@ -61,6 +66,17 @@ class AdamWRule final : public UpdateRule {
                     numbers_for(TypeTag<M>{}, target.rule));
       });
     });
+  }
+
+  [[nodiscard]] bool can_prepare() const override { return true; }
+  void prepare(const UpdateStep& now, const Stream& stream) override {
+    if constexpr (kWithCuda) {
+      (void)tables_.of(targets_, chunks_, {mean_, square_}, stream);
+      prepare_on_device<row::AdamW>(tables_, targets_, stream, numbers(now));
+    }
+  }
+  void step_prepared(const Tensor& control, const Stream& stream) override {
+    if constexpr (kWithCuda) update_prepared<row::AdamW>(tables_, control, stream);
   }
 
   void add_states(std::vector<StateTensor>& states) const override {

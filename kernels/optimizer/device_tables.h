@@ -5,6 +5,7 @@
 #include <tutti/kernels/optimizer/rule.h>
 
 #include <array>
+#include <cstring>
 #include <initializer_list>
 
 namespace tutti {
@@ -19,27 +20,77 @@ class DeviceTables {
                                         std::initializer_list<std::span<const Tensor>> states,
                                         const Stream& stream);
 
+  /// A step's numbers for the tables last asked for, in memory of the device; they stay where they are.
+  std::vector<Tensor> numbers;
+
+  /// The tables last asked for.
+  [[nodiscard]] std::span<const cuda::UpdateTable> last() const { return tables_; }
+
  private:
   std::vector<cuda::UpdateTable> tables_;
   std::vector<const void*> gradients_;  // of the targets' groups when the tables were made
 };
+
+/// The algorithm's numbers for each role of the targets.
+template <class M, template <class> class Algorithm, class F>
+std::array<Algorithm<M>, cuda::kMaxRules> numbers_by_role(std::span<const UpdateTarget> targets,
+                                                          F numbers_for) {
+  std::array<Algorithm<M>, cuda::kMaxRules> numbers{};
+  for (const UpdateTarget& t : targets) {
+    numbers.at(static_cast<size_t>(t.parameter->role)) = numbers_for(TypeTag<M>{}, t.rule);
+  }
+  return numbers;
+}
+
+/// Calls f(TypeTag<M>) with the type of a table's masters.
+template <class F>
+void with_master(const cuda::UpdateTable& table, F f) {
+  if (table.precision.master == DType::kFloat64)
+    f(TypeTag<double>{});
+  else
+    f(TypeTag<float>{});
+}
+
+/// Copies the numbers for `tables`, the last that `device` was asked for, to the device.
+template <template <class> class Algorithm, class F>
+void prepare_on_device(DeviceTables& device, std::span<const UpdateTarget> targets, const Stream& stream,
+                       F numbers_for) {
+  const auto tables = device.last();
+  if (device.numbers.size() != tables.size()) device.numbers.assign(tables.size(), Tensor());
+  for (size_t i = 0; i < tables.size(); ++i) {
+    with_master(tables[i], [&]<class M>(TypeTag<M>) {
+      const auto numbers = numbers_by_role<M, Algorithm>(targets, numbers_for);
+      const Tensor pinned =
+          Tensor::empty_pinned({static_cast<int64_t>(sizeof numbers)}, DType::kUInt8, stream);
+      std::memcpy(pinned.raw(), numbers.data(), sizeof numbers);
+      Tensor& there = device.numbers[i];
+      if (!there.defined()) there = Tensor::empty(pinned.shape(), DType::kUInt8, stream);
+      copy(there, pinned, stream);
+    });
+  }
+}
+
+/// One step of all tables with the numbers that were prepared.
+template <template <class> class Algorithm>
+void update_prepared(const DeviceTables& device, const Tensor& control, const Stream& stream) {
+  const auto tables = device.last();
+  require(device.numbers.size() == tables.size(), "optimizer: a step of the device was not prepared");
+  for (size_t i = 0; i < tables.size(); ++i) {
+    with_master(tables[i], [&]<class M>(TypeTag<M>) {
+      cuda::update<Algorithm, M>(tables[i], device.numbers[i], control, stream);
+    });
+  }
+}
 
 /// One step of all tables; `numbers_for(TypeTag<M>, RoleRule)` gives the algorithm's numbers for a role.
 template <template <class> class Algorithm, class F>
 void update_on_device(std::span<const cuda::UpdateTable> tables, std::span<const UpdateTarget> targets,
                       const Stream& stream, F numbers_for) {
   for (const cuda::UpdateTable& table : tables) {
-    const auto run = [&]<class M>(TypeTag<M> m) {
-      std::array<Algorithm<M>, cuda::kMaxRules> numbers{};
-      for (const UpdateTarget& t : targets) {
-        numbers.at(static_cast<size_t>(t.parameter->role)) = numbers_for(m, t.rule);
-      }
-      cuda::update<Algorithm, M>(table, numbers, stream);
-    };
-    if (table.precision.master == DType::kFloat64)
-      run(TypeTag<double>{});
-    else
-      run(TypeTag<float>{});
+    with_master(table, [&]<class M>(TypeTag<M>) {
+      const auto numbers = numbers_by_role<M, Algorithm>(targets, numbers_for);
+      cuda::update<Algorithm, M>(table, std::span<const Algorithm<M>>(numbers), stream);
+    });
   }
 }
 

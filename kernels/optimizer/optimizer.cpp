@@ -224,24 +224,28 @@ Optimizer::Optimizer(OptimizerConfig config, std::span<const std::unique_ptr<Par
 
 Optimizer::~Optimizer() = default;
 
-double Optimizer::grad_norm() {
-  const std::vector<Piece> pieces = norm_pieces(groups_);
+/// The sum of squares of all gradients that the norm counts, () fp64 on the device.
+Tensor Optimizer::device_squares() {
+  Tensor sum = Tensor::zeros({}, DType::kFloat64, stream_);
   if constexpr (kWithCuda) {
-    if (on_cuda(stream_)) {
-      // On the device the host waits once, for one number.
-      Tensor sum = Tensor::zeros({}, DType::kFloat64, stream_);
-      std::vector<const void*> gradients;
-      for (const auto& group : groups_) gradients.push_back(group->grads().raw());
-      if (device_norm_ == nullptr || device_norm_->gradients != gradients) {
-        device_norm_ =
-            std::make_unique<DeviceNorm>(DeviceNorm{norm_tables(pieces, stream_), std::move(gradients)});
-      }
-      for (const cuda::UpdateTable& table : device_norm_->tables) {
-        add_in_place(sum, cuda::sum_of_squares(table, stream_), stream_);
-      }
-      return std::sqrt(sum.item());
+    std::vector<const void*> gradients;
+    gradients.reserve(groups_.size());
+    for (const auto& group : groups_) gradients.push_back(group->grads().raw());
+    if (device_norm_ == nullptr || device_norm_->gradients != gradients) {
+      device_norm_ = std::make_unique<DeviceNorm>(
+          DeviceNorm{norm_tables(norm_pieces(groups_), stream_), std::move(gradients)});
+    }
+    for (const cuda::UpdateTable& table : device_norm_->tables) {
+      add_in_place(sum, cuda::sum_of_squares(table, stream_), stream_);
     }
   }
+  return sum;
+}
+
+double Optimizer::grad_norm() {
+  // On the device the host waits once, for one number.
+  if (on_cuda(stream_)) return std::sqrt(device_squares().item());
+  const std::vector<Piece> pieces = norm_pieces(groups_);
   std::vector<double> squares(pieces.size());
   stream_.pool().parallel_for(static_cast<int64_t>(pieces.size()), [&](int64_t p) {
     const Piece& piece = pieces[static_cast<size_t>(p)];
@@ -263,6 +267,33 @@ double Optimizer::clip_scale(double norm) const {
 void Optimizer::step(double learning_rate, double grad_scale, int64_t step) {
   require(step >= 0, "optimizer: step {} is negative", step);
   for (const auto& rule : rules_) rule->step({learning_rate, grad_scale, step}, stream_);
+}
+
+bool Optimizer::can_prepare() const {
+  return on_cuda(stream_) &&
+         std::all_of(rules_.begin(), rules_.end(), [](const auto& rule) { return rule->can_prepare(); });
+}
+
+void Optimizer::prepare(double learning_rate, int64_t step) {
+  require(step >= 0, "optimizer: step {} is negative", step);
+  for (const auto& rule : rules_) rule->prepare({learning_rate, 1, step}, stream_);
+}
+
+Tensor Optimizer::step_prepared() {
+  const Tensor control = Tensor::empty({3}, DType::kFloat64, stream_);
+  if constexpr (kWithCuda) {
+    cuda::clip_control(device_squares(), config_.clip_norm, control, stream_);
+    for (const auto& rule : rules_) rule->step_prepared(control, stream_);
+  }
+  return control;
+}
+
+void UpdateRule::prepare(const UpdateStep&, const Stream& stream) {
+  fail("optimizer: this rule has no prepared step on {}", name(stream.device()));
+}
+
+void UpdateRule::step_prepared(const Tensor&, const Stream& stream) {
+  fail("optimizer: this rule has no prepared step on {}", name(stream.device()));
 }
 
 std::vector<StateTensor> Optimizer::states() const {

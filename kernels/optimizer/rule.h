@@ -40,6 +40,14 @@ class UpdateRule {
  public:
   virtual ~UpdateRule() = default;
   virtual void step(const UpdateStep& now, const Stream& stream) = 0;
+
+  /// Whether prepare() and step_prepared() exist: the way of a step whose work a device replays.
+  [[nodiscard]] virtual bool can_prepare() const { return false; }
+  /// Brings the numbers of the coming step to the device, in the stream's order. grad_scale is not read.
+  virtual void prepare(const UpdateStep& now, const Stream& stream);
+  /// The step with those numbers, and with the factor on gradients and the decision in `control`
+  /// (cuda::clip_control).
+  virtual void step_prepared(const Tensor& control, const Stream& stream);
   /// Appends the state for a checkpoint.
   virtual void add_states(std::vector<StateTensor>& states) const = 0;
 };

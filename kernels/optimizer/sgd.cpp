@@ -19,6 +19,15 @@ void sgd_range(const UpdateSpan<G, M, W>& span, M* __restrict velocity, const ro
 }
 
 class SgdRule final : public UpdateRule {
+  /// The numbers of a step for each role, by the masters' type.
+  [[nodiscard]] auto numbers(const UpdateStep& now) const {
+    return [=, this]<class M>(TypeTag<M>, const RoleRule& rule) {
+      return row::Sgd<M>{static_cast<M>(now.learning_rate * rule.learning_rate), static_cast<M>(momentum_),
+                         static_cast<M>(decay_ * rule.weight_decay), static_cast<M>(now.grad_scale),
+                         nesterov_};
+    };
+  }
+
  public:
   SgdRule(const OptimizerConfig& config, std::vector<UpdateTarget> targets, const Stream& stream)
       : momentum_(config.momentum),
@@ -29,11 +38,7 @@ class SgdRule final : public UpdateRule {
         velocity_(new_states(targets_, stream)) {}
 
   void step(const UpdateStep& now, const Stream& stream) override {
-    const auto numbers_for = [&]<class M>(TypeTag<M>, const RoleRule& rule) {
-      return row::Sgd<M>{static_cast<M>(now.learning_rate * rule.learning_rate), static_cast<M>(momentum_),
-                         static_cast<M>(decay_ * rule.weight_decay), static_cast<M>(now.grad_scale),
-                         nesterov_};
-    };
+    const auto numbers_for = numbers(now);
     if constexpr (kWithCuda) {
       if (on_cuda(stream)) {
         return update_on_device<row::Sgd>(tables_.of(targets_, chunks_, {velocity_}, stream), targets_,
@@ -48,6 +53,17 @@ class SgdRule final : public UpdateRule {
                   numbers_for(TypeTag<M>{}, target.rule));
       });
     });
+  }
+
+  [[nodiscard]] bool can_prepare() const override { return true; }
+  void prepare(const UpdateStep& now, const Stream& stream) override {
+    if constexpr (kWithCuda) {
+      (void)tables_.of(targets_, chunks_, {velocity_}, stream);
+      prepare_on_device<row::Sgd>(tables_, targets_, stream, numbers(now));
+    }
+  }
+  void step_prepared(const Tensor& control, const Stream& stream) override {
+    if constexpr (kWithCuda) update_prepared<row::Sgd>(tables_, control, stream);
   }
 
   void add_states(std::vector<StateTensor>& states) const override {
@@ -67,6 +83,11 @@ class SgdRule final : public UpdateRule {
 };
 
 class StatisticRule final : public UpdateRule {
+  [[nodiscard]] auto numbers() const {
+    return
+        [this]<class M>(TypeTag<M>, const RoleRule&) { return row::Statistic<M>{static_cast<M>(momentum_)}; };
+  }
+
  public:
   StatisticRule(double momentum, std::vector<UpdateTarget> targets)
       : momentum_(momentum), targets_(std::move(targets)), chunks_(cut_into_chunks(targets_)) {}
@@ -75,9 +96,7 @@ class StatisticRule final : public UpdateRule {
     if constexpr (kWithCuda) {
       if (on_cuda(stream)) {
         return update_on_device<row::Statistic>(tables_.of(targets_, chunks_, {}, stream), targets_, stream,
-                                                [&]<class M>(TypeTag<M>, const RoleRule&) {
-                                                  return row::Statistic<M>{static_cast<M>(momentum_)};
-                                                });
+                                                numbers());
       }
     }
     stream.pool().parallel_for(static_cast<int64_t>(chunks_.size()), [&](int64_t i) {
@@ -93,6 +112,17 @@ class StatisticRule final : public UpdateRule {
                   }
                 });
     });
+  }
+
+  [[nodiscard]] bool can_prepare() const override { return true; }
+  void prepare(const UpdateStep&, const Stream& stream) override {
+    if constexpr (kWithCuda) {
+      (void)tables_.of(targets_, chunks_, {}, stream);
+      prepare_on_device<row::Statistic>(tables_, targets_, stream, numbers());
+    }
+  }
+  void step_prepared(const Tensor& control, const Stream& stream) override {
+    if constexpr (kWithCuda) update_prepared<row::Statistic>(tables_, control, stream);
   }
 
   void add_states(std::vector<StateTensor>&) const override {}

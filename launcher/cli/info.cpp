@@ -4,6 +4,8 @@
 #include "launcher/info/machine.h"
 #include "launcher/info/text.h"
 
+#include <tutti/core/cuda/config.h>
+#include <tutti/core/cuda/device.h>
 #include <tutti/core/error.h>
 #include <tutti/kernels/cpu/blas.h>
 #include <tutti/kernels/cpu/isa.h>
@@ -44,6 +46,22 @@ Json machine_json(const MachineInfo& machine) {
   };
 }
 
+/// One entry a GPU that this process sees.
+void add_gpus(Json& devices) {
+  if constexpr (kWithCuda) {
+    const int count = cuda::device_count();
+    for (int i = 0; i < count; ++i) {
+      const cuda::DeviceInfo gpu = cuda::device_info(i);
+      devices.push_back({{"name", fmt::format("cuda:{}", i)},
+                         {"model", gpu.name},
+                         {"uuid", gpu.uuid},
+                         {"capability", gpu.capability},
+                         {"multiprocessors", gpu.multiprocessors},
+                         {"memory_bytes", gpu.memory_bytes}});
+    }
+  }
+}
+
 Json info_json(const MachineInfo& machine, const MpiProbe& mpi) {
   Json info;
   info["tutti"] = {
@@ -55,6 +73,7 @@ Json info_json(const MachineInfo& machine, const MpiProbe& mpi) {
                                   {"best_instruction_set", name(cpu_isa())},
                                   {"threads", machine.usable_threads},
                                   {"memory_bytes", machine.memory_bytes}}});
+  add_gpus(info["devices"]);
   info["mpi"] = {{"library", mpi_library_version()},
                  {"standard", mpi.standard},
                  {"thread_level", mpi.thread_level},
@@ -66,6 +85,21 @@ Json info_json(const MachineInfo& machine, const MpiProbe& mpi) {
 
 void row(std::ostream& out, std::string_view label, std::string_view value) {
   if (!value.empty()) out << fmt::format("  {:<16}{}\n", label, value);
+}
+
+void print_gpus(std::ostream& out) {
+  if constexpr (kWithCuda) {
+    const int count = cuda::device_count();
+    for (int i = 0; i < count; ++i) {
+      const cuda::DeviceInfo gpu = cuda::device_info(i);
+      row(out, fmt::format("cuda:{}", i),
+          fmt::format("{}, compute capability {}.{}, {}, {}", gpu.name, gpu.capability / 10,
+                      gpu.capability % 10, bytes_text(gpu.memory_bytes), gpu.uuid));
+    }
+    if (count == 0) row(out, "cuda", cuda::why_no_device());
+  } else {
+    row(out, "cuda", "not in this build");
+  }
 }
 
 void print_machine(const MachineInfo& machine, std::ostream& out) {
@@ -103,6 +137,7 @@ void print_info(const MachineInfo& machine, const MpiProbe& mpi, std::ostream& o
   row(out, "cpu",
       fmt::format("matrices by {}, other kernels for {}{}", cpu::math_library_version(cpu::math_library()),
                   name(best_isa()), isa_note));
+  print_gpus(out);
   out << "\nMPI\n";
   row(out, "library", mpi_library_version());
   if (mpi.error.empty()) {

@@ -148,6 +148,7 @@ class Training {
                        .training = training,
                        .observers = observers(writers, exporter),
                        .stop_requested = &stop_signalled,
+                       .note = [&](const std::string& text) { writers.say(text); },
                        .stream = stream,
                        .seed = seed()};
     if (inputs.validation && inputs.validation->size() > 0) {
