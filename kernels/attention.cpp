@@ -2,6 +2,8 @@
 
 #include <tutti/kernels/cpu/blas.h>
 #include <tutti/kernels/cpu/isa.h>
+#include <tutti/kernels/cuda/attention.h>
+#include <tutti/kernels/cuda/on_cuda.h>
 #include <tutti/kernels/row/softmax_block.h>
 
 #include <algorithm>
@@ -272,6 +274,37 @@ DType accumulate_dtype(DType dtype) {
   return dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
 }
 
+[[maybe_unused]] cuda::AttentionHeads heads_of(const Sizes& s) {
+  return {s.heads, s.kv_heads, s.head_dim, s.causal, s.scale};
+}
+
+/// `lse` is undefined where no backward follows.
+void run_forward(const Sizes& s, const Tensor& qkv, const Tensor& out, const Tensor& lse,
+                 const Stream& stream) {
+  dispatch_compute(qkv.dtype(), "attention", [](auto) {});
+  if constexpr (kWithCuda) {
+    if (on_cuda(stream)) return cuda::attention(heads_of(s), qkv, out, lse, stream);
+  }
+  dispatch_compute(qkv.dtype(), "attention",
+                   [&]<class T>(TypeTag<T>) { forward<T>(s, qkv, out, lse, stream); });
+}
+
+void run_backward(const Sizes& s, const Tensor& in, const Tensor& out, const Tensor& lse, const Tensor& dy,
+                  const Tensor& dqkv, const Stream& stream) {
+  if constexpr (kWithCuda) {
+    if (on_cuda(stream)) return cuda::attention_backward(heads_of(s), in, out, lse, dy, dqkv, stream);
+  }
+  dispatch_compute(in.dtype(), "attention", [&]<class T>(TypeTag<T>) {
+    stream.pool().parallel_for(s.batch * s.kv_heads, [&](int64_t task) {
+      const int64_t b = task / s.kv_heads;
+      const int64_t rows = b * s.queries;
+      backward_head<T>(s, in.data<T>() + rows * s.width, out.data<T>() + rows * s.q_width(),
+                       dy.data<T>() + rows * s.q_width(), lse.data<Accumulate<T>>() + rows * s.heads,
+                       dqkv.data<T>() + rows * s.width, task % s.kv_heads, stream);
+    });
+  });
+}
+
 }  // namespace
 
 Var attention(Tape& tape, const Var& qkv, const AttentionConfig& config) {
@@ -282,22 +315,13 @@ Var attention(Tape& tape, const Var& qkv, const AttentionConfig& config) {
   const bool saves = tape.recording() && qkv.needs_grad();
   const Tensor lse =
       saves ? Tensor::empty({s.batch, s.heads, s.queries}, accumulate_dtype(in.dtype()), stream) : Tensor();
-  dispatch_compute(in.dtype(), "attention",
-                   [&]<class T>(TypeTag<T>) { forward<T>(s, in, out, lse, stream); });
-  return tape.record(
-      "attention", out, {qkv}, [s, in, out, lse, stream](const Tensor& dy, const Gradients& gradients) {
-        const Tensor dqkv = Tensor::empty(in.shape(), in.dtype(), stream);
-        dispatch_compute(in.dtype(), "attention", [&]<class T>(TypeTag<T>) {
-          stream.pool().parallel_for(s.batch * s.kv_heads, [&](int64_t task) {
-            const int64_t b = task / s.kv_heads;
-            const int64_t rows = b * s.queries;
-            backward_head<T>(s, in.data<T>() + rows * s.width, out.data<T>() + rows * s.q_width(),
-                             dy.data<T>() + rows * s.q_width(), lse.data<Accumulate<T>>() + rows * s.heads,
-                             dqkv.data<T>() + rows * s.width, task % s.kv_heads, stream);
-          });
-        });
-        gradients.add(0, dqkv);
-      });
+  run_forward(s, in, out, lse, stream);
+  return tape.record("attention", out, {qkv},
+                     [s, in, out, lse, stream](const Tensor& dy, const Gradients& gradients) {
+                       const Tensor dqkv = Tensor::empty(in.shape(), in.dtype(), stream);
+                       run_backward(s, in, out, lse, dy, dqkv, stream);
+                       gradients.add(0, dqkv);
+                     });
 }
 
 Tensor attention_with_cache(const Stream& stream, const Tensor& qkv, const Tensor& k_cache,
@@ -318,6 +342,16 @@ Tensor attention_with_cache(const Stream& stream, const Tensor& qkv, const Tenso
   copy(v_cache.slice(1, used, keys), qkv.slice(2, s.q_width() + s.kv_width(), s.width), stream);
   const Tensor in = qkv.to_contiguous(stream);
   const Tensor out = Tensor::empty({s.batch, s.queries, s.q_width()}, in.dtype(), stream);
+  if constexpr (kWithCuda) {
+    if (on_cuda(stream)) {
+      dispatch_compute(in.dtype(), "attention_with_cache", [](auto) {});
+      cuda::attention_by_blocks(
+          heads_of(s),
+          {in.slice(2, 0, s.q_width()), k_cache.slice(1, 0, keys), v_cache.slice(1, 0, keys), out, Tensor()},
+          stream);
+      return out;
+    }
+  }
   dispatch_compute(in.dtype(), "attention_with_cache", [&]<class T>(TypeTag<T>) {
     stream.pool().parallel_for(s.batch * s.heads * s.query_blocks(), [&](int64_t task) {
       const int64_t first = task % s.query_blocks() * kQueryBlock;

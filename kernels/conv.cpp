@@ -2,6 +2,8 @@
 
 #include <tutti/kernels/cpu/conv_backends.h>
 #include <tutti/kernels/cpu/ranges.h>
+#include <tutti/kernels/cuda/conv.h>
+#include <tutti/kernels/cuda/on_cuda.h>
 #include <tutti/kernels/pointwise.h>
 #include <tutti/kernels/shape.h>
 
@@ -54,7 +56,10 @@ Tensor from_nhwc(const Tensor& x, ImageLayout layout, const Stream& stream) {
   return layout == ImageLayout::kNhwc ? x : x.permute({0, 3, 1, 2}).to_contiguous(stream);
 }
 
-const cpu::ConvBackend& backend(DType dtype) {
+const cpu::ConvBackend& backend(DType dtype, const Stream& stream) {
+  if constexpr (kWithCuda) {
+    if (on_cuda(stream)) return cuda::conv_backend();
+  }
   const cpu::ConvBackend* fast = cpu::onednn_conv(dtype);
   return fast != nullptr ? *fast : cpu::im2col_conv();
 }
@@ -66,7 +71,7 @@ Var convolve(Tape& tape, const Var& x, const Var& w, const Conv2dOptions& option
   const Tensor in = to_nhwc(x.value, options.layout, stream);
   const Tensor filters = w.value.to_contiguous(stream);
   const Tensor y = Tensor::empty({s.n, s.oh, s.ow, s.o}, s.dtype, stream);
-  if (s.n > 0) backend(s.dtype).forward(s, in, filters, y, stream);
+  if (s.n > 0) backend(s.dtype, stream).forward(s, in, filters, y, stream);
   return tape.record(
       "conv2d", from_nhwc(y, options.layout, stream), {x, w},
       [s, in, filters, layout = options.layout, stream](const Tensor& gradient, const Gradients& gradients) {
@@ -75,14 +80,14 @@ Var convolve(Tape& tape, const Var& x, const Var& w, const Conv2dOptions& option
           const DType sums = s.dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
           write_gradient(gradients, 1, sums, stream, [&](const Tensor& dw, GradMode mode) {
             if (s.n > 0)
-              backend(s.dtype).backward_weights(s, dy, in, dw, mode, stream);
+              backend(s.dtype, stream).backward_weights(s, dy, in, dw, mode, stream);
             else if (mode == GradMode::kOverwrite)
               fill(dw, 0, stream);
           });
         }
         if (gradients.needs(0)) {
           const Tensor dx = Tensor::empty(in.shape(), s.dtype, stream);
-          if (s.n > 0) backend(s.dtype).backward_data(s, dy, filters, dx, stream);
+          if (s.n > 0) backend(s.dtype, stream).backward_data(s, dy, filters, dx, stream);
           gradients.add(0, from_nhwc(dx, layout, stream));
         }
       });

@@ -7,6 +7,7 @@
 #include <tutti/kernels/cuda/cublaslt.h>
 #include <tutti/kernels/cuda/timer.h>
 
+#include <cctype>
 #include <limits>
 #include <map>
 #include <mutex>
@@ -186,11 +187,6 @@ void gemm(const cpu::Gemm& product, const Stream& stream, const GemmBatch& batch
 
 bool try_gemm(const cpu::Gemm& product, const GemmFusion& fusion, const Stream& stream) {
   return run(product, {}, fusion, stream);
-}
-
-std::string gemm_library_version() {
-  const size_t version = cublasLtGetVersion();
-  return fmt::format("cuBLASLt {}.{}.{}", version / 10000, version / 100 % 100, version % 100);
 }
 
 }  // namespace tutti::cuda

@@ -15,7 +15,4 @@ void gemm(const cpu::Gemm& product, const Stream& stream, const GemmBatch& batch
 /// The same with an epilogue; false, with nothing done, where cuBLASLt does not have that for this problem.
 [[nodiscard]] bool try_gemm(const cpu::Gemm& product, const GemmFusion& fusion, const Stream& stream);
 
-/// "cuBLASLt 13.1.0".
-std::string gemm_library_version();
-
 }  // namespace tutti::cuda

@@ -1,0 +1,176 @@
+#include <tutti/kernels/cuda/attention.h>
+#include <tutti/kernels/cuda/blas.h>
+#include <tutti/kernels/cuda/score_rows.h>
+
+namespace tutti::cuda {
+namespace {
+
+constexpr int64_t kQueryBlock = 256;
+
+DType accumulate_dtype(DType dtype) {
+  return dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
+}
+
+/// Rows of one sample: element (row, column) stands at data + row * ld + column.
+struct Matrix {
+  std::byte* data;
+  int64_t ld;
+  DType dtype;
+  [[nodiscard]] Matrix at(int64_t row, int64_t column) const {
+    return {data + (row * ld + column) * size_of(dtype), ld, dtype};
+  }
+  [[nodiscard]] cpu::Matrix operand(bool transposed = false) const { return {data, ld, transposed}; }
+};
+
+Matrix sample(const Tensor& t, int64_t b) {
+  return Matrix{static_cast<std::byte*>(t.raw()), t.stride(1), t.dtype()}.at(0, b * t.stride(0));
+}
+
+/// Heads that one batched product takes: those with a key head each, or those that share one.
+struct Part {
+  int64_t count;
+  int64_t head, kv_head;  // the first ones
+  int64_t kv_step;        // key heads from one to the next
+};
+
+template <class F>
+void for_parts(const AttentionHeads& h, F f) {
+  const int64_t group = h.heads / h.kv_heads;
+  if (group == 1) return f(Part{h.heads, 0, 0, 1});
+  for (int64_t kv = 0; kv < h.kv_heads; ++kv) f(Part{group, kv * group, kv, 0});
+}
+
+/// A block of queries against the keys that its last one sees.
+struct Block {
+  int64_t first, rows, position, keys;
+};
+
+/// Calls f for each block, the last one first: it sees all keys.
+template <class F>
+void for_blocks(const AttentionHeads& h, int64_t queries, int64_t keys, F f) {
+  const int64_t blocks = (queries + kQueryBlock - 1) / kQueryBlock;
+  for (int64_t i = blocks - 1; i >= 0; --i) {
+    const int64_t first = i * kQueryBlock;
+    const int64_t rows = std::min(kQueryBlock, queries - first);
+    const int64_t position = keys - queries + first;
+    f(Block{first, rows, position, h.causal ? position + rows : keys});
+  }
+}
+
+/// (count, rows, keys) = a b^T for each head of a part; a has rows of queries, b rows of keys.
+Tensor products(const Part& part, const Block& b, const AttentionHeads& h, const Matrix& queries,
+                const Matrix& keys, const Stream& stream) {
+  const DType wide = accumulate_dtype(queries.dtype);
+  const Tensor out = Tensor::empty({part.count, b.rows, b.keys}, wide, stream);
+  cuda::gemm({.m = b.rows,
+              .n = b.keys,
+              .k = h.head_dim,
+              .dtype = queries.dtype,
+              .a = queries.at(b.first, part.head * h.head_dim).operand(),
+              .b = keys.at(0, part.kv_head * h.head_dim).operand(true),
+              .c = out.raw(),
+              .ldc = b.keys,
+              .c_dtype = wide},
+             stream, {part.count, h.head_dim, part.kv_step * h.head_dim, b.rows * b.keys});
+  return out;
+}
+
+/// Rows of queries in `out` = p times the keys' rows, for each head of a part; p (count, rows, keys).
+void weigh(const Part& part, const Block& b, const AttentionHeads& h, const Tensor& p, const Matrix& keys,
+           const Matrix& out, const Stream& stream) {
+  const Matrix to = out.at(b.first, part.head * h.head_dim);
+  cuda::gemm({.m = b.rows,
+              .n = h.head_dim,
+              .k = b.keys,
+              .dtype = p.dtype(),
+              .a = {p.raw(), b.keys},
+              .b = keys.at(0, part.kv_head * h.head_dim).operand(),
+              .c = to.data,
+              .ldc = to.ld,
+              .c_dtype = to.dtype},
+             stream, {part.count, b.rows * b.keys, part.kv_step * h.head_dim, h.head_dim});
+}
+
+/// Rows of keys in `sums` = or += p^T times the queries' rows. Heads that share keys come one after another.
+void gather(const Part& part, const Block& b, const AttentionHeads& h, const Tensor& p, const Matrix& queries,
+            const Matrix& sums, bool adds, const Stream& stream) {
+  const Matrix to = sums.at(0, part.kv_head * h.head_dim);
+  const int64_t together = part.kv_step == 0 ? 1 : part.count;
+  for (int64_t i = 0; i < part.count; i += together) {
+    cuda::gemm(
+        {.m = b.keys,
+         .n = h.head_dim,
+         .k = b.rows,
+         .dtype = p.dtype(),
+         .a = {static_cast<std::byte*>(p.raw()) + i * b.rows * b.keys * size_of(p.dtype()), b.keys, true},
+         .b = queries.at(b.first, (part.head + i) * h.head_dim).operand(),
+         .c = to.data,
+         .ldc = to.ld,
+         .c_dtype = to.dtype,
+         .accumulate = adds || i > 0},
+        stream, {together, b.rows * b.keys, h.head_dim, h.head_dim});
+  }
+}
+
+ScoreBlock score_block(const AttentionHeads& h, const Part& part, const Block& b, const Tensor& scores,
+                       const Tensor& lse, int64_t batch) {
+  void* at = nullptr;
+  int64_t stride = 0;
+  if (lse.defined()) {
+    stride = lse.size(2);
+    at = static_cast<std::byte*>(lse.raw()) +
+         ((batch * h.heads + part.head) * stride + b.first) * size_of(lse.dtype());
+  }
+  return {scores, b.position, h.causal, h.scale, at, stride};
+}
+
+}  // namespace
+
+void attention_by_blocks(const AttentionHeads& h, const AttentionTensors& t, const Stream& stream) {
+  if (t.out.numel() == 0) return;
+  for (int64_t n = 0; n < t.q.size(0); ++n) {
+    for_blocks(h, t.q.size(1), t.k.size(1), [&](const Block& b) {
+      for_parts(h, [&](const Part& part) {
+        const Tensor scores = products(part, b, h, sample(t.q, n), sample(t.k, n), stream);
+        const Tensor p = Tensor::empty(scores.shape(), t.q.dtype(), stream);
+        score_rows(score_block(h, part, b, scores, t.lse, n), p, stream);
+        weigh(part, b, h, p, sample(t.v, n), sample(t.out, n), stream);
+      });
+    });
+  }
+}
+
+void attention_by_blocks_backward(const AttentionHeads& h, const AttentionTensors& t, const Tensor& dout,
+                                  const Tensor& dqkv, const Stream& stream) {
+  if (t.out.numel() == 0) return;
+  const int64_t q_width = h.heads * h.head_dim;
+  const int64_t kv_width = h.kv_heads * h.head_dim;
+  // dk | dv of one sample, summed wide.
+  const Tensor sums = Tensor::empty({1, t.k.size(1), 2 * kv_width}, accumulate_dtype(t.q.dtype()), stream);
+  const Matrix dk = sample(sums, 0);
+  const Matrix dv = dk.at(0, kv_width);
+  for (int64_t n = 0; n < t.q.size(0); ++n) {
+    for_blocks(h, t.q.size(1), t.k.size(1), [&](const Block& b) {
+      const bool adds = b.first + b.rows < t.q.size(1);
+      for_parts(h, [&](const Part& part) {
+        const Tensor scores = products(part, b, h, sample(t.q, n), sample(t.k, n), stream);
+        const Tensor dp = products(part, b, h, sample(dout, n), sample(t.v, n), stream);
+        const Tensor p = Tensor::empty(scores.shape(), t.q.dtype(), stream);
+        const Tensor ds = Tensor::empty(scores.shape(), t.q.dtype(), stream);
+        const int64_t column = part.head * h.head_dim;
+        score_rows_backward(score_block(h, part, b, scores, t.lse, n), dp,
+                            {.out = sample(t.out, n).at(b.first, column).data,
+                             .dout = sample(dout, n).at(b.first, column).data,
+                             .width = h.head_dim,
+                             .ld = q_width},
+                            p, ds, stream);
+        gather(part, b, h, p, sample(dout, n), dv, adds, stream);
+        gather(part, b, h, ds, sample(t.q, n), dk, adds, stream);
+        weigh(part, b, h, ds, sample(t.k, n), sample(dqkv, n), stream);
+      });
+    });
+    copy(dqkv.select(0, n).slice(1, q_width, q_width + 2 * kv_width), sums.select(0, 0), stream);
+  }
+}
+
+}  // namespace tutti::cuda

@@ -1,0 +1,47 @@
+#pragma once
+
+#include <tutti/kernels/cpu/conv_backends.h>
+
+#include <string>
+#include <variant>
+
+// What is put to cuDNN. No CUDA in here: tested without it.
+namespace tutti {
+
+enum class ConvPass : uint8_t { kForward, kData, kWeights };
+
+/// One pass of a convolution of NHWC images with OHWI filters.
+struct ConvProblem {
+  ConvPass pass = ConvPass::kForward;
+  cpu::ConvShape shape;
+  DType weights = DType::kFloat32;  ///< of the filters or their gradient
+};
+
+/// Attention over packed q | k | v in bf16: (batch, positions, (heads + 2 kv_heads) head_dim), as
+/// kernels/attention.h.
+struct AttentionProblem {
+  int64_t batch = 0, positions = 0, heads = 0, kv_heads = 0, head_dim = 0;
+  bool causal = true;
+  double scale = 1;
+  bool backward = false;
+  bool saves = false;  ///< forward: writes what backward needs
+
+  /// Elements from one position to the next.
+  [[nodiscard]] int64_t width() const { return (heads + 2 * kv_heads) * head_dim; }
+};
+
+using CudnnProblem = std::variant<ConvProblem, AttentionProblem>;
+
+/// A name for files and caches; different problems have different ones.
+std::string key(const CudnnProblem& problem);
+
+/// Sizes and strides, in elements, in the order that cuDNN names them.
+struct CudnnLayout {
+  std::vector<int64_t> sizes, strides;
+};
+/// NHWC memory as cuDNN's (N, C, H, W).
+CudnnLayout image_layout(int64_t n, int64_t h, int64_t w, int64_t c);
+/// Heads inside rows `width` elements apart as (batch, heads, positions, head_dim).
+CudnnLayout head_layout(const AttentionProblem& problem, int64_t heads, int64_t width);
+
+}  // namespace tutti
