@@ -2,8 +2,11 @@
 
 #include <tutti/kernels/cpu/ranges.h>
 #include <tutti/kernels/cpu/sums.h>
+#include <tutti/kernels/cuda/batch_norm.h>
+#include <tutti/kernels/cuda/on_cuda.h>
 #include <tutti/kernels/row/batch_norm.h>
 
+#include <array>
 #include <cmath>
 #include <limits>
 
@@ -267,6 +270,48 @@ void backward(const Tensor& dy, const Gradients& gradients, const Tensor& x, con
   gradients.add(kResidual, g);
 }
 
+/// The whole operation on CUDA, its inputs checked.
+[[maybe_unused]] Var batch_norm_on_cuda(Tape& tape, const std::array<Var, 6>& inputs, const Tensor& in,
+                                        const Tensor& add, const Layout& l, const BatchNormOptions& options) {
+  if constexpr (kWithCuda) {
+    const Stream& stream = tape.stream();
+    const bool training = tape.context().training;
+    const double share = tape.context().batch_share;
+    const DType wide = in.dtype() == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
+    const cuda::BatchNormLayout layout{l.channels_last, l.channels, l.runs, l.width, l.count()};
+    const auto as_wide = [&](size_t i) { return inputs[i].value.to(wide, stream).to_contiguous(stream); };
+    const auto empty = [&] { return Tensor::empty({l.channels}, wide, stream); };
+    const cuda::BatchNormChannels channels{training ? empty() : as_wide(kMean),
+                                           training ? empty() : as_wide(kVariance), empty(), empty()};
+    if (training) cuda::batch_norm_statistics(in, layout, channels, stream);
+    cuda::batch_norm_scale(channels, as_wide(kWeight), options.eps, stream);
+    const Tensor y = Tensor::empty(in.shape(), in.dtype(), stream);
+    cuda::batch_norm({in, add, y, as_wide(kBias), options.relu}, layout, channels, stream);
+    return tape.record(
+        "batch_norm", y, inputs,
+        [=, masked = options.relu ? y : Tensor()](const Tensor& dy, const Gradients& gradients) {
+          const Tensor g = masked.defined() ? reuse_or_empty(dy, stream) : dy;
+          const Tensor sums = cuda::batch_norm_sums(dy, masked, g, in, layout, channels, stream);
+          const Tensor parameters =
+              cuda::batch_norm_parameter_gradients(sums, layout, channels, share, stream);
+          for (const size_t i : {kWeight, kBias, kMean, kVariance}) {
+            if (!gradients.needs(i) || (i >= kMean && !training)) continue;
+            const auto [destination, mode] = gradients.slot(i);
+            store(parameters.select(0, static_cast<int64_t>(i - kWeight)), destination, mode, stream);
+          }
+          if (gradients.needs(kX)) {
+            write_gradient(gradients, kX, g.dtype(), stream, [&](const Tensor& dx, GradMode mode) {
+              cuda::batch_norm_input_gradient({g, in, dx, sums, mode == GradMode::kAccumulate, training},
+                                              layout, channels, stream);
+            });
+          }
+          gradients.add(kResidual, g);
+        });
+  } else {
+    fail("batch_norm: this build has no kernel for {}", name(tape.stream().device()));
+  }
+}
+
 }  // namespace
 
 Var batch_norm(Tape& tape, const Var& x, const Var& w, const Var& b, const Var& running_mean,
@@ -283,6 +328,9 @@ Var batch_norm(Tape& tape, const Var& x, const Var& w, const Var& b, const Var& 
           "batch_norm: the residual of shape {} does not fit x of shape {} in {}",
           to_string(residual.shape()), to_string(in.shape()), name(in.dtype()));
   const Tensor add = residual.value.defined() ? residual.value.to_contiguous(stream) : Tensor();
+  if (on_cuda(stream)) {
+    return batch_norm_on_cuda(tape, {x, w, b, running_mean, running_var, residual}, in, add, l, options);
+  }
   const Tensor y = Tensor::empty(in.shape(), in.dtype(), stream);
   const bool training = tape.context().training;
   const double share = tape.context().batch_share;
