@@ -5,7 +5,6 @@
 #include <tutti/kernels/cuda/on_cuda.h>
 
 namespace tutti::cpu {
-namespace {
 
 void multiply(const Gemm& product, const Stream& stream) {
   if constexpr (kWithCuda) {
@@ -13,8 +12,6 @@ void multiply(const Gemm& product, const Stream& stream) {
   }
   gemm(product, stream);
 }
-
-}  // namespace
 
 void gemm_gradient(const Gradients& gradients, size_t i, Gemm product, const Stream& stream) {
   const auto [slot, mode] = gradients.slot(i);

@@ -1,5 +1,7 @@
-#include <tutti/kernels/cpu/blas.h>
+#include <tutti/kernels/cpu/gemm_gradient.h>
 #include <tutti/kernels/cpu/isa.h>
+#include <tutti/kernels/cuda/muon.h>
+#include <tutti/kernels/cuda/on_cuda.h>
 #include <tutti/kernels/optimizer/rule.h>
 
 #include <algorithm>
@@ -16,20 +18,23 @@ cpu::Matrix matrix(const Tensor& tensor, bool transposed = false) {
 /// c = a b; all contiguous.
 void multiply(const Stream& stream, const cpu::Matrix& a, const cpu::Matrix& b, const Tensor& c,
               int64_t inner) {
-  cpu::gemm({.m = c.size(0),
-             .n = c.size(1),
-             .k = inner,
-             .dtype = c.dtype(),
-             .a = a,
-             .b = b,
-             .c = c.raw(),
-             .ldc = c.size(1),
-             .c_dtype = c.dtype()},
-            stream);
+  cpu::multiply({.m = c.size(0),
+                 .n = c.size(1),
+                 .k = inner,
+                 .dtype = c.dtype(),
+                 .a = a,
+                 .b = b,
+                 .c = c.raw(),
+                 .ldc = c.size(1),
+                 .c_dtype = c.dtype()},
+                stream);
 }
 
 /// y <- y * own + x * other, elementwise.
 void combine(const Stream& stream, const Tensor& y, double own, const Tensor& x, double other) {
+  if constexpr (kWithCuda) {
+    if (on_cuda(stream)) return cuda::muon_combine(y, own, x, other, stream);
+  }
   dispatch_compute(y.dtype(), "muon", [&]<class T>(TypeTag<T>) {
     stream.pool().parallel_ranges(y.numel(), 16384, [&](int64_t begin, int64_t end) {
       T* __restrict out = y.data<T>();
@@ -110,8 +115,7 @@ class MuonRule final : public UpdateRule {
     const int64_t rows = shape[0];
     const int64_t columns = target.size() / std::max<int64_t>(rows, 1);
     Tensor x = Tensor::empty({rows, columns}, target.state_dtype(), stream);
-    const double norm = std::sqrt(average(t, chunks, now.grad_scale, x, stream));
-    combine(stream, x, 1 / (norm + 1e-7), x, 0);
+    average(t, chunks, now.grad_scale, x, stream);
     newton_schulz(stream, x, config_.iterations);
 
     const auto r = static_cast<double>(rows);
@@ -120,6 +124,19 @@ class MuonRule final : public UpdateRule {
         config_.scale == "spectral" ? std::sqrt(std::max(1.0, r / c)) : 0.2 * std::sqrt(std::max(r, c));
     const double rate = now.learning_rate * target.rule.learning_rate;
     const double keep = 1 - rate * decay_ * target.rule.weight_decay;
+    if constexpr (kWithCuda) {
+      if (on_cuda(stream)) {
+        const ParamGroup& group = *target.group;
+        const auto part = [&](const Tensor& flat, int64_t first) {
+          return flat.slice(0, first, first + target.size());
+        };
+        const Tensor weight = group.weights().shares_storage_with(group.master())
+                                  ? Tensor()
+                                  : part(group.weights(), target.flat);
+        return cuda::muon_apply(part(group.master(), target.flat - group.state_begin()), weight, x, keep,
+                                rate * scale, stream);
+      }
+    }
     stream.pool().parallel_for(static_cast<int64_t>(chunks.size()), [&](int64_t i) {
       const UpdateChunk& chunk = chunks[static_cast<size_t>(i)];
       with_span(target, chunk.begin, chunk.end,
@@ -129,9 +146,22 @@ class MuonRule final : public UpdateRule {
     });
   }
 
-  /// Updates the running average, writes what is to be orthogonalised to x; returns its sum of squares.
-  double average(size_t t, std::span<const UpdateChunk> chunks, double grad_scale, const Tensor& x,
-                 const Stream& stream) {
+  /// Updates the running average, writes what is to be orthogonalised to x, divided by its norm.
+  void average(size_t t, std::span<const UpdateChunk> chunks, double grad_scale, const Tensor& x,
+               const Stream& stream) {
+    if constexpr (kWithCuda) {
+      if (on_cuda(stream)) {
+        const UpdateTarget& target = targets_[t];
+        return cuda::muon_average(
+            {.grad = target.group->grads().slice(0, target.flat, target.flat + target.size()),
+             .running = average_[t],
+             .x = x,
+             .momentum = config_.momentum,
+             .grad_scale = grad_scale,
+             .nesterov = config_.nesterov},
+            stream);
+      }
+    }
     std::vector<double> squares(chunks.size());
     stream.pool().parallel_for(static_cast<int64_t>(chunks.size()), [&](int64_t i) {
       const UpdateChunk& chunk = chunks[static_cast<size_t>(i)];
@@ -142,7 +172,8 @@ class MuonRule final : public UpdateRule {
                                     static_cast<M>(grad_scale));
                 });
     });
-    return std::accumulate(squares.begin(), squares.end(), 0.0);
+    const double norm = std::sqrt(std::accumulate(squares.begin(), squares.end(), 0.0));
+    combine(stream, x, 1 / (norm + 1e-7), x, 0);
   }
 
   template <class G, class M, class W>

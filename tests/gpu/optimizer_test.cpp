@@ -52,7 +52,7 @@ class GpuOptimizer : public GpuTest {
 };
 
 TEST_F(GpuOptimizer, StepsAreThoseOfTheCpu) {
-  for (const char* algorithm : {"adamw", "sgd"}) {
+  for (const std::string algorithm : {"adamw", "sgd", "muon"}) {
     for (const Precision& precision : {Precision{DType::kFloat32, DType::kFloat32, DType::kFloat32},
                                        Precision{DType::kBFloat16, DType::kFloat32, DType::kFloat32},
                                        Precision{DType::kBFloat16, DType::kFloat32, DType::kBFloat16},
@@ -78,7 +78,9 @@ TEST_F(GpuOptimizer, StepsAreThoseOfTheCpu) {
         device->optimizer->step(0.01, 0.5, step);
       }
       for (size_t g = 0; g < host->groups.size(); ++g) {
-        const double master = precision.master == DType::kFloat64 ? 1e-12 : 2e-5;
+        // Muon's polynomial spreads rounding of the smallest singular values over the matrix.
+        const double spread = algorithm == "muon" ? 50 : 1;
+        const double master = spread * (precision.master == DType::kFloat64 ? 1e-12 : 2e-5);
         expect_close(device->groups[g]->master().to(DType::kFloat64, stream()),
                      host->groups[g]->master().to(DType::kFloat64, stream()), master, master);
         const double weight = precision.compute == DType::kBFloat16 ? 1e-2 : master;
