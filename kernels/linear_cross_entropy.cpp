@@ -1,0 +1,136 @@
+#include <tutti/kernels/linear_cross_entropy.h>
+
+#include <tutti/kernels/cpu/gemm_gradient.h>
+#include <tutti/kernels/cpu/sums.h>
+#include <tutti/kernels/pointwise.h>
+
+#include <algorithm>
+
+namespace tutti {
+namespace {
+
+constexpr int64_t kChunkBytes = int64_t{64} << 20;
+
+struct Sizes {
+  int64_t rows, inputs, classes;
+  int64_t chunk;  // rows
+  DType dtype, wide;
+};
+
+Sizes check_sizes(const Tensor& x, const Tensor& w, const Tensor& targets,
+                  const LinearCrossEntropyOptions& options) {
+  require(x.defined() && w.defined() && x.dims() >= 1 && w.dims() == 2 && x.size(-1) == w.size(1),
+          "linear_cross_entropy: x {} does not fit w {}, which is (classes, inputs)", to_string(x.shape()),
+          to_string(w.shape()));
+  require(x.dtype() == w.dtype(), "linear_cross_entropy: x is {}, w is {}", name(x.dtype()), name(w.dtype()));
+  require(targets.shape() == Shape(x.shape().begin(), x.shape().end() - 1),
+          "linear_cross_entropy: targets of shape {} for x of shape {}", to_string(targets.shape()),
+          to_string(x.shape()));
+  require(w.numel() > 0, "linear_cross_entropy: w of shape {} is empty", to_string(w.shape()));
+  require(options.chunk_rows >= 0, "linear_cross_entropy: a chunk of {} rows", options.chunk_rows);
+  Sizes s{.rows = targets.numel(),
+          .inputs = w.size(1),
+          .classes = w.size(0),
+          .chunk = options.chunk_rows,
+          .dtype = x.dtype(),
+          .wide = x.dtype() == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32};
+  if (s.chunk == 0) s.chunk = std::max<int64_t>(1, kChunkBytes / (s.classes * size_of(s.dtype)));
+  return s;
+}
+
+/// Gradients for a loss gradient of 1; undefined where not wanted.
+struct HeldGradients {
+  Tensor dx;  // (rows, inputs)
+  Tensor dw;  // (classes, inputs), wide
+};
+
+/// The loss of rows [first, first + rows), whose gradients go to `held`.
+Tensor chunk_loss(const Sizes& s, const Tensor& x, const Tensor& w, const Tensor& targets, int64_t first,
+                  const CrossEntropyOptions& options, const HeldGradients& held, const Stream& stream) {
+  const int64_t rows = x.size(0);
+  Tape inner(stream, {},
+             held.dx.defined() || held.dw.defined() ? Tape::Mode::kRecord : Tape::Mode::kInference);
+  const Var logits = inner.variable(Tensor::empty({rows, s.classes}, s.dtype, stream));
+  cpu::multiply({.m = rows,
+                 .n = s.classes,
+                 .k = s.inputs,
+                 .dtype = s.dtype,
+                 .a = {x.raw(), s.inputs},
+                 .b = {w.raw(), s.inputs, true},
+                 .c = logits.value.raw(),
+                 .ldc = s.classes,
+                 .c_dtype = s.dtype},
+                stream);
+  const Var loss = cross_entropy(inner, logits, targets, options);
+  if (!inner.recording()) return loss.value;
+  inner.backward(loss);
+  const Tensor d = inner.gradient(logits);
+  if (held.dx.defined()) {
+    cpu::multiply({.m = rows,
+                   .n = s.inputs,
+                   .k = s.classes,
+                   .dtype = s.dtype,
+                   .a = {d.raw(), s.classes},
+                   .b = {w.raw(), s.inputs},
+                   .c = held.dx.slice(0, first, first + rows).raw(),
+                   .ldc = s.inputs,
+                   .c_dtype = s.dtype},
+                  stream);
+  }
+  if (held.dw.defined()) {
+    cpu::multiply({.m = s.classes,
+                   .n = s.inputs,
+                   .k = rows,
+                   .dtype = s.dtype,
+                   .a = {d.raw(), s.classes, true},
+                   .b = {x.raw(), s.inputs},
+                   .c = held.dw.raw(),
+                   .ldc = s.inputs,
+                   .c_dtype = s.wide,
+                   .accumulate = first > 0},
+                  stream);
+  }
+  return loss.value;
+}
+
+/// tensor * factor (), in the factor's dtype; the host does not read the factor.
+Tensor scaled(const Tensor& tensor, const Tensor& factor, const Stream& stream) {
+  Tape inner(stream, {}, Tape::Mode::kInference);
+  return mul(inner, Var(tensor.to(factor.dtype(), stream)), Var(factor)).value;
+}
+
+}  // namespace
+
+Var linear_cross_entropy(Tape& tape, const Var& x, const Var& w, const Tensor& targets,
+                         const LinearCrossEntropyOptions& options) {
+  const Stream& stream = tape.stream();
+  const Sizes s = check_sizes(x.value, w.value, targets, options);
+  const Tensor in = x.value.to_contiguous(stream).view({s.rows, s.inputs});
+  const Tensor weight = w.value.to_contiguous(stream);
+  const Tensor labels = targets.to_contiguous(stream).view({s.rows});
+  HeldGradients held;
+  if (tape.recording() && x.needs_grad()) held.dx = Tensor::empty({s.rows, s.inputs}, s.dtype, stream);
+  if (tape.recording() && w.needs_grad()) {
+    // Without rows nothing is ever written to it.
+    held.dw = s.rows == 0 ? Tensor::zeros(weight.shape(), s.wide, stream)
+                          : Tensor::empty(weight.shape(), s.wide, stream);
+  }
+  const Tensor total = Tensor::zeros({}, s.wide, stream);
+  for (int64_t first = 0; first < s.rows; first += s.chunk) {
+    const int64_t last = std::min(first + s.chunk, s.rows);
+    add_in_place(total,
+                 chunk_loss(s, in.slice(0, first, last), weight, labels.slice(0, first, last), first,
+                            options.loss, held, stream),
+                 stream);
+  }
+  return tape.record(
+      "linear_cross_entropy", total, {x, w},
+      [held = std::move(held), shape = x.shape(), stream](const Tensor& dy, const Gradients& gradients) {
+        if (gradients.needs(0)) gradients.add(0, scaled(held.dx, dy, stream).view(shape));
+        if (!gradients.needs(1)) return;
+        const auto [slot, mode] = gradients.slot(1);
+        store(scaled(held.dw, dy, stream), slot, mode, stream);
+      });
+}
+
+}  // namespace tutti
