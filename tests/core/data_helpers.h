@@ -13,6 +13,8 @@
 
 namespace tutti::test {
 
+using tutti::TemporaryDirectory;
+
 /// One generator a test program; its seed is printed so that a failure can be seen again.
 inline std::mt19937_64& random() {
   static std::mt19937_64 generator{[] {
