@@ -4,6 +4,8 @@
 #include <tutti/comm/mpi/window.h>
 
 #include <pthread.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <condition_variable>
@@ -33,6 +35,16 @@ void end_all_ranks(int exit_code) {
   if (ompi_mpi_abort != nullptr) (void)ompi_mpi_abort(MPI_COMM_WORLD, exit_code);
 #endif
   (void)MPI_Abort(MPI_COMM_WORLD, exit_code);
+}
+
+/// Waits until the launcher at the other end of stderr has read all of it, a second at most: some (MPICH's
+/// mpiexec) leave unread what a rank said just before it ended the world.
+void wait_until_read() {
+  using std::chrono::milliseconds;
+  int unread = 1;
+  for (int tries = 0; tries < 100 && ioctl(STDERR_FILENO, FIONREAD, &unread) == 0 && unread > 0; ++tries)
+    std::this_thread::sleep_for(milliseconds(10));
+  std::this_thread::sleep_for(milliseconds(50));  // for the way from there to mpirun
 }
 
 }  // namespace
@@ -373,6 +385,7 @@ void MpiSession::abort(std::string_view reason, Reason whose) noexcept {
   else
     (void)std::fprintf(stderr, "tutti: rank %d: %.*s\n", impl_->rank, length, reason.data());
   (void)std::fflush(stderr);
+  wait_until_read();
   try {
     Impl::Job job{.messages = {}, .transfer = std::make_shared<Transfer::State>(), .call = {}};
     job.call = [] { end_all_ranks(kExitCode); };
