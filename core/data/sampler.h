@@ -38,7 +38,7 @@ class Sampler {
   [[nodiscard]] int64_t size() const noexcept { return size_; }
   [[nodiscard]] int64_t batch() const noexcept { return batch_; }
   [[nodiscard]] uint64_t seed() const noexcept { return seed_; }
-  [[nodiscard]] int64_t steps_per_epoch() const noexcept { return (size_ + batch_ - 1) / batch_; }
+  [[nodiscard]] int64_t steps_per_epoch() const noexcept { return (size_ - 1) / batch_ + 1; }
   /// The epoch, from 0, that `step` belongs to.
   [[nodiscard]] int64_t epoch_of(int64_t step) const noexcept { return step / steps_per_epoch(); }
   /// Passes over the data when `step` begins.

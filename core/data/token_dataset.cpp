@@ -13,7 +13,7 @@ TokenDataset::TokenDataset(TokenCorpus corpus, int64_t context)
 }
 
 int64_t TokenDataset::size() const {
-  return (corpus_.size() - 1 + context_ - 1) / context_;
+  return (corpus_.size() - 2) / context_ + 1;
 }
 
 int64_t TokenDataset::predictions(int64_t id) const {

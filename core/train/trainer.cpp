@@ -134,7 +134,9 @@ TrainResult Trainer::run(int64_t first_step) {
       result.evaluated = true;
       for (Observer* observer : parts_.observers) observer->on_evaluation(result.evaluation);
     }
-    if (parts_.save && (last || stop || (parts_.save_every > 0 && report.step % parts_.save_every == 0))) {
+    // Weights whose loss is not finite push no better checkpoint out.
+    const bool due = parts_.save_every > 0 && report.step % parts_.save_every == 0 && !report.skipped;
+    if (parts_.save && (last || stop || due)) {
       save(report.step, last || stop);
     }
   }

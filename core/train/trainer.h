@@ -93,8 +93,8 @@ class Trainer {
 
   /// Trains from step `first_step` to config.steps.
   /// A loss or gradient that is not finite skips the update on all ranks; after max_skipped_steps in a row
-  /// the run ends with Reason::kNotFinite. Throws Error when
-  /// checkpoints fail three times in a row, and what its parts throw.
+  /// the run ends with Reason::kNotFinite. No checkpoint that `save_every` asks for is written after such a
+  /// step. Throws Error when checkpoints fail three times in a row, and what its parts throw.
   TrainResult run(int64_t first_step = 0);
 
   /// One pass over the validation set in inference mode.

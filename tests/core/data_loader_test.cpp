@@ -64,7 +64,7 @@ TEST(Permutation, NeighboursPart) {
 
 TEST(Sampler, PassesOverAllSamplesEachEpochAndDropsNothing) {
   for (const int64_t size : {1, 5, 12, 13, 100}) {
-    for (const int64_t batch : {1, 4, 5, 13, 200}) {
+    for (const int64_t batch : {int64_t{1}, int64_t{4}, int64_t{5}, int64_t{13}, int64_t{200}, INT64_MAX}) {
       for (const SampleOrder order : {SampleOrder::kShuffled, SampleOrder::kSequential}) {
         const Sampler sampler(size, batch, order, draw(100));
         int64_t step = 0;

@@ -252,6 +252,20 @@ TEST_F(TrainerTest, NotFiniteStepsAreSkippedThenEndTheRun) {
   EXPECT_EQ(Trainer(config, schedule, again).run().reason, TrainResult::Reason::kNotFinite);
   EXPECT_EQ(second.steps.size(), 2U);
   EXPECT_EQ(saves, 0);
+
+  // Weights that have gone wrong do not push out older checkpoints.
+  Log third;
+  TrainerParts wild = parts(third);
+  std::vector<int64_t> saved;
+  wild.save_every = 1;
+  wild.save = [&](int64_t step) {
+    saved.push_back(step);
+    return CheckpointReport{.step = step};
+  };
+  numbers->poison_at = 2;
+  config.max_skipped_steps = 3;
+  EXPECT_EQ(Trainer(config, schedule, wild).run().reason, TrainResult::Reason::kCompleted);
+  EXPECT_EQ(saved, (std::vector<int64_t>{1, 2, 4, 5}));
 }
 
 TEST_F(TrainerTest, SavesEvaluatesAndStops) {
