@@ -21,6 +21,7 @@ struct ModelConfig {
   CnnConfig cnn;
   MlpConfig mlp;
   double label_smoothing = 0;  ///< of kinds that classify
+  std::string weights;         ///< file or folder of first values; see load_weights
 
   void describe(Fields& f);
 };

@@ -96,13 +96,6 @@ std::vector<ExternalTensor> gpt_names(Gpt& model) {
   return is_gpt2 ? gpt2_names(model) : llama_names(model);
 }
 
-/// Our names and shapes are torchvision's already.
-std::vector<ExternalTensor> resnet_names(ResNet& model) {
-  Table table(model);
-  for (const Parameter* parameter : model.parameters()) table.add(parameter->name, parameter->name);
-  return table.take();
-}
-
 /// What files hold besides weights.
 bool carries_no_weights(std::string_view name, bool tied) {
   for (const char* ending :
@@ -204,11 +197,38 @@ std::vector<Tensor> match(const std::vector<ExternalTensor>& rows, std::span<con
   return matched;
 }
 
+std::vector<ExternalTensor> own_names(Module& model) {
+  Table table(model);
+  for (const Parameter* parameter : model.parameters()) table.add(parameter->name, parameter->name);
+  return table.take();
+}
+
+void import_rows(const std::vector<ExternalTensor>& rows, std::span<const std::unique_ptr<ParamGroup>> groups,
+                 std::span<const NamedTensor> tensors, const Stream& stream) {
+  const auto where = places(groups);
+  const std::vector<Tensor> sources = match(rows, tensors);
+  for (const ExternalTensor& row : rows) (void)place_of(where, row.parameter);
+  // Files are on the host: what they hold is put together there.
+  ThreadPool one(1);
+  const Stream host = stream.device().type == DeviceType::kCpu ? stream : Stream::inline_on(one);
+  for (size_t i = 0; i < rows.size();) {
+    Parameter& parameter = *rows[i].parameter;
+    const Place place = place_of(where, &parameter);
+    const DType dtype = place.group->precision().master;
+    const Tensor whole = Tensor::empty(parameter.shape, dtype, host);
+    for (; i < rows.size() && rows[i].parameter == &parameter; ++i) {
+      const Tensor part = rows[i].transposed ? sources[i].transpose(0, 1) : sources[i];
+      copy(whole.slice(0, rows[i].row_begin, rows[i].row_end), part, host);
+    }
+    store(place, whole.to(dtype, stream), stream);
+  }
+}
+
 }  // namespace
 
 std::vector<ExternalTensor> external_names(Module& model) {
   if (auto* gpt = dynamic_cast<Gpt*>(&model)) return gpt_names(*gpt);
-  if (auto* resnet = dynamic_cast<ResNet*>(&model)) return resnet_names(*resnet);
+  if (dynamic_cast<ResNet*>(&model) != nullptr) return own_names(model);  // torchvision's already
   fail("external names: only gpt and resnet models have relatives in other libraries");
 }
 
@@ -226,19 +246,22 @@ std::vector<NamedTensor> export_tensors(Module& model, std::span<const std::uniq
 
 void import_tensors(Module& model, std::span<const std::unique_ptr<ParamGroup>> groups,
                     std::span<const NamedTensor> tensors, const Stream& stream) {
-  const auto where = places(groups);
-  const std::vector<ExternalTensor> rows = external_names(model);
-  const std::vector<Tensor> sources = match(rows, tensors);
-  for (const ExternalTensor& row : rows) (void)place_of(where, row.parameter);
-  for (size_t i = 0; i < rows.size();) {
-    Parameter& parameter = *rows[i].parameter;
-    const Place place = place_of(where, &parameter);
-    const Tensor whole = Tensor::empty(parameter.shape, place.group->precision().master, stream);
-    for (; i < rows.size() && rows[i].parameter == &parameter; ++i) {
-      const Tensor part = rows[i].transposed ? sources[i].transpose(0, 1) : sources[i];
-      copy(whole.slice(0, rows[i].row_begin, rows[i].row_end), part, stream);
-    }
-    store(place, whole, stream);
+  import_rows(external_names(model), groups, tensors, stream);
+}
+
+void load_weights(Module& model, std::span<const std::unique_ptr<ParamGroup>> groups, const ModelFiles& files,
+                  const Stream& stream) {
+  const std::vector<std::string> names = files.names();
+  std::vector<NamedTensor> tensors;
+  tensors.reserve(names.size());
+  for (const std::string& name : names) tensors.push_back({name, files.tensor(name)});
+  const std::vector<Parameter*> parameters = model.parameters();
+  const bool ours = std::any_of(parameters.begin(), parameters.end(),
+                                [&](const Parameter* p) { return files.contains(p->name); });
+  try {
+    import_rows(ours ? own_names(model) : external_names(model), groups, tensors, stream);
+  } catch (const Error& error) {
+    fail("{}: {}", files.path().string(), error.what());
   }
 }
 

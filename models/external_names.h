@@ -1,5 +1,6 @@
 #pragma once
 
+#include <tutti/core/checkpoint/model_files.h>
 #include <tutti/core/module.h>
 #include <tutti/core/param_group.h>
 
@@ -43,5 +44,10 @@ std::vector<NamedTensor> export_tensors(Module& model, std::span<const std::uniq
 /// expected or of another shape; nothing is written then.
 void import_tensors(Module& model, std::span<const std::unique_ptr<ParamGroup>> groups,
                     std::span<const NamedTensor> tensors, const Stream& stream);
+
+/// import_tensors from files, which may also have our own names instead, as checkpoints do. Throws Error
+/// naming the files, and what import_tensors and external_names throw.
+void load_weights(Module& model, std::span<const std::unique_ptr<ParamGroup>> groups, const ModelFiles& files,
+                  const Stream& stream);
 
 }  // namespace tutti

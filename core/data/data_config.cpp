@@ -12,16 +12,15 @@ namespace {
 namespace fs = std::filesystem;
 
 std::unique_ptr<const ImageSource> open_folder(const DataConfig& config, const fs::path& path, Split split) {
+  const bool has_splits = fs::is_directory(fs::path(config.path) / "train");
+  const fs::path training = has_splits ? fs::path(config.path) / "train" : fs::path(config.path);
+  if (split == Split::kTraining) return std::make_unique<ImageFolder>(training, config.folder);
   // A validation_path of its own holds the classes itself.
-  if (split == Split::kValidation && !config.validation_path.empty()) {
-    return std::make_unique<ImageFolder>(path, config.folder);
-  }
-  const bool has_splits = fs::is_directory(path / "train");
-  if (split == Split::kTraining) {
-    return std::make_unique<ImageFolder>(has_splits ? path / "train" : path, config.folder);
-  }
-  if (!has_splits || !fs::is_directory(path / "val")) return nullptr;
-  return std::make_unique<ImageFolder>(path / "val", config.folder);
+  const bool own_path = !config.validation_path.empty();
+  if (!own_path && (!has_splits || !fs::is_directory(path / "val"))) return nullptr;
+  // Classes have the numbers that they have in training, even if some are missing here.
+  return std::make_unique<ImageFolder>(own_path ? path : path / "val", config.folder,
+                                       ImageFolder::class_names(training));
 }
 
 std::unique_ptr<const ImageSource> open_images(const DataConfig& config, const fs::path& path, Split split) {

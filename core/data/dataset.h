@@ -4,7 +4,6 @@
 
 #include <cstdint>
 #include <span>
-#include <string_view>
 
 namespace tutti {
 
@@ -36,8 +35,5 @@ class Dataset {
   [[nodiscard]] virtual Batch read(std::span<const int64_t> ids, AugmentKey key,
                                    const Stream& stream) const = 0;
 };
-
-/// Throws Error if a model with `outputs` classes (its run-file key is `key`) cannot predict this data.
-void require_classes(const Dataset& data, int64_t outputs, std::string_view key);
 
 }  // namespace tutti

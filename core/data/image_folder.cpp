@@ -1,3 +1,4 @@
+#include <tutti/core/config/nearest.h>
 #include <tutti/core/data/image.h>
 #include <tutti/core/data/image_folder.h>
 #include <tutti/core/error.h>
@@ -69,18 +70,34 @@ void ImageFolderConfig::describe(Fields& f) {
   f.check(resize == 0 || resize >= size, "resize", "must not be smaller than size");
 }
 
-ImageFolder::ImageFolder(const fs::path& directory, const ImageFolderConfig& config) : config_(config) {
+std::vector<std::string> ImageFolder::class_names(const fs::path& directory) {
+  std::vector<std::string> names;
+  for (const fs::path& folder : sorted_entries(directory, [](const auto& e) { return e.is_directory(); })) {
+    names.push_back(folder.filename().string());
+  }
+  return names;
+}
+
+ImageFolder::ImageFolder(const fs::path& directory, const ImageFolderConfig& config,
+                         std::vector<std::string> classes)
+    : config_(config), names_(std::move(classes)) {
   require(fs::is_directory(directory), "{}: no such directory", directory.string());
   require(config.resize == 0 || config.resize >= config.size,
           "image folder: resize {} is smaller than size {}", config.resize, config.size);
-  for (const fs::path& folder : sorted_entries(directory, [](const auto& e) { return e.is_directory(); })) {
+  const std::vector<std::string> folders = class_names(directory);
+  require(!folders.empty(), "{}: no folders in it; expected one for each class", directory.string());
+  if (names_.empty()) names_ = folders;
+  for (const std::string& name : folders) {
+    const fs::path folder = directory / name;
+    const auto known = std::find(names_.begin(), names_.end(), name);
+    require(known != names_.end(), "{}: the training data has no such class{}", folder.string(),
+            did_you_mean(name, names_));
     const auto images = sorted_entries(
         folder, [](const auto& entry) { return entry.is_regular_file() && is_image(entry.path()); });
     require(!images.empty(), "{}: no JPEG or PNG files in this class", folder.string());
-    for (const fs::path& image : images) files_.push_back({image, static_cast<int32_t>(names_.size())});
-    names_.push_back(folder.filename().string());
+    const auto label = static_cast<int32_t>(known - names_.begin());
+    for (const fs::path& image : images) files_.push_back({image, label});
   }
-  require(!names_.empty(), "{}: no folders in it; expected one for each class", directory.string());
 }
 
 void ImageFolder::load(int64_t id, std::span<uint8_t> pixels, const RandomKey* augment) const {

@@ -18,14 +18,20 @@ struct ImageFolderConfig {
 };
 
 /// A directory with one folder of JPEG and PNG files for each class. Classes are the folders in byte order of
-/// their names, samples the files in that order. An image is resized so that its shorter side is
-/// `config.resize`, then its middle is taken. In training, with `config.crop_area` below 1, a random part of
-/// it is scaled to the sample instead: of an area from that share to the whole and an aspect from 3:4 to 4:3
-/// (Szegedy et al. 2015, section 6). Files are decoded when they are read.
+/// their names, or those of other data, of which some may be missing; samples are the files in byte order. An
+/// image is resized so that its shorter side is `config.resize`, then its middle is taken. In training, with
+/// `config.crop_area` below 1, a random part of it is scaled to the sample instead: of an area from that
+/// share to the whole and an aspect from 3:4 to 4:3 (Szegedy et al. 2015, section 6). Files are decoded when
+/// they are read.
 class ImageFolder final : public ImageSource {
  public:
-  /// Throws Error naming the directory if it is missing, has no folders, or one without images.
-  ImageFolder(const std::filesystem::path& directory, const ImageFolderConfig& config);
+  /// `classes` are the names of classes 0, 1, ..., where other data has numbered them. Throws Error naming
+  /// the directory if it is missing, has no folders, one without images, or one that is none of `classes`.
+  ImageFolder(const std::filesystem::path& directory, const ImageFolderConfig& config,
+              std::vector<std::string> classes = {});
+
+  /// The names of the classes in a directory, in their order. Throws Error if it cannot be read.
+  static std::vector<std::string> class_names(const std::filesystem::path& directory);
 
   [[nodiscard]] int64_t size() const override { return static_cast<int64_t>(files_.size()); }
   [[nodiscard]] int64_t classes() const override { return static_cast<int64_t>(names_.size()); }

@@ -13,6 +13,7 @@ extern const Command kJobsCommand;
 extern const Command kLogsCommand;
 extern const Command kCancelCommand;
 extern const Command kGenerateCommand;
+extern const Command kExportCommand;
 extern const Command kDataCommand;
 extern const Command kBenchCommand;
 extern const Command kConfigCommand;

@@ -1,9 +1,7 @@
 #include "launcher/cli/checks.h"
 #include "launcher/cli/commands.h"
-#include "launcher/run/run_settings.h"
+#include "launcher/run/run_model.h"
 
-#include <tutti/core/checkpoint/checkpoint.h>
-#include <tutti/core/config/run_file.h>
 #include <tutti/core/error.h>
 #include <tutti/models/generate.h>
 
@@ -39,46 +37,19 @@ Tokenizer run_tokenizer(const fs::path& directory, const DataConfig& data) {
   return *std::move(found);
 }
 
-/// Loads the weights of the wanted step, or of the newest checkpoint that verifies. Returns its step.
-int64_t load_weights(const fs::path& checkpoints, int64_t step, Module& model, Console& console) {
-  std::vector<StateTensor> tensors;
-  for (const Parameter* p : model.parameters()) tensors.push_back(StateTensor::whole(p->name, p->value));
-  std::string problems;
-  for (const CheckpointPlace& place : list_checkpoints(checkpoints)) {
-    if (step > 0 && place.step != step) continue;
-    try {
-      const Manifest manifest = read_manifest(place.path);
-      verify_files(place.path, manifest);
-      load_group(place.path, manifest, "model", tensors);
-      return place.step;
-    } catch (const Error& error) {
-      console.err << "tutti: " << error.what() << '\n';
-      problems = ", or none that is whole";
-    }
-  }
-  fail("{}: there is no checkpoint{}{}", checkpoints.string(),
-       step > 0 ? fmt::format(" of step {}", step) : "", problems);
-}
-
 ExitCode generate_text(const Options& options, Console& console) {
   const fs::path directory(options.directory);
-  RunSettings settings;
-  read_run_file(directory / "run.yaml", settings);
-  require(settings.model.kind == "gpt", "{}: model.kind is {}; text comes from gpt models", options.directory,
-          settings.model.kind);
-  const Tokenizer tokenizer = run_tokenizer(directory, settings.data);
-  require(tokenizer.vocabulary() <= settings.model.gpt.vocabulary,
-          "{}: the tokenizer has {} tokens, the model knows {}", options.directory, tokenizer.vocabulary(),
-          settings.model.gpt.vocabulary);
-
   ThreadPool pool(options.threads > 0 ? static_cast<int>(options.threads) : usable_cores());
   const Stream stream = Stream::inline_on(pool);
-  Gpt model(settings.model.gpt);
-  const auto groups = make_param_groups(model, {.seed = 0}, stream);
-  const fs::path checkpoints =
-      settings.checkpoint.dir.empty() ? directory / "checkpoints" : fs::path(settings.checkpoint.dir);
-  const int64_t step = load_weights(checkpoints, options.step, model, console);
-  console.err << fmt::format("{}, step {}\n", options.directory, step) << std::flush;
+  const RunModel run = open_run_model(directory, options.step, stream, console.err);
+  auto* const model = dynamic_cast<Gpt*>(&run.task->model());
+  require(model != nullptr, "{}: model.kind is {}; text comes from gpt models", options.directory,
+          run.settings.model.kind);
+  const Tokenizer tokenizer = run_tokenizer(directory, run.settings.data);
+  require(tokenizer.vocabulary() <= model->config().vocabulary,
+          "{}: the tokenizer has {} tokens, the model knows {}", options.directory, tokenizer.vocabulary(),
+          model->config().vocabulary);
+  console.err << fmt::format("{}, step {}\n", options.directory, run.step) << std::flush;
 
   std::vector<int32_t> prompt = tokenizer.encode(options.prompt, AddedTokens::kAsText);
   const std::optional<int32_t> end = tokenizer.added(kEndOfText);
@@ -87,7 +58,7 @@ ExitCode generate_text(const Options& options, Console& console) {
     prompt.push_back(*end);
   }
   console.out << options.prompt << std::flush;
-  (void)generate(model, prompt, options.sampling, stream, [&](int32_t token) {
+  (void)generate(*model, prompt, options.sampling, stream, [&](int32_t token) {
     if (end && token == *end) return false;
     // A model may have more outputs than the tokenizer has tokens, to round its matrices.
     if (token < tokenizer.vocabulary()) console.out << tokenizer.decode({&token, 1}) << std::flush;

@@ -6,6 +6,7 @@
 #include <tutti/core/cuda/config.h>
 #include <tutti/core/cuda/device.h>
 #include <tutti/core/data/loader.h>
+#include <tutti/models/external_names.h>
 #include "launcher/info/build.h"
 #include "launcher/metrics/exporter/exporter.h"
 #include "launcher/metrics/jsonl.h"
@@ -36,8 +37,11 @@ Inputs open_inputs(RunSettings& settings) {
   inputs.training = open_dataset(settings.data, Split::kTraining);
   inputs.validation = open_dataset(settings.data, Split::kValidation);
   fit_to_data(settings.model, {inputs.training->sample_shape(), inputs.training->classes()});
-  if (inputs.validation)
-    require_classes(*inputs.validation, inputs.training->classes(), "data.validation_path");
+  if (inputs.validation) {
+    require(inputs.validation->classes() <= inputs.training->classes(),
+            "the validation data has {} classes, the training data in {} has {}",
+            inputs.validation->classes(), settings.data.path, inputs.training->classes());
+  }
   inputs.task = make_task(settings.model);
   return inputs;
 }
@@ -116,6 +120,9 @@ class Training {
     Checkpoints checkpoints(checkpoint, peers_, [&](const std::string& text) { writers.say(text); });
     const TrainingState state = training_state(model, optimizer);
     const int64_t first_step = options_.resume ? restore(checkpoints, state, groups, sampler, stream) : 0;
+    if (first_step == 0 && !settings_.model.weights.empty()) {
+      peers_.agree([&] { load_weights(model, groups, ModelFiles::open(settings_.model.weights), stream); });
+    }
     require(first_step < settings_.train.steps, "{}: this run has done its {} steps (train.steps {})",
             settings_.run.dir, first_step, settings_.train.steps);
 

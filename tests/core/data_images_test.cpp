@@ -396,6 +396,18 @@ TEST(ImageFolder, SortsClassesAndFiles) {
   config.validation_path = directory / "train";
   EXPECT_EQ(open_dataset(config, Split::kValidation)->size(), 3);
 
+  // Validation data lacks a class: the others keep the numbers that they have in training.
+  write_file(directory / "val/cat/v.png", png_bytes(a, PNG_FORMAT_RGB));
+  config.validation_path.clear();
+  const auto validation = open_dataset(config, Split::kValidation);
+  EXPECT_EQ(validation->classes(), 2);
+  EXPECT_EQ(*validation->read(std::vector<int64_t>{0}, {}, Stream::inline_on(pool)).targets.data<int32_t>(),
+            1);
+  write_file(directory / "val/cats/v.png", png_bytes(a, PNG_FORMAT_RGB));
+  expect_error([&] { (void)open_dataset(config, Split::kValidation); },
+               "cats: the training data has no such class; did you mean 'cat'?");
+  config.validation_path = directory / "train";
+
   write_file(directory / "train/cat/2.png", "not a picture");
   expect_error([&] { (void)data->read(std::vector<int64_t>{2}, {}, Stream::inline_on(pool)); }, "cat/2.png");
   write_file(directory / "train/dog/readme", "");

@@ -92,6 +92,7 @@ TEST(CliTest, ErrorsOfCommandsNameTheFileAndEndWithOne) {
   for (const std::vector<std::string>& arguments :
        {std::vector<std::string>{"report", missing},
         {"generate", missing},
+        {"export", missing, "--out", (folder / "w.safetensors").string()},
         {"config", missing},
         {"data", "show", missing},
         {"data", "tokenizer", "--input", missing, "--out", (folder / "t.json").string()},

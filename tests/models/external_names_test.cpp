@@ -1,4 +1,5 @@
 #include <tests/models/tiny_models.h>
+#include <tests/temporary_directory.h>
 
 #include <tutti/models/external_names.h>
 
@@ -190,6 +191,45 @@ TEST_F(ExternalNamesTest, WhatDoesNotFitIsNamedAndNothingIsWritten) {
   EXPECT_THROW((void)external_names(unknown.task->model()), Error);
   const LiveModel mlp(named("mlp"), DType::kFloat32);
   EXPECT_THROW((void)external_names(mlp.task->model()), Error);
+}
+
+TEST_F(ExternalNamesTest, FilesWithOurNamesOrTheirsAreLoaded) {
+  const TemporaryDirectory folder;
+  const std::string path = folder / "model.safetensors";
+  for (const auto& [name, config] : test::tiny_models()) {
+    for (const bool ours : {true, false}) {
+      if (!ours && !has_names(config)) continue;
+      SCOPED_TRACE(fmt::format("{} with {} names", name, ours ? "our" : "their"));
+      const LiveModel from(config, DType::kBFloat16, 1);
+      std::vector<std::pair<std::string, Tensor>> tensors;
+      for (const Parameter* p : from.parameters()) {
+        copy(p->value, random.normal(p->shape), test::stream());
+        if (ours) tensors.emplace_back(p->name, p->value);
+      }
+      if (!ours) {
+        for (const NamedTensor& t : export_tensors(from.task->model(), from.groups, test::stream())) {
+          tensors.emplace_back(t.name, t.tensor);
+        }
+      }
+      write_safetensors(path, tensors);
+      const LiveModel to(config, DType::kFloat32, 2);
+      load_weights(to.task->model(), to.groups, ModelFiles::open(path), test::stream());
+      for (size_t i = 0; i < to.parameters().size(); ++i) {
+        test::expect_same_bits(to.parameters()[i]->value.to(DType::kBFloat16, test::stream()),
+                               from.parameters()[i]->value, to.parameters()[i]->name);
+      }
+
+      tensors.pop_back();
+      write_safetensors(path, tensors);
+      try {
+        load_weights(to.task->model(), to.groups, ModelFiles::open(folder.path()), test::stream());
+        ADD_FAILURE() << "a tensor is missing, and nobody said so";
+      } catch (const Error& error) {
+        EXPECT_TRUE(std::string(error.what()).starts_with(folder.path().string())) << error.what();
+        EXPECT_NE(std::string(error.what()).find(": missing"), std::string::npos) << error.what();
+      }
+    }
+  }
 }
 
 }  // namespace
