@@ -125,6 +125,7 @@ class Evaluation {
     });
     if (2 * most->second.size() <= hosts_.size()) {
       std::vector<std::string> groups;
+      groups.reserve(hosts_of.size());
       for (const auto& [value, hosts] : hosts_of) {
         groups.push_back(fmt::format("{} on {}", short_text(value), fmt::join(hosts, ", ")));
       }
