@@ -52,11 +52,32 @@ memory::desc plain_filters(const ConvShape& s, memory::data_type dtype) {
   return {filter_dims(s), dtype, s.groups == 1 ? Tag::oihw : Tag::goihw};
 }
 
+/// A primitive of `arguments`, which oneDNN 2 wants in an object of their own.
+template <typename Primitive, typename... Arguments>
+auto describe(const dnnl::primitive_attr& attributes, const Arguments&... arguments) {
+  using Description = typename Primitive::primitive_desc;
+#  if DNNL_VERSION_MAJOR >= 3
+  return Description(onednn_engine(), arguments..., attributes);
+#  else
+  return Description(typename Primitive::desc(arguments...), attributes, onednn_engine());
+#  endif
+}
+
+/// The same for a pass that belongs to a `forward` one.
+template <typename Primitive, typename... Arguments>
+auto describe_backward(const dnnl::convolution_forward::primitive_desc& forward,
+                       const dnnl::primitive_attr& attributes, const Arguments&... arguments) {
+  using Description = typename Primitive::primitive_desc;
+#  if DNNL_VERSION_MAJOR >= 3
+  return Description(onednn_engine(), arguments..., forward, attributes);
+#  else
+  return Description(typename Primitive::desc(arguments...), attributes, onednn_engine(), forward);
+#  endif
+}
+
 /// Throws dnnl::error where oneDNN lacks the algorithm for this shape.
 Convolution make_convolution(const ConvShape& s, int64_t images, Pass pass, dnnl::algorithm algorithm) {
-  using dnnl::prop_kind;
   (void)onednn_stream();  // before the primitive is made: it is divided among OpenMP's threads of this moment
-  dnnl::engine& engine = onednn_engine();
   const auto dtype = onednn_dtype(s.dtype);
   const auto filter_dtype = pass == Pass::kWeights ? memory::data_type::f32 : dtype;
   const memory::dims x_dims{images, s.c, s.h, s.w};
@@ -79,44 +100,11 @@ Convolution make_convolution(const ConvShape& s, int64_t images, Pass pass, dnnl
                             after(s.w, s.ow, s.kw, s.stride[1], s.padding[1], s.dilation[1])};
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-#  if DNNL_VERSION_MAJOR >= 3
-  const dnnl::convolution_forward::primitive_desc forward(engine, prop_kind::forward_training, algorithm, x,
-                                                          w, y, stride, dilation, before, behind, attributes);
-  if (pass == Pass::kForward) {
-    return {dnnl::convolution_forward(forward),
-            forward.src_desc(),
-            forward.weights_desc(),
-            forward.dst_desc(),
-            forward.scratchpad_desc(),
-            plain_x,
-            plain_y};
-  }
-  if (pass == Pass::kData) {
-    const dnnl::convolution_backward_data::primitive_desc data(engine, algorithm, x, w, y, stride, dilation,
-                                                               before, behind, forward, attributes);
-    return {dnnl::convolution_backward_data(data),
-            data.diff_dst_desc(),
-            data.weights_desc(),
-            data.diff_src_desc(),
-            data.scratchpad_desc(),
-            plain_y,
-            plain_x};
-  }
-  const dnnl::convolution_backward_weights::primitive_desc weights(
-      engine, algorithm, x, w, y, stride, dilation, before, behind, forward, attributes);
-  return {dnnl::convolution_backward_weights(weights),
-          weights.src_desc(),
-          weights.diff_weights_desc(),
-          weights.diff_dst_desc(),
-          weights.scratchpad_desc(),
-          plain_x,
-          plain_y};
-#  else
+  // Its filters have the images' dtype, whatever the gradient's has: the other passes take it as a hint.
   const memory::desc forward_filters(filter_dims(s), dtype, Tag::any);
-  const dnnl::convolution_forward::primitive_desc forward(
-      dnnl::convolution_forward::desc(prop_kind::forward_training, algorithm, x, forward_filters, y, stride,
-                                      dilation, before, behind),
-      attributes, engine);
+  const auto forward =
+      describe<dnnl::convolution_forward>(attributes, dnnl::prop_kind::forward_training, algorithm, x,
+                                          forward_filters, y, stride, dilation, before, behind);
   if (pass == Pass::kForward) {
     return {dnnl::convolution_forward(forward),
             forward.src_desc(),
@@ -127,9 +115,8 @@ Convolution make_convolution(const ConvShape& s, int64_t images, Pass pass, dnnl
             plain_y};
   }
   if (pass == Pass::kData) {
-    const dnnl::convolution_backward_data::primitive_desc data(
-        dnnl::convolution_backward_data::desc(algorithm, x, w, y, stride, dilation, before, behind),
-        attributes, engine, forward);
+    const auto data = describe_backward<dnnl::convolution_backward_data>(forward, attributes, algorithm, x, w,
+                                                                         y, stride, dilation, before, behind);
     return {dnnl::convolution_backward_data(data),
             data.diff_dst_desc(),
             data.weights_desc(),
@@ -138,9 +125,8 @@ Convolution make_convolution(const ConvShape& s, int64_t images, Pass pass, dnnl
             plain_y,
             plain_x};
   }
-  const dnnl::convolution_backward_weights::primitive_desc weights(
-      dnnl::convolution_backward_weights::desc(algorithm, x, w, y, stride, dilation, before, behind),
-      attributes, engine, forward);
+  const auto weights = describe_backward<dnnl::convolution_backward_weights>(
+      forward, attributes, algorithm, x, w, y, stride, dilation, before, behind);
   return {dnnl::convolution_backward_weights(weights),
           weights.src_desc(),
           weights.diff_weights_desc(),
@@ -148,7 +134,6 @@ Convolution make_convolution(const ConvShape& s, int64_t images, Pass pass, dnnl
           weights.scratchpad_desc(),
           plain_x,
           plain_y};
-#  endif
 }
 
 /// Whether Winograd's algorithm pays: large images, so that its transforms are small beside the products that
