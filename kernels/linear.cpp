@@ -128,7 +128,7 @@ Var linear(Tape& tape, const Var& x, const Var& w, const Var& bias, Activation a
   Shape shape = in.shape();
   shape.back() = outputs;
   const Tensor out = Tensor::empty(shape, in.dtype(), stream);
-  const int64_t rows = inputs == 0 ? 0 : in.numel() / inputs;
+  const int64_t rows = numel({shape.begin(), shape.end() - 1});  // without inputs, y is the bias
 
   // kRelu's derivative is a function of its output, the others' of their input.
   const bool keeps_input = activation != Activation::kNone && activation != Activation::kRelu;

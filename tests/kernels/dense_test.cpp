@@ -21,7 +21,8 @@ Tensor slow_linear(const Tensor& x, const Tensor& w, const Tensor& b, Activation
   const auto bs = b.defined() ? test::to_doubles(b) : std::vector<double>(static_cast<size_t>(w.size(0)));
   const auto inputs = static_cast<size_t>(w.size(1));
   std::vector<double> y;
-  for (size_t r = 0; r < xs.size() / inputs; ++r) {
+  const auto rows = static_cast<size_t>(numel({x.shape().begin(), x.shape().end() - 1}));
+  for (size_t r = 0; r < rows; ++r) {
     for (size_t o = 0; o < bs.size(); ++o) {
       double v = bs[o];
       for (size_t i = 0; i < inputs; ++i) v += xs[r * inputs + i] * ws[o * inputs + i];
@@ -55,11 +56,16 @@ constexpr Activation kActivations[] = {Activation::kNone, Activation::kRelu, Act
 TEST_F(DenseTest, LinearMatchesTheSlowOne) {
   for (const DType dtype : {DType::kFloat64, DType::kFloat32, DType::kBFloat16}) {
     const double tolerance = dtype == DType::kFloat64 ? 1e-12 : dtype == DType::kFloat32 ? 2e-5 : 2e-2;
-    for (const auto& [rows, inputs, outputs] :
-         {std::array<int64_t, 3>{1, 1, 1}, {3, 17, 5}, {129, 31, 65}, {257, 128, 770}, {0, 3, 4}}) {
+    for (const auto& [rows, inputs, outputs] : {std::array<int64_t, 3>{1, 1, 1},
+                                                {3, 17, 5},
+                                                {129, 31, 65},
+                                                {257, 128, 770},
+                                                {0, 3, 4},
+                                                {5, 0, 3},
+                                                {2, 3, 0}}) {
       for (const Activation activation : kActivations) {
         const Tensor x = random.normal({rows, inputs}, 1, dtype);
-        const Tensor w = random.normal({outputs, inputs}, 1 / std::sqrt(double(inputs)), dtype);
+        const Tensor w = random.normal({outputs, inputs}, 1 / std::sqrt(double(inputs + 1)), dtype);
         const Tensor b = random.normal({outputs}, 1, dtype);
         Tape tape(stream(), {}, Tape::Mode::kInference);
         SCOPED_TRACE(
