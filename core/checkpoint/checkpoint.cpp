@@ -138,6 +138,21 @@ void Checkpoints::say(const std::string& message) const {
   if (peers_.rank() == 0 && log_) log_(message);
 }
 
+void Checkpoints::prepare(int64_t first_step) {
+  peers_.agree([&] {
+    if (peers_.rank() != 0) return;
+    std::error_code error;
+    fs::create_directories(dir_, error);
+    require(!error, "checkpoint.dir: {} cannot be created: {}", dir_.string(), error.message());
+    require(::access(dir_.c_str(), W_OK | X_OK) == 0, "checkpoint.dir: {} cannot be written to: {}",
+            dir_.string(), system_error_text(errno));
+    require(first_step > 0 || list_checkpoints(dir_).empty(),
+            "checkpoint.dir: {} holds checkpoints of a run; go on with it by --resume, or choose another "
+            "directory",
+            dir_.string());
+  });
+}
+
 CheckpointReport Checkpoints::save(const TrainingState& state, CheckpointMetadata metadata) {
   const auto start = std::chrono::steady_clock::now();
   metadata.world_size = peers_.size();

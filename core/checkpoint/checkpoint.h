@@ -65,6 +65,11 @@ class Checkpoints {
   /// `peers` outlives this. `log` gets what the user should know, on rank 0.
   Checkpoints(CheckpointConfig config, Peers& peers, Log log);
 
+  /// To be called before training goes on from `first_step`, so that hours are not spent on what cannot be
+  /// kept: creates the directory. Throws Error on all ranks if it cannot be written to, or if training begins
+  /// anew where checkpoints are that it would replace.
+  void prepare(int64_t first_step);
+
   /// Writes a checkpoint, then deletes those that need not be kept any more; never on the strength of one
   /// that does not read back whole. A write error on any rank (disk full) makes all ranks report the same
   /// `error`; what was there before is untouched and training can go on. Throws Error on all ranks when the

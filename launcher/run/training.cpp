@@ -126,6 +126,7 @@ class Training {
     require(first_step < settings_.train.steps, "{}: this run has done its {} steps (train.steps {})",
             settings_.run.dir, first_step, settings_.train.steps);
 
+    checkpoints.prepare(first_step);
     directory.begin({.run_file = to_yaml(settings_, YamlComments::kHelp),
                      .seed = seed(),
                      .command_line = options_.command_line,

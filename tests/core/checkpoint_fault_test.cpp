@@ -180,6 +180,17 @@ TEST_F(CheckpointFaultTest, UnwritableDirectoryIsReported) {
   write(config.dir, "a file where the directory should be");
   const CheckpointReport report = save(1, 2);
   EXPECT_NE(report.error.find(config.dir), std::string::npos) << report.error;
+  SinglePeer alone;
+  EXPECT_THROW(Checkpoints(config, alone, nullptr).prepare(0), AgreedError);
+}
+
+TEST_F(CheckpointFaultTest, TrainingDoesNotBeginAnewOverCheckpoints) {
+  SinglePeer alone;
+  Checkpoints(config, alone, nullptr).prepare(0);
+  EXPECT_TRUE(fs::is_directory(config.dir));
+  save(3, 2);
+  Checkpoints(config, alone, nullptr).prepare(3);
+  EXPECT_THROW(Checkpoints(config, alone, nullptr).prepare(0), AgreedError);
 }
 
 /// Saves one step after another until it is killed. On one thread: other threads do not survive a fork.
