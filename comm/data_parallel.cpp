@@ -1,5 +1,7 @@
 #include <tutti/comm/data_parallel.h>
 
+#include <tutti/core/tuning/choices.h>
+
 #include <algorithm>
 #include <bit>
 #include <chrono>
@@ -73,6 +75,7 @@ DataParallel::DataParallel(Collective& world, std::span<const std::unique_ptr<Pa
   const int64_t v = config_.logical_shards;
   require(config_.mode == "ordered" || config_.mode == "fast",
           "data parallelism: mode is '{}', not ordered or fast", config_.mode);
+  set_choosing(config_.mode == "ordered" ? Choosing::kPredicted : Choosing::kMeasured);
   if (config_.mode == "ordered") {
     require(is_power_of_two(v), "data parallelism: logical_shards is {}, not a power of two", v);
     if (n > v) {  // on every rank alike

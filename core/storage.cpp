@@ -104,6 +104,10 @@ class CpuAllocator {
 // every stream's use of it is recorded.
 constexpr BlockCache::StreamId kHost = 0;
 
+// That use one block. Room for them is there from the start, so that the first stays where it is while
+// another thread adds one.
+[[maybe_unused]] constexpr size_t kMostStreams = 16;
+
 [[maybe_unused]] BlockCache::StreamId stream_id(const Stream& stream) {
   return std::bit_cast<BlockCache::StreamId>(stream.native());
 }
@@ -122,7 +126,8 @@ std::shared_ptr<Storage> Storage::allocate(int64_t bytes, const Stream& stream) 
   storage->device_ = stream.device();
   if constexpr (kWithCuda) {
     if (stream.device().type == DeviceType::kCuda) {
-      storage->streams_ = {stream};
+      storage->streams_.reserve(kMostStreams);
+      storage->streams_.push_back(stream);
       storage->block_ =
           cuda::device_memory(stream.device().index).take(bytes, stream_id(stream), MemoryOwner::current());
       storage->data_ = BlockCache::data(*storage->block_);
@@ -140,7 +145,8 @@ std::shared_ptr<Storage> Storage::allocate_pinned(int64_t bytes, const Stream& s
           name(stream.device()));
   std::shared_ptr<Storage> storage(new Storage);
   if constexpr (kWithCuda) {
-    storage->streams_ = {stream};
+    storage->streams_.reserve(kMostStreams);
+    storage->streams_.push_back(stream);
     storage->block_ = cuda::pinned_memory(stream.device().index).take(bytes, kHost, MemoryOwner::current());
     storage->data_ = BlockCache::data(*storage->block_);
     storage->bytes_ = bytes;
@@ -152,7 +158,13 @@ void Storage::record_use(const Stream& stream) {
   if constexpr (kWithCuda) {
     if (block_ == nullptr || stream.device().type != DeviceType::kCuda) return;
     cache(*this).record_use(*block_, stream_id(stream));
-    if (std::find(streams_.begin(), streams_.end(), stream) == streams_.end()) streams_.push_back(stream);
+    if (stream == streams_.front()) return;
+    // Threads give work on one storage to streams of their own: gradients travel while backward goes on.
+    static std::mutex mutex;
+    const std::scoped_lock lock(mutex);
+    if (std::find(streams_.begin(), streams_.end(), stream) != streams_.end()) return;
+    require(streams_.size() < kMostStreams, "memory used by more than {} streams", kMostStreams);
+    streams_.push_back(stream);
   }
 }
 

@@ -25,6 +25,7 @@ struct Event::State {
   bool done = false;
   std::exception_ptr error;
   cuda::Handle device_event;  // of a CUDA stream; the rest is not used then
+  int device = 0;             // of that stream
 
   void finish(std::exception_ptr failure) {
     const std::scoped_lock lock(mutex);
@@ -37,7 +38,7 @@ struct Event::State {
 void Event::wait() const {
   if (!state_) return;
   if constexpr (kWithCuda) {
-    if (state_->device_event) return cuda::wait_event(state_->device_event);
+    if (state_->device_event) return cuda::wait_event(state_->device_event, state_->device);
   }
   std::unique_lock lock(state_->mutex);
   state_->changed.wait(lock, [&] { return state_->done; });
@@ -47,7 +48,7 @@ void Event::wait() const {
 bool Event::done() const {
   if (!state_) return true;
   if constexpr (kWithCuda) {
-    if (state_->device_event) return cuda::event_done(state_->device_event);
+    if (state_->device_event) return cuda::event_done(state_->device_event, state_->device);
   }
   const std::scoped_lock lock(state_->mutex);
   return state_->done;
@@ -167,6 +168,7 @@ Event Stream::record() const {
     if (impl_->device_stream) {
       event.state_ = std::make_shared<Event::State>();
       event.state_->device_event = cuda::record_event(impl_->device_stream, impl_->device.index);
+      event.state_->device = impl_->device.index;
       return event;
     }
   }

@@ -94,6 +94,7 @@ struct NcclCommunicator::State {
   }
 
   void keep_watch() {
+    const cuda::UseDevice use(compute.device().index);
     std::unique_lock lock(mutex);
     while (!changed.wait_for(lock, std::chrono::duration<double>(kPollInterval), [&] { return stop; })) {
       const std::string problem = look();

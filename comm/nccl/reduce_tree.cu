@@ -65,17 +65,23 @@ void reduce_tree(const Elements& out, std::vector<Elements> operands, Reduce op,
       }
     });
   };
-  // Aligned blocks of leaves are subtrees: their results, each in the place of its first leaf, are the leaves
-  // of the rest. An element is read and written by one thread, so that the places may coincide.
+  // Aligned blocks of leaves are subtrees: their results are the leaves of the rest. Each level has memory of
+  // its own, as a leaf may be the caller's input. An element of the last level is read and written by one
+  // thread, so that `out` may be an operand.
+  Tensor level;
   while (operands.size() > kLeaves) {
+    const size_t blocks = (operands.size() + kLeaves - 1) / kLeaves;
+    const Tensor sums = Tensor::empty({static_cast<int64_t>(blocks) * out.count}, out.dtype, stream);
     std::vector<Elements> results;
-    results.reserve(operands.size() / kLeaves + 1);
+    results.reserve(blocks);
     for (size_t at = 0; at < operands.size(); at += kLeaves) {
       const size_t n = std::min<size_t>(kLeaves, operands.size() - at);
-      reduce(operands[at], std::span(operands).subspan(at, n));
-      results.push_back(operands[at]);
+      results.push_back(
+          Elements::of(sums).equal_part(static_cast<int>(at / kLeaves), static_cast<int>(blocks)));
+      reduce(results.back(), std::span(operands).subspan(at, n));
     }
     operands = std::move(results);
+    level = sums;  // lives while the next level reads it
   }
   reduce(out, operands);
 }

@@ -50,6 +50,7 @@ class CudaDriver final : public BlockCache::Driver {
   }
 
   bool reached(BlockCache::EventId event) override {
+    const UseDevice use(device_);
     const cudaError_t status = cudaEventQuery(std::bit_cast<cudaEvent_t>(event));
     if (status == cudaErrorNotReady) {
       (void)cudaGetLastError();
@@ -60,6 +61,7 @@ class CudaDriver final : public BlockCache::Driver {
   }
 
   void wait(BlockCache::EventId event) override {
+    const UseDevice use(device_);
     check(cudaEventSynchronize(std::bit_cast<cudaEvent_t>(event)), "cudaEventSynchronize");
   }
 

@@ -22,17 +22,26 @@ void check_launch(std::string_view kernel, std::source_location where) {
   }
 }
 
-UseDevice::UseDevice(int device) {
+namespace {
+
+thread_local int device_in_use = -1;  // of this thread's innermost UseDevice
+thread_local bool chosen = false;     // some device, on this thread
+
+}  // namespace
+
+UseDevice::UseDevice(int device) : outer_(device_in_use) {
+  // Asked, not remembered: other code of the process may have made another device current.
   int now = -1;
   check(cudaGetDevice(&now), "cudaGetDevice");
-  if (now == device) return;
-  check(cudaSetDevice(device), "cudaSetDevice");
-  before_ = now;
+  if (now != device || !chosen) check(cudaSetDevice(device), "cudaSetDevice");
+  chosen = true;
+  device_in_use = device;
 }
 
 UseDevice::~UseDevice() {
   // A destructor does not throw; a broken device is reported by the next call.
-  if (before_ >= 0) (void)cudaSetDevice(before_);
+  if (outer_ >= 0 && outer_ != device_in_use) (void)cudaSetDevice(outer_);
+  device_in_use = outer_;
 }
 
 cudaStream_t native(const Stream& stream) {

@@ -19,7 +19,9 @@ void check(cudaError_t status, std::string_view call,
 /// Reports a kernel that could not be launched; `kernel` names it.
 void check_launch(std::string_view kernel, std::source_location where = std::source_location::current());
 
-/// Makes a device current on this thread while it lives.
+/// Makes a device current on this thread while it lives. Afterwards the device of an enclosing UseDevice is
+/// current again; the outermost one leaves its device current, as making any other one so would give this
+/// process a context, some hundred MiB, on a device that it has no business with.
 class UseDevice {
  public:
   explicit UseDevice(int device);
@@ -28,7 +30,7 @@ class UseDevice {
   UseDevice& operator=(const UseDevice&) = delete;
 
  private:
-  int before_ = -1;  // none to return to
+  int outer_;  // of the enclosing one; -1: none
 };
 
 /// The CUDA stream under a Stream of a CUDA device. Throws Error for a stream of the CPU.

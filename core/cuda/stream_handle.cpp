@@ -41,11 +41,13 @@ Handle record_event(const Handle& stream, int device) {
   return handle;
 }
 
-void wait_event(const Handle& event) {
+void wait_event(const Handle& event, int device) {
+  const UseDevice use(device);
   check(cudaEventSynchronize(as_event(event)), "waiting for work (cudaEventSynchronize)");
 }
 
-bool event_done(const Handle& event) {
+bool event_done(const Handle& event, int device) {
+  const UseDevice use(device);
   const cudaError_t status = cudaEventQuery(as_event(event));
   if (status == cudaErrorNotReady) {
     (void)cudaGetLastError();

@@ -6,6 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <atomic>
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>
@@ -34,6 +35,8 @@ uint64_t parse_word(const nlohmann::json& value, const std::string& problem, con
           "{}: '{}' of '{}' is no hexadecimal number of 64 bits", name, text, problem);
   return word;
 }
+
+std::atomic<Choosing> now_choosing = Choosing::kMeasured;
 
 void note(const std::string& text) {
   fmt::print(stderr, "tutti: {}\n", text);
@@ -121,6 +124,14 @@ void ChoiceFile::keep(const std::string& problem, const std::vector<uint64_t>& w
 size_t ChoiceFile::size() const {
   const std::lock_guard lock(mutex_);
   return choices_.words.size();
+}
+
+void set_choosing(Choosing choosing) noexcept {
+  now_choosing = choosing;
+}
+
+Choosing choosing() noexcept {
+  return now_choosing;
 }
 
 std::filesystem::path tuning_directory() {

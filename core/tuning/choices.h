@@ -52,6 +52,15 @@ class ChoiceFile {
   mutable std::mutex mutex_;
 };
 
+/// How kernels choose among a library's algorithms for one problem, which differ in speed and in last bits.
+enum class Choosing : uint8_t {
+  kMeasured,   ///< the fastest here: timed at first use, and remembered
+  kPredicted,  ///< the one the library names first: the same wherever device model and library are the same
+};
+/// Of this process from now on; kMeasured at first.
+void set_choosing(Choosing choosing) noexcept;
+[[nodiscard]] Choosing choosing() noexcept;
+
 /// The folder for choices: the environment variable TUTTI_TUNING_DIR, else tutti in XDG_CACHE_HOME or
 /// ~/.cache. Empty if there is none, or TUTTI_TUNING_DIR is set to nothing.
 std::filesystem::path tuning_directory();

@@ -74,22 +74,24 @@ class DeviceBlas {
 
   const LtPlan& plan_for(const GemmProblem& problem, const Operands& operands, const GemmFusion& fusion,
                          const Stream& stream) {
-    const auto found = plans_.find(problem);
-    if (found != plans_.end()) return found->second;
+    const bool measures = choosing() == Choosing::kMeasured;
+    auto& plans = measures ? measured_ : predicted_;
+    const auto found = plans.find(problem);
+    if (found != plans.end()) return found->second;
     LtPlan plan = describe(problem);
     set_fusion(plan, problem, fusion);
-    if (!recall(plan, problem)) {
+    if (!measures || !recall(plan, problem)) {
       const auto proposals = propose(handle_.get(), plan, problem, kProposals);
-      if (proposals.empty()) return plans_.emplace(problem, std::move(plan)).first->second;
+      if (proposals.empty()) return plans.emplace(problem, std::move(plan)).first->second;
       plan.algorithm = proposals.front().algo;
       plan.workspace_bytes = proposals.front().workspaceSize;
-      if (problem.flops() >= kMeasuredFlops) {
+      if (measures && problem.flops() >= kMeasuredFlops) {
         // Not while a graph is captured: nothing runs then. The plan is made again after it.
         if (capturing(stream)) return unmeasured_ = std::move(plan);
         measure(plan, proposals, problem, operands, stream);
       }
     }
-    return plans_.emplace(problem, std::move(plan)).first->second;
+    return plans.emplace(problem, std::move(plan)).first->second;
   }
 
   bool recall(LtPlan& plan, const GemmProblem& problem) const {
@@ -150,7 +152,7 @@ class DeviceBlas {
   LtHandle handle_;
   ChoiceFile choices_;
   std::mutex mutex_;
-  std::map<GemmProblem, LtPlan> plans_;
+  std::map<GemmProblem, LtPlan> measured_, predicted_;  // by how they were chosen
   LtPlan unmeasured_;
 };
 

@@ -199,16 +199,18 @@ class Cudnn {
     void operator()(cudnnHandle_t handle) const noexcept { (void)cudnnDestroy(handle); }
   };
 
+  using Plans = std::unordered_map<std::string, Plan>;
   Plan& plan_for(const CudnnProblem& problem, const std::string& name);
   void measure(Plan& plan, const std::string& name, CudnnMemory& memory, const Stream& stream);
   [[nodiscard]] static bool build(Plan& plan, int64_t index);
-  void launch(const Plan& plan, CudnnMemory& memory, const Stream& stream) const;
+  /// The problem, or nothing.
+  [[nodiscard]] std::string launch(const Plan& plan, CudnnMemory& memory, const Stream& stream) const;
 
   int device_;
   std::unique_ptr<std::remove_pointer_t<cudnnHandle_t>, Destroy> handle_;
   ChoiceFile choices_;  // which plan of cuDNN's list
   std::mutex mutex_;
-  std::unordered_map<std::string, Plan> plans_;
+  Plans measured_, predicted_;  // by how they were chosen
 };
 
 Cudnn& Cudnn::of(int device) {
@@ -241,14 +243,16 @@ bool Cudnn::build(Plan& plan, int64_t index) {
 }
 
 Cudnn::Plan& Cudnn::plan_for(const CudnnProblem& problem, const std::string& name) {
-  const auto found = plans_.find(name);
-  if (found != plans_.end()) return found->second;
+  const bool measures = choosing() == Choosing::kMeasured;
+  Plans& plans = measures ? measured_ : predicted_;
+  const auto found = plans.find(name);
+  if (found != plans.end()) return found->second;
   Plan plan;
   plan.graph = std::visit([](const auto& p) { return describe(p); }, problem);
   const auto* conv = std::get_if<ConvProblem>(&problem);
   bool built = false;
   if (list_plans(plan.graph, handle_.get(), conv == nullptr || conv->shape.dtype == DType::kBFloat16)) {
-    const auto words = choices_.find(name);
+    const auto words = measures ? choices_.find(name) : std::nullopt;
     const int64_t count = plan.graph->get_execution_plan_count();
     if (words && words->size() == 1 && words->front() < static_cast<uint64_t>(count)) {
       plan.measured = built = build(plan, static_cast<int64_t>(words->front()));
@@ -256,7 +260,7 @@ Cudnn::Plan& Cudnn::plan_for(const CudnnProblem& problem, const std::string& nam
     for (int64_t i = 0; !built && i < count; ++i) built = build(plan, i);
   }
   if (!built) plan.graph = nullptr;
-  return plans_.emplace(name, std::move(plan)).first->second;
+  return plans.emplace(name, std::move(plan)).first->second;
 }
 
 bool Cudnn::has_plan(const CudnnProblem& problem) {
@@ -273,10 +277,12 @@ bool Cudnn::run(const CudnnProblem& problem, CudnnMemory& memory, const Stream& 
   if (plan.graph == nullptr) return false;
   check(cudnnSetStream(handle_.get(), native(stream)), "cudnnSetStream");
   // Nothing runs while a graph is captured: the choice is made after it.
-  if (std::holds_alternative<ConvProblem>(problem) && !plan.measured && !capturing(stream)) {
+  if (std::holds_alternative<ConvProblem>(problem) && choosing() == Choosing::kMeasured && !plan.measured &&
+      !capturing(stream)) {
     measure(plan, name, memory, stream);
   }
-  launch(plan, memory, stream);
+  const std::string failure = launch(plan, memory, stream);
+  require(failure.empty(), "cuDNN: plan {} for {} failed: {}", plan.index, name, failure);
   return true;
 }
 
@@ -289,8 +295,9 @@ void Cudnn::measure(Plan& plan, const std::string& name, CudnnMemory& memory, co
     Plan candidate = plan;
     if (!build(candidate, i)) continue;
     ++tried;
-    launch(candidate, memory, stream);
-    const float ms = timer.milliseconds(stream, 3, [&] { launch(candidate, memory, stream); });
+    // Plans are not promises: one that fails is passed over.
+    if (!launch(candidate, memory, stream).empty()) continue;
+    const float ms = timer.milliseconds(stream, 3, [&] { (void)launch(candidate, memory, stream); });
     if (ms >= least) continue;
     least = ms;
     best = candidate;
@@ -300,11 +307,13 @@ void Cudnn::measure(Plan& plan, const std::string& name, CudnnMemory& memory, co
   choices_.keep(name, {static_cast<uint64_t>(plan.index)});
 }
 
-void Cudnn::launch(const Plan& plan, CudnnMemory& memory, const Stream& stream) const {
+std::string Cudnn::launch(const Plan& plan, CudnnMemory& memory, const Stream& stream) const {
   // From the stream's cache and back to it at once: the stream's order keeps later users away.
   const Tensor workspace = Tensor::empty({std::max<int64_t>(plan.workspace_bytes, 1)}, DType::kUInt8, stream);
   auto status = plan.graph->execute_plan_at_index(handle_.get(), memory, workspace.raw(), plan.index);
-  require(status.is_good(), "cuDNN: running plan {} failed: {}", plan.index, status.get_message());
+  if (status.is_good()) return {};
+  std::string message = status.get_message();
+  return message.empty() ? "no reason given" : message;
 }
 
 }  // namespace

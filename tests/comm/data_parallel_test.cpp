@@ -3,6 +3,7 @@
 
 #include <tutti/comm/data_parallel.h>
 #include <tutti/core/train/trainer.h>
+#include <tutti/core/tuning/choices.h>
 
 #include <chrono>
 #include <cmath>
@@ -439,6 +440,19 @@ TEST(DataParallel, ImpossibleSettings) {
     if (world.size() > 2) {
       EXPECT_THROW(make({.logical_shards = 2}), Error);
     }
+  });
+}
+
+TEST(DataParallel, OrderedModeLeavesNoAlgorithmToTheClock) {
+  on_ranks([](Collective& world) {
+    const Compute on;
+    world.barrier(on.stream);
+    DataParallel ordered(world, {}, {.mode = "ordered", .logical_shards = 8}, on.stream);
+    EXPECT_EQ(choosing(), Choosing::kPredicted);
+    world.barrier(on.stream);
+    DataParallel fast(world, {}, {.mode = "fast"}, on.stream);
+    EXPECT_EQ(choosing(), Choosing::kMeasured);
+    world.barrier(on.stream);
   });
 }
 
