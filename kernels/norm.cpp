@@ -127,13 +127,11 @@ void forward(std::string_view op, const NormInputs& in, const Terms& terms, cons
       return;
     }
   }
-  if (adds) {
-    copy(in.x, terms.x, stream);
-    add_in_place(in.x, terms.residual, stream);
-  }
   dispatch_compute(in.x.dtype(), op, [&]<class T>(TypeTag<T>) {
     using A = Accumulate<T>;
-    const T* from = in.x.data<T>();
+    T* from = in.x.data<T>();
+    const T* first = adds ? terms.x.data<T>() : nullptr;
+    const T* second = adds ? terms.residual.data<T>() : nullptr;
     const T* weight = in.w.data<T>();
     const T* bias = in.b.defined() ? in.b.data<T>() : nullptr;
     T* to = y.data<T>();
@@ -142,6 +140,7 @@ void forward(std::string_view op, const NormInputs& in, const Terms& terms, cons
     for_ranges(stream, in.rows, rows_per_task(n), [=](int64_t begin, int64_t end) {
       SerialTeam team;
       for (int64_t r = begin; r < end; ++r) {
+        if (first != nullptr) row::add(team, first + r * n, second + r * n, from + r * n, n);
         if constexpr (kCentred) {
           const auto got = row::layer_norm(team, from + r * n, weight, bias, to + r * n, n, A(eps));
           m[2 * r] = got.mean;

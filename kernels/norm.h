@@ -24,7 +24,7 @@ struct AddNorm {
   Var y;    ///< the sum normalised
 };
 
-/// x + residual and its layer_norm or rms_norm, on CUDA in one pass over memory; backward adds the gradient
+/// x + residual and its layer_norm or rms_norm, in one pass over memory; backward on CUDA adds the gradient
 /// that the sum gets elsewhere in the same pass. Shapes: x, residual (..., C) of one dtype, w (C), b (C) or
 /// Var{} -> sum, y like x. Throws Error as the norms do, and if x and residual differ in shape or dtype.
 AddNorm add_layer_norm(Tape& tape, const Var& x, const Var& residual, const Var& w, const Var& b,

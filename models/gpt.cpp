@@ -3,6 +3,7 @@
 #include <tutti/kernels/activation.h>
 #include <tutti/kernels/attention.h>
 #include <tutti/kernels/dropout.h>
+#include <tutti/kernels/linear_cross_entropy.h>
 #include <tutti/kernels/pointwise.h>
 #include <tutti/kernels/rotary.h>
 #include <tutti/kernels/shape.h>
@@ -74,14 +75,13 @@ class Gpt::Block final : public Module {
     qkv = rotate(tape, qkv, cache.used);
     const Var y(attention_with_cache(tape.stream(), qkv.value, cache.keys[layer], cache.values[layer],
                                      cache.used, attention_));
-    return feed_forward(tape, add(tape, x, output_(tape, y)));
+    return feed_forward(tape, x, output_(tape, y));
   }
 
  protected:
   Var forward(Tape& tape, const Var& x) override {
     const Var y = attention(tape, rotate(tape, qkv_(tape, norm1_(tape, x)), 0), attention_);
-    const Var attended = dropout(tape, output_(tape, y), config_.dropout, output_.random_stream());
-    return feed_forward(tape, add(tape, x, attended));
+    return feed_forward(tape, x, dropout(tape, output_(tape, y), config_.dropout, output_.random_stream()));
   }
 
  private:
@@ -94,10 +94,12 @@ class Gpt::Block final : public Module {
                    .first_position = first_position});
   }
 
-  Var feed_forward(Tape& tape, const Var& x) {
-    Var h = up_(tape, norm2_(tape, x));
+  /// x + attended, and what the feed-forward layer makes of that.
+  Var feed_forward(Tape& tape, const Var& x, const Var& attended) {
+    const AddNorm in = norm2_.of_sum(tape, x, attended);
+    Var h = up_(tape, in.y);
     if (config_.activation == "swiglu") h = swiglu(tape, h);
-    return add(tape, x, dropout(tape, down_(tape, h), config_.dropout, down_.random_stream()));
+    return add(tape, in.sum, dropout(tape, down_(tape, h), config_.dropout, down_.random_stream()));
   }
 
   const GptConfig& config_;
@@ -158,10 +160,23 @@ Var Gpt::head(Tape& tape, const Var& x) {
   return head_ ? (*head_)(tape, normed) : linear(tape, normed, tape.leaf(embedding_->weight), Var{});
 }
 
-Var Gpt::forward(Tape& tape, const Var& tokens) {
+Var Gpt::blocks(Tape& tape, const Var& tokens) {
   Var x = dropout(tape, embed(tape, tokens, 0), config_.dropout, embedding_->random_stream());
   for (const auto& block : blocks_) x = call(tape, *block, x, config_.recompute);
-  return head(tape, x);
+  return x;
+}
+
+Var Gpt::forward(Tape& tape, const Var& tokens) {
+  return head(tape, blocks(tape, tokens));
+}
+
+Var Gpt::loss(Tape& tape, const Tensor& tokens, const Tensor& targets, const CrossEntropyOptions& options) {
+  // The logits are a temporary, so that their gradient may take their memory.
+  if (config_.loss_rows == 0) return cross_entropy(tape, (*this)(tape, Var(tokens)), targets, options);
+  const Var normed = (*norm_)(tape, blocks(tape, Var(tokens)));
+  Parameter& weight = head_ ? head_->weight : embedding_->weight;
+  return linear_cross_entropy(tape, normed, tape.leaf(weight), targets,
+                              {.loss = options, .chunk_rows = config_.loss_rows});
 }
 
 KvCache Gpt::make_cache(int64_t sequences, const Stream& stream) const {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <tutti/core/config/fields.h>
+#include <tutti/kernels/cross_entropy.h>
 #include <tutti/models/layers.h>
 
 #include <memory>
@@ -36,6 +37,7 @@ struct GptConfig {
   double dropout = 0;
   double init_deviation = 0.02;
   bool recompute = false;
+  int64_t loss_rows = 0;  ///< whose logits the training loss holds at a time; 0: all
 
   void describe(Fields& f);
   /// Sets the keys that `recipe` decides.
@@ -64,9 +66,15 @@ class Gpt final : public Module {
 
   /// FLOPs of forward and backward for one sequence of `tokens` tokens: 2 for each multiplication and
   /// addition, backward twice forward, so 6 for each weight that multiplies a token (all but embeddings and
-  /// positions; the head counts whether tied or not), and 6 * width * (tokens + 1) a token and layer for the
-  /// products of causal attention, whose row t sees t + 1 keys. Norms and activations are not counted.
+  /// positions; the head counts whether tied or not), and 7 * width * (tokens + 1) a token and layer for the
+  /// products of causal attention, whose row t sees t + 1 keys: two forward, and five backward, which
+  /// computes the scores again. Norms and activations are not counted.
   [[nodiscard]] double flops(int64_t tokens) const;
+
+  /// cross_entropy of the logits for `tokens` (B, T) and `targets` (B, T), for training. With loss_rows,
+  /// logits are made and used up that many rows at a time (linear_cross_entropy); what the root's hooks would
+  /// see of a forward pass is not there then.
+  Var loss(Tape& tape, const Tensor& tokens, const Tensor& targets, const CrossEntropyOptions& options);
 
   [[nodiscard]] KvCache make_cache(int64_t sequences, const Stream& stream) const;
   /// Logits (B, vocabulary) of the last of `tokens` (B, S), which follow the cache's; adds them to the cache.
@@ -79,6 +87,7 @@ class Gpt final : public Module {
  private:
   class Block;
   Var embed(Tape& tape, const Var& tokens, int64_t first_position);
+  Var blocks(Tape& tape, const Var& tokens);
   Var head(Tape& tape, const Var& x);
 
   GptConfig config_;

@@ -41,6 +41,9 @@ void GptConfig::describe(Fields& f) {
           fraction_below_one());
   f.value("init_deviation", init_deviation, "standard deviation of first weights", not_negative());
   f.value("recompute", recompute, "run blocks again in backward instead of keeping their activations");
+  f.value("loss_rows", loss_rows,
+          "tokens whose logits the training loss holds at a time, to save memory; 0: all of a microbatch",
+          at_least(0));
 }
 
 GptConfig GptConfig::resolved() const {

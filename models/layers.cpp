@@ -53,6 +53,11 @@ Var Norm::forward(Tape& tape, const Var& x) {
   return layer_norm(tape, x, tape.leaf(weight), has_bias_ ? tape.leaf(bias) : Var{}, eps_);
 }
 
+AddNorm Norm::of_sum(Tape& tape, const Var& x, const Var& residual) {
+  if (kind_ == Kind::kRms) return add_rms_norm(tape, x, residual, tape.leaf(weight), eps_);
+  return add_layer_norm(tape, x, residual, tape.leaf(weight), has_bias_ ? tape.leaf(bias) : Var{}, eps_);
+}
+
 ImageSize window_output(ImageSize size, int64_t kernel, int64_t stride, int64_t padding) {
   return {(size.height + 2 * padding - kernel) / stride + 1,
           (size.width + 2 * padding - kernel) / stride + 1};

@@ -3,6 +3,7 @@
 #include <tutti/core/module.h>
 #include <tutti/kernels/conv.h>
 #include <tutti/kernels/linear.h>
+#include <tutti/kernels/norm.h>
 
 #include <array>
 
@@ -57,6 +58,8 @@ class Norm final : public Module {
 
   Parameter weight, bias;
   [[nodiscard]] bool has_bias() const noexcept { return has_bias_; }
+  /// x + residual, and its normalisation, in one pass.
+  AddNorm of_sum(Tape& tape, const Var& x, const Var& residual);
 
  protected:
   Var forward(Tape& tape, const Var& x) override;

@@ -28,8 +28,7 @@ double LanguageModelTask::predictions(const Batch& batch) const {
 }
 
 Var LanguageModelTask::loss(Tape& tape, const Batch& batch, double scale) {
-  // The logits are a temporary, so that their gradient may take their memory.
-  return cross_entropy(tape, (*model_)(tape, Var(batch.inputs)), batch.targets, {.scale = scale});
+  return model_->loss(tape, batch.inputs, batch.targets, {.scale = scale});
 }
 
 EvaluationSums LanguageModelTask::evaluate(const Stream& stream, const Batch& batch) {

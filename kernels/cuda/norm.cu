@@ -86,7 +86,7 @@ struct ForwardRow {
     if (p.residual != nullptr) {
       T* sum = p.sum + r * p.n;
       const T* residual = p.residual + r * p.n;
-      for (int64_t i = team.lane(); i < p.n; i += team.lanes()) sum[i] = T(A(x[i]) + A(residual[i]));
+      row::add(team, x, residual, sum, p.n);
       x = sum;  // each lane reads what it wrote itself
     }
     row::Moments<A> m{};

@@ -13,6 +13,14 @@ struct Moments {
   A rstd;
 };
 
+/// sum = x + residual.
+template <class Team, class T>
+HOST_DEVICE void add(Team& t, const T* x, const T* residual, T* sum, int64_t n) {
+  using A = Accumulate<T>;
+  INDEPENDENT_LOOP
+  for (int64_t i = t.lane(); i < n; i += t.lanes()) sum[i] = T(A(x[i]) + A(residual[i]));
+}
+
 /// y = (x - mean) * rstd * w + b; `b` may be null.
 template <class Team, class T, class A = Accumulate<T>>
 HOST_DEVICE Moments<A> layer_norm(Team& t, const T* x, const T* w, const T* b, T* y, int64_t n, A eps) {

@@ -7,6 +7,8 @@
 #include "launcher/run/training.h"
 
 #include <tutti/comm/peers.h>
+#include <tutti/core/cuda/config.h>
+#include <tutti/core/cuda/device.h>
 
 #include <nlohmann/json.hpp>
 
@@ -72,6 +74,42 @@ class Recorder final : public Observer {
   std::vector<StepReport> reports;
 };
 
+/// The moments at which steps end: the device has nothing to do then.
+class Marker final : public Observer {
+ public:
+  Marker(const DeviceTrace& trace, const Stream& stream) : trace_(trace), stream_(stream) {}
+  void on_step(const StepReport&) override {
+    stream_.synchronize();
+    marks.push_back(trace_.now_ns());
+  }
+  std::vector<int64_t> marks;
+
+ private:
+  const DeviceTrace& trace_;
+  const Stream& stream_;
+};
+
+// Two eager steps and the one that is captured, as in StepGraphPlan.
+constexpr int64_t kStepsBeforeReplay = StepGraphPlan::kEagerSteps + 1;
+
+/// More steps of the same training, traced. All ranks call it.
+void trace_steps(const StepBenchOptions& options, TrainConfig config, const ScheduleConfig& schedule,
+                 TrainerParts parts, StepBench& bench) {
+  if (parts.stream.device().type == DeviceType::kCpu || options.traced_steps == 0) return;
+  const std::unique_ptr<DeviceTrace> trace = DeviceTrace::start(bench.why_no_device_time);
+  const int64_t first = config.steps;
+  config.steps += kStepsBeforeReplay + options.traced_steps;
+  std::optional<Marker> marker;
+  parts.observers.clear();
+  if (trace) parts.observers.push_back(&marker.emplace(*trace, parts.stream));
+  // A training of its own: what CUPTI shall see of a graph is captured under it. Ranks without it take part.
+  (void)Trainer(config, schedule, parts).run(first);
+  if (!trace) return;
+  const std::span<const int64_t> marks(marker->marks);
+  if (static_cast<int64_t>(marks.size()) <= kStepsBeforeReplay) return;  // ended early: nothing was finite
+  bench.device_time = device_time(trace->stop(), marks.subspan(kStepsBeforeReplay - 1));
+}
+
 template <class Get>
 double median(const std::vector<StepReport>& reports, Get get) {
   std::vector<double> values;
@@ -130,6 +168,12 @@ StepBench bench_step(const StepBenchOptions& options, Collective& world) {
                   .ceilings = {}};
   peers.barrier();
   bench.ceilings = measure_ceilings(stream, settings.precision.compute, options.budget_s);
+  if constexpr (kWithCuda) {
+    if (!on_cpu) {  // what the ceilings needed is none of the step's
+      cuda::release_cached_memory(place.device.index);
+      cuda::reset_peak_memory(place.device.index);
+    }
+  }
 
   const auto groups = make_param_groups(task->model(), group_options(settings, world), stream);
   Optimizer optimizer(settings.optimizer, groups, stream);
@@ -147,8 +191,32 @@ StepBench bench_step(const StepBenchOptions& options, Collective& world) {
   (void)Trainer(settings.train, settings.schedule, parts).run();
   recorder.reports.erase(recorder.reports.begin(), recorder.reports.begin() + options.warmup);
   fill_in(bench, recorder.reports, task->flops_per_sample());
+  trace_steps(options, settings.train, settings.schedule, parts, bench);
   return bench;
 }
+
+namespace {
+
+nlohmann::ordered_json json_of(const DeviceTime& time) {
+  nlohmann::ordered_json work;
+  for (size_t i = 0; i < kDeviceWorks; ++i)
+    work[std::string(name(static_cast<DeviceWork>(i))) + "_s"] = time.work_s.at(i);
+  return {{"busy_s", time.busy_s}, {"gaps_s", time.gaps_s}, {"work", std::move(work)}};
+}
+
+/// A line under a row of the table.
+std::string text_of(const DeviceTime& time) {
+  std::string text = "  on the device/ms:";
+  for (size_t i = 0; i < kDeviceWorks; ++i) {
+    if (time.work_s.at(i) == 0) continue;
+    text += fmt::format(" {} {:.2f},", name(static_cast<DeviceWork>(i)), time.work_s.at(i) * 1e3);
+  }
+  const double all_s = time.busy_s + time.gaps_s;
+  return text + fmt::format(" idle between them {:.2f} ({:.1f} %)\n", time.gaps_s * 1e3,
+                            all_s > 0 ? time.gaps_s / all_s * 100 : 0);
+}
+
+}  // namespace
 
 std::string to_json(const std::vector<StepBench>& benches) {
   nlohmann::ordered_json all = nlohmann::ordered_json::array();
@@ -172,6 +240,7 @@ std::string to_json(const std::vector<StepBench>& benches) {
                    {"copy_bytes_per_s", b.ceilings.copy_bytes_per_s},
                    {"peak_memory_bytes", b.memory_bytes},
                    {"loss", b.loss}});
+    if (b.device_time) all.back()["device_time"] = json_of(*b.device_time);
   }
   return all.dump(2);
 }
@@ -186,6 +255,9 @@ std::string table(const std::vector<StepBench>& benches) {
         b.recipe, name(b.dtype), b.ranks, b.batch, fmt::format("{} {}/s", count_text(b.items_per_s), b.item),
         b.step_s * 1e3, b.utilisation * 100, bytes_text(b.memory_bytes), b.data_s * 1e3, b.comm_s * 1e3,
         b.optimizer_s * 1e3, (b.step_s - b.data_s - b.comm_s - b.optimizer_s) * 1e3);
+    if (b.device_time) text += text_of(*b.device_time);
+    if (!b.why_no_device_time.empty())
+      text += fmt::format("  no times of the device's own: {}\n", b.why_no_device_time);
   }
   if (benches.empty()) return text;
   const StepBench& first = benches.front();

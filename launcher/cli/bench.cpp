@@ -111,6 +111,10 @@ CLI::App* add_step(CLI::App& app, const std::shared_ptr<StepArguments>& a) {
   step->add_option("--warmup", a->options.warmup, "Steps before them")
       ->check(between_numbers(0, 1e6))
       ->capture_default_str();
+  step->add_option("--traced", a->options.traced_steps,
+                   "On CUDA: steps behind those, traced to tell where the device's time goes; 0: none")
+      ->check(between_numbers(0, 1000))
+      ->capture_default_str();
   step->add_option("--classes", a->options.classes,
                    "Vocabulary or classes where a run file leaves them to the data; default: 4096 tokens, 10 "
                    "classes, 1000 of image folders")

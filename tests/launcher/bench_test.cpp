@@ -1,3 +1,4 @@
+#include "launcher/bench/device_trace.h"
 #include "launcher/bench/kernels.h"
 #include "launcher/bench/step.h"
 #include "launcher/bench/timing.h"
@@ -26,6 +27,38 @@ TEST(Timing, CallsAreCounted) {
   EXPECT_EQ(calls, timing.calls_timed + 2) << "two calls warm up";
   EXPECT_GT(timing.calls_timed, 3);
   EXPECT_LE(timing.best_s, timing.seconds);
+}
+
+TEST(DeviceTime, KernelsAreToldApartByTheirNames) {
+  const std::pair<const char*, DeviceWork> known[] = {
+      {"nvjet_sm90_tst_256x128_64x4_1x2_h_bz_coopA_bias_TNN", DeviceWork::kProducts},
+      {"void cutlass::Kernel2<cutlass_80_simt_sgemm_128x64_8x5_tn_align1>", DeviceWork::kProducts},
+      {"cudnn_generated_fort_native_sdpa_sm90_flash_fprop_wgmma_f16_knob_7", DeviceWork::kAttention},
+      {"sm90_xmma_wgrad_implicit_gemm_indexed_bf16bf16_bf16f32_f32_nhwckrsc_nhwc", DeviceWork::kConvolutions},
+      {"_ZN5tutti4cuda12_GLOBAL__N_120warp_backward_kernelILb1ELi3E", DeviceWork::kOwn},
+      {"ncclDevKernel_AllReduce_Sum_f32_RING_LL", DeviceWork::kCollectives},
+      {"memset", DeviceWork::kCopies},
+      {"something else", DeviceWork::kOther}};
+  for (const auto& [kernel, work] : known) EXPECT_EQ(work_of(kernel), work) << kernel;
+}
+
+TEST(DeviceTime, BusyAndIdleTimeOfSteps) {
+  // Two steps from 100 to 200 and from 200 to 300; what lies outside is not counted, nor is the time before a
+  // step's first work and behind its last.
+  const std::vector<DeviceSpan> spans{
+      {250, 260, "tutti"},  {110, 130, "nvjet"}, {120, 125, "nccl"},  // inside the one before
+      {128, 140, "nccl"},                                             // reaches further
+      {150, 160, "memcpy"}, {40, 90, "tutti"},   {300, 320, "tutti"}, {240, 250, "nvjet"}};
+  const std::vector<int64_t> marks{100, 200, 300};
+  const DeviceTime time = device_time(spans, marks);
+  EXPECT_DOUBLE_EQ(time.busy_s, (30 + 10 + 20) / 2.0 * 1e-9);
+  EXPECT_DOUBLE_EQ(time.gaps_s, 10 / 2.0 * 1e-9);
+  const auto of = [&](DeviceWork work) { return time.work_s.at(static_cast<size_t>(work)); };
+  EXPECT_DOUBLE_EQ(of(DeviceWork::kProducts), (20 + 10) / 2.0 * 1e-9);
+  EXPECT_DOUBLE_EQ(of(DeviceWork::kCollectives), (5 + 12) / 2.0 * 1e-9);
+  EXPECT_DOUBLE_EQ(of(DeviceWork::kOwn), 10 / 2.0 * 1e-9);
+  EXPECT_DOUBLE_EQ(of(DeviceWork::kCopies), 10 / 2.0 * 1e-9);
+  EXPECT_THROW((void)device_time(spans, std::span(marks).first(1)), Error);
 }
 
 TEST(BenchKernels, EveryOperationRunsForwardAndBackward) {

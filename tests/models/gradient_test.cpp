@@ -101,6 +101,26 @@ TEST_F(ModelGradientTest, RecomputeGivesTheSameBits) {
   }
 }
 
+TEST_F(ModelGradientTest, LossInChunksIsTheLoss) {
+  for (auto [name, config] : test::tiny_models()) {
+    if (config.kind != "gpt") continue;
+    const Batch batch = test::random_batch(config, 4, random);
+    LiveModel whole(config, DType::kFloat64, 9);
+    const auto expected = gradients(whole, batch, context(4), test::stream());
+    for (const int64_t rows : {1, 5, 1000}) {  // of 28: also one that does not divide them
+      SCOPED_TRACE(fmt::format("{}, {} rows", name, rows));
+      config.gpt.loss_rows = rows;
+      LiveModel chunked(config, DType::kFloat64, 9);
+      const auto actual = gradients(chunked, batch, context(4), test::stream());
+      ASSERT_EQ(actual.size(), expected.size());
+      test::expect_close(actual[0], expected[0], 1e-12, 1e-13, "loss");
+      for (size_t i = 1; i < actual.size(); ++i) {
+        test::expect_close(actual[i], expected[i], 1e-11, 1e-12, whole.parameters()[i - 1]->name);
+      }
+    }
+  }
+}
+
 TEST_F(ModelGradientTest, BitsDoNotDependOnTheNumberOfThreads) {
   ThreadPool one_thread(1);
   ThreadPool three_threads(3);
