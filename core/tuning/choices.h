@@ -54,8 +54,12 @@ class ChoiceFile {
 
 /// How kernels choose among a library's algorithms for one problem, which differ in speed and in last bits.
 enum class Choosing : uint8_t {
-  kMeasured,   ///< the fastest here: timed at first use, and remembered
-  kPredicted,  ///< the one the library names first: the same wherever device model and library are the same
+  /// The fastest here: timed at first use, and remembered. Attention's backward in bf16 on CUDA may then add
+  /// in the order in which its parts are done.
+  kMeasured,
+  /// The one that the library names first, the same wherever device model and library are the same; the bits
+  /// of all results follow from the inputs.
+  kPredicted,
 };
 /// Of this process from now on; kMeasured at first.
 void set_choosing(Choosing choosing) noexcept;

@@ -1,5 +1,6 @@
 #include <tutti/kernels/cuda/attention.h>
 
+#include <tutti/core/tuning/choices.h>
 #include <tutti/kernels/cuda/cudnn.h>
 
 namespace tutti::cuda {
@@ -20,6 +21,7 @@ AttentionProblem problem_of(const AttentionHeads& h, const Tensor& qkv, bool sav
 
 AttentionProblem backward_of(AttentionProblem problem) {
   problem.backward = true;
+  problem.deterministic = choosing() == Choosing::kPredicted;
   return problem;
 }
 

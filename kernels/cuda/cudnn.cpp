@@ -19,7 +19,9 @@ namespace fe = cudnn_frontend;
 using Graph = std::shared_ptr<fe::graph::Graph>;
 using Attributes = std::shared_ptr<fe::graph::Tensor_attributes>;
 
-constexpr int64_t kMostWorkspace = int64_t{1} << 30;
+// Of a convolution; a deterministic backward pass of attention needs more.
+constexpr int64_t kMostConvWorkspace = int64_t{1} << 30;
+constexpr int64_t kMostAttentionWorkspace = int64_t{4} << 30;
 constexpr int kMeasuredPlans = 4;
 
 void check(cudnnStatus_t status, std::string_view call,
@@ -132,7 +134,7 @@ Graph describe(const AttentionProblem& p) {
   if (p.backward) {
     fe::graph::SDPA_backward_attributes options;
     mask(options, p);
-    options.set_deterministic_algorithm(true);
+    options.set_deterministic_algorithm(p.deterministic);
     const auto [dq, dk, dv] =
         graph->sdpa_backward(q, k, v, input(graph, attended(kAttended)),
                              input(graph, attended(kAttendedGradient)), input(graph, statistics), options);
@@ -160,21 +162,28 @@ std::filesystem::path file_for(int device) {
   return folder / fmt::format("cudnn-{}.json", name);
 }
 
+int64_t most_workspace(const CudnnProblem& problem) {
+  return std::holds_alternative<ConvProblem>(problem) ? kMostConvWorkspace : kMostAttentionWorkspace;
+}
+
 /// Lists the plans for a described graph; false if there are none. fp32 means fp32: no plan that rounds
-/// inputs to TF32 or transforms them (Winograd, Fourier) is left, and none whose bits depend on timing.
-bool list_plans(const Graph& graph, cudnnHandle_t handle, bool narrow) {
+/// inputs to TF32 or transforms them (Winograd, Fourier) is left. Nor is a convolution's whose bits depend on
+/// timing; attention is asked for its own way in the graph.
+bool list_plans(const Graph& graph, cudnnHandle_t handle, const CudnnProblem& problem) {
   using Note = fe::NumericalNote_t;
   if (graph->validate().is_bad() || graph->build_operation_graph(handle).is_bad() ||
       graph->create_execution_plans({fe::HeurMode_t::A, fe::HeurMode_t::FALLBACK}).is_bad()) {
     return false;
   }
+  graph->deselect_workspace_greater_than(most_workspace(problem));
+  const auto* const conv = std::get_if<ConvProblem>(&problem);
+  if (conv == nullptr) return true;
   graph->deselect_numeric_notes({Note::NONDETERMINISTIC});
-  if (!narrow) {
+  if (conv->shape.dtype != DType::kBFloat16) {
     graph->deselect_numeric_notes({Note::TENSOR_CORE, Note::DOWN_CONVERT_INPUTS, Note::FFT, Note::WINOGRAD,
                                    Note::WINOGRAD_TILE_4x4, Note::WINOGRAD_TILE_6x6,
                                    Note::WINOGRAD_TILE_13x13});
   }
-  graph->deselect_workspace_greater_than(kMostWorkspace);
   return true;
 }
 
@@ -193,6 +202,7 @@ class Cudnn {
     Graph graph;  // null: cuDNN has none
     int64_t index = 0;
     int64_t workspace_bytes = 0;
+    int64_t most_workspace = 0;
     bool measured = false;
   };
   struct Destroy {
@@ -235,7 +245,7 @@ Cudnn::Cudnn(int device)
 bool Cudnn::build(Plan& plan, int64_t index) {
   if (plan.graph->build_plan_at_index(index).is_bad()) return false;
   int64_t bytes = 0;
-  if (plan.graph->get_workspace_size_plan_at_index(index, bytes).is_bad() || bytes > kMostWorkspace)
+  if (plan.graph->get_workspace_size_plan_at_index(index, bytes).is_bad() || bytes > plan.most_workspace)
     return false;
   plan.index = index;
   plan.workspace_bytes = bytes;
@@ -248,10 +258,10 @@ Cudnn::Plan& Cudnn::plan_for(const CudnnProblem& problem, const std::string& nam
   const auto found = plans.find(name);
   if (found != plans.end()) return found->second;
   Plan plan;
+  plan.most_workspace = most_workspace(problem);
   plan.graph = std::visit([](const auto& p) { return describe(p); }, problem);
-  const auto* conv = std::get_if<ConvProblem>(&problem);
   bool built = false;
-  if (list_plans(plan.graph, handle_.get(), conv == nullptr || conv->shape.dtype == DType::kBFloat16)) {
+  if (list_plans(plan.graph, handle_.get(), problem)) {
     const auto words = measures ? choices_.find(name) : std::nullopt;
     const int64_t count = plan.graph->get_execution_plan_count();
     if (words && words->size() == 1 && words->front() < static_cast<uint64_t>(count)) {

@@ -6,8 +6,8 @@
 #include <unordered_map>
 
 // The one door to cuDNN: graphs by its frontend, whose plans are built once a problem and kept. fp32 means
-// fp32: plans that round inputs to TF32 or transform them (Winograd, Fourier) are not taken, nor any whose
-// bits depend on timing.
+// fp32: plans that round inputs to TF32 or transform them (Winograd, Fourier) are not taken, nor any of a
+// convolution whose bits depend on timing.
 namespace tutti::cuda {
 
 /// Names of the tensors of a problem.

@@ -15,9 +15,9 @@ std::string key_of(const ConvProblem& p) {
 }
 
 std::string key_of(const AttentionProblem& p) {
-  return fmt::format("attention-{}:b{}:t{}:h{}+{}:d{}:{}:{:a}:{}", p.backward ? "backward" : "forward",
+  return fmt::format("attention-{}:b{}:t{}:h{}+{}:d{}:{}:{:a}:{}:{}", p.backward ? "backward" : "forward",
                      p.batch, p.positions, p.heads, p.kv_heads, p.head_dim, p.causal ? "causal" : "full",
-                     p.scale, p.saves ? "saves" : "forgets");
+                     p.scale, p.saves ? "saves" : "forgets", p.deterministic ? "fixed" : "free");
 }
 
 }  // namespace

@@ -25,6 +25,9 @@ struct AttentionProblem {
   double scale = 1;
   bool backward = false;
   bool saves = false;  ///< forward: writes what backward needs
+  /// Backward: the same bits whatever the timing. On Hopper that takes batch * heads * positions^2 * 2 bytes
+  /// of working memory, and time.
+  bool deterministic = false;
 
   /// Elements from one position to the next.
   [[nodiscard]] int64_t width() const { return (heads + 2 * kv_heads) * head_dim; }

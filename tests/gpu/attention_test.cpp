@@ -1,11 +1,21 @@
 #include "tests/gpu/on_both.h"
 
+#include <tutti/core/tuning/choices.h>
 #include <tutti/kernels/attention.h>
+#include <tutti/kernels/cuda/cudnn.h>
 
 namespace tutti::test {
 namespace {
 
-class GpuAttention : public GpuTest {};
+/// Results of which every bit is fixed.
+class GpuAttention : public GpuTest {
+ protected:
+  void SetUp() override {
+    set_choosing(Choosing::kPredicted);
+    GpuTest::SetUp();
+  }
+  void TearDown() override { set_choosing(Choosing::kMeasured); }
+};
 
 struct Case {
   int64_t batch, positions, head_dim;
@@ -28,6 +38,46 @@ TEST_F(GpuAttention, AsOnTheCpu) {
       const int64_t width = (c.config.heads + 2 * c.config.kv_heads) * c.head_dim;
       compare([&](Tape& t, const std::vector<Var>& v) { return attention(t, v[0], c.config); },
               {random.normal({c.batch, c.positions, width})}, {.fp32 = 5e-5, .bf16 = 3e-2, .fp64 = 1e-11});
+    }
+  }
+}
+
+// The faster way, whose sums may follow the timing.
+TEST_F(GpuAttention, NearTheCpuWhenBitsAreFree) {
+  set_choosing(Choosing::kMeasured);
+  for (const Case& c : cases()) {
+    SCOPED_TRACE(fmt::format("{} x {}, {} heads of {}", c.batch, c.positions, c.config.heads, c.head_dim));
+    const int64_t width = (c.config.heads + 2 * c.config.kv_heads) * c.head_dim;
+    const Function f = [&](Tape& t, const std::vector<Var>& v) { return attention(t, v[0], c.config); };
+    const Tensor qkv = random.normal({c.batch, c.positions, width}, 1, DType::kBFloat16);
+    const Tensor dy = random.normal({c.batch, c.positions, c.config.heads * c.head_dim}, 1, DType::kBFloat16);
+    const Outcome exact = run_op(f, {qkv}, dy, DType::kFloat64, stream());
+    poison(qkv.bytes());
+    Outcome actual =
+        run_op(f, {qkv.to(DType::kBFloat16, gpu())}, dy.to(DType::kBFloat16, gpu()), DType::kBFloat16, gpu());
+    actual.output = actual.output.to(DType::kBFloat16, stream());
+    for (Tensor& g : actual.gradients) g = g.to(g.dtype(), stream());
+    expect_near(actual, exact, 3e-2, "GPU against CPU");
+  }
+}
+
+// Without a plan, attention goes by blocks of matrix products: right, but many times slower.
+TEST_F(GpuAttention, CudnnHasPlansForTheModels) {
+  if (cuda::device_info(0).capability < 80) GTEST_SKIP() << "bf16 attention of cuDNN needs sm_80";
+  for (const auto& [heads, kv_heads, head_dim] :
+       {std::array<int64_t, 3>{12, 12, 64}, {25, 25, 64}, {6, 6, 64}, {32, 8, 128}}) {
+    AttentionProblem p{.batch = 4,
+                       .positions = 1024,
+                       .heads = heads,
+                       .kv_heads = kv_heads,
+                       .head_dim = head_dim,
+                       .scale = 0.125,
+                       .saves = true};
+    EXPECT_TRUE(cuda::cudnn_has_plan(p, 0)) << key(p);
+    p.backward = true;
+    for (const bool deterministic : {false, true}) {
+      p.deterministic = deterministic;
+      EXPECT_TRUE(cuda::cudnn_has_plan(p, 0)) << key(p);
     }
   }
 }

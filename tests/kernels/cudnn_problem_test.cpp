@@ -55,8 +55,8 @@ TEST_F(CudnnProblemTest, EveryFieldIsInTheKey) {
     changed.*field = 77;
     distinct(changed);
   }
-  for (bool AttentionProblem::*field :
-       {&AttentionProblem::causal, &AttentionProblem::backward, &AttentionProblem::saves}) {
+  for (bool AttentionProblem::*field : {&AttentionProblem::causal, &AttentionProblem::backward,
+                                        &AttentionProblem::saves, &AttentionProblem::deterministic}) {
     AttentionProblem changed = attention;
     changed.*field = !(changed.*field);
     distinct(changed);
