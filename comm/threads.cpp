@@ -7,6 +7,7 @@
 #include <map>
 #include <mutex>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -235,24 +236,33 @@ void run_ranks(int ranks, const std::function<void(Collective& world)>& body) {
   std::exception_ptr first;
   std::vector<std::thread> threads;
   threads.reserve(static_cast<size_t>(ranks));
-  for (int rank = 0; rank < ranks; ++rank) {
-    threads.emplace_back([&, rank] {
-      ThreadsCollective mine(team, rank);
-      const auto fails = [&](std::string_view reason) {
-        {
-          const std::scoped_lock lock(mutex);
-          if (!first) first = std::current_exception();
-        }
-        mine.abort(reason);
-      };
-      try {
-        body(mine);
-      } catch (const std::exception& error) {
-        fails(error.what());
-      } catch (...) {
-        fails("an exception that is not a std::exception");
+  const auto run = [&](int rank) {
+    ThreadsCollective mine(team, rank);
+    const auto fails = [&](std::string_view reason) {
+      {
+        const std::scoped_lock lock(mutex);
+        if (!first) first = std::current_exception();
       }
-    });
+      mine.abort(reason);
+    };
+    try {
+      body(mine);
+    } catch (const std::exception& error) {
+      fails(error.what());
+    } catch (...) {
+      fails("an exception that is not a std::exception");
+    }
+  };
+  try {
+    for (int rank = 0; rank < ranks; ++rank) threads.emplace_back(run, rank);
+  } catch (const std::system_error& error) {  // those that run wait for one that will never come
+    const std::string reason = fmt::format("run_ranks: cannot start rank {} of {}: {}", threads.size(), ranks,
+                                           error.code().message());
+    {
+      const std::scoped_lock lock(mutex);
+      if (!first) first = std::make_exception_ptr(Error(reason));
+    }
+    world->abort(reason);
   }
   for (std::thread& thread : threads) thread.join();
   if (first) std::rethrow_exception(first);

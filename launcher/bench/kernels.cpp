@@ -1,7 +1,6 @@
 #include "launcher/bench/kernels.h"
 
 #include "launcher/bench/timing.h"
-#include "launcher/info/text.h"
 
 #include <tutti/kernels/matmul.h>
 
@@ -138,12 +137,12 @@ std::string to_json(const KernelBench& bench) {
 std::string table_head(const KernelBench& bench) {
   return fmt::format(
       "{}, {} thread{}, {}\n"
-      "ceilings: copy {}B/s read and written, product {} {}FLOP/s; what stays in caches can exceed the "
-      "copy's\n\n"
+      "ceilings: copy {:.1f} GB/s read and written, product {} {:.1f} GFLOP/s; what stays in caches can "
+      "exceed the copy's\n\n"
       "{:<40} {:<32} {:>10} {:>9} {:>9} {:>7}\n",
       bench.device, bench.threads, bench.threads == 1 ? "" : "s", name(bench.dtype),
-      count_text(bench.ceilings.copy_bytes_per_s), bench.ceilings.gemm_shape,
-      count_text(bench.ceilings.gemm_flops_per_s), "kernel", "shape", "time/us", "GB/s", "GFLOP/s", "share");
+      bench.ceilings.copy_bytes_per_s / 1e9, bench.ceilings.gemm_shape, bench.ceilings.gemm_flops_per_s / 1e9,
+      "kernel", "shape", "time/us", "GB/s", "GFLOP/s", "share");
 }
 
 std::string table_line(const KernelResult& k) {

@@ -262,10 +262,10 @@ std::string table(const std::vector<StepBench>& benches) {
   if (benches.empty()) return text;
   const StepBench& first = benches.front();
   text += fmt::format(
-      "\n{}, {} rank{} x {} thread{}; MFU is the model's own products against {}FLOP/s of a {} "
+      "\n{}, {} rank{} x {} thread{}; MFU is the model's own products against {:.1f} GFLOP/s of a {} "
       "product a rank, measured beside it\n",
       first.device, first.ranks, first.ranks == 1 ? "" : "s", first.threads, first.threads == 1 ? "" : "s",
-      count_text(first.ceilings.gemm_flops_per_s), first.ceilings.gemm_shape);
+      first.ceilings.gemm_flops_per_s / 1e9, first.ceilings.gemm_shape);
   return text;
 }
 

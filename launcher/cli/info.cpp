@@ -108,8 +108,9 @@ void print_machine(const MachineInfo& machine, std::ostream& out) {
   row(out, "system", fmt::format("{}, {}", machine.system, machine.kernel));
   row(out, "processor", machine.cpu);
   row(out, "cores",
-      fmt::format("{} cores, {} threads in {} packages, {} NUMA nodes", machine.cores, machine.threads,
-                  machine.packages, machine.numa_nodes));
+      fmt::format("{} cores, {} threads in {} package{}, {} NUMA node{}", machine.cores, machine.threads,
+                  machine.packages, machine.packages == 1 ? "" : "s", machine.numa_nodes,
+                  machine.numa_nodes == 1 ? "" : "s"));
   row(out, "usable here",
       fmt::format(
           "{} threads{}", machine.usable_threads,
