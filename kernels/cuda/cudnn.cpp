@@ -42,8 +42,16 @@ fe::DataType_t cudnn_type(DType dtype) {
   }
 }
 
-Graph new_graph(DType dtype) {
+/// A device that is described instead of there.
+struct ToldDevice {
+  std::shared_ptr<fe::DeviceProperties> properties;
+  int capability = 0;
+};
+
+/// `told` is null for the device that is there. Operations take it over from the graph when they are added.
+Graph new_graph(DType dtype, const ToldDevice* told) {
   auto graph = std::make_shared<fe::graph::Graph>();
+  if (told != nullptr) graph->set_device_properties(told->properties).set_sm_version(told->capability);
   graph->set_io_data_type(cudnn_type(dtype))
       .set_intermediate_data_type(fe::DataType_t::FLOAT)
       .set_compute_data_type(fe::DataType_t::FLOAT);
@@ -81,12 +89,12 @@ Attributes geometry(const cpu::ConvShape& s) {
       .set_dilation({s.dilation[0], s.dilation[1]});
 }
 
-Graph describe(const ConvProblem& p) {
+Graph describe(const ConvProblem& p, const ToldDevice* told) {
   const cpu::ConvShape& s = p.shape;
   const Operand x{kImages, s.dtype, image_layout(s.n, s.h, s.w, s.c)};
   const Operand w{kFilters, p.weights, image_layout(s.o, s.kh, s.kw, s.c / s.groups)};
   const Operand y{kResults, s.dtype, image_layout(s.n, s.oh, s.ow, s.o)};
-  Graph graph = new_graph(s.dtype);
+  Graph graph = new_graph(s.dtype, told);
   switch (p.pass) {
     case ConvPass::kForward:
       output(
@@ -115,7 +123,7 @@ void mask(Options& options, const AttentionProblem& p) {
   options.set_diagonal_alignment(fe::DiagonalAlignment_t::TOP_LEFT).set_diagonal_band_right_bound(0);
 }
 
-Graph describe(const AttentionProblem& p) {
+Graph describe(const AttentionProblem& p, const ToldDevice* told) {
   constexpr DType kType = DType::kBFloat16;
   const int64_t width = p.width();
   const int64_t out_width = p.heads * p.head_dim;
@@ -127,7 +135,7 @@ Graph describe(const AttentionProblem& p) {
   const Operand statistics{kStatistics,
                            DType::kFloat32,
                            {{p.batch, p.heads, p.positions, 1}, {p.heads * p.positions, p.positions, 1, 1}}};
-  Graph graph = new_graph(kType);
+  Graph graph = new_graph(kType, told);
   const Attributes q = input(graph, queries(kQuery));
   const Attributes k = input(graph, keys(kKey));
   const Attributes v = input(graph, keys(kValue));
@@ -166,25 +174,32 @@ int64_t most_workspace(const CudnnProblem& problem) {
   return std::holds_alternative<ConvProblem>(problem) ? kMostConvWorkspace : kMostAttentionWorkspace;
 }
 
-/// Lists the plans for a described graph; false if there are none. fp32 means fp32: no plan that rounds
+std::string reason(fe::error_t error) {  // whose functions are not const
+  const std::string message = error.get_message();
+  return message.empty() ? "no reason given" : message;
+}
+
+/// Lists the plans for a described graph; says why if there are none. fp32 means fp32: no plan that rounds
 /// inputs to TF32 or transforms them (Winograd, Fourier) is left. Nor is a convolution's whose bits depend on
 /// timing; attention is asked for its own way in the graph.
-bool list_plans(const Graph& graph, cudnnHandle_t handle, const CudnnProblem& problem) {
+/// `handle` is null for a graph that was told of its device.
+std::string list_plans(const Graph& graph, cudnnHandle_t handle, const CudnnProblem& problem) {
   using Note = fe::NumericalNote_t;
-  if (graph->validate().is_bad() || graph->build_operation_graph(handle).is_bad() ||
-      graph->create_execution_plans({fe::HeurMode_t::A, fe::HeurMode_t::FALLBACK}).is_bad()) {
-    return false;
-  }
+  auto status = graph->validate();
+  if (status.is_good())
+    status = handle == nullptr ? graph->build_operation_graph() : graph->build_operation_graph(handle);
+  if (status.is_good()) status = graph->create_execution_plans({fe::HeurMode_t::A, fe::HeurMode_t::FALLBACK});
+  if (status.is_bad()) return reason(status);
   graph->deselect_workspace_greater_than(most_workspace(problem));
   const auto* const conv = std::get_if<ConvProblem>(&problem);
-  if (conv == nullptr) return true;
+  if (conv == nullptr) return {};
   graph->deselect_numeric_notes({Note::NONDETERMINISTIC});
   if (conv->shape.dtype != DType::kBFloat16) {
     graph->deselect_numeric_notes({Note::TENSOR_CORE, Note::DOWN_CONVERT_INPUTS, Note::FFT, Note::WINOGRAD,
                                    Note::WINOGRAD_TILE_4x4, Note::WINOGRAD_TILE_6x6,
                                    Note::WINOGRAD_TILE_13x13});
   }
-  return true;
+  return {};
 }
 
 /// cuDNN on one device.
@@ -259,9 +274,9 @@ Cudnn::Plan& Cudnn::plan_for(const CudnnProblem& problem, const std::string& nam
   if (found != plans.end()) return found->second;
   Plan plan;
   plan.most_workspace = most_workspace(problem);
-  plan.graph = std::visit([](const auto& p) { return describe(p); }, problem);
+  plan.graph = std::visit([](const auto& p) { return describe(p, nullptr); }, problem);
   bool built = false;
-  if (list_plans(plan.graph, handle_.get(), problem)) {
+  if (list_plans(plan.graph, handle_.get(), problem).empty()) {
     const auto words = measures ? choices_.find(name) : std::nullopt;
     const int64_t count = plan.graph->get_execution_plan_count();
     if (words && words->size() == 1 && words->front() < static_cast<uint64_t>(count)) {
@@ -321,15 +336,25 @@ std::string Cudnn::launch(const Plan& plan, CudnnMemory& memory, const Stream& s
   // From the stream's cache and back to it at once: the stream's order keeps later users away.
   const Tensor workspace = Tensor::empty({std::max<int64_t>(plan.workspace_bytes, 1)}, DType::kUInt8, stream);
   auto status = plan.graph->execute_plan_at_index(handle_.get(), memory, workspace.raw(), plan.index);
-  if (status.is_good()) return {};
-  std::string message = status.get_message();
-  return message.empty() ? "no reason given" : message;
+  return status.is_good() ? std::string() : reason(status);
 }
 
 }  // namespace
 
 bool cudnn_has_plan(const CudnnProblem& problem, int device) {
   return Cudnn::of(device).has_plan(problem);
+}
+
+std::string cudnn_why_no_plan(const CudnnProblem& problem, const std::string& device, int capability) {
+  const ToldDevice told{std::make_shared<fe::DeviceProperties>(), capability};
+  const auto read = told.properties->deserialize(std::vector<uint8_t>(device.begin(), device.end()));
+  require(read.is_good(), "cuDNN {} takes no such description of a device: {}", cudnnGetVersion(),
+          reason(read));
+  const Graph graph = std::visit([&](const auto& p) { return describe(p, &told); }, problem);
+  std::string why = list_plans(graph, nullptr, problem);
+  if (!why.empty()) return why;
+  const auto supported = graph->check_support();
+  return supported.is_good() ? std::string() : reason(supported);
 }
 
 bool cudnn_run(const CudnnProblem& problem, CudnnMemory memory, const Stream& stream) {

@@ -30,6 +30,12 @@ using CudnnMemory = std::unordered_map<int64_t, void*>;
 /// Whether cuDNN has a plan for the problem on a device.
 bool cudnn_has_plan(const CudnnProblem& problem, int device);
 
+/// Why cuDNN proposes no plan for the problem on a device that it is told of, not shown; empty if it does.
+/// Needs no GPU, but libcuda, of which the toolkit's stub will do. `device` is JSON as cuDNN writes it
+/// (CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION), `capability` 90 for compute capability 9.0. Throws Error if
+/// this cuDNN does not understand `device`.
+std::string cudnn_why_no_plan(const CudnnProblem& problem, const std::string& device, int capability);
+
 /// Runs the problem; false, with nothing done, where cuDNN has no plan. Addresses are multiples of 16. The
 /// first use of a convolution tries the most promising plans on this memory, whose outputs are overwritten,
 /// and keeps the fastest, in tuning_directory() too.
