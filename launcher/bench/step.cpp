@@ -186,6 +186,10 @@ StepBench bench_step(const StepBenchOptions& options, Collective& world) {
                      .optimizer = optimizer,
                      .training = batches,
                      .observers = {&recorder},
+                     .note =
+                         [&](const std::string& text) {
+                           if (world.rank() == 0) fmt::print(stderr, "tutti: {}\n", text);
+                         },
                      .stream = stream,
                      .seed = 1};
   (void)Trainer(settings.train, settings.schedule, parts).run();
