@@ -81,7 +81,11 @@ DevicePlacement place_device(std::span<const RankDevices> all, int rank, const s
       without.push_back(fmt::format("rank {} on {}: {}", r, all[r].host, all[r].why_none));
   }
   if (without.size() == all.size() && wanted == "auto")
-    return {.device = {}, .uuid = "", .shared = false, .note = all[static_cast<size_t>(rank)].why_none};
+    return {.device = {},
+            .uuid = "",
+            .pci = "",
+            .shared = false,
+            .note = all[static_cast<size_t>(rank)].why_none};
   constexpr size_t kMost = 8;
   const size_t more = without.size() > kMost ? without.size() - kMost : 0;
   without.resize(without.size() - more);
@@ -101,6 +105,7 @@ DevicePlacement place_device(std::span<const RankDevices> all, int rank, const s
   const size_t mine = index[static_cast<size_t>(rank)];
   return {.device = {DeviceType::kCuda, static_cast<int>(mine)},
           .uuid = all[static_cast<size_t>(rank)].uuids[mine],
+          .pci = "",
           .shared = shared,
           .note = ""};
 }
@@ -115,7 +120,10 @@ DevicePlacement place_device(Peers& peers, const std::string& wanted, bool share
   peers.agree([&] {
     placement = place_device(all, peers.rank(), wanted, share);
     if constexpr (kWithCuda) {
-      if (placement.device.type == DeviceType::kCuda) cuda::require_usable(placement.device.index);
+      if (placement.device.type == DeviceType::kCuda) {
+        cuda::require_usable(placement.device.index);
+        placement.pci = cuda::device_info(placement.device.index).pci;
+      }
     }
   });
   return placement;

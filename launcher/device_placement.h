@@ -20,6 +20,7 @@ struct RankDevices {
 struct DevicePlacement {
   Device device;
   std::string uuid;     ///< of a GPU
+  std::string pci;      ///< of a GPU of this process: "0000:17:00.0"
   bool shared = false;  ///< some GPU of the run serves several ranks
   std::string note;     ///< why `auto` took the CPU, if a GPU could have been expected
 };

@@ -1,5 +1,7 @@
 #include "launcher/placement.h"
 
+#include "launcher/locality.h"
+
 #include <tutti/core/error.h>
 
 #include <unistd.h>
@@ -65,9 +67,9 @@ ThreadPlacement place_threads(const std::vector<RankPlace>& all, int rank, int64
   return placement;
 }
 
-ThreadPlacement place_threads(Peers& peers, int64_t threads) {
+ThreadPlacement place_threads(Peers& peers, int64_t threads, const std::string& gpu_pci) {
   std::vector<RankPlace> all;
-  for (const std::string& text : peers.all_gather(encode({host_name(), usable_core_list()}))) {
+  for (const std::string& text : peers.all_gather(encode({host_name(), cpus_of_rank(gpu_pci)}))) {
     all.push_back(decode(text));
   }
   return place_threads(all, peers.rank(), threads);

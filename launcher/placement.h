@@ -11,7 +11,7 @@ namespace tutti {
 /// Where a rank runs: its host and the logical CPUs that it may use.
 struct RankPlace {
   std::string host;
-  std::vector<int> cores;
+  std::vector<int> cores;  ///< neighbours share caches and memory
 };
 
 /// The threads of one rank. `cores` names one logical CPU a thread, or is empty where binding would only
@@ -27,8 +27,9 @@ struct ThreadPlacement {
 /// own binding is kept.
 ThreadPlacement place_threads(const std::vector<RankPlace>& all, int rank, int64_t threads);
 
-/// The same for this rank, after all ranks have told each other where they are.
-ThreadPlacement place_threads(Peers& peers, int64_t threads);
+/// The same for this rank, after all ranks have told each other where they are. A rank with a GPU, named by
+/// its PCI address, takes CPUs beside it.
+ThreadPlacement place_threads(Peers& peers, int64_t threads, const std::string& gpu_pci = "");
 
 /// This machine's name.
 std::string host_name();

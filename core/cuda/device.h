@@ -18,6 +18,7 @@ std::string why_no_device();
 struct DeviceInfo {
   std::string name;
   std::string uuid;    ///< "GPU-..." as nvidia-smi prints it: tells whether two ranks share a device
+  std::string pci;     ///< "0000:17:00.0": where it is in the machine
   int capability = 0;  ///< 90 for compute capability 9.0
   int multiprocessors = 0;
   int64_t memory_bytes = 0;

@@ -80,6 +80,7 @@ DeviceInfo device_info(int device) {
   check(cudaGetDeviceProperties(&p, device), "cudaGetDeviceProperties");
   DeviceInfo info{.name = p.name,
                   .uuid = "GPU",
+                  .pci = fmt::format("{:04x}:{:02x}:{:02x}.0", p.pciDomainID, p.pciBusID, p.pciDeviceID),
                   .capability = p.major * 10 + p.minor,
                   .multiprocessors = p.multiProcessorCount,
                   .memory_bytes = static_cast<int64_t>(p.totalGlobalMem)};

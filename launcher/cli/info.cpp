@@ -3,6 +3,7 @@
 #include "launcher/info/libraries.h"
 #include "launcher/info/machine.h"
 #include "launcher/info/text.h"
+#include "launcher/locality.h"
 
 #include <tutti/core/cuda/config.h>
 #include <tutti/core/cuda/device.h>
@@ -46,6 +47,14 @@ Json machine_json(const MachineInfo& machine) {
   };
 }
 
+[[maybe_unused]] std::vector<std::string> networks_near(const std::string& pci) {
+  try {
+    return Locality::of_this_machine(true).networks_near_device(pci);
+  } catch (const Error&) {
+    return {};  // hwloc cannot tell
+  }
+}
+
 /// One entry a GPU that this process sees.
 void add_gpus(Json& devices) {
   if constexpr (kWithCuda) {
@@ -55,6 +64,8 @@ void add_gpus(Json& devices) {
       devices.push_back({{"name", fmt::format("cuda:{}", i)},
                          {"model", gpu.name},
                          {"uuid", gpu.uuid},
+                         {"pci", gpu.pci},
+                         {"networks", networks_near(gpu.pci)},
                          {"capability", gpu.capability},
                          {"multiprocessors", gpu.multiprocessors},
                          {"memory_bytes", gpu.memory_bytes}});
@@ -95,6 +106,9 @@ void print_gpus(std::ostream& out) {
       row(out, fmt::format("cuda:{}", i),
           fmt::format("{}, compute capability {}.{}, {}, {}", gpu.name, gpu.capability / 10,
                       gpu.capability % 10, bytes_text(gpu.memory_bytes), gpu.uuid));
+      const std::vector<std::string> networks = networks_near(gpu.pci);
+      row(out, "",
+          fmt::format("{}{}{}", gpu.pci, networks.empty() ? "" : ", beside ", fmt::join(networks, ", ")));
     }
     if (count == 0) row(out, "cuda", cuda::why_no_device());
   } else {

@@ -94,10 +94,10 @@ class Training {
     // Before threads are bound to cores: its own thread keeps all of this rank's.
     std::optional<MetricsExporter> exporter;
     if (settings_.metrics.port > 0) exporter.emplace(settings_.metrics, metrics_identity(), peers_);
-    const ThreadPlacement placement = place_threads(peers_, settings_.run.threads);
+    device_ = place_device(peers_, settings_.run.device, settings_.run.share_gpus);
+    const ThreadPlacement placement = place_threads(peers_, settings_.run.threads, device_.pci);
     ThreadPool pool(placement.threads, placement.cores);
     pool.bind_caller();
-    device_ = place_device(peers_, settings_.run.device, settings_.run.share_gpus);
     const bool on_cpu = device_.device.type == DeviceType::kCpu;
     const Stream stream = on_cpu ? Stream::inline_on(pool) : Stream::cuda(device_.device.index);
 
