@@ -42,17 +42,21 @@ std::vector<double> tree_sum(std::vector<std::vector<double>> rows) {
 
 void DataParallelConfig::describe(Fields& f) {
   f.choice(
-      "mode", mode, {"ordered", "fast"},
+      "mode", mode, {"auto", "ordered", "fast"},
       "ordered: the same bits for 1, 2, 4, ... ranks; fast: one pass a rank, the result depends on their "
-      "number");
+      "number; auto: ordered on CPUs, fast on GPUs");
   f.value("logical_shards", logical_shards,
           "ordered mode: parts of the batch, a power of two; no fewer than ranks", at_least(1));
   f.check(is_power_of_two(logical_shards), "logical_shards", "must be a power of two");
   f.value("reduce_dtype", reduce_dtype,
           "fast mode: dtype that ranks add gradients in; null: the gradients' own");
-  f.check(!reduce_dtype || mode == "fast", "reduce_dtype",
+  f.check(!reduce_dtype || mode != "ordered", "reduce_dtype",
           "is for fast mode; ordered mode adds in the gradients' dtype");
   f.check(!reduce_dtype || is_floating(*reduce_dtype), "reduce_dtype", "must be floating");
+}
+
+void DataParallelConfig::settle_mode(DeviceType device) {
+  if (mode == "auto") mode = device == DeviceType::kCpu ? "ordered" : "fast";
 }
 
 DataParallel::DataParallel(Collective& world, std::span<const std::unique_ptr<ParamGroup>> groups,
@@ -73,8 +77,9 @@ DataParallel::DataParallel(Collective& world, std::span<const std::unique_ptr<Pa
           name(compute.device()));
   const int64_t n = world.size();
   const int64_t v = config_.logical_shards;
+  config_.settle_mode(compute.device().type);
   require(config_.mode == "ordered" || config_.mode == "fast",
-          "data parallelism: mode is '{}', not ordered or fast", config_.mode);
+          "data parallelism: mode is '{}', not auto, ordered or fast", config_.mode);
   set_choosing(config_.mode == "ordered" ? Choosing::kPredicted : Choosing::kMeasured);
   if (config_.mode == "ordered") {
     require(is_power_of_two(v), "data parallelism: logical_shards is {}, not a power of two", v);

@@ -21,7 +21,8 @@ struct DataParallelConfig {
   /// are powers of two up to `logical_shards`, and equal to rounding for others. On GPUs, libraries
   /// run the algorithms that they name first (Choosing::kPredicted), not the ones timed to be the fastest.
   /// fast: one part a rank; microbatches add up in place.
-  std::string mode = "ordered";
+  /// auto: ordered on CPUs, fast on GPUs, where small passes and first algorithms cost more.
+  std::string mode = "auto";
   /// A power of two. It bounds the ranks that ordered mode can use, and each shard is a pass of forward and
   /// backward of its own: more shards mean smaller matrices. 4 serves one workstation without cost; runs on
   /// more ranks say what they need.
@@ -30,6 +31,8 @@ struct DataParallelConfig {
   std::optional<DType> reduce_dtype;
 
   void describe(Fields& f);
+  /// Puts the mode that auto means on such a device in its place.
+  void settle_mode(DeviceType device);
 };
 
 /// Data parallelism over parameter groups (Li et al. 2020, "PyTorch distributed: experiences on accelerating

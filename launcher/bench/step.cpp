@@ -151,10 +151,11 @@ StepBench bench_step(const StepBenchOptions& options, Collective& world) {
     fit_to_data(settings.model, data);
     task = make_task(settings.model);
   });
-  const ThreadPlacement placement = place_threads(peers, settings.run.threads);
+  const DevicePlacement place = place_device(peers, settings.run.device, settings.run.share_gpus);
+  settings.parallel.data.settle_mode(place.device.type);
+  const ThreadPlacement placement = place_threads(peers, settings.run.threads, place.pci);
   ThreadPool pool(placement.threads, placement.cores);
   pool.bind_caller();
-  const DevicePlacement place = place_device(peers, settings.run.device, settings.run.share_gpus);
   const bool on_cpu = place.device.type == DeviceType::kCpu;
   const Stream stream = on_cpu ? Stream::inline_on(pool) : Stream::cuda(place.device.index);
 

@@ -95,6 +95,7 @@ class Training {
     std::optional<MetricsExporter> exporter;
     if (settings_.metrics.port > 0) exporter.emplace(settings_.metrics, metrics_identity(), peers_);
     device_ = place_device(peers_, settings_.run.device, settings_.run.share_gpus);
+    settings_.parallel.data.settle_mode(device_.device.type);
     const ThreadPlacement placement = place_threads(peers_, settings_.run.threads, device_.pci);
     ThreadPool pool(placement.threads, placement.cores);
     pool.bind_caller();

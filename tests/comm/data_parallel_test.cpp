@@ -453,6 +453,9 @@ TEST(DataParallel, OrderedModeLeavesNoAlgorithmToTheClock) {
     DataParallel fast(world, {}, {.mode = "fast"}, on.stream);
     EXPECT_EQ(choosing(), Choosing::kMeasured);
     world.barrier(on.stream);
+    DataParallel settled(world, {}, {.logical_shards = 8}, on.stream);
+    EXPECT_EQ(choosing(), Choosing::kPredicted) << "auto is ordered on CPUs";
+    world.barrier(on.stream);
   });
 }
 
