@@ -107,7 +107,7 @@ ExitCode CommandLine::parse(std::span<const std::string> arguments, Console& con
                             did_you_mean(unknown.front(), command_names(where)));
     } else if (lacks_command && unknown.empty()) {
       problem = fmt::format("a command is missing: one of {}", fmt::join(command_names(where), ", "));
-    } else if (!unknown.empty()) {
+    } else if (dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr && !unknown.empty()) {
       const std::string name = unknown.front().substr(0, unknown.front().find('='));
       problem = name.starts_with('-')
                     ? fmt::format("unknown option '{}'{}", name, did_you_mean(name, option_names(where)))

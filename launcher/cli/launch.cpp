@@ -1,3 +1,4 @@
+#include "launcher/cli/checks.h"
 #include "launcher/cli/cli.h"
 #include "launcher/cli/commands.h"
 #include "launcher/info/libraries.h"
@@ -155,19 +156,21 @@ ExitCode launch(const Options& options, const std::vector<std::string>& command,
 
 void add_options(CLI::App& app, Options& o) {
   LaunchSpec& s = o.spec;
-  app.add_option("--nodes", s.nodes, "Machines; default: all of the allocation, or one");
+  app.add_option("--nodes", s.nodes, "Machines; default: all of the allocation, or one")
+      ->check(between_numbers(0));
   app.add_option("--ranks-per-node", s.ranks_per_node,
-                 "Default: one a GPU, else as the allocation says, else one");
-  app.add_option("--gpus-per-node", s.gpus_per_node, "GPUs to ask for");
-  app.add_option("--cores-per-rank", s.cores_per_rank, "Cores to ask for");
+                 "Default: one a GPU, else as the allocation says, else one")
+      ->check(between_numbers(0));
+  app.add_option("--gpus-per-node", s.gpus_per_node, "GPUs to ask for")->check(between_numbers(0));
+  app.add_option("--cores-per-rank", s.cores_per_rank, "Cores to ask for")->check(between_numbers(0));
   app.add_option("--time", o.time, "Time limit: 90s, 45m, 2h, 1d12h, 1:30:00");
   app.add_option("--grace", o.grace, "So long before the limit, and at most after a stop signal, ranks save")
       ->capture_default_str();
   app.add_option("--preflight", s.preflight,
                  "on: a brief `tutti preflight` before training leaves out bad hosts; off")
       ->capture_default_str();
-  app.add_option("--restarts", s.restarts,
-                 "Start the ranks again from the last checkpoint, at most so often");
+  app.add_option("--restarts", s.restarts, "Start the ranks again from the last checkpoint, at most so often")
+      ->check(between_numbers(0));
   app.add_flag("--requeue", s.requeue, "Queue the job again when it was preempted or a node failed");
   app.add_option("--name", s.name, "Name of the job")->capture_default_str();
   app.add_option("--account", s.account, "Account that pays");
@@ -185,7 +188,8 @@ void add_options(CLI::App& app, Options& o) {
   app.add_option("--sweep", o.sweep,
                  "Try values of a key: KEY=V1,V2; several make all combinations, a job each")
       ->allow_extra_args(false);
-  app.add_option("--sweep-limit", s.sweep_limit, "Jobs of a sweep that may run at once");
+  app.add_option("--sweep-limit", s.sweep_limit, "Jobs of a sweep that may run at once")
+      ->check(between_numbers(0));
   app.add_option("--scheduler", s.scheduler, "auto or one of the names below")->capture_default_str();
   app.add_option("--starter", s.starter, "Inside Slurm: auto, srun or mpirun")->capture_default_str();
   app.add_option("--mpi", s.mpi, "Type of srun --mpi=; default: what this program's MPI needs");

@@ -75,6 +75,9 @@ TEST(CliTest, WrongUsageIsOneMessageAndCodeTwo) {
   EXPECT_NE(usage_error({"report", "x", "--pgn=plots"}).find("'--pgn'; did you mean '--png'?"),
             std::string::npos);
   EXPECT_NE(usage_error({"info", "more"}).find("'more' is one argument too many"), std::string::npos);
+  EXPECT_NE(usage_error({"launch", "--nodes", "two", "train", "x.yaml"})
+                .find("--nodes: expected a number, at least 0; got 'two'"),
+            std::string::npos);
   EXPECT_NE(usage_error({"train"}).find("RUN.yaml is required"), std::string::npos);
   EXPECT_NE(usage_error({"generate", "run", "--tokens", "-3"}).find("at least 1; got '-3'"),
             std::string::npos);
