@@ -1,6 +1,7 @@
 #include <tutti/comm/factory.h>
 #include <tutti/comm/mpi/world.h>
 #include <tutti/comm/threads.h>
+#include <tutti/core/signal_thread.h>
 
 #include <array>
 #include <cstdio>
@@ -50,6 +51,7 @@ std::string_view detect_backend() {
 
 void run_world(const WorldConfig& config, const Body& body) {
   const std::string_view wanted = config.backend == "auto" ? detect_backend() : config.backend;
+  const SignalThread signals;  // before MPI and the backends start threads
   for (const Backend& b : kBackends) {
     if (b.name == wanted) return b.run(config, body);
   }

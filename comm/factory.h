@@ -26,7 +26,8 @@ struct WorldConfig {
 /// When `body` throws, self and threads throw the (first) exception here. With mpi the rank logs it and all
 /// ranks of the world end with exit code 1; when several fail together, the lowest one's message is the one
 /// that appears. MPI is initialised before and finalised after `body`, so a process can do this once. What
-/// `body` makes from its Collective must not outlive it.
+/// `body` makes from its Collective must not outlive it. Handlers of signals run on a thread of their own
+/// meanwhile (core/signal_thread.h).
 void run_world(const WorldConfig& config, const std::function<void(Collective& world)>& body);
 
 /// main() of a program of one's own: run_world({}, body). Says what was thrown on stderr, "NAME: MESSAGE",

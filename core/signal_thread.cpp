@@ -1,0 +1,50 @@
+#include <tutti/core/signal_thread.h>
+
+#include <tutti/core/affinity.h>
+#include <tutti/core/error.h>
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+namespace tutti {
+namespace {
+
+// Not those that a thread's own instructions raise, nor SIGPROF, which is about the thread that it meets.
+constexpr int kSignals[] = {SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM, SIGCHLD};
+
+}  // namespace
+
+SignalThread::SignalThread() : ended_(eventfd(0, EFD_CLOEXEC)) {
+  require(ended_ >= 0, "eventfd: {}", system_error_text(errno));
+  sigset_t held;
+  (void)sigemptyset(&held);
+  for (const int number : kSignals) (void)sigaddset(&held, number);
+  if (const int error = pthread_sigmask(SIG_BLOCK, &held, &before_); error != 0) {
+    (void)close(ended_);
+    fail("pthread_sigmask: {}", system_error_text(error));
+  }
+  try {
+    thread_ = std::thread([this] {
+      unbind_caller();
+      (void)pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+      pollfd end{.fd = ended_, .events = POLLIN, .revents = 0};
+      while (poll(&end, 1, -1) < 0 && errno == EINTR) continue;
+    });
+  } catch (...) {
+    (void)pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+    (void)close(ended_);
+    throw;
+  }
+}
+
+SignalThread::~SignalThread() {
+  (void)eventfd_write(ended_, 1);
+  thread_.join();
+  (void)close(ended_);
+  (void)pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+}
+
+}  // namespace tutti

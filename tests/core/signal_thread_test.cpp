@@ -1,0 +1,73 @@
+#include <tutti/core/signal_thread.h>
+
+#include <gtest/gtest.h>
+#include <pthread.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <csignal>
+#include <thread>
+
+namespace tutti {
+namespace {
+
+std::atomic<int> taken = 0;
+std::atomic<pthread_t> taker;
+
+void take(int /*number*/) {
+  taker = pthread_self();
+  ++taken;
+}
+
+/// A handler for one signal, and the one before it afterwards.
+class Handler {
+ public:
+  explicit Handler(int number) : number_(number) {
+    struct sigaction action {};
+    action.sa_handler = &take;
+    action.sa_flags = SA_RESTART;
+    EXPECT_EQ(sigaction(number, &action, &before_), 0);
+  }
+  ~Handler() { EXPECT_EQ(sigaction(number_, &before_, nullptr), 0); }
+  Handler(const Handler&) = delete;
+  Handler& operator=(const Handler&) = delete;
+
+ private:
+  int number_;
+  struct sigaction before_ {};
+};
+
+void send_to_process(int number) {
+  const int before = taken;
+  ASSERT_EQ(kill(getpid(), number), 0);
+  while (taken == before) std::this_thread::yield();
+}
+
+TEST(SignalThread, HandlersRunOnNeitherTheCallerNorThreadsThatItStarts) {
+  for (const int number : {SIGTERM, SIGUSR1, SIGINT, SIGALRM}) {
+    const Handler handler(number);
+    const SignalThread signals;
+    std::atomic<bool> done = false;
+    std::thread other([&] {
+      while (!done) std::this_thread::yield();
+    });
+    const pthread_t other_id = other.native_handle();
+    for (int i = 0; i < 50; ++i) {
+      send_to_process(number);
+      EXPECT_EQ(pthread_equal(taker, pthread_self()), 0);
+      EXPECT_EQ(pthread_equal(taker, other_id), 0);
+    }
+    done = true;
+    other.join();
+  }
+}
+
+TEST(SignalThread, TheCallerTakesThemAgainAfterwards) {
+  const Handler handler(SIGUSR1);
+  { const SignalThread signals; }
+  send_to_process(SIGUSR1);
+  EXPECT_NE(pthread_equal(taker, pthread_self()), 0);
+}
+
+}  // namespace
+}  // namespace tutti
