@@ -62,6 +62,20 @@ std::string run_directory(const Options& options, const std::vector<std::string>
   return fs::absolute(directory).lexically_normal().string();
 }
 
+/// Files of a run that this host does not have: those of the job need them, and may.
+void say_what_is_not_here(const std::vector<std::string>& command, std::ostream& err) {
+  if (command.front() != "train") return;
+  const RunSettings settings = read_settings(train_options(command));
+  for (const auto& [key, path] :
+       {std::pair("data.path", settings.data.path), std::pair("model.weights", settings.model.weights)}) {
+    std::error_code error;
+    if (path.empty() || fs::exists(path, error)) continue;
+    err << fmt::format(
+        "tutti: warning: {} {} is not on this host: the job ends at once if its own lack it too\n", key,
+        path);
+  }
+}
+
 /// This program's file, which the ranks run too.
 std::string own_path() {
   std::error_code error;
@@ -148,6 +162,7 @@ ExitCode launch(const Options& options, const std::vector<std::string>& command,
   }
   check_tools(spec, rendered, here);
   if (rendered.submits) {
+    say_what_is_not_here(command, console.err);
     submit(*found.adapter, spec, rendered, here, console.out);
     return ExitCode::kDone;
   }

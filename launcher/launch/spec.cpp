@@ -169,7 +169,7 @@ std::vector<Host> placed_hosts(const LaunchSpec& spec, const Allocation& allocat
     const int64_t most = std::max(host.slots, host.cores);
     if (fixed) host.slots = wanted;
     require(allocation.place == Allocation::Place::kHere || host.slots <= most,
-            "--ranks-per-node {}: the job has {} slots on {}. Ask the scheduler for more tasks a node",
+            "--ranks-per-node {}: the job has room for {} on {}. Ask the scheduler for more tasks a node",
             wanted, most, host.name);
   }
   return hosts;

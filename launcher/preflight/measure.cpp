@@ -125,7 +125,7 @@ double measure_memory(const Stream& stream, int64_t bytes, double seconds) {
   return 3 * static_cast<double>(n) * sizeof(float) / best;
 }
 
-DiskSpeed measure_disk(const fs::path& directory, int64_t bytes) {
+DiskSpeed measure_disk(const fs::path& directory, int64_t bytes, double most_s) {
   DiskSpeed speed;
   try {
     std::error_code error;
@@ -145,13 +145,20 @@ DiskSpeed measure_disk(const fs::path& directory, int64_t bytes) {
       state ^= state << 17U;
       byte = static_cast<std::byte>(state & 0xFFU);
     }
-    const auto begin = Clock::now();
-    OutputFile file(scratch.path());
-    for (int64_t written = 0; written < bytes; written += static_cast<int64_t>(kBlock)) file.write(block);
-    file.finish();
-    const auto size = static_cast<double>(file.bytes());
-    speed.write_bytes_per_s = size / std::max(1e-9, seconds_since(begin));
-    speed.read_bytes_per_s = size / read_back(scratch.path(), block);
+    constexpr int64_t kGrowth = 8;
+    for (int64_t size = int64_t{4} << 20;; size *= kGrowth) {
+      const auto begin = Clock::now();
+      OutputFile file(scratch.path());
+      for (int64_t written = 0; written < std::min(size, bytes); written += static_cast<int64_t>(kBlock)) {
+        file.write(block);
+      }
+      file.finish();
+      const double took = std::max(1e-9, seconds_since(begin));
+      speed.write_bytes_per_s = static_cast<double>(file.bytes()) / took;
+      if (size >= bytes || took * kGrowth > most_s) break;
+    }
+    speed.read_bytes_per_s =
+        static_cast<double>(fs::file_size(scratch.path())) / read_back(scratch.path(), block);
   } catch (const Error& problem) {
     speed.error = problem.what();
   }

@@ -24,8 +24,9 @@ struct DiskSpeed {
   double read_bytes_per_s = 0;  ///< after the cache was asked to forget the file, which not every system does
 };
 
-/// Writes a file of `bytes` into `directory`, reads it back, compares it and removes it. Creates the
-/// directory if need be, and takes it away again if it stays empty.
-DiskSpeed measure_disk(const std::filesystem::path& directory, int64_t bytes);
+/// Writes a file of `bytes` into `directory`, or of fewer where that would take longer than `most_s`, reads
+/// it back, compares it and removes it. Creates the directory if need be, and takes it away again if it stays
+/// empty.
+DiskSpeed measure_disk(const std::filesystem::path& directory, int64_t bytes, double most_s = 10);
 
 }  // namespace tutti

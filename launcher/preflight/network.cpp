@@ -10,6 +10,9 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr int kRoundTrips = 10;
+// Of large messages.
+constexpr int64_t kFirstBytes = int64_t{64} << 10;
+constexpr int64_t kGrowth = 8;
 
 double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
@@ -61,11 +64,15 @@ std::vector<std::vector<std::pair<int, int>>> tournament(int n) {
 std::vector<PairReport> measure_pairs(Collective& world, std::span<const int> players,
                                       const PairOptions& options, const Stream& stream) {
   const Tensor small = Tensor::zeros({1}, DType::kFloat64, stream);
+  const Tensor word = Tensor::zeros({1}, DType::kFloat64, stream);
   const Tensor large = Tensor::zeros({options.bytes}, DType::kUInt8, stream);
+  double& yes = *word.data<double>();
+  const auto begin = Clock::now();
   std::vector<PairReport> reports;
-  auto rounds = tournament(static_cast<int>(players.size()));
-  if (rounds.size() > options.most_rounds) rounds.resize(options.most_rounds);
-  for (const auto& pairs : rounds) {
+  for (const auto& pairs : tournament(static_cast<int>(players.size()))) {
+    yes = seconds_since(begin) < options.most_s ? 1 : 0;
+    world.broadcast(word, 0, stream);
+    if (yes == 0) break;
     world.barrier(stream);
     for (const auto& [first, second] : pairs) {
       const int low = players[static_cast<size_t>(first)];
@@ -74,12 +81,26 @@ std::vector<PairReport> measure_pairs(Collective& world, std::span<const int> pl
       const bool begins = world.rank() == low;
       const int other = begins ? high : low;
       const double latency = one_way_s(world, small, other, options.small_messages, begins, stream);
-      const double large_s = one_way_s(world, large, other, options.large_messages, begins, stream);
+      // Larger and larger: a bad cable shows itself before it holds up everybody.
+      int64_t bytes = std::min(kFirstBytes, options.bytes);
+      double large_s = 0;
+      for (;; bytes = std::min(bytes * kGrowth, options.bytes)) {
+        const Tensor message = large.slice(0, 0, bytes);
+        large_s = one_way_s(world, message, other, options.large_messages, begins, stream);
+        yes = bytes < options.bytes && 2 * options.large_messages * kGrowth * large_s < options.most_s / 10
+                  ? 1
+                  : 0;
+        if (begins)
+          world.send(word, other, stream);
+        else
+          world.recv(word, other, stream);
+        if (yes == 0) break;
+      }
       if (!begins) continue;
       reports.push_back({.rank = low,
                          .other = high,
                          .latency_s = latency,
-                         .bytes_per_s = static_cast<double>(options.bytes) / large_s});
+                         .bytes_per_s = static_cast<double>(bytes) / large_s});
     }
   }
   return reports;

@@ -19,7 +19,8 @@ struct PairOptions {
   int64_t bytes = int64_t{4} << 20;  ///< of a large message
   int small_messages = 20;
   int large_messages = 3;
-  size_t most_rounds = 1000;  ///< of the tournament: of more ranks, each meets so many others
+  double most_s = 20;  ///< no further round begins after that; large messages are smaller where they would
+                       ///< take a tenth of it
 };
 
 /// Measures latency and bandwidth between the ranks `players`, all pairs of a round at the same time. All

@@ -36,6 +36,7 @@ struct Amounts {
   int64_t memory_bytes;
   double memory_s;
   int64_t disk_bytes;
+  double disk_s;
   PairOptions pairs;
 };
 
@@ -46,14 +47,16 @@ Amounts amounts(bool brief) {
             .memory_bytes = 16 * kMebibyte,
             .memory_s = 0.2,
             .disk_bytes = 8 * kMebibyte,
-            .pairs = {.bytes = kMebibyte, .small_messages = 10, .large_messages = 3, .most_rounds = 64}};
+            .disk_s = 2,
+            .pairs = {.bytes = kMebibyte, .small_messages = 10, .large_messages = 3, .most_s = 5}};
   }
   return {.gemm_size = 1024,
           .gemm_s = 3,
           .memory_bytes = 64 * kMebibyte,
           .memory_s = 2,
           .disk_bytes = 256 * kMebibyte,
-          .pairs = {.bytes = 8 * kMebibyte, .small_messages = 50, .large_messages = 5, .most_rounds = 512}};
+          .disk_s = 10,
+          .pairs = {.bytes = 8 * kMebibyte, .small_messages = 50, .large_messages = 5, .most_s = 20}};
 }
 
 /// Ends the world if the whole takes too long.
@@ -202,7 +205,7 @@ class Preflight {
       mine_.shm_bytes = static_cast<int64_t>(shared.f_blocks) * static_cast<int64_t>(shared.f_frsize);
       mine_.shm_free_bytes = static_cast<int64_t>(shared.f_bavail) * static_cast<int64_t>(shared.f_frsize);
     }
-    const DiskSpeed disk = measure_disk(options_.run_directory, amounts_.disk_bytes);
+    const DiskSpeed disk = measure_disk(options_.run_directory, amounts_.disk_bytes, amounts_.disk_s);
     mine_.disk_error = disk.error;
     mine_.disk_free_bytes = disk.free_bytes;
     mine_.disk_write_bytes_per_s = disk.write_bytes_per_s;

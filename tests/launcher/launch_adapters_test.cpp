@@ -130,7 +130,7 @@ TEST(LaunchSlurmTest, InsideAJobByMpirun) {
   spec.ranks_per_node = 4;  // more than the job's tasks, not more than its cores
   expect_golden("slurm_mpirun_more.txt", rendered_text(spec, slurm_job()));
   spec.ranks_per_node = 9;
-  EXPECT_NE(refusal(spec, slurm_job()).find("8 slots on node1"), std::string::npos)
+  EXPECT_NE(refusal(spec, slurm_job()).find("room for 8 on node1"), std::string::npos)
       << refusal(spec, slurm_job());
 }
 

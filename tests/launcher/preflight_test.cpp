@@ -289,6 +289,15 @@ TEST(PreflightNetworkTest, MeasuresAllPairsOfSomeRanks) {
   }
 }
 
+TEST(PreflightNetworkTest, BeginsNoRoundAfterItsTime) {
+  run_ranks(3, [&](Collective& world) {
+    ThreadPool pool(1);
+    EXPECT_TRUE(
+        measure_pairs(world, std::vector{0, 1, 2}, {.bytes = 1000, .most_s = 0}, Stream::inline_on(pool))
+            .empty());
+  });
+}
+
 TEST(PreflightMeasureTest, MeasuresSpeedsAndLeavesNothingBehind) {
   ThreadPool pool(2);
   const Stream stream = Stream::inline_on(pool);
