@@ -29,9 +29,10 @@ SumExtents around(const Shape& shape, int dim) {
 }
 
 template <class I>
-std::vector<int64_t> checked_indices(const Tensor& indices, int64_t size, const Stream& stream) {
+std::vector<int64_t> checked_indices(const Tensor& indices, int64_t size) {
   // Looked at by the CPU, also where they come from a device.
-  const Stream host = Stream::inline_on(stream.pool());
+  ThreadPool one_thread(1);
+  const Stream host = Stream::inline_on(one_thread);
   const Tensor flat = indices.to(indices.dtype(), host).to_contiguous(host);
   std::vector<int64_t> result;
   result.reserve(static_cast<size_t>(flat.numel()));
@@ -150,7 +151,7 @@ Var gather(Tape& tape, const Var& x, int dim, const Tensor& indices) {
   const int at = normal_dim("gather", dim, x.shape());
   require(indices.dims() == 1, "gather: indices have shape {}, expected one dim", to_string(indices.shape()));
   const std::vector<int64_t> picks = dispatch_index(indices.dtype(), "gather", [&]<class I>(TypeTag<I>) {
-    return checked_indices<I>(indices, x.value.size(at), stream);
+    return checked_indices<I>(indices, x.value.size(at));
   });
   const Tensor in = x.value.to_contiguous(stream);
   Shape shape = in.shape();

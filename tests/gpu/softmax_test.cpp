@@ -11,9 +11,12 @@ class GpuSoftmax : public GpuTest {};
 TEST_F(GpuSoftmax, SoftmaxAndItsLogarithm) {
   for (const Shape& shape : {Shape{5}, Shape{33, 7}, Shape{2, 9, 1000}, Shape{17, 5003}, Shape{3, 50304}}) {
     SCOPED_TRACE(to_string(shape));
-    compare([](Tape& t, const std::vector<Var>& v) { return softmax(t, v[0]); }, {random.normal(shape, 3)});
+    // Where one element of the only row has nearly all of the weight, all gradients are rounding.
+    const double spread = shape.size() == 1 ? 1 : 3;
+    compare([](Tape& t, const std::vector<Var>& v) { return softmax(t, v[0]); },
+            {random.normal(shape, spread)});
     compare([](Tape& t, const std::vector<Var>& v) { return log_softmax(t, v[0]); },
-            {random.normal(shape, 3)});
+            {random.normal(shape, spread)});
   }
 }
 
