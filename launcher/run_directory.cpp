@@ -18,6 +18,7 @@
 
 #include <array>
 #include <chrono>
+#include <cstdlib>
 #include <ctime>
 #include <string_view>
 
@@ -29,6 +30,8 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
+constexpr std::chrono::milliseconds kPatience{500};
+constexpr std::chrono::seconds kSupervisedPatience{60};
 constexpr int64_t kMostManifestBytes = int64_t{64} << 20;
 
 std::string utc_now() {
@@ -146,6 +149,9 @@ RunDirectory::RunDirectory(fs::path path, ExistingRun existing, Peers& peers) : 
     std::error_code error;
     fs::create_directories(path_, error);
     require(!error, "{}: the run directory cannot be created: {}", path_.string(), error.message());
+    // A supervisor's next ranks come while those of another host may still be ending.
+    const bool supervised = std::getenv("TUTTI_LAUNCH_RANKS") != nullptr;
+    lock_.emplace(path_ / "lock", supervised ? kSupervisedPatience : kPatience);
   });
 }
 

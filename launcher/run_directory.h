@@ -1,9 +1,11 @@
 #pragma once
 
 #include <tutti/core/peers.h>
+#include "launcher/run_lock.h"
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,16 +28,19 @@ struct RunIdentity {
 
 /// The directory of one run, the same on all ranks; rank 0 writes.
 ///
-///     run.yaml          the resolved run file
-///     manifest.json     command line, seeds, hosts, versions, git revisions, environment; one entry a
-///     session metrics.jsonl     steps, evaluations, checkpoints tensorboard/      event files checkpoints/
-///     summary.json      the outcome, when the run has ended
-///     metrics-targets.json   while it runs with metrics.port: the ranks' addresses, as Prometheus reads them
-///     report.html       of `tutti report`
+///     run.yaml              the resolved run file
+///     manifest.json         one entry a session: command line, seeds, hosts, versions, revisions,
+///     environment metrics.jsonl         steps, evaluations, checkpoints tensorboard/          event files
+///     checkpoints/
+///     summary.json          the outcome, when the run has ended
+///     metrics-targets.json  while it runs with metrics.port: the ranks' addresses, as Prometheus reads them
+///     report.html           of `tutti report`
+///     lock                  held while a run writes here
 class RunDirectory {
  public:
-  /// Creates the directory and checks that it can be written. Collective; throws the same Error on all ranks
-  /// if it holds a run that `existing` does not let go on, or cannot be written.
+  /// Creates the directory, checks that it can be written, and keeps other runs out of it until destroyed.
+  /// Collective; throws the same Error on all ranks if it holds a run that `existing` does not let go on,
+  /// cannot be written, or another run is at work there.
   RunDirectory(std::filesystem::path path, ExistingRun existing, Peers& peers);
 
   /// Writes run.yaml and manifest.json, and takes away the summary of an earlier session. A resumed run's
@@ -53,6 +58,7 @@ class RunDirectory {
 
  private:
   std::filesystem::path path_;
+  std::optional<RunLock> lock_;  ///< on rank 0
 };
 
 }  // namespace tutti

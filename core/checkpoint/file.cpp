@@ -28,7 +28,8 @@ class Descriptor {
   int fd_;
 };
 
-/// The size of a regular file.
+/// The size of a regular file. Files to read are opened with O_NONBLOCK, because a FIFO would else wait for a
+/// writer before it can be refused here.
 size_t regular_size(const Descriptor& file, const fs::path& path) {
   struct stat status {};
   require(::fstat(file.fd(), &status) == 0, "{}: cannot stat: {}", path.string(), system_error_text(errno));
@@ -66,7 +67,7 @@ void OutputFile::finish() {
 }
 
 std::shared_ptr<const MappedFile> MappedFile::open(const fs::path& path) {
-  const Descriptor file(path, O_RDONLY);
+  const Descriptor file(path, O_RDONLY | O_NONBLOCK);
   const size_t size = regular_size(file, path);
   std::shared_ptr<MappedFile> mapped(new MappedFile);
   if (size == 0) return mapped;  // mmap refuses a length of 0
@@ -112,7 +113,7 @@ void write_file_atomically(const fs::path& path, std::string_view text) {
 }
 
 std::string read_text_file(const fs::path& path, int64_t most) {
-  const Descriptor file(path, O_RDONLY);
+  const Descriptor file(path, O_RDONLY | O_NONBLOCK);
   const size_t size = regular_size(file, path);
   require(static_cast<int64_t>(size) <= most, "{}: {} bytes long; expected at most {}", path.string(), size,
           most);

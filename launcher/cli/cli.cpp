@@ -89,7 +89,8 @@ ExitCode CommandLine::refuse_usage(std::string_view problem, const CLI::App& whe
   return ExitCode::kUsage;
 }
 
-ExitCode CommandLine::parse(std::span<const std::string> arguments, Console& console) {
+std::optional<ExitCode> CommandLine::parse(std::span<const std::string> arguments, Console& console) {
+  action_ = nullptr;
   // CLI11 takes its arguments last first.
   std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
   try {
@@ -115,14 +116,12 @@ ExitCode CommandLine::parse(std::span<const std::string> arguments, Console& con
     }
     return refuse_usage(problem, where, console);
   }
-  return ExitCode::kDone;
+  return std::nullopt;
 }
 
 ExitCode CommandLine::run(std::span<const std::string> arguments, Console& console) try {
-  action_ = nullptr;
-  const ExitCode parsed = parse(arguments, console);
-  if (parsed != ExitCode::kDone) return parsed;
-  const ExitCode code = action_ ? action_(console) : parsed;  // none for --help and --version
+  const std::optional<ExitCode> ended = parse(arguments, console);
+  const ExitCode code = ended ? *ended : action_(console);
   console.out.flush();
   require(console.out.good(), "cannot write the output: the disk is full or its reader is gone");
   return code;

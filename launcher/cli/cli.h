@@ -3,6 +3,7 @@
 #include "launcher/cli/command.h"
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -20,11 +21,14 @@ class CommandLine {
   /// message on console.err and an exit code; nothing is thrown.
   ExitCode run(std::span<const std::string> arguments, Console& console);
 
+  /// Parses without running. Returns the exit code where nothing is left to run: after wrong usage, which is
+  /// told on console.err, and after --help and --version.
+  std::optional<ExitCode> parse(std::span<const std::string> arguments, Console& console);
+
   [[nodiscard]] const CLI::App& app() const { return *app_; }
 
  private:
   ExitCode refuse_usage(std::string_view problem, const CLI::App& where, Console& console) const;
-  ExitCode parse(std::span<const std::string> arguments, Console& console);
 
   std::unique_ptr<CLI::App> app_;
   CommandAction action_;

@@ -4,6 +4,7 @@
 #include "launcher/info/libraries.h"
 #include "launcher/launch/adapter.h"
 #include "launcher/launch/duration.h"
+#include "launcher/launch/jobs.h"
 #include "launcher/launch/submit.h"
 #include "launcher/launch/supervisor.h"
 #include "launcher/launch/try_hosts.h"
@@ -18,6 +19,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <ostream>
 
 namespace tutti {
@@ -60,6 +62,13 @@ std::string run_directory(const Options& options, const std::vector<std::string>
   }
   if (directory.empty()) directory = "runs/launch";
   return fs::absolute(directory).lexically_normal().string();
+}
+
+/// Reads the run file as each combination of a sweep changes it. Throws Error naming the first key or value
+/// that cannot be.
+void check_combinations(const LaunchSpec& spec) {
+  if (spec.sweep.empty()) return;
+  for (int64_t i = 0; i < spec.sweep_size(); ++i) (void)read_settings(train_options(swept(spec, i).command));
 }
 
 /// Files of a run that this host does not have: those of the job need them, and may.
@@ -142,11 +151,17 @@ Ending run_all(const Detected& found, const LaunchSpec& asked, const Surrounding
 ExitCode launch(const Options& options, const std::vector<std::string>& command, Console& console) {
   Surroundings here = this_surroundings();
   refuse_inside_ranks(here);
+  if (!command.empty()) {
+    // Before it is queued: the ranks would refuse it one by one.
+    CommandLine of_ranks;
+    if (const std::optional<ExitCode> ended = of_ranks.parse(command, console)) return *ended;
+  }
   LaunchSpec spec = complete(options, command, here);
   if (!spec.host_file.empty()) here.variables["TUTTI_HOST_FILE"] = spec.host_file;
   const Detected found = detect(here, spec);
   if (found.allocation.array_index >= 0 && !spec.sweep.empty())
     spec = swept(spec, found.allocation.array_index);
+  check_combinations(spec);
   // A job looks for it on its own hosts.
   if (options.mpirun.empty() && found.allocation.place != Allocation::Place::kLogin)
     spec.mpirun = mpirun_name(spec.library, here.has_program);
@@ -161,9 +176,10 @@ ExitCode launch(const Options& options, const std::vector<std::string>& command,
     return ExitCode::kDone;
   }
   check_tools(spec, rendered, here);
+  check_is_free(spec, found.allocation.job_id, here);
   if (rendered.submits) {
     say_what_is_not_here(command, console.err);
-    submit(*found.adapter, spec, rendered, here, console.out);
+    submit(*found.adapter, spec, rendered, here, console.out, console.err);
     return ExitCode::kDone;
   }
   return static_cast<ExitCode>(run_all(found, spec, here, console.err).exit_code);

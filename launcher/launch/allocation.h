@@ -26,6 +26,7 @@ struct Allocation {
   std::vector<Host> hosts;     ///< empty on a login node, and where the environment does not name them
   std::string host_file;       ///< a file of them that MPI's own launcher can read
   int64_t cores_per_rank = 0;  ///< as the job asked for; 0: it did not
+  bool in_step = false;        ///< inside a job's step, which holds cores and memory itself
   int64_t array_index = -1;    ///< of a job array; -1 outside of one
   int64_t requeues = 0;        ///< times that the scheduler has started this job again
 };

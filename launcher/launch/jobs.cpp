@@ -6,6 +6,7 @@
 #include <tutti/core/error.h>
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <csignal>
 #include <fstream>
@@ -43,14 +44,23 @@ bool is_supervisor(const LaunchRecord::Job& record, const Surroundings& here) {
   return name == "tutti";
 }
 
-/// Whether a job that its record calls running has gone without a word.
-bool is_gone(const NamedJob& job, const Surroundings& here) {
-  if (job.id.empty()) return !is_supervisor(job.record, here);
+/// Whether a scheduler's message says that it knows no such job (any more). A scheduler that cannot be
+/// reached fails too, and says nothing of the job.
+bool says_unknown(std::string_view message) {
+  constexpr std::array<std::string_view, 3> kSigns{"nvalid job id", "nknown Job", "has finished"};
+  return std::any_of(kSigns.begin(), kSigns.end(),
+                     [&](std::string_view sign) { return message.find(sign) != std::string_view::npos; });
+}
+
+/// Whether a job waits or runs for certain.
+bool is_alive(const NamedJob& job, const Surroundings& here) {
+  if (job.id.empty()) return job.record.state == "running" && is_supervisor(job.record, here);
   if (job.adapter->commands.waiting.empty()) return false;
   try {
-    return run_command(*job.adapter, job.adapter->commands.waiting, job.id, here).out.empty();
+    const Output answer = run_command(*job.adapter, job.adapter->commands.waiting, job.id, here);
+    return answer.exit_code == 0 && !answer.out.empty();
   } catch (const Error&) {
-    return false;  // the scheduler does not answer: that says nothing of the job
+    return false;  // also on another machine, where the scheduler is not
   }
 }
 
@@ -73,7 +83,7 @@ fs::path newest_log(const fs::path& directory) {
 
 fs::path log_of(const NamedJob& job) {
   std::error_code error;
-  if (!job.record.log.empty() && fs::exists(job.record.log, error)) return job.record.log;
+  if (!job.record.log.empty() && fs::is_regular_file(job.record.log, error)) return job.record.log;
   return newest_log(job.directory);
 }
 
@@ -99,7 +109,12 @@ NamedJob find_job(const std::string& name, const Surroundings& here) {
   std::error_code error;
   if (fs::is_directory(name, error)) {
     NamedJob job{.directory = fs::absolute(name), .record = LaunchRecord::read_job(name)};
-    job.adapter = &adapter_named(job.record.scheduler);
+    try {
+      job.adapter = &adapter_named(job.record.scheduler);
+    } catch (const Error&) {
+      fail("{}: names a scheduler '{}', which there is not", LaunchRecord::path_in(name).string(),
+           job.record.scheduler);
+    }
     job.id = job.record.job_id;
     require(job.id.empty() || is_job_id(job.id, *job.adapter), "{}: '{}' is not the id of a job", name,
             job.id);
@@ -127,19 +142,66 @@ int list_jobs(const Surroundings& here, const fs::path& runs, std::ostream& out)
   }
   std::sort(directories.begin(), directories.end());
   for (const fs::path& directory : directories) {
-    const LaunchRecord::Job record = LaunchRecord::read_job(directory);
-    const bool lost = record.job_id.empty() && record.state == "running" && !is_supervisor(record, here);
-    out << fmt::format("{:<24} {}\n", directory.string(), lost ? "gone" : record.state);
+    std::string state;
+    try {
+      const LaunchRecord::Job record = LaunchRecord::read_job(directory);
+      const bool lost = record.job_id.empty() && record.state == "running" && !is_supervisor(record, here);
+      state = lost ? "gone" : record.state;
+    } catch (const Error& problem) {
+      state = problem.what();  // one that cannot be read hides none of the others
+    }
+    out << fmt::format("{:<24} {}\n", directory.string(), state);
   }
   if (directories.empty()) out << fmt::format("no launches below {}\n", runs.string());
   return 0;
 }
 
+bool is_gone(const NamedJob& job, const Surroundings& here) {
+  if (job.id.empty()) return !is_supervisor(job.record, here);
+  if (job.adapter->commands.waiting.empty()) return false;
+  try {
+    const Output answer = run_command(*job.adapter, job.adapter->commands.waiting, job.id, here);
+    return answer.out.empty() && (answer.exit_code == 0 || says_unknown(answer.err));
+  } catch (const Error&) {
+    return false;  // the scheduler does not answer: that says nothing of the job
+  }
+}
+
+void check_is_free(const LaunchSpec& spec, const std::string& own_job, const Surroundings& here) {
+  std::error_code error;
+  if (!fs::is_directory(spec.run_directory, error)) return;
+  NamedJob job;
+  try {
+    job = find_job(spec.run_directory, here);
+  } catch (const Error&) {
+    return;  // no launch of ours, or none that can be read
+  }
+  if (job.record.state == "ended" || (!job.id.empty() && job.id == own_job)) return;
+  const auto names = [&](const std::vector<std::string>& jobs) {
+    return std::find(jobs.begin(), jobs.end(), job.id) != jobs.end();
+  };
+  if (names(spec.after) || names(spec.after_ok) || !is_alive(job, here)) return;
+  if (job.id.empty()) {
+    fail(
+        "{}: a launch is at work there, process {} on {}. `tutti cancel {}` ends it; or choose another "
+        "run.dir",
+        spec.run_directory, job.record.supervisor, job.record.host, spec.run_directory);
+  }
+  fail(
+      "{}: job {} waits or runs there. `tutti cancel {}` ends it, --after {} begins behind it; or choose "
+      "another "
+      "run.dir",
+      spec.run_directory, job.id, spec.run_directory, job.id);
+}
+
 void cancel_job(const NamedJob& job, const Surroundings& here, std::ostream& out) {
   if (!job.id.empty()) {
+    // scancel says of a job that there is not that all is well.
+    require(!is_gone(job, here), "job {} has ended, or there never was one: `tutti jobs` lists yours",
+            job.id);
     const Output output = run_command(*job.adapter, job.adapter->commands.cancel, job.id, here);
     require(output.exit_code == 0, "{}: job {} was not ended: {}", job.adapter->commands.cancel.front(),
-            job.id, output.err.empty() ? output.out : output.err);
+            job.id, without_line_end(output.err.empty() ? output.out : output.err));
     out << fmt::format("job {} is being ended\n", job.id);
     return;
   }
@@ -174,7 +236,7 @@ void print_log(const NamedJob& job, const LogOptions& options, const Surrounding
     if (slash != std::string::npos) argv.insert(argv.end(), {"--namespace", job.id.substr(0, slash)});
     argv.push_back(name);
     const Output output = run_to_end(argv, launch_environment(here.variables, {}), kCommandTimeout_s);
-    require(output.exit_code == 0, "kubectl: {}", output.err);
+    require(output.exit_code == 0, "kubectl: {}", without_line_end(output.err));
     out << output.out;
     return;
   }

@@ -21,6 +21,14 @@ struct NamedJob {
 /// Throws Error if `name` is neither a directory with a launch.json nor could be a job's id here.
 NamedJob find_job(const std::string& name, const Surroundings& here);
 
+/// Whether a job that its record calls running has gone without a word. A scheduler that cannot be reached
+/// says nothing of the job.
+bool is_gone(const NamedJob& job, const Surroundings& here);
+
+/// Throws Error if a launch that waits or runs has the run directory of `spec` already, unless it is the job
+/// `own_job`, in which this is, or one that `spec` is to come after.
+void check_is_free(const LaunchSpec& spec, const std::string& own_job, const Surroundings& here);
+
 /// Prints the caller's jobs as the scheduler lists them. Without a scheduler, the launches of the directories
 /// below `runs`. Returns the exit code.
 int list_jobs(const Surroundings& here, const std::filesystem::path& runs, std::ostream& out);

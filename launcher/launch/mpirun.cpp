@@ -112,7 +112,14 @@ std::vector<Host> parse_host_file(std::string_view text, const std::string& orig
       name.resize(colon);
     }
     require(is_host_name(name), "{}: '{}' is not a host name", origin, name);
+    // Open MPI takes spaces around the sign too.
+    std::string rest;
     for (std::string word; words >> word;) {
+      const bool joined = rest.ends_with('=') || word.starts_with('=');
+      rest += (rest.empty() || joined ? "" : " ") + word;
+    }
+    std::istringstream settings(rest);
+    for (std::string word; settings >> word;) {
       if (word.starts_with("slots=")) slots = slots_of(std::string_view(word).substr(6), line, origin);
     }
     const auto known =

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include <chrono>
+#include <ostream>
 
 namespace tutti {
 namespace {
@@ -57,8 +58,8 @@ LaunchRecord::Job LaunchRecord::read_job(const fs::path& run_directory) {
   return job;
 }
 
-LaunchRecord::LaunchRecord(const LaunchSpec& spec, const Job& job)
-    : path_(path_in(spec.run_directory)), json_(std::make_unique<Json>()) {
+LaunchRecord::LaunchRecord(const LaunchSpec& spec, const Job& job, std::ostream& err)
+    : path_(path_in(spec.run_directory)), json_(std::make_unique<Json>()), err_(err) {
   std::error_code error;
   fs::create_directories(spec.run_directory, error);
   require(!error, "{}: cannot be created: {}", spec.run_directory, error.message());
@@ -69,7 +70,7 @@ LaunchRecord::LaunchRecord(const LaunchSpec& spec, const Job& job)
       const nlohmann::ordered_json before = read(path_);
       if (text_of(before, "job_id") == job.job_id) {
         if (log.empty()) log = text_of(before, "log");
-        if (before.contains("attempts")) attempts = before["attempts"];
+        if (before.contains("attempts") && before["attempts"].is_array()) attempts = before["attempts"];
       }
     } catch (const Error&) {
       // A record that cannot be read tells nothing worth keeping.
@@ -90,19 +91,12 @@ LaunchRecord::LaunchRecord(const LaunchSpec& spec, const Job& job)
 
 LaunchRecord::~LaunchRecord() = default;
 
-void LaunchRecord::submitted(const std::string& job_id, const std::string& log) {
-  json_->value["state"] = "submitted";
-  json_->value["job_id"] = job_id;
-  json_->value["log"] = log;
-  write();
-}
-
 void LaunchRecord::begin_attempt(const std::vector<std::string>& argv, const std::vector<Host>& hosts) {
   nlohmann::ordered_json places = nlohmann::ordered_json::array();
   for (const Host& host : hosts) places.push_back({{"host", host.name}, {"ranks", host.slots}});
   json_->value["state"] = "running";
   json_->value["attempts"].push_back({{"started", utc_now()}, {"argv", argv}, {"hosts", std::move(places)}});
-  write();
+  write_if_possible();
 }
 
 void LaunchRecord::end_attempt(const Ending& ending) {
@@ -113,19 +107,23 @@ void LaunchRecord::end_attempt(const Ending& ending) {
   attempt["reason"] = name(ending.reason);
   attempt["text"] = ending.text;
   if (!ending.hosts.empty()) attempt["blamed_hosts"] = ending.hosts;
-  write();
+  write_if_possible();
 }
 
 void LaunchRecord::end(const Ending& ending) {
   json_->value["state"] = "ended";
   json_->value["exit_code"] = ending.exit_code;
   json_->value["reason"] = name(ending.reason);
-  write();
+  write_if_possible();
 }
 
 void LaunchRecord::queued_again() {
   json_->value["state"] = "submitted";
-  write();
+  write_if_possible();
+}
+
+void LaunchRecord::write_if_possible() const try { write(); } catch (const Error& problem) {
+  err_ << fmt::format("tutti: {}; the launch goes on without its record\n", problem.what()) << std::flush;
 }
 
 void LaunchRecord::write() const {

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <iosfwd>
 #include <memory>
 #include <optional>
 #include <string>
@@ -31,14 +32,14 @@ class LaunchRecord {
   static Job read_job(const std::filesystem::path& run_directory);
 
   /// Goes on with the record that the directory holds if it is of the same job, or begins one. Creates the
-  /// directory. Throws Error if it cannot.
-  LaunchRecord(const LaunchSpec& spec, const Job& job);
+  /// directory. Throws Error if it cannot. What cannot be written later is told on `err`: ranks and jobs do
+  /// not end because a disk is full.
+  LaunchRecord(const LaunchSpec& spec, const Job& job, std::ostream& err);
   ~LaunchRecord();
   LaunchRecord(const LaunchRecord&) = delete;
   LaunchRecord& operator=(const LaunchRecord&) = delete;
 
-  /// Each writes the file.
-  void submitted(const std::string& job_id, const std::string& log);
+  /// Each writes the file if it can.
   void begin_attempt(const std::vector<std::string>& argv, const std::vector<Host>& hosts);
   void end_attempt(const Ending& ending);
   void end(const Ending& ending);
@@ -46,9 +47,11 @@ class LaunchRecord {
 
  private:
   void write() const;
+  void write_if_possible() const;
   struct Json;
   std::filesystem::path path_;
   std::unique_ptr<Json> json_;
+  std::ostream& err_;
 };
 
 }  // namespace tutti

@@ -5,6 +5,8 @@
 #include <tutti/core/error.h>
 
 #include <algorithm>
+#include <limits>
+#include <set>
 
 namespace tutti {
 namespace {
@@ -44,7 +46,13 @@ bool is_interface(std::string_view text) {
 
 int64_t LaunchSpec::sweep_size() const {
   int64_t size = 1;
-  for (const SweepAxis& axis : sweep) size *= static_cast<int64_t>(axis.values.size());
+  for (const SweepAxis& axis : sweep) {
+    const auto values = static_cast<int64_t>(axis.values.size());
+    if (values > 0 && size > std::numeric_limits<int64_t>::max() / values) {
+      return std::numeric_limits<int64_t>::max();
+    }
+    size *= values;
+  }
   return size;
 }
 
@@ -103,6 +111,13 @@ void check(const LaunchSpec& spec) {
           "run.yaml`");
   require(spec.sweep.empty() || spec.command.front() == "train", "--sweep needs `train`, not `{}`",
           spec.command.front());
+  std::set<std::string> keys;
+  for (const SweepAxis& axis : spec.sweep) {
+    require(axis.key != "run.dir",
+            "--sweep run.dir: each combination has a run directory of its own already");
+    require(keys.insert(axis.key).second, "--sweep {}: comes twice; put all values behind one: {}=V1,V2",
+            axis.key, axis.key);
+  }
   require(spec.sweep_size() <= kMostSweep, "--sweep: {} combinations are more than {}", spec.sweep_size(),
           kMostSweep);
 }

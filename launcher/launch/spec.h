@@ -63,7 +63,7 @@ struct LaunchSpec {
   std::string run_directory;         ///< absolute; launch.json, scripts and logs go there
   MpiLibrary library;                ///< that tutti is built with
 
-  /// Combinations of a sweep; 1 without one.
+  /// Combinations of a sweep; 1 without one, the largest number where there are more.
   [[nodiscard]] int64_t sweep_size() const;
 };
 

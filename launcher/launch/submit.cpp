@@ -50,7 +50,7 @@ std::string parse_job_id(std::string_view text) {
 }
 
 void submit(const Adapter& adapter, const LaunchSpec& spec, const Rendered& rendered,
-            const Surroundings& here, std::ostream& out) {
+            const Surroundings& here, std::ostream& out, std::ostream& err) {
   std::error_code error;
   fs::create_directories(spec.run_directory, error);
   require(!error, "{}: cannot be created: {}", spec.run_directory, error.message());
@@ -60,12 +60,27 @@ void submit(const Adapter& adapter, const LaunchSpec& spec, const Rendered& rend
   const Output answer = run_to_end(rendered.argv, variables, kSubmitTimeout_s,
                                    rendered.input.empty() ? "/dev/null" : rendered.input);
   require(answer.exit_code == 0, "{} refused the job (exit code {}): {}", rendered.argv.front(),
-          answer.exit_code, answer.err.empty() ? answer.out : answer.err);
+          answer.exit_code, without_line_end(answer.err.empty() ? answer.out : answer.err));
   const std::string job = parse_job_id(answer.out);
-  LaunchRecord record(spec,
-                      {.scheduler = std::string(adapter.name), .state = "submitted", .host = here.host});
   // The jobs of a sweep have a log each.
-  record.submitted(job, spec.sweep.empty() ? fmt::format("{}/launch-{}.log", spec.run_directory, job) : "");
+  const std::string log = spec.sweep.empty() ? fmt::format("{}/launch-{}.log", spec.run_directory, job) : "";
+  try {
+    const LaunchRecord record(spec,
+                              {.scheduler = std::string(adapter.name),
+                               .job_id = job,
+                               .log = log,
+                               .state = "submitted",
+                               .host = here.host},
+                              err);
+  } catch (const Error& problem) {
+    // The job is queued all the same: whoever does not learn its id submits it again.
+    out << job << '\n';
+    err << fmt::format(
+        "tutti: job {} is submitted, but its record could not be written: {}. `tutti cancel {}` ends it; run "
+        "directory and log are in {}\n",
+        job, problem.what(), job, spec.run_directory);
+    return;
+  }
   const std::vector<std::string> directory{
       fs::path(spec.run_directory).lexically_proximate(fs::current_path()).string()};
   const std::string where = shell_line(directory);

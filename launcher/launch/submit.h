@@ -13,9 +13,10 @@ namespace tutti {
 void check_tools(const LaunchSpec& spec, const Rendered& rendered, const Surroundings& here);
 
 /// Writes the files of a launch, submits it, records the job in launch.json and prints its id and what can
-/// be done next. Throws Error with the scheduler's message if it refuses.
+/// be done next. Throws Error with the scheduler's message if it refuses; a job that it has taken is told
+/// even where launch.json cannot be written.
 void submit(const Adapter& adapter, const LaunchSpec& spec, const Rendered& rendered,
-            const Surroundings& here, std::ostream& out);
+            const Surroundings& here, std::ostream& out, std::ostream& err);
 
 /// The id in what a scheduler printed: "123", "123;cluster", "Job <123> is submitted", "ƒ2abc", "123.server".
 /// Throws Error if there is none.

@@ -3,6 +3,7 @@
 #include "launcher/launch/child.h"
 #include "launcher/launch/host_watch.h"
 #include "launcher/launch/record.h"
+#include "launcher/launch/words.h"
 #include "launcher/metrics/summary.h"
 
 #include <tutti/core/checkpoint/file.h>
@@ -20,6 +21,7 @@
 #include <csignal>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <ostream>
 #include <thread>
 
@@ -39,13 +41,20 @@ std::chrono::nanoseconds seconds(double s) {
   return std::chrono::nanoseconds(static_cast<int64_t>(s * 1e9));
 }
 
+bool is_ignored(int signal) {
+  struct sigaction action {};
+  return sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
 /// Takes the signals that end or concern a launch out of the process's usual handling, as long as it lives.
 class Signals {
  public:
   Signals() {
     (void)sigemptyset(&set_);
-    for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD})
-      (void)sigaddset(&set_, signal);
+    for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD}) {
+      // What nohup or a shell has told this process to ignore would come all the same once it is blocked.
+      if (signal == SIGCHLD || !is_ignored(signal)) (void)sigaddset(&set_, signal);
+    }
     require(pthread_sigmask(SIG_BLOCK, &set_, &before_) == 0, "pthread_sigmask failed");
     descriptor_ = Descriptor(signalfd(-1, &set_, SFD_NONBLOCK | SFD_CLOEXEC));
     require(descriptor_.number() >= 0, "signalfd: {}", system_error_text(errno));
@@ -80,12 +89,18 @@ std::string newest_checkpoint(const std::string& run_directory) {
   return newest;
 }
 
-/// Why the run says that it ended; empty if it has not said so since `begin`.
-std::string run_reason(const std::string& run_directory, fs::file_time_type begin) {
-  const fs::path path = fs::path(run_directory) / "summary.json";
+/// When a run's summary was written, by the clock of its file system; nullopt without one.
+std::optional<fs::file_time_type> summary_time(const std::string& run_directory) {
   std::error_code error;
-  const fs::file_time_type written = fs::last_write_time(path, error);
-  if (error || written < begin) return "";
+  const fs::file_time_type written = fs::last_write_time(fs::path(run_directory) / "summary.json", error);
+  return error ? std::nullopt : std::optional(written);
+}
+
+/// Why the run says that it ended; empty if its summary is the one that was there `before`.
+std::string run_reason(const std::string& run_directory, std::optional<fs::file_time_type> before) {
+  const fs::path path = fs::path(run_directory) / "summary.json";
+  const std::optional<fs::file_time_type> written = summary_time(run_directory);
+  if (!written || written == before) return "";
   try {
     return read_summary(path).exit_reason;
   } catch (const Error&) {
@@ -245,7 +260,7 @@ Ending Supervisor::attempt(const LaunchSpec& spec, LaunchRecord& record, Stop& s
   for (const auto& [name, value] : rendered.variables) variables[name] = value;
   variables["TUTTI_LAUNCH_RANKS"] = std::to_string(total_ranks(hosts));
 
-  const fs::file_time_type begin = fs::file_time_type::clock::now() - std::chrono::seconds(1);
+  const std::optional<fs::file_time_type> summary_before = summary_time(spec.run_directory);
   const int64_t oom_before = oom_kills_here();
   record.begin_attempt(rendered.argv, hosts);
   Child child = Child::start(rendered.argv, variables, {.capture_err = true});
@@ -288,7 +303,7 @@ Ending Supervisor::attempt(const LaunchSpec& spec, LaunchRecord& record, Stop& s
                 .bare_signals = runs_under_hydra(spec.library) && rendered.argv.front() == spec.mpirun,
                 .asked_to_stop = stop.asked,
                 .oom_kills = oom_kills_here() - oom_before,
-                .run_reason = run_reason(spec.run_directory, begin),
+                .run_reason = run_reason(spec.run_directory, summary_before),
                 .saw_kill = messages.blame().saw_kill(),
                 .saw_loss = messages.blame().saw_loss() || !losses.hosts().empty(),
                 .hosts = losses.hosts().empty() ? messages.blame().hosts() : losses.hosts()});
@@ -321,7 +336,7 @@ void Supervisor::requeue(LaunchRecord& record) {
   record.queued_again();  // before the scheduler ends this process
   const Output output = run_to_end(argv, launch_environment(here_.variables, {}), kRequeueTimeout_s);
   if (output.exit_code != 0) {
-    err_ << fmt::format("tutti: the job could not be queued again: {}\n", output.err);
+    err_ << fmt::format("tutti: the job could not be queued again: {}\n", without_line_end(output.err));
     return;
   }
   // The scheduler now ends this job: an exit code of its own would only race with that.
@@ -336,11 +351,13 @@ Ending Supervisor::run() {
     stop.limit =
         Clock::now() + std::chrono::seconds(std::max<int64_t>(1, spec_.time_limit_s - spec_.grace_s));
   }
-  LaunchRecord record(spec_, {.scheduler = std::string(adapter_.name),
-                              .job_id = allocation_.job_id,
-                              .state = "running",
-                              .supervisor = getpid(),
-                              .host = here_.host});
+  LaunchRecord record(spec_,
+                      {.scheduler = std::string(adapter_.name),
+                       .job_id = allocation_.job_id,
+                       .state = "running",
+                       .supervisor = getpid(),
+                       .host = here_.host},
+                      err_);
   std::map<std::string, int64_t> failures;
   int64_t in_a_row = 0;
   for (int64_t restarts = 0;; ++restarts) {

@@ -49,6 +49,11 @@ bool has_control_character(std::string_view text) {
   });
 }
 
+std::string_view without_line_end(std::string_view text) {
+  while (text.ends_with('\n') || text.ends_with('\r')) text.remove_suffix(1);
+  return text;
+}
+
 std::string shell_word(std::string_view text) {
   require(text.find('\0') == std::string_view::npos, "a zero byte in '{}' cannot be passed to a program",
           std::string_view(text.data()));

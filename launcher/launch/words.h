@@ -21,6 +21,9 @@ bool is_variable_name(std::string_view text);
 /// Whether the text holds a byte below 0x20, or 0x7F.
 bool has_control_character(std::string_view text);
 
+/// The text without the line breaks at its end: what a program said, to stand in a message.
+std::string_view without_line_end(std::string_view text);
+
 /// One word of a POSIX shell that stands for exactly these bytes: as it is if nothing in it is special, else
 /// in single quotes. Throws Error if it holds a zero byte, which no argument can.
 std::string shell_word(std::string_view text);

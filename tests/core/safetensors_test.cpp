@@ -5,8 +5,11 @@
 
 #include <gtest/gtest.h>
 
+#include <sys/stat.h>
+
 #include <cstring>
 #include <fstream>
+#include <functional>
 #include <iterator>
 #include <random>
 
@@ -190,6 +193,11 @@ TEST_F(SafetensorsTest, ErrorsOfTheSystemAreReported) {
   EXPECT_EQ(std::distance(fs::directory_iterator(dir), {}), 2);
   write_file_atomically(dir / "kept", "new");
   EXPECT_EQ(read(dir / "kept"), "new");
+  ASSERT_EQ(mkfifo((dir / "pipe").c_str(), 0600), 0);  // waits for a writer whoever opens it
+  for (const auto& read : {std::function<void()>([&] { (void)read_text_file(dir / "pipe", 2); }),
+                           std::function<void()>([&] { (void)MappedFile::open(dir / "pipe"); })}) {
+    EXPECT_NE(message(read).find("not a regular file"), std::string::npos);
+  }
   EXPECT_NE(message([&] { (void)read_text_file(dir / "kept", 2); }).find("expected at most 2"),
             std::string::npos);
 }

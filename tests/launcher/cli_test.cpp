@@ -75,6 +75,12 @@ TEST(CliTest, WrongUsageIsOneMessageAndCodeTwo) {
   EXPECT_NE(usage_error({"report", "x", "--pgn=plots"}).find("'--pgn'; did you mean '--png'?"),
             std::string::npos);
   EXPECT_NE(usage_error({"info", "more"}).find("'more' is one argument too many"), std::string::npos);
+  // What the ranks would refuse is refused before they are.
+  EXPECT_NE(usage_error({"launch", "--dry-run", "trian", "x.yaml"}).find("did you mean 'train'"),
+            std::string::npos);
+  EXPECT_NE(usage_error({"launch", "--dry-run", "train", "x.yaml", "--nodes", "2"})
+                .find("unknown option '--nodes'"),
+            std::string::npos);
   EXPECT_NE(usage_error({"launch", "--nodes", "two", "train", "x.yaml"})
                 .find("--nodes: expected a number, at least 0; got 'two'"),
             std::string::npos);

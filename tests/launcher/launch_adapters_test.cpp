@@ -92,8 +92,16 @@ TEST(LaunchHostFileTest, MachinesOfAFile) {
   spec.library = parse_mpi_library("Open MPI v5.0.3");
   expect_golden("hostfile_openmpi5.txt", rendered_text(spec, place));
 
-  for (const char* bad : {"", "# nothing\n", "-oProxyCommand=id slots=2\n", "node1 slots=x\n", "node1;id\n",
-                          "node1 slots=0\n", "node1 slots=-2\n", "$(id) slots=1\n"}) {
+  // As editors of other systems save them, and as Open MPI takes them too.
+  place.files["hosts"] = "node1 slots = 2\r\nnode2\tslots =3 max_slots=4\r\n\r\nnode1 slots= 1\r\n";
+  const Detected found = detect(surroundings(place), train_spec());
+  ASSERT_EQ(found.allocation.hosts.size(), 2U);
+  EXPECT_EQ(found.allocation.hosts[0].slots, 3);
+  EXPECT_EQ(found.allocation.hosts[1].slots, 3);
+
+  for (const char* bad :
+       {"", "# nothing\n", "node1 slots =\n", "fe80::1 slots=2\n", "-oProxyCommand=id slots=2\n",
+        "node1 slots=x\n", "node1;id\n", "node1 slots=0\n", "node1 slots=-2\n", "$(id) slots=1\n"}) {
     place.files["hosts"] = bad;
     EXPECT_NE(refusal(train_spec(), place), "") << bad;
   }
@@ -113,6 +121,26 @@ TEST(LaunchHostFileTest, ThePodOfAKubernetesLauncher) {
 
 TEST(LaunchSlurmTest, InsideAJobBySrun) {
   expect_golden("slurm_srun.txt", rendered_text(train_spec(), slurm_job()));
+}
+
+TEST(LaunchSlurmTest, InTheShellOfAStep) {
+  // As Slurm 22.05 sets them for `salloc -N2 -n4 srun -n1 --pty bash`: counts of the step, hosts of the job.
+  PretendedPlace shell{.variables = {{"SLURM_JOB_ID", "7"},
+                                     {"SLURM_JOB_NODELIST", "node[1-2]"},
+                                     {"SLURM_JOB_CPUS_PER_NODE", "3,1"},
+                                     {"SLURM_TASKS_PER_NODE", "1"},
+                                     {"SLURM_NTASKS", "1"},
+                                     {"SLURM_STEP_ID", "0"},
+                                     {"SLURM_STEP_NUM_TASKS", "1"}},
+                       .programs = {"srun"}};
+  LaunchSpec spec = train_spec();
+  const std::string text = rendered_text(spec, shell);
+  EXPECT_NE(text.find("srun --nodes=2 --ntasks=2 --ntasks-per-node=1 "), std::string::npos) << text;
+  EXPECT_NE(text.find(" --overlap "), std::string::npos) << text;
+  spec.starter = "mpirun";
+  EXPECT_NE(refusal(spec, shell).find("Use --starter srun"), std::string::npos) << refusal(spec, shell);
+  shell.variables.erase("SLURM_STEP_ID");
+  EXPECT_NE(refusal(train_spec(), shell).find("does not fit the 2 hosts"), std::string::npos);
 }
 
 TEST(LaunchSlurmTest, AfterAHostWasLost) {
@@ -427,6 +455,17 @@ TEST(LaunchSpecTest, ImpossibleSizesAreRefused) {
   EXPECT_NE(refused([](LaunchSpec& s) { s.ranks_per_node = 4, s.gpus_per_node = 2; }).find("share a GPU"),
             std::string::npos);
   refused([](LaunchSpec& s) { s.command = {"info"}, s.sweep = {parse_sweep_axis("a=1")}; });
+  EXPECT_NE(refused([](LaunchSpec& s) {
+              s.sweep = {parse_sweep_axis("a=1,2"), parse_sweep_axis("b=3"), parse_sweep_axis("a=4")};
+            }).find("--sweep a: comes twice"),
+            std::string::npos);
+  refused([](LaunchSpec& s) { s.sweep = {parse_sweep_axis("run.dir=a,b")}; });
+  // So many that their number has no place in 64 bits.
+  for (const int axes : {14, 63, 64, 65}) {
+    refused([axes](LaunchSpec& s) {
+      for (int i = 0; i < axes; ++i) s.sweep.push_back({.key = fmt::format("k{}", i), .values = {"1", "2"}});
+    });
+  }
 }
 
 TEST(LaunchEnvironmentTest, SecretsStayWhereTheyAre) {

@@ -148,6 +148,42 @@ TEST_F(SupervisorTest, ASecondSignalDoesNotWait) {
   EXPECT_LT(Clock::now() - begin, std::chrono::milliseconds(950));
 }
 
+TEST_F(SupervisorTest, WhatNohupIgnoresStaysIgnored) {
+  struct sigaction before {};
+  struct sigaction ignore {};
+  ignore.sa_handler = SIG_IGN;
+  ASSERT_EQ(sigaction(SIGHUP, &ignore, &before), 0);
+  const Ending ending = supervise("kill -HUP $PPID; sleep 0.3; exit 0");
+  ASSERT_EQ(sigaction(SIGHUP, &before, nullptr), 0);
+  EXPECT_EQ(ending.reason, Reason::kDone) << messages_;
+  EXPECT_EQ(messages_, "");
+}
+
+TEST_F(SupervisorTest, ARecordThatCannotBeWrittenEndsNothing) {
+  // A folder in its place, as no test can fill the disk.
+  const Ending ending = supervise(
+      "[ -e $TUTTI_RUN/launch.json/x ] && exit 0; rm $TUTTI_RUN/launch.json; mkdir -p "
+      "$TUTTI_RUN/launch.json/x; "
+      "kill -KILL $$",
+      1);
+  EXPECT_EQ(ending.reason, Reason::kDone) << messages_;
+  EXPECT_NE(messages_.find("launch.json"), std::string::npos) << messages_;
+}
+
+TEST_F(SupervisorTest, AnEarlierSummaryIsNotThisRuns) {
+  const std::string summary =
+      R"({"steps": 5, "world_size": 2, "loss": 1, "val_loss": null, "val_accuracy": null, "tokens_per_s": 1,
+          "wall_s": 1, "peak_memory_bytes": 1, "params_sha256": "", "exit_reason": "stopped"})";
+  std::filesystem::create_directories(folder_ / "run");
+  write_all(folder_ / "run/summary.json", summary);
+  // By a clock that is ahead of this machine's.
+  std::filesystem::last_write_time(folder_ / "run/summary.json",
+                                   std::filesystem::file_time_type::clock::now() + std::chrono::hours(1));
+  EXPECT_EQ(supervise("exit 1").reason, Reason::kError);
+  // By one that is behind it.
+  EXPECT_EQ(supervise("touch -d '1 hour ago' $TUTTI_RUN/summary.json; exit 1").reason, Reason::kPreempted);
+}
+
 TEST_F(SupervisorTest, NothingIsLeftBehind) {
   (void)supervise(
       "setsid sleep 1000 & echo $! >$TUTTI_RUN/pid; trap '' TERM; (setsid sh -c 'sleep 1000' &); exit 3");
@@ -342,7 +378,8 @@ TEST_F(PretendedSlurmTest, FromSubmissionToCancel) {
   const Detected found = detect(here_, spec);
   ASSERT_EQ(found.adapter->name, "slurm");
   std::ostringstream out;
-  submit(*found.adapter, spec, found.adapter->render(spec, found.allocation), here_, out);
+  std::ostringstream err;
+  submit(*found.adapter, spec, found.adapter->render(spec, found.allocation), here_, out, err);
   EXPECT_TRUE(out.str().starts_with("4711\n")) << out.str();
   const std::string script = spec.run_directory + "/launch.sbatch";
   EXPECT_EQ(read_all(folder_ / "asked"), "sbatch --parsable " + script + "\n");
@@ -360,8 +397,11 @@ TEST_F(PretendedSlurmTest, FromSubmissionToCancel) {
   cancel_job(job, here_, out);
   EXPECT_EQ(list_jobs(here_, "runs", out), 0);
   cancel_job(find_job("4712", here_), here_, out);
-  EXPECT_EQ(read_all(folder_ / "asked"),
-            "sbatch --parsable " + script + "\nscancel 4711\nsqueue --me\nscancel 4712\n");
+  EXPECT_EQ(read_all(folder_ / "asked"), "sbatch --parsable " + script +
+                                             "\nsqueue --noheader --jobs 4711\nscancel 4711\nsqueue --me\n"
+                                             "squeue --noheader --jobs 4712\nscancel 4712\n");
+  write_all(folder_ / "squeue", "#!/bin/sh\nexit 0\n");
+  EXPECT_THROW(cancel_job(find_job("4713", here_), here_, out), Error);
   for (const char* bad : {"$(id)", "-x", "", "a b"}) EXPECT_THROW((void)find_job(bad, here_), Error) << bad;
 }
 
@@ -379,17 +419,91 @@ TEST_F(PretendedSlurmTest, AJobsIdIsNeverAnOption) {
   EXPECT_THROW((void)id("slurm", "--me"), Error);
 }
 
+TEST_F(PretendedSlurmTest, ARunDirectoryThatAJobUsesIsRefused) {
+  LaunchSpec spec = train_spec();
+  spec.run_directory = (folder_ / "run").string();
+  const Detected found = detect(here_, spec);
+  std::ostringstream out;
+  std::ostringstream err;
+  check_is_free(spec, "", here_);
+  submit(*found.adapter, spec, found.adapter->render(spec, found.allocation), here_, out, err);
+  try {
+    check_is_free(spec, "", here_);
+    ADD_FAILURE() << "a second job for one run directory";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("job 4711 waits or runs there"), std::string::npos)
+        << error.what();
+  }
+  check_is_free(spec, "4711", here_);  // the job itself, when it begins
+  LaunchSpec next = spec;
+  next.after = {"4711"};
+  check_is_free(next, "", here_);
+  // Neither a job that has gone nor a scheduler that does not answer keeps the directory.
+  write_all(folder_ / "squeue", "#!/bin/sh\nexit 0\n");
+  check_is_free(spec, "", here_);
+  write_all(folder_ / "squeue", "#!/bin/sh\necho 4711\necho 'cannot contact' >&2\nexit 1\n");
+  check_is_free(spec, "", here_);
+}
+
+TEST_F(PretendedSlurmTest, FollowingALogEndsWithTheJobAndNotWithTheScheduler) {
+  LaunchSpec spec = train_spec();
+  spec.run_directory = (folder_ / "run").string();
+  const Detected found = detect(here_, spec);
+  std::ostringstream out;
+  std::ostringstream err;
+  submit(*found.adapter, spec, found.adapter->render(spec, found.allocation), here_, out, err);
+  const NamedJob job = find_job(spec.run_directory, here_);
+  const auto answer = [&](const std::string& script) {
+    write_all(folder_ / "squeue", "#!/bin/sh\n" + script);
+  };
+  answer("exit 0\n");
+  EXPECT_TRUE(is_gone(job, here_));
+  answer("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1\n");
+  EXPECT_TRUE(is_gone(job, here_));
+  answer("echo 'slurm_load_jobs error: Unable to contact slurm controller (connect failure)' >&2; exit 1\n");
+  EXPECT_FALSE(is_gone(job, here_));
+}
+
+TEST_F(PretendedSlurmTest, AJobWhoseRecordCannotBeWrittenIsToldAllTheSame) {
+  LaunchSpec spec = train_spec();
+  spec.run_directory = (folder_ / "run").string();
+  write_all(folder_ / "sbatch",
+            "#!/bin/sh\nmkdir -p '" + spec.run_directory + "/launch.json/x'\necho 4711\n");
+  const Detected found = detect(here_, spec);
+  std::ostringstream out;
+  std::ostringstream err;
+  submit(*found.adapter, spec, found.adapter->render(spec, found.allocation), here_, out, err);
+  EXPECT_EQ(out.str(), "4711\n");
+  EXPECT_NE(err.str().find("`tutti cancel 4711` ends it"), std::string::npos) << err.str();
+}
+
+TEST(JobsTest, ARecordThatCannotBeReadHidesNoOther) {
+  const TemporaryDirectory folder;
+  Surroundings here;
+  here.host = "here";
+  here.has_program = [](std::string_view) { return false; };
+  here.has_file = [](const std::string&) { return false; };
+  for (const char* name : {"a", "b", "c"}) std::filesystem::create_directories(folder / "runs" / name);
+  write_all(folder / "runs/a/launch.json", "{\"format\": ");
+  write_all(folder / "runs/b/launch.json", R"({"format": "tutti-launch", "state": "ended"})");
+  std::ostringstream out;
+  EXPECT_EQ(list_jobs(here, folder / "runs", out), 0);
+  EXPECT_NE(out.str().find("not the record of a launch"), std::string::npos) << out.str();
+  EXPECT_NE(out.str().find("ended\n"), std::string::npos) << out.str();
+}
+
 TEST_F(PretendedSlurmTest, ARefusalOfTheSchedulerIsPassedOn) {
   write_all(folder_ / "sbatch", "#!/bin/sh\necho 'sbatch: error: invalid account' >&2\nexit 1\n");
   LaunchSpec spec = train_spec();
   spec.run_directory = (folder_ / "run").string();
   const Detected found = detect(here_, spec);
   std::ostringstream out;
+  std::ostringstream err;
   try {
-    submit(*found.adapter, spec, found.adapter->render(spec, found.allocation), here_, out);
+    submit(*found.adapter, spec, found.adapter->render(spec, found.allocation), here_, out, err);
     FAIL();
   } catch (const Error& error) {
-    EXPECT_NE(std::string(error.what()).find("invalid account"), std::string::npos) << error.what();
+    EXPECT_TRUE(std::string(error.what()).ends_with("sbatch: error: invalid account")) << error.what();
   }
   EXPECT_EQ(out.str(), "");
   EXPECT_FALSE(std::filesystem::exists(folder_ / "run/launch.json"));

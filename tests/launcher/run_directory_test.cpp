@@ -12,6 +12,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include <unistd.h>
+
 #include <cstdlib>
 
 namespace tutti {
@@ -64,21 +66,21 @@ TEST(RunDirectoryTest, AFinishedRunIsNotOverwritten) {
   const std::filesystem::path path = folder / "run";
   EXPECT_EQ(refusal(path, ExistingRun::kRefuse), "");
   // What never began may begin again.
-  const RunDirectory run(path, ExistingRun::kRefuse, peer);
-  run.begin({.run_file = "a: 1\n"}, peer);
+  RunDirectory(path, ExistingRun::kRefuse, peer).begin({.run_file = "a: 1\n"}, peer);
   EXPECT_EQ(refusal(path, ExistingRun::kRefuse), "");
 
-  JsonlWriter(run.metrics()).on_step({.step = 1});
+  JsonlWriter(path / "metrics.jsonl").on_step({.step = 1});
   EXPECT_NE(refusal(path, ExistingRun::kRefuse).find("holds metrics of a run; go on with it by --resume"),
             std::string::npos);
-  std::filesystem::create_directories(run.checkpoints() / "step-00000010");
+  std::filesystem::create_directories(path / "checkpoints" / "step-00000010");
   EXPECT_NE(refusal(path, ExistingRun::kRefuse).find("holds checkpoints"), std::string::npos);
-  write_summary(run.summary(), {.steps = 10, .exit_reason = "completed"});
+  write_summary(path / "summary.json", {.steps = 10, .exit_reason = "completed"});
   EXPECT_NE(refusal(path, ExistingRun::kRefuse).find("has ended after 10 steps (completed)"),
             std::string::npos);
   EXPECT_EQ(refusal(path, ExistingRun::kResume), "");
 
   // A resumed run keeps its earlier sessions and has no outcome yet.
+  const RunDirectory run(path, ExistingRun::kResume, peer);
   run.begin({.run_file = "a: 2\n", .resumed_step = 10}, peer);
   EXPECT_FALSE(std::filesystem::exists(run.summary()));
   EXPECT_EQ(read_all(run.run_file()), "a: 2\n");
@@ -86,6 +88,24 @@ TEST(RunDirectoryTest, AFinishedRunIsNotOverwritten) {
   ASSERT_EQ(manifest["sessions"].size(), 2U);
   EXPECT_EQ(manifest["sessions"][0]["resumed_step"], 0);
   EXPECT_EQ(manifest["sessions"][1]["resumed_step"], 10);
+}
+
+TEST(RunDirectoryTest, OneRunAtATime) {
+  const TemporaryDirectory folder;
+  SinglePeer peer;
+  const std::filesystem::path path = folder / "run";
+  {
+    const RunDirectory run(path, ExistingRun::kRefuse, peer);
+    const std::string message = refusal(path, ExistingRun::kResume);
+    EXPECT_NE(message.find(fmt::format("a run is at work there: process {} on ", getpid())),
+              std::string::npos)
+        << message;
+  }
+  EXPECT_EQ(refusal(path, ExistingRun::kResume), "");
+  // The lock of another host keeps nobody out: the host may be gone.
+  const RunLock lock(path / "lock", std::chrono::milliseconds(0));
+  write_all(path / "lock", "process 1 on another-host");
+  EXPECT_EQ(refusal(path, ExistingRun::kResume), "");
 }
 
 TEST(RunDirectoryTest, PlacesThatCannotBeWrittenAreNamed) {

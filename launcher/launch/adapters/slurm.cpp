@@ -14,12 +14,20 @@
 namespace tutti {
 namespace {
 
-/// The counts of a variable such as SLURM_TASKS_PER_NODE, one a host; `otherwise` where it is not set.
+/// Whether this runs as a step, such as the shell of `srun --pty bash`: some variables are then of the step
+/// alone, others of the job.
+bool in_step(const Surroundings& here) {
+  return here.find("SLURM_STEP_ID").has_value();
+}
+
+/// The counts of a variable such as SLURM_TASKS_PER_NODE, one a host; `otherwise` where it is not set or
+/// counts the hosts of a step.
 std::vector<int64_t> counts(const Surroundings& here, std::string_view name, size_t hosts,
                             int64_t otherwise) {
   const std::optional<std::string> text = here.find(name);
   if (!text) return std::vector<int64_t>(hosts, otherwise);
   std::vector<int64_t> values = expand_counts(*text);
+  if (values.size() != hosts && in_step(here)) return std::vector<int64_t>(hosts, otherwise);
   require(values.size() == hosts, "{}={} does not fit the {} hosts of SLURM_JOB_NODELIST={}", name, *text,
           hosts, here.text("SLURM_JOB_NODELIST"));
   return values;
@@ -57,16 +65,18 @@ std::optional<Allocation> detect_slurm(const Surroundings& here) {
   }
   Allocation found{.place = Allocation::Place::kInside, .job_id = job};
   const std::vector<std::string> names = expand_host_list(here.text("SLURM_JOB_NODELIST"));
-  const std::vector<int64_t> tasks = counts(here, "SLURM_TASKS_PER_NODE", names.size(), 1);
+  const std::vector<int64_t> tasks =
+      counts(here, "SLURM_TASKS_PER_NODE", names.size(), in_step(here) ? 0 : 1);
   const std::vector<int64_t> cores = counts(here, "SLURM_JOB_CPUS_PER_NODE", names.size(), 0);
   const int64_t gpus = gpus_of_each_host(here);
   // Without --ntasks Slurm calls each core a task; a rank is a GPU's, or else the node's.
   const bool asked = here.find("SLURM_NTASKS").has_value() || here.find("SLURM_NTASKS_PER_NODE").has_value();
   for (size_t i = 0; i < names.size(); ++i) {
-    const int64_t slots = asked ? tasks[i] : std::max<int64_t>(1, gpus);
+    const int64_t slots = asked && tasks[i] > 0 ? tasks[i] : std::max<int64_t>(1, gpus);
     found.hosts.push_back({.name = names[i], .slots = slots, .cores = cores[i], .gpus = gpus});
   }
   found.cores_per_rank = here.number("SLURM_CPUS_PER_TASK", 0);
+  found.in_step = in_step(here);
   found.array_index = here.number("SLURM_ARRAY_TASK_ID", -1);
   found.requeues = here.number("SLURM_RESTART_COUNT", 0);
   return found;
@@ -77,7 +87,8 @@ std::string comma_list(const std::vector<std::string>& words) {
 }
 
 /// Slurm counts cores and memory of ranks on a host that went away as taken, on all hosts of their step,
-/// until it gives that host up: ranks that come after them share both.
+/// until it gives that host up: ranks that come after them share both. So do ranks that are started from a
+/// step, which holds cores of its own.
 constexpr std::array kShareWithEarlier{"--overlap", "--mem=0"};
 
 Rendered render_srun(const LaunchSpec& spec, const Allocation& allocation, const std::vector<Host>& hosts) {
@@ -98,7 +109,8 @@ Rendered render_srun(const LaunchSpec& spec, const Allocation& allocation, const
   words.push_back("--mpi=" + type);
   // Without it srun waits for ever for the ranks that a dead one leaves behind.
   words.emplace_back("--kill-on-bad-exit=1");
-  if (spec.restarted) words.insert(words.end(), kShareWithEarlier.begin(), kShareWithEarlier.end());
+  if (spec.restarted || allocation.in_step)
+    words.insert(words.end(), kShareWithEarlier.begin(), kShareWithEarlier.end());
   std::vector<std::string> names = spec.forwarded;
   Rendered rendered;
   if (type.starts_with("pmix")) {
@@ -118,9 +130,13 @@ Rendered render_srun(const LaunchSpec& spec, const Allocation& allocation, const
 
 Rendered render_mpirun(const LaunchSpec& spec, const Allocation& allocation, const std::vector<Host>& hosts) {
   require(spec.mpi.empty(), "--mpi={} is for srun, not for --starter mpirun", spec.mpi);
+  require(!allocation.in_step || hosts.size() == 1,
+          "--starter mpirun: inside a step, such as the shell of `srun --pty`, mpirun sees that step's hosts "
+          "only. Use --starter srun, or call tutti in the shell of salloc or in a batch script");
   // mpirun asks Slurm for the hosts; a file is needed where not all of them are to be used.
   MpirunWay way;
-  if (spec.restarted) way.srun_options = fmt::format("{}", fmt::join(kShareWithEarlier, " "));
+  if (spec.restarted || allocation.in_step)
+    way.srun_options = fmt::format("{}", fmt::join(kShareWithEarlier, " "));
   Rendered rendered;
   bool oversubscribed = hosts.size() != allocation.hosts.size();
   for (size_t i = 0; i < hosts.size() && !oversubscribed; ++i) {
