@@ -34,6 +34,7 @@ class Module {
     std::function<void(Module&)> after_backward;   ///< the gradient of the input is complete
   };
   void add_hooks(Hooks hooks) { hooks_.push_back(std::move(hooks)); }
+  [[nodiscard]] bool has_hooks() const noexcept { return !hooks_.empty(); }
 
   /// Path from the root, "blocks.0.attention"; empty for the root. Valid after name_parameters on the root.
   [[nodiscard]] const std::string& path() const noexcept { return path_; }

@@ -8,6 +8,9 @@
 #include <tutti/kernels/cuda/linear.h>
 #include <tutti/kernels/cuda/on_cuda.h>
 #include <tutti/kernels/cuda/pointwise.h>
+#include <tutti/kernels/linear_parts.h>
+
+#include <utility>
 
 namespace tutti {
 namespace {
@@ -53,31 +56,6 @@ void activate(const Tile& tile, T* before, const T* bias, T* y, Op op) {
     run_best_isa([=] { run([](int64_t) { return A(0); }); });
 }
 
-/// The gradient before the activation, in place of dy where nobody else holds it.
-Tensor activation_backward(const Tensor& dy, const Tensor& saved, Activation activation,
-                           const Stream& stream) {
-  if (activation == Activation::kNone) return dy;
-  const Tensor dx = reuse_or_empty(dy, stream);
-  if constexpr (kWithCuda) {
-    if (on_cuda(stream)) {
-      with_activation(activation, [&](auto op) { cuda::map_backward(dy, saved, dx, op, stream); });
-      return dx;
-    }
-  }
-  dispatch_compute(dy.dtype(), "linear", [&]<class T>(TypeTag<T>) {
-    const T* const from = dy.data<T>();
-    const T* const with = saved.data<T>();
-    T* const to = dx.data<T>();
-    with_activation(activation, [&](auto op) {
-      for_ranges(stream, dy.numel(), kElementsPerTask, [=](int64_t begin, int64_t end) {
-        SerialTeam team;
-        row::map_backward(team, from + begin, with + begin, to + begin, end - begin, op);
-      });
-    });
-  });
-  return dx;
-}
-
 /// `p.before` becomes x W^T + bias, `p.y` the activation of it.
 void forward(const cuda::LinearForward& p, int64_t rows, const Stream& stream) {
   if constexpr (kWithCuda) {
@@ -109,18 +87,18 @@ void forward(const cuda::LinearForward& p, int64_t rows, const Stream& stream) {
 
 }  // namespace
 
-Var linear(Tape& tape, const Var& x, const Var& w, const Var& bias, Activation activation) {
-  const Stream& stream = tape.stream();
-  require(x.value.defined() && w.value.defined(), "linear: undefined input");
+LinearResult linear_forward(std::string_view op, const Var& x, const Var& w, const Var& bias,
+                            Activation activation, const Stream& stream) {
+  require(x.value.defined() && w.value.defined(), "{}: undefined input", op);
   require(x.value.dims() >= 1 && w.value.dims() == 2 && x.value.size(-1) == w.value.size(1),
-          "linear: x {} does not fit w {}, which is (outputs, inputs)", to_string(x.shape()),
+          "{}: x {} does not fit w {}, which is (outputs, inputs)", op, to_string(x.shape()),
           to_string(w.shape()));
-  require(x.dtype() == w.dtype(), "linear: x is {}, w is {}", name(x.dtype()), name(w.dtype()));
+  require(x.dtype() == w.dtype(), "{}: x is {}, w is {}", op, name(x.dtype()), name(w.dtype()));
   const bool has_bias = bias.value.defined();
   const int64_t outputs = w.value.size(0);
   const int64_t inputs = w.value.size(1);
   require(!has_bias || (bias.shape() == Shape{outputs} && bias.dtype() == x.dtype()),
-          "linear: bias {} {} for {} outputs in {}", to_string(bias.shape()),
+          "{}: bias {} {} for {} outputs in {}", op, to_string(bias.shape()),
           has_bias ? name(bias.dtype()) : "undefined", outputs, name(x.dtype()));
 
   const Tensor in = x.value.to_contiguous(stream);
@@ -135,37 +113,76 @@ Var linear(Tape& tape, const Var& x, const Var& w, const Var& bias, Activation a
   const Tensor before = keeps_input ? Tensor::empty(shape, in.dtype(), stream) : out;
   const Tensor bias_row = has_bias ? bias.value.to_contiguous(stream) : Tensor();
   forward({in, weight, bias_row, before, out, activation}, rows, stream);
+  return {.y = out,
+          .saved = {.x = in,
+                    .w = weight,
+                    .derived = activation == Activation::kNone ? Tensor() : before,
+                    .activation = activation,
+                    .rows = rows,
+                    .inputs = inputs,
+                    .outputs = outputs}};
+}
 
-  const Tensor saved = activation == Activation::kNone ? Tensor() : before;
-  return tape.record("linear", out, {x, w, bias},
-                     [in, weight, saved, rows, inputs, outputs, activation, stream](
-                         const Tensor& dy, const Gradients& gradients) {
-                       const Tensor d = activation_backward(dy, saved, activation, stream);
-                       if (gradients.needs(2)) {
-                         const Tensor sum = sum_middle(d, {1, rows, outputs}, stream).view({outputs});
-                         const auto [slot, mode] = gradients.slot(2);
-                         store(sum, slot, mode, stream);
-                       }
-                       if (gradients.needs(1)) {
-                         cpu::gemm_gradient(gradients, 1,
-                                            {.m = outputs,
-                                             .n = inputs,
-                                             .k = rows,
-                                             .dtype = d.dtype(),
-                                             .a = {d.raw(), outputs, true},
-                                             .b = {in.raw(), inputs}},
-                                            stream);
-                       }
-                       if (gradients.needs(0)) {
-                         cpu::gemm_gradient(gradients, 0,
-                                            {.m = rows,
-                                             .n = inputs,
-                                             .k = outputs,
-                                             .dtype = d.dtype(),
-                                             .a = {d.raw(), outputs},
-                                             .b = {weight.raw(), inputs}},
-                                            stream);
-                       }
+void activation_backward(const Tensor& dy, const Tensor& derived, const Tensor& dx, Activation activation,
+                         const Stream& stream) {
+  if constexpr (kWithCuda) {
+    if (on_cuda(stream)) {
+      with_activation(activation, [&](auto op) { cuda::map_backward(dy, derived, dx, op, stream); });
+      return;
+    }
+  }
+  dispatch_compute(dy.dtype(), "linear", [&]<class T>(TypeTag<T>) {
+    const T* const from = dy.data<T>();
+    const T* const with = derived.data<T>();
+    T* const to = dx.data<T>();
+    with_activation(activation, [&](auto op) {
+      for_ranges(stream, dy.numel(), kElementsPerTask, [=](int64_t begin, int64_t end) {
+        SerialTeam team;
+        row::map_backward(team, from + begin, with + begin, to + begin, end - begin, op);
+      });
+    });
+  });
+}
+
+void LinearSaved::parameter_gradients(const Tensor& d, const Gradients& gradients,
+                                      const Stream& stream) const {
+  if (gradients.needs(2)) {
+    const Tensor sum = sum_middle(d, {1, rows, outputs}, stream).view({outputs});
+    const auto [slot, mode] = gradients.slot(2);
+    store(sum, slot, mode, stream);
+  }
+  if (gradients.needs(1)) {
+    cpu::gemm_gradient(gradients, 1,
+                       {.m = outputs,
+                        .n = inputs,
+                        .k = rows,
+                        .dtype = d.dtype(),
+                        .a = {d.raw(), outputs, true},
+                        .b = {x.raw(), inputs}},
+                       stream);
+  }
+}
+
+cpu::Gemm LinearSaved::input_gradient(const Tensor& d) const {
+  return {.m = rows,
+          .n = inputs,
+          .k = outputs,
+          .dtype = d.dtype(),
+          .a = {d.raw(), outputs},
+          .b = {w.raw(), inputs}};
+}
+
+Var linear(Tape& tape, const Var& x, const Var& w, const Var& bias, Activation activation) {
+  const Stream& stream = tape.stream();
+  LinearResult result = linear_forward("linear", x, w, bias, activation, stream);
+  return tape.record("linear", std::move(result.y), {x, w, bias},
+                     [saved = std::move(result.saved), stream](const Tensor& dy, const Gradients& gradients) {
+                       const bool active = saved.activation != Activation::kNone;
+                       const Tensor d = active ? reuse_or_empty(dy, stream) : dy;
+                       if (active) activation_backward(dy, saved.derived, d, saved.activation, stream);
+                       saved.parameter_gradients(d, gradients, stream);
+                       if (gradients.needs(0))
+                         cpu::gemm_gradient(gradients, 0, saved.input_gradient(d), stream);
                      });
 }
 

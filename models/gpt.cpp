@@ -97,9 +97,9 @@ class Gpt::Block final : public Module {
   /// x + attended, and what the feed-forward layer makes of that.
   Var feed_forward(Tape& tape, const Var& x, const Var& attended) {
     const AddNorm in = norm2_.of_sum(tape, x, attended);
-    Var h = up_(tape, in.y);
-    if (config_.activation == "swiglu") h = swiglu(tape, h);
-    return add(tape, in.sum, dropout(tape, down_(tape, h), config_.dropout, down_.random_stream()));
+    const Var y = config_.activation == "swiglu" ? down_(tape, swiglu(tape, up_(tape, in.y)))
+                                                 : call_pair(tape, up_, down_, in.y);
+    return add(tape, in.sum, dropout(tape, y, config_.dropout, down_.random_stream()));
   }
 
   const GptConfig& config_;

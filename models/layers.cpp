@@ -1,6 +1,8 @@
 #include <tutti/models/layers.h>
 
+#include <tutti/core/memory/owner.h>
 #include <tutti/kernels/embedding.h>
+#include <tutti/kernels/mlp.h>
 #include <tutti/kernels/norm.h>
 
 namespace tutti {
@@ -26,7 +28,15 @@ Linear::Linear(const LinearOptions& options)
 }
 
 Var Linear::forward(Tape& tape, const Var& x) {
-  return linear(tape, x, tape.leaf(weight), has_bias_ ? tape.leaf(bias) : Var{}, activation_);
+  return linear(tape, x, tape.leaf(weight), bias_leaf(tape), activation_);
+}
+
+Var call_pair(Tape& tape, Linear& first, Linear& second, const Var& x) {
+  if (first.has_hooks() || second.has_hooks() || second.activation_ != Activation::kNone)
+    return second(tape, first(tape, x));
+  const MemoryOwner owner(first.path());
+  return mlp(tape, x, tape.leaf(first.weight), first.bias_leaf(tape), tape.leaf(second.weight),
+             second.bias_leaf(tape), first.activation_);
 }
 
 Embedding::Embedding(int64_t rows, int64_t width, Init init)

@@ -35,9 +35,16 @@ class Linear final : public Module {
   Var forward(Tape& tape, const Var& x) override;
 
  private:
+  friend Var call_pair(Tape& tape, Linear& first, Linear& second, const Var& x);
+  [[nodiscard]] Var bias_leaf(Tape& tape) { return has_bias_ ? tape.leaf(bias) : Var{}; }
+
   bool has_bias_;
   Activation activation_;
 };
+
+/// second(first(x)): as one op (mlp() of kernels/mlp.h) where neither has hooks, which would see what is
+/// between them, and the second has no activation.
+Var call_pair(Tape& tape, Linear& first, Linear& second, const Var& x);
 
 /// Rows of a table: tokens (...) int32 or int64, a constant -> (..., width); weight (rows, width).
 class Embedding final : public Module {

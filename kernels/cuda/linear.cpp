@@ -9,8 +9,8 @@ namespace {
 
 /// GELU in the epilogue of fp32 and fp64 products is not exact enough, and its memory must be in rows of
 /// whole groups of eight (CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD).
-bool gelu_fits(const LinearForward& p) {
-  return p.activation == Activation::kGeluTanh && p.y.dtype() == DType::kBFloat16 && p.w.size(0) % 8 == 0;
+bool gelu_fits(const cpu::Gemm& product, Activation activation) {
+  return activation == Activation::kGeluTanh && product.c_dtype == DType::kBFloat16 && product.ldc % 8 == 0;
 }
 
 }  // namespace
@@ -29,11 +29,12 @@ void linear(const LinearForward& p, const Stream& stream) {
                     .ldc = outputs,
                     .c_dtype = p.y.dtype()};
   if (product.m == 0 || outputs == 0) return;
-  if (gelu_fits(p) && try_gemm(product,
-                               {.epilogue = has_bias ? GemmEpilogue::kBiasGeluTanh : GemmEpilogue::kGeluTanh,
-                                .bias = p.bias.raw(),
-                                .kept = p.before.raw()},
-                               stream)) {
+  if (gelu_fits(product, p.activation) &&
+      try_gemm(product,
+               {.epilogue = has_bias ? GemmEpilogue::kBiasGeluTanh : GemmEpilogue::kGeluTanh,
+                .bias = p.bias.raw(),
+                .kept = p.before.raw()},
+               stream)) {
     return;
   }
   product.c = p.before.raw();
@@ -45,6 +46,13 @@ void linear(const LinearForward& p, const Stream& stream) {
     if (has_bias) binary(p.before, p.bias, p.before, row::Add{}, stream);
   }
   with_activation(p.activation, [&](auto op) { map(p.before, p.y, op, stream); });
+}
+
+bool try_activation_gradient(const cpu::Gemm& product, Activation activation, const Tensor& kept,
+                             const Stream& stream) {
+  return gelu_fits(product, activation) &&
+         try_gemm(product, {.epilogue = GemmEpilogue::kGeluTanhGradient, .bias = nullptr, .kept = kept.raw()},
+                  stream);
 }
 
 }  // namespace tutti::cuda

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <tutti/kernels/cpu/blas.h>
 #include <tutti/kernels/linear.h>
 
 // linear (kernels/linear.h) on CUDA. Tensors are contiguous and on the stream's device.
@@ -16,5 +17,11 @@ struct LinearForward {
 /// Bias, and GPT-2's GELU in bf16, are added while the product is written; other activations and dtypes take
 /// a pass each. Bytes of such a pass: 2 rows outputs sizeof(T).
 void linear(const LinearForward& p, const Stream& stream);
+
+/// `product` times the derivative of an activation at `kept`, LinearForward's `before`, in the pass that
+/// writes the product; false, with nothing done, for other than GPT-2's GELU in bf16 and where cuBLASLt
+/// cannot do it.
+[[nodiscard]] bool try_activation_gradient(const cpu::Gemm& product, Activation activation,
+                                           const Tensor& kept, const Stream& stream);
 
 }  // namespace tutti::cuda

@@ -10,6 +10,7 @@
 #include <tutti/kernels/dropout.h>
 #include <tutti/kernels/embedding.h>
 #include <tutti/kernels/linear.h>
+#include <tutti/kernels/mlp.h>
 #include <tutti/kernels/norm.h>
 #include <tutti/kernels/optimizer.h>
 #include <tutti/kernels/pointwise.h>
@@ -63,6 +64,7 @@ class Cases {
     linear_layer("linear, projection", c, c, Activation::kNone);
     linear_layer("linear + gelu", c, 4 * c, Activation::kGeluTanh);
     linear_layer("linear, down", 4 * c, c, Activation::kNone);
+    feed_forward();
     head();
     attention_layer();
     convolution("conv 3x3", 64, 64, 56, 3, 1);
@@ -209,6 +211,28 @@ class Cases {
                                             activation);
                             },
                             random_values({r, outputs}, dtype, 3, stream)};
+        });
+  }
+
+  /// GPT-2's feed-forward layer as one op; its parts stand above.
+  void feed_forward() {
+    const int64_t r = s_.tokens;
+    const int64_t c = s_.width;
+    const int64_t h = 4 * c;
+    const double flops = 4 * d(r) * d(c) * d(h);
+    const double bytes = 2 * (d(r * c) + d(r * h) + d(c * h)) * e_;
+    add("mlp, gelu", fmt::format("{} x {} -> {} -> {}", r, c, h, c), {bytes, flops}, {2 * bytes, 2 * flops},
+        [=, dtype = dtype_](const Stream& stream) {
+          const Tensor x = random_values({r, c}, dtype, 1, stream);
+          const Tensor w1 = random_values({h, c}, dtype, 2, stream);
+          const Tensor b1 = Tensor::zeros({h}, dtype, stream);
+          const Tensor w2 = random_values({c, h}, dtype, 3, stream);
+          const Tensor b2 = Tensor::zeros({c}, dtype, stream);
+          return KernelWork{[=](Tape& tape) {
+                              return mlp(tape, tape.variable(x), tape.variable(w1), tape.variable(b1),
+                                         tape.variable(w2), tape.variable(b2), Activation::kGeluTanh);
+                            },
+                            random_values({r, c}, dtype, 4, stream)};
         });
   }
 

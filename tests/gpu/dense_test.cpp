@@ -3,6 +3,7 @@
 #include <tutti/core/parameter.h>
 #include <tutti/kernels/linear.h>
 #include <tutti/kernels/matmul.h>
+#include <tutti/kernels/mlp.h>
 #include <tutti/kernels/pointwise.h>
 
 #include <cmath>
@@ -38,6 +39,34 @@ TEST_F(GpuDense, Linear) {
       if (activation == Activation::kRelu && many) continue;
       compare([&](Tape& t, const std::vector<Var>& v) { return linear(t, v[0], v[1], Var{}, activation); },
               {x, w});
+    }
+  }
+}
+
+// Widths that cuBLASLt's GELU gradient takes, widths that it does not, and GPT's, which are measured.
+TEST_F(GpuDense, Mlp) {
+  for (const auto& [batch, inputs, hidden, outputs] : {std::array<int64_t, 4>{1, 1, 1, 1},
+                                                       {3, 17, 5, 9},
+                                                       {random.integer(2, 300), 64, 256, 64},
+                                                       {random.integer(2, 300), 40, 104, 33},
+                                                       {random.integer(2, 300), 33, 100, 40},
+                                                       {2048, 768, 3072, 768},
+                                                       {0, 8, 16, 8}}) {
+    const Tensor x = random.normal({batch, inputs});
+    const Tensor w1 = random.normal({hidden, inputs}, 1 / std::sqrt(static_cast<double>(inputs)));
+    const Tensor b1 = random.normal({hidden});
+    const Tensor w2 = random.normal({outputs, hidden}, 1 / std::sqrt(static_cast<double>(hidden)));
+    const Tensor b2 = random.normal({outputs});
+    for (const Activation activation :
+         {Activation::kNone, Activation::kGelu, Activation::kGeluTanh, Activation::kSilu}) {
+      SCOPED_TRACE(fmt::format("{} x {} -> {} -> {}, activation {}", batch, inputs, hidden, outputs,
+                               static_cast<int>(activation)));
+      compare([&](Tape& t,
+                  const std::vector<Var>& v) { return mlp(t, v[0], v[1], v[2], v[3], v[4], activation); },
+              {x, w1, b1, w2, b2}, {.fp32 = 4e-5, .bf16 = 4e-2});
+      compare([&](Tape& t,
+                  const std::vector<Var>& v) { return mlp(t, v[0], v[1], Var{}, v[2], Var{}, activation); },
+              {x, w1, w2}, {.fp32 = 4e-5, .bf16 = 4e-2});
     }
   }
 }

@@ -104,6 +104,45 @@ TEST_F(GemmProblemTest, AlignmentIsThatOfTheWorstAddress) {
   EXPECT_EQ(alignment(1, 8, 2, 4), 1);
 }
 
+TEST_F(GemmProblemTest, WhatGeluKeptLiesLikeTheResultOfItsGradient) {
+  // The gradient between two layers: dy (rows, outputs) times W (outputs, hidden), in rows of `hidden`.
+  const int64_t rows = random.integer(1, 9);
+  const int64_t hidden = 8 * random.integer(1, 3);
+  const int64_t outputs = random.integer(1, 9);
+  const Tensor dy = random.normal({rows, outputs}, 1, DType::kBFloat16);
+  const Tensor w = random.normal({outputs, hidden}, 1, DType::kBFloat16);
+  const Tensor kept = random.normal({rows, hidden}, 1, DType::kBFloat16);
+  const Tensor d = random.normal({rows, hidden}, 1, DType::kBFloat16);
+  const auto problem = [&](int64_t offset) {
+    return column_major({.m = rows,
+                         .n = hidden,
+                         .k = outputs,
+                         .dtype = DType::kBFloat16,
+                         .a = {dy.raw(), outputs},
+                         .b = {w.raw(), hidden},
+                         .c = d.raw(),
+                         .ldc = hidden,
+                         .c_dtype = DType::kBFloat16},
+                        {},
+                        {.epilogue = GemmEpilogue::kGeluTanhGradient,
+                         .bias = nullptr,
+                         .kept = kept.data<BFloat16>() + offset});
+  };
+  const GemmProblem p = problem(0);
+  EXPECT_EQ(p.epilogue, GemmEpilogue::kGeluTanhGradient);
+  EXPECT_EQ(p.m, hidden) << "what is kept has m rows in column-major terms";
+  EXPECT_EQ(p.ldc, hidden);
+  EXPECT_EQ(p.ldc % 8, 0);
+  EXPECT_FALSE(p.transpose_a);
+  EXPECT_FALSE(p.transpose_b);
+  EXPECT_EQ(p.alignment, 16);
+  EXPECT_NE(p.key().find(":dgelu:set:align16"), std::string::npos) << p.key();
+  EXPECT_EQ(problem(1).alignment, 2) << "the memory of the epilogue counts";
+  EXPECT_EQ(problem(4).alignment, 8);
+  EXPECT_EQ(problem(8).alignment, 16);
+  EXPECT_NE(problem(4).key(), p.key());
+}
+
 /// Matrix number of an operand for an index of `batch`.
 int64_t matrix_of(int64_t index, const Shape& own, const Shape& batch) {
   int64_t at = 0;
