@@ -176,7 +176,8 @@ ExitCode launch(const Options& options, const std::vector<std::string>& command,
     return ExitCode::kDone;
   }
   check_tools(spec, rendered, here);
-  check_is_free(spec, found.allocation.job_id, here);
+  // Inside a job the directory may already belong to a job that comes after this one.
+  if (found.allocation.place != Allocation::Place::kInside) check_is_free(spec, here);
   if (rendered.submits) {
     say_what_is_not_here(command, console.err);
     submit(*found.adapter, spec, rendered, here, console.out, console.err);

@@ -36,6 +36,9 @@ struct JobCommands {
   std::vector<std::string> waiting;  ///< prints a line if the job still waits or runs
   std::vector<std::string> cancel;
   std::vector<std::string> requeue;
+  /// Prints the steps of a job, "JOB.NUMBER" a line, which `cancel` ends too: where ranks live on without the
+  /// program that started them.
+  std::vector<std::string> steps;
   std::string group_option;  ///< with it, an id is "GROUP/NAME", given as `OPTION GROUP NAME`
 };
 

@@ -127,7 +127,10 @@ Ending label(const EndFacts& facts) {
         "train.microbatch lower";
   } else if (facts.asked_to_stop) {
     end.reason = Reason::kStopped;
-    end.text = "asked to stop, and ended before a checkpoint could be saved; --grace gives it longer";
+    end.text =
+        "asked to stop, and ended without having saved a checkpoint: a message above says why, or --grace "
+        "gives "
+        "it longer";
   } else if (code == kDaemonLostCode || facts.saw_loss) {
     end.exit_code = kDaemonLostCode;
     end.signal = 0;

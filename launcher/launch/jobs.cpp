@@ -167,7 +167,7 @@ bool is_gone(const NamedJob& job, const Surroundings& here) {
   }
 }
 
-void check_is_free(const LaunchSpec& spec, const std::string& own_job, const Surroundings& here) {
+void check_is_free(const LaunchSpec& spec, const Surroundings& here) {
   std::error_code error;
   if (!fs::is_directory(spec.run_directory, error)) return;
   NamedJob job;
@@ -176,7 +176,7 @@ void check_is_free(const LaunchSpec& spec, const std::string& own_job, const Sur
   } catch (const Error&) {
     return;  // no launch of ours, or none that can be read
   }
-  if (job.record.state == "ended" || (!job.id.empty() && job.id == own_job)) return;
+  if (job.record.state == "ended") return;
   const auto names = [&](const std::vector<std::string>& jobs) {
     return std::find(jobs.begin(), jobs.end(), job.id) != jobs.end();
   };

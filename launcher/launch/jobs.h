@@ -25,9 +25,9 @@ NamedJob find_job(const std::string& name, const Surroundings& here);
 /// says nothing of the job.
 bool is_gone(const NamedJob& job, const Surroundings& here);
 
-/// Throws Error if a launch that waits or runs has the run directory of `spec` already, unless it is the job
-/// `own_job`, in which this is, or one that `spec` is to come after.
-void check_is_free(const LaunchSpec& spec, const std::string& own_job, const Surroundings& here);
+/// Throws Error if a launch that waits or runs has the run directory of `spec` already, unless `spec` is to
+/// come after it.
+void check_is_free(const LaunchSpec& spec, const Surroundings& here);
 
 /// Prints the caller's jobs as the scheduler lists them. Without a scheduler, the launches of the directories
 /// below `runs`. Returns the exit code.

@@ -23,6 +23,7 @@
 #include <map>
 #include <optional>
 #include <ostream>
+#include <sstream>
 #include <thread>
 
 namespace tutti {
@@ -35,7 +36,7 @@ using Reason = Ending::Reason;
 constexpr int kTickMs = 100;
 constexpr int64_t kFailuresOfABadHost = 2;
 constexpr double kRequeueTimeout_s = 30;
-constexpr double kRequeueWait_s = 60;
+constexpr double kStepsTimeout_s = 10;
 
 std::chrono::nanoseconds seconds(double s) {
   return std::chrono::nanoseconds(static_cast<int64_t>(s * 1e9));
@@ -262,10 +263,11 @@ Ending Supervisor::attempt(const LaunchSpec& spec, LaunchRecord& record, Stop& s
 
   const std::optional<fs::file_time_type> summary_before = summary_time(spec.run_directory);
   const int64_t oom_before = oom_kills_here();
+  const std::set<std::string> steps_before = steps();
   record.begin_attempt(rendered.argv, hosts);
   Child child = Child::start(rendered.argv, variables, {.capture_err = true});
   Messages messages(err_);
-  bool told = false;
+  std::optional<Clock::time_point> told;
   bool terminated = false;
   bool open = true;
   Losses losses(rendered, hosts, here_.host, err_);
@@ -280,12 +282,12 @@ Ending Supervisor::attempt(const LaunchSpec& spec, LaunchRecord& record, Stop& s
       err_ << fmt::format("tutti: asked to stop: the ranks have {} s to save\n", spec.grace_s) << std::flush;
     }
     if (!stop.asked) continue;
-    if (!told) {
+    const auto now = Clock::now();
+    if (!terminated && (!told || now > *told + seconds(patience_.again_s))) {
       // mpirun ends its ranks upon SIGTERM before they can save; it and srun pass SIGUSR1 on to all of them.
       child.send(SIGUSR1);
-      told = true;
+      told = now;
     }
-    const auto now = Clock::now();
     const auto grace = seconds(static_cast<double>(spec.grace_s));
     if (!terminated && (stop.at_once || now > stop.since + grace)) {
       child.send(SIGTERM);
@@ -294,6 +296,7 @@ Ending Supervisor::attempt(const LaunchSpec& spec, LaunchRecord& record, Stop& s
     }
     if (terminated && now > stop.since + grace + seconds(patience_.term_s)) child.send(SIGKILL);
   }
+  if (WIFSIGNALED(*status)) end_steps(steps_before);
   const int left = end_descendants();
   if (left > 0) err_ << fmt::format("tutti: ended {} processes that were left\n", left);
   if (open) (void)messages.pump(child.err());
@@ -307,6 +310,39 @@ Ending Supervisor::attempt(const LaunchSpec& spec, LaunchRecord& record, Stop& s
                 .saw_kill = messages.blame().saw_kill(),
                 .saw_loss = messages.blame().saw_loss() || !losses.hosts().empty(),
                 .hosts = losses.hosts().empty() ? messages.blame().hosts() : losses.hosts()});
+}
+
+std::set<std::string> Supervisor::steps() const {
+  std::set<std::string> found;
+  if (allocation_.place != Allocation::Place::kInside || adapter_.commands.steps.empty()) return found;
+  std::vector<std::string> argv = adapter_.commands.steps;
+  argv.push_back(allocation_.job_id);
+  try {
+    std::istringstream lines(run_to_end(argv, launch_environment(here_.variables, {}), kStepsTimeout_s).out);
+    for (std::string step; lines >> step;) {
+      const size_t dot = step.rfind('.');
+      const bool numbered = dot != std::string::npos && dot + 1 < step.size() &&
+                            step.find_first_not_of("0123456789", dot + 1) == std::string::npos;
+      if (numbered && is_plain_word(step)) found.insert(step);  // not the batch script's
+    }
+  } catch (const Error&) {
+    // A scheduler that does not answer ends no step either.
+  }
+  return found;
+}
+
+void Supervisor::end_steps(const std::set<std::string>& before) {
+  for (const std::string& step : steps()) {
+    if (before.contains(step)) continue;
+    std::vector<std::string> argv = adapter_.commands.cancel;
+    argv.push_back(step);
+    try {
+      (void)run_to_end(argv, launch_environment(here_.variables, {}), kStepsTimeout_s);
+      err_ << fmt::format("tutti: ended step {}, whose starter was killed\n", step) << std::flush;
+    } catch (const Error& problem) {
+      err_ << fmt::format("tutti: step {} may go on: {}\n", step, problem.what()) << std::flush;
+    }
+  }
 }
 
 void Supervisor::leave_out(const Ending& ending, std::map<std::string, int64_t>& failures) {
@@ -341,7 +377,7 @@ void Supervisor::requeue(LaunchRecord& record) {
   }
   // The scheduler now ends this job: an exit code of its own would only race with that.
   err_ << "tutti: the job is queued again" << std::endl;
-  std::this_thread::sleep_for(seconds(kRequeueWait_s));
+  std::this_thread::sleep_for(seconds(patience_.requeue_s));
 }
 
 Ending Supervisor::run() {
@@ -358,6 +394,17 @@ Ending Supervisor::run() {
                        .supervisor = getpid(),
                        .host = here_.host},
                       err_);
+  const std::string first_checkpoint = newest_checkpoint(spec_.run_directory);
+  const auto is_to_be_queued_again = [&](const Ending& ending) {
+    // Upon the warning of a time limit, also one that only the ranks heard. SIGTERM is a scheduler that ends
+    // the job and queues it again itself if it means to, or a user who cancels it.
+    const bool warned = !stop.asked || stop.first_signal == SIGUSR1;
+    // The warning may meet ranks that start again or do not answer: a job that has come further goes on.
+    const bool interrupted =
+        stop.asked && (ending.reason == Reason::kStopped || worth_restarting(ending, false));
+    const bool further = newest_checkpoint(spec_.run_directory) != first_checkpoint;
+    return spec_.requeue && warned && (ending.reason == Reason::kPreempted || (interrupted && further));
+  };
   std::map<std::string, int64_t> failures;
   int64_t in_a_row = 0;
   for (int64_t restarts = 0;; ++restarts) {
@@ -374,10 +421,7 @@ Ending Supervisor::run() {
     const bool restart = !stop.asked && restarts < spec_.restarts && worth_restarting(ending, saved);
     if (ending.reason != Reason::kDone) err_ << fmt::format("tutti: {}\n", ending.text) << std::flush;
     if (!restart) {
-      // Upon the warning of a time limit, also one that only the ranks heard. SIGTERM is a scheduler that
-      // ends the job and queues it again itself if it means to, or a user who cancels it.
-      const bool warned = !stop.asked || stop.first_signal == SIGUSR1;
-      if (ending.reason == Reason::kPreempted && spec_.requeue && warned) requeue(record);
+      if (is_to_be_queued_again(ending)) requeue(record);
       record.end(ending);
       return ending;
     }
@@ -391,6 +435,7 @@ Ending Supervisor::run() {
       (void)stop.look();
     }
     if (stop.asked) {
+      if (is_to_be_queued_again(ending)) requeue(record);
       record.end(ending);
       return ending;
     }

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <iosfwd>
 #include <map>
+#include <set>
 #include <string>
 
 namespace tutti {
@@ -16,8 +17,10 @@ class LaunchRecord;
 struct Patience {
   double first_wait_s = 2;  ///< before the first restart; doubles with each that saved nothing new
   double most_wait_s = 60;
-  double term_s = 5;  ///< between SIGTERM and SIGKILL
-  double loss_s = 2;  ///< that mpirun or srun has to end by itself after it has named a lost host
+  double term_s = 5;   ///< between SIGTERM and SIGKILL
+  double again_s = 2;  ///< between two requests to save: a program that is only starting may miss the first
+  double requeue_s = 60;  ///< that a scheduler has to end a job that it has queued again
+  double loss_s = 2;      ///< that mpirun or srun has to end by itself after it has named a lost host
 };
 
 /// Whether ranks that ended like this are started again. Crashes, kills and lost hosts are; an error of the
@@ -34,7 +37,8 @@ double wait_before_restart_s(const Patience& patience, int64_t restart);
 /// SIGTERM, SIGINT, SIGHUP and SIGUSR1 ask the ranks to save and stop; those that are still there after
 /// spec.grace_s are ended, at once upon a second SIGINT or SIGTERM. The same happens grace_s before a time
 /// limit that the supervisor is to keep. When the program that started the ranks has ended, nothing that it
-/// left on this machine lives on. A host that a rank died on or was lost twice is left out if others remain.
+/// left on this machine lives on, nor its step of a scheduler's job if it was killed. A host that a rank died
+/// on or was lost twice is left out if others remain.
 class Supervisor {
  public:
   Supervisor(const Adapter& adapter, LaunchSpec spec, Allocation allocation, const Surroundings& here,
@@ -46,6 +50,8 @@ class Supervisor {
  private:
   struct Stop;
   Ending attempt(const LaunchSpec& spec, LaunchRecord& record, Stop& stop);
+  [[nodiscard]] std::set<std::string> steps() const;
+  void end_steps(const std::set<std::string>& before);
   void leave_out(const Ending& ending, std::map<std::string, int64_t>& failures);
   void requeue(LaunchRecord& record);
 

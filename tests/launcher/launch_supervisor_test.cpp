@@ -12,6 +12,7 @@
 #include <chrono>
 #include <csignal>
 #include <fstream>
+#include <functional>
 #include <iterator>
 #include <sstream>
 
@@ -31,12 +32,19 @@ Rendered render_script(const LaunchSpec& spec, const Allocation& allocation) {
 }
 
 const Adapter& script_adapter() {
-  static const Adapter kAdapter{.name = "local", .detect = nullptr, .render = &render_script};
+  static const Adapter kAdapter{
+      .name = "local",
+      .detect = nullptr,
+      .render = &render_script,
+      .commands = {.requeue = {"/bin/sh", "-c", "echo \"$0\" >>\"$TUTTI_RUN/queued\""}}};
   return kAdapter;
 }
 
 class SupervisorTest : public testing::Test {
  protected:
+  // A shell that starts tests in the background has told them to ignore it.
+  SupervisorTest() { (void)std::signal(SIGINT, SIG_DFL); }
+
   /// Supervises a script in a directory of its own, $RUN.
   Ending supervise(const std::string& script, int64_t restarts = 0) {
     LaunchSpec spec = train_spec();
@@ -47,8 +55,8 @@ class SupervisorTest : public testing::Test {
     here_.variables = {{"PATH", "/usr/bin:/bin"}, {"TUTTI_RUN", spec.run_directory}};
     here_.host = "here";
     std::ostringstream err;
-    Supervisor supervisor(script_adapter(), spec, allocation_, here_, err,
-                          {.first_wait_s = 0.01, .most_wait_s = 0.02, .term_s = 0.3, .loss_s = 0.1});
+    change_(spec);
+    Supervisor supervisor(*adapter_, spec, allocation_, here_, err, patience_);
     const Ending ending = supervisor.run();
     messages_ = err.str();
     return ending;
@@ -62,6 +70,14 @@ class SupervisorTest : public testing::Test {
 
   TemporaryDirectory folder_;
   Surroundings here_;
+  const Adapter* adapter_ = &script_adapter();
+  std::function<void(LaunchSpec&)> change_ = [](LaunchSpec&) {};
+  Patience patience_{.first_wait_s = 0.01,
+                     .most_wait_s = 0.02,
+                     .term_s = 0.3,
+                     .again_s = 0.1,
+                     .requeue_s = 0.01,
+                     .loss_s = 0.1};
   Allocation allocation_{.hosts = {{.name = "node1", .slots = 2}, {.name = "node2", .slots = 2}}};
   std::string messages_;
 };
@@ -146,6 +162,51 @@ TEST_F(SupervisorTest, ASecondSignalDoesNotWait) {
       "trap 'exit 1' TERM; trap '' USR1; kill -INT $PPID; sleep 0.2; kill -INT $PPID; while :; do sleep "
       "0.05; done");
   EXPECT_LT(Clock::now() - begin, std::chrono::milliseconds(950));
+}
+
+TEST_F(SupervisorTest, ARequestThatWasMissedComesAgain) {
+  // As mpirun while it is only starting: the first SIGUSR1 is lost.
+  const Ending ending =
+      supervise(R"(trap 'trap "exit 75" USR1' USR1; kill -TERM $PPID; while :; do sleep 0.02; done)");
+  EXPECT_EQ(ending.reason, Reason::kPreempted) << messages_;
+}
+
+TEST_F(SupervisorTest, AWarnedJobThatCameFurtherIsQueuedAgain) {
+  allocation_.place = Allocation::Place::kInside;
+  allocation_.job_id = "4711";
+  patience_.first_wait_s = patience_.most_wait_s = 60;
+  change_ = [](LaunchSpec& spec) { spec.requeue = true; };
+  const std::string save = "mkdir -p $TUTTI_RUN/checkpoints/step-0000000$$; ";
+  const auto queued = [&](const std::string& script) {
+    std::filesystem::remove(folder_ / "run/queued");
+    (void)supervise(script, 1);
+    return std::filesystem::exists(folder_ / "run/queued");
+  };
+  EXPECT_TRUE(queued(save + "kill -USR1 $PPID; sleep 0.05; exit 75"));
+  EXPECT_EQ(written("queued"), "4711\n");
+  EXPECT_TRUE(queued(save + "trap '' USR1; kill -USR1 $PPID; sleep 600"));
+  EXPECT_FALSE(queued("trap '' USR1; kill -USR1 $PPID; sleep 600")) << "it would never come further";
+  EXPECT_FALSE(queued(save + "kill -TERM $PPID; sleep 0.3; exit 75")) << "cancelled";
+}
+
+TEST_F(SupervisorTest, WhatAKilledStarterLeavesOnOtherHostsIsEnded) {
+  // Programs of a pretended scheduler: the steps of the job, and how they end.
+  static const Adapter kSteps{.name = "local",
+                              .detect = nullptr,
+                              .render = &render_script,
+                              .commands = {.cancel = {"/bin/sh", "-c", "echo \"$0\" >>\"$TUTTI_RUN/ended\""},
+                                           .steps = {"/bin/sh", "-c", "cat \"$TUTTI_RUN/steps\""}}};
+  adapter_ = &kSteps;
+  allocation_.place = Allocation::Place::kInside;
+  allocation_.job_id = "4711";
+  std::filesystem::create_directories(folder_ / "run");
+  write_all(folder_ / "run/steps", "4711.0\n4711.batch\n");
+  const std::string script = "echo 4711.1 >>$TUTTI_RUN/steps; echo 4711.extern >>$TUTTI_RUN/steps; ";
+  (void)supervise(script + "exit 1");
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "run/ended")) << "a starter that ends ends its ranks";
+  write_all(folder_ / "run/steps", "4711.0\n4711.batch\n");
+  (void)supervise(script + "kill -KILL $$");
+  EXPECT_EQ(written("ended"), "4711.1\n");
 }
 
 TEST_F(SupervisorTest, WhatNohupIgnoresStaysIgnored) {
@@ -425,24 +486,23 @@ TEST_F(PretendedSlurmTest, ARunDirectoryThatAJobUsesIsRefused) {
   const Detected found = detect(here_, spec);
   std::ostringstream out;
   std::ostringstream err;
-  check_is_free(spec, "", here_);
+  check_is_free(spec, here_);
   submit(*found.adapter, spec, found.adapter->render(spec, found.allocation), here_, out, err);
   try {
-    check_is_free(spec, "", here_);
+    check_is_free(spec, here_);
     ADD_FAILURE() << "a second job for one run directory";
   } catch (const Error& error) {
     EXPECT_NE(std::string(error.what()).find("job 4711 waits or runs there"), std::string::npos)
         << error.what();
   }
-  check_is_free(spec, "4711", here_);  // the job itself, when it begins
   LaunchSpec next = spec;
   next.after = {"4711"};
-  check_is_free(next, "", here_);
+  check_is_free(next, here_);
   // Neither a job that has gone nor a scheduler that does not answer keeps the directory.
   write_all(folder_ / "squeue", "#!/bin/sh\nexit 0\n");
-  check_is_free(spec, "", here_);
+  check_is_free(spec, here_);
   write_all(folder_ / "squeue", "#!/bin/sh\necho 4711\necho 'cannot contact' >&2\nexit 1\n");
-  check_is_free(spec, "", here_);
+  check_is_free(spec, here_);
 }
 
 TEST_F(PretendedSlurmTest, FollowingALogEndsWithTheJobAndNotWithTheScheduler) {

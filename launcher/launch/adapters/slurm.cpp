@@ -215,13 +215,15 @@ Rendered render_slurm(const LaunchSpec& spec, const Allocation& allocation) {
 
 }  // namespace
 
-const Adapter kSlurmAdapter{.name = "slurm",
-                            .summary = "srun or mpirun in a job, sbatch outside",
-                            .detect = &detect_slurm,
-                            .render = &render_slurm,
-                            .commands = {.list = {"squeue", "--me"},
-                                         .waiting = {"squeue", "--noheader", "--jobs"},
-                                         .cancel = {"scancel"},
-                                         .requeue = {"scontrol", "requeue"}}};
+const Adapter kSlurmAdapter{
+    .name = "slurm",
+    .summary = "srun or mpirun in a job, sbatch outside",
+    .detect = &detect_slurm,
+    .render = &render_slurm,
+    .commands = {.list = {"squeue", "--me"},
+                 .waiting = {"squeue", "--noheader", "--jobs"},
+                 .cancel = {"scancel"},
+                 .requeue = {"scontrol", "requeue"},
+                 .steps = {"squeue", "--noheader", "--steps", "--format=%i", "--jobs"}}};
 
 }  // namespace tutti
