@@ -30,12 +30,14 @@ ExitCode run(const Options& options, Console& console) {
   const Surroundings here = this_surroundings();
   const MpiLibrary library = parse_mpi_library(mpi_library_version());
   check_can_meet(here, library);
-  bool good = false;
+  // Rank 0 alone says so by its exit code: mpirun and srun end the others as soon as one ends badly, and with
+  // them a table that is not printed yet.
+  bool good = true;
   run_world({}, [&](Collective& world) {
     check_world_size(here, library, world.size());
     const PreflightResult result = preflight(o, world);
-    good = result.verdict.good();
     if (world.rank() != 0) return;
+    good = result.verdict.good();
     if (options.json) {
       console.out << to_json(result);
     } else {
