@@ -72,5 +72,13 @@ if(NOT CUDNN_FRONTEND_INCLUDE_DIR)
   message(FATAL_ERROR "TUTTI_CUDA=ON, but cudnn_frontend.h was not found and pip could not fetch it: "
           "`pip download nvidia-cudnn-frontend`, unpack it and set CUDNN_FRONTEND_HOME to the folder above include/")
 endif()
+# Since 1.13 graphs can be told of a device and attention of its statistics by name.
+file(STRINGS ${CUDNN_FRONTEND_INCLUDE_DIR}/cudnn_frontend_version.h frontend_version REGEX "(MAJOR|MINOR)_VERSION +[0-9]+")
+list(TRANSFORM frontend_version REPLACE "[^0-9]" "")
+list(JOIN frontend_version "." frontend_version)
+if(frontend_version VERSION_LESS 1.13)
+  message(FATAL_ERROR "Tutti needs cudnn-frontend 1.13 or later; ${CUDNN_FRONTEND_INCLUDE_DIR} has ${frontend_version}: "
+          "`pip download nvidia-cudnn-frontend`, unpack it and set CUDNN_FRONTEND_HOME to the folder above include/")
+endif()
 add_library(tutti_cudnn_frontend INTERFACE IMPORTED GLOBAL)
 target_include_directories(tutti_cudnn_frontend SYSTEM INTERFACE ${CUDNN_FRONTEND_INCLUDE_DIR})
