@@ -3,14 +3,19 @@
 #include <CLI/CLI.hpp>
 
 #include <tutti/comm/factory.h>
+#include <tutti/comm/peers.h>
+#include <tutti/core/error.h>
 #include "launcher/cli/checks.h"
 #include "launcher/cli/commands.h"
 #include "launcher/info/libraries.h"
 #include "launcher/launch/rank_world.h"
 #include "launcher/run/training.h"
 
+#include <algorithm>
 #include <memory>
 #include <ostream>
+#include <string>
+#include <vector>
 
 namespace tutti {
 namespace {
@@ -26,7 +31,16 @@ ExitCode run(const Options& options, Console& console) {
   PreflightOptions o = options.preflight;
   o.run_file = options.train.run_file;
   o.run_directory = options.dir;
-  if (options.dir.empty()) o.run_directory = o.run_file.empty() ? "." : read_settings(options.train).run.dir;
+  if (options.dir.empty()) o.run_directory = ".";
+  // Where the file cannot be read on some hosts only, the comparison names them.
+  std::string problem;
+  if (options.dir.empty() && !o.run_file.empty()) {
+    try {
+      o.run_directory = read_settings(options.train).run.dir;
+    } catch (const Error& error) {
+      problem = error.what();
+    }
+  }
   const Surroundings here = this_surroundings();
   const MpiLibrary library = parse_mpi_library(mpi_library_version());
   check_can_meet(here, library);
@@ -35,6 +49,10 @@ ExitCode run(const Options& options, Console& console) {
   bool good = true;
   run_world({}, [&](Collective& world) {
     check_world_size(here, library, world.size());
+    const std::vector<std::string> problems = CollectivePeers(world).all_gather(problem);
+    const bool readable =
+        std::any_of(problems.begin(), problems.end(), [](const auto& p) { return p.empty(); });
+    require(readable, "{}", problems.front());
     const PreflightResult result = preflight(o, world);
     if (world.rank() != 0) return;
     good = result.verdict.good();
