@@ -36,6 +36,7 @@ struct Parameter {
   Shape shape;
   Init init;
   Role role = Role::kWeight;
+  bool keeps_latest = false;  ///< kStatistic: the step's statistic becomes the value, in place of an average
 
   /// What forward reads, in the compute dtype; a view into the group's flat storage.
   Tensor value;

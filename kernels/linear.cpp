@@ -56,26 +56,20 @@ void activate(const Tile& tile, T* before, const T* bias, T* y, Op op) {
     run_best_isa([=] { run([](int64_t) { return A(0); }); });
 }
 
-/// `p.before` becomes x W^T + bias, `p.y` the activation of it.
-void forward(const cuda::LinearForward& p, int64_t rows, const Stream& stream) {
+/// `p.before` becomes p.product + bias, `p.y` the activation of it.
+void forward(const cuda::LinearForward& p, const Stream& stream) {
   if constexpr (kWithCuda) {
     if (on_cuda(stream)) return cuda::linear(p, stream);
   }
-  const int64_t outputs = p.w.size(0);
-  const int64_t inputs = p.w.size(1);
+  const int64_t outputs = p.product.n;
   dispatch_compute(p.y.dtype(), "linear", [&]<class T>(TypeTag<T>) {
     const T* const b = p.bias.defined() ? p.bias.data<T>() : nullptr;
     T* const pre = p.before.data<T>();
     T* const y = p.y.data<T>();
-    const cpu::Gemm product{.m = rows,
-                            .n = outputs,
-                            .k = inputs,
-                            .dtype = p.y.dtype(),
-                            .a = {p.x.raw(), inputs},
-                            .b = {p.w.raw(), inputs, true},
-                            .c = pre,
-                            .ldc = outputs,
-                            .c_dtype = p.y.dtype()};
+    cpu::Gemm product = p.product;
+    product.c = pre;
+    product.ldc = outputs;
+    product.c_dtype = p.y.dtype();
     cpu::gemm(product, stream,
               [&](int64_t row_begin, int64_t row_end, int64_t column_begin, int64_t column_end) {
                 const Tile tile{row_begin, row_end, column_begin, column_end, outputs};
@@ -87,8 +81,9 @@ void forward(const cuda::LinearForward& p, int64_t rows, const Stream& stream) {
 
 }  // namespace
 
-LinearResult linear_forward(std::string_view op, const Var& x, const Var& w, const Var& bias,
-                            Activation activation, const Stream& stream) {
+LinearResult linear_forward(std::string_view op, const Tape& tape, const Var& x, const Var& w,
+                            const Var& bias, Activation activation, const Fp8Ranges& ranges) {
+  const Stream& stream = tape.stream();
   require(x.value.defined() && w.value.defined(), "{}: undefined input", op);
   require(x.value.dims() >= 1 && w.value.dims() == 2 && x.value.size(-1) == w.value.size(1),
           "{}: x {} does not fit w {}, which is (outputs, inputs)", op, to_string(x.shape()),
@@ -112,14 +107,17 @@ LinearResult linear_forward(std::string_view op, const Var& x, const Var& w, con
   const bool keeps_input = activation != Activation::kNone && activation != Activation::kRelu;
   const Tensor before = keeps_input ? Tensor::empty(shape, in.dtype(), stream) : out;
   const Tensor bias_row = has_bias ? bias.value.to_contiguous(stream) : Tensor();
-  forward({in, weight, bias_row, before, out, activation}, rows, stream);
+  const Fp8Pass fp8(tape, ranges, in.dtype(), {rows, inputs, outputs});
+  const ProductOperand x_operand = fp8.operand(Fp8Pass::kX, in.view({rows, inputs}), stream);
+  const ProductOperand w_operand = fp8.operand(Fp8Pass::kW, weight, stream);
+  forward({product(x_operand, false, w_operand, true), bias_row, before, out, activation}, stream);
   return {.y = out,
-          .saved = {.x = in,
-                    .w = weight,
+          .saved = {.x = x_operand.by_columns(),
+                    .w = w_operand.by_columns(),
+                    .fp8 = fp8,
                     .derived = activation == Activation::kNone ? Tensor() : before,
                     .activation = activation,
                     .rows = rows,
-                    .inputs = inputs,
                     .outputs = outputs}};
 }
 
@@ -144,45 +142,31 @@ void activation_backward(const Tensor& dy, const Tensor& derived, const Tensor& 
   });
 }
 
-void LinearSaved::parameter_gradients(const Tensor& d, const Gradients& gradients,
-                                      const Stream& stream) const {
+ProductOperand LinearSaved::parameter_gradients(const Tensor& d, const Gradients& gradients,
+                                                const Stream& stream) const {
   if (gradients.needs(2)) {
     const Tensor sum = sum_middle(d, {1, rows, outputs}, stream).view({outputs});
     const auto [slot, mode] = gradients.slot(2);
     store(sum, slot, mode, stream);
   }
-  if (gradients.needs(1)) {
-    cpu::gemm_gradient(gradients, 1,
-                       {.m = outputs,
-                        .n = inputs,
-                        .k = rows,
-                        .dtype = d.dtype(),
-                        .a = {d.raw(), outputs, true},
-                        .b = {x.raw(), inputs}},
-                       stream);
-  }
+  ProductOperand operand = fp8.operand(Fp8Pass::kDy, d.view({rows, outputs}), stream);
+  fp8.record_ranges(gradients, 3, stream);
+  if (gradients.needs(1)) cpu::gemm_gradient(gradients, 1, product(operand, true, x, false), stream);
+  return operand;
 }
 
-cpu::Gemm LinearSaved::input_gradient(const Tensor& d) const {
-  return {.m = rows,
-          .n = inputs,
-          .k = outputs,
-          .dtype = d.dtype(),
-          .a = {d.raw(), outputs},
-          .b = {w.raw(), inputs}};
-}
-
-Var linear(Tape& tape, const Var& x, const Var& w, const Var& bias, Activation activation) {
-  const Stream& stream = tape.stream();
-  LinearResult result = linear_forward("linear", x, w, bias, activation, stream);
-  return tape.record("linear", std::move(result.y), {x, w, bias},
-                     [saved = std::move(result.saved), stream](const Tensor& dy, const Gradients& gradients) {
+Var linear(Tape& tape, const Var& x, const Var& w, const Var& bias, Activation activation,
+           const Fp8Ranges& ranges) {
+  LinearResult result = linear_forward("linear", tape, x, w, bias, activation, ranges);
+  return tape.record("linear", std::move(result.y), {x, w, bias, ranges.x, ranges.w, ranges.dy},
+                     [saved = std::move(result.saved), stream = tape.stream()](const Tensor& dy,
+                                                                               const Gradients& gradients) {
                        const bool active = saved.activation != Activation::kNone;
                        const Tensor d = active ? reuse_or_empty(dy, stream) : dy;
                        if (active) activation_backward(dy, saved.derived, d, saved.activation, stream);
-                       saved.parameter_gradients(d, gradients, stream);
+                       const ProductOperand operand = saved.parameter_gradients(d, gradients, stream);
                        if (gradients.needs(0))
-                         cpu::gemm_gradient(gradients, 0, saved.input_gradient(d), stream);
+                         cpu::gemm_gradient(gradients, 0, saved.input_gradient(operand), stream);
                      });
 }
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <tutti/core/tape.h>
+#include <tutti/kernels/fp8.h>
 
 namespace tutti {
 
@@ -16,9 +16,9 @@ enum class Activation : uint8_t {
 /// y = activation(x W^T + b).
 /// Shapes: x (..., I), w (O, I), bias (O) or an undefined Var -> (..., O). fp32, bf16 (sums in fp32) or fp64,
 /// equal for all. The gradients of w and bias are written in the dtype of their slots without an intermediate
-/// rounding. Saves x, w, and for an activation its input (kRelu: its output). Throws Error on other shapes or
-/// dtypes.
-Var linear(Tape& tape, const Var& x, const Var& w, const Var& bias,
-           Activation activation = Activation::kNone);
+/// rounding. With ranges (bf16 only), products are in fp8 as kernels/fp8.h says. Saves x, w, and for an
+/// activation its input (kRelu: its output). Throws Error on other shapes or dtypes.
+Var linear(Tape& tape, const Var& x, const Var& w, const Var& bias, Activation activation = Activation::kNone,
+           const Fp8Ranges& ranges = {});
 
 }  // namespace tutti

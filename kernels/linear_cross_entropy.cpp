@@ -44,52 +44,34 @@ struct HeldGradients {
   Tensor dw;  // (classes, inputs), wide
 };
 
+/// product() written to, or added to, contiguous c.
+void multiply_into(cpu::Gemm gemm, const Tensor& c, bool accumulate, const Stream& stream) {
+  gemm.c = c.raw();
+  gemm.ldc = gemm.n;
+  gemm.c_dtype = c.dtype();
+  gemm.accumulate = accumulate;
+  cpu::multiply(gemm, stream);
+}
+
 /// The loss of rows [first, first + rows), whose gradients go to `held`.
-Tensor chunk_loss(const Sizes& s, const Tensor& x, const Tensor& w, const Tensor& targets, int64_t first,
-                  const CrossEntropyOptions& options, const HeldGradients& held, const Stream& stream) {
+Tensor chunk_loss(const Sizes& s, const Fp8Pass& fp8, const Tensor& x, const ProductOperand& w,
+                  const Tensor& targets, int64_t first, const CrossEntropyOptions& options,
+                  const HeldGradients& held, const Stream& stream) {
   const int64_t rows = x.size(0);
   Tape inner(stream, {},
              held.dx.defined() || held.dw.defined() ? Tape::Mode::kRecord : Tape::Mode::kInference);
   const Var logits = inner.variable(Tensor::empty({rows, s.classes}, s.dtype, stream));
-  cpu::multiply({.m = rows,
-                 .n = s.classes,
-                 .k = s.inputs,
-                 .dtype = s.dtype,
-                 .a = {x.raw(), s.inputs},
-                 .b = {w.raw(), s.inputs, true},
-                 .c = logits.value.raw(),
-                 .ldc = s.classes,
-                 .c_dtype = s.dtype},
-                stream);
+  const ProductOperand x_operand = fp8.operand(Fp8Pass::kX, x, stream);
+  multiply_into(product(x_operand, false, w, true), logits.value, false, stream);
   const Var loss = cross_entropy(inner, logits, targets, options);
   if (!inner.recording()) return loss.value;
   inner.backward(loss);
   const Tensor d = inner.gradient(logits);
-  if (held.dx.defined()) {
-    cpu::multiply({.m = rows,
-                   .n = s.inputs,
-                   .k = s.classes,
-                   .dtype = s.dtype,
-                   .a = {d.raw(), s.classes},
-                   .b = {w.raw(), s.inputs},
-                   .c = held.dx.slice(0, first, first + rows).raw(),
-                   .ldc = s.inputs,
-                   .c_dtype = s.dtype},
-                  stream);
-  }
-  if (held.dw.defined()) {
-    cpu::multiply({.m = s.classes,
-                   .n = s.inputs,
-                   .k = rows,
-                   .dtype = s.dtype,
-                   .a = {d.raw(), s.classes, true},
-                   .b = {x.raw(), s.inputs},
-                   .c = held.dw.raw(),
-                   .ldc = s.inputs,
-                   .c_dtype = s.wide,
-                   .accumulate = first > 0},
-                  stream);
-  }
+  const ProductOperand d_operand = fp8.operand(Fp8Pass::kDy, d, stream);
+  if (held.dx.defined())
+    multiply_into(product(d_operand, false, w, false), held.dx.slice(0, first, first + rows), false, stream);
+  if (held.dw.defined())
+    multiply_into(product(d_operand, true, x_operand, false), held.dw, first > 0, stream);
   return loss.value;
 }
 
@@ -115,17 +97,23 @@ Var linear_cross_entropy(Tape& tape, const Var& x, const Var& w, const Tensor& t
     held.dw = s.rows == 0 ? Tensor::zeros(weight.shape(), s.wide, stream)
                           : Tensor::empty(weight.shape(), s.wide, stream);
   }
+  // Every chunk has to have extents that fp8 takes, the last one too.
+  const Fp8Pass fp8(tape, options.ranges, s.dtype,
+                    {s.rows % kFp8Multiple == 0 ? std::min(s.chunk, s.rows) : 0, s.inputs, s.classes});
+  const ProductOperand w_operand = fp8.operand(Fp8Pass::kW, weight, stream);
   const Tensor total = Tensor::zeros({}, s.wide, stream);
   for (int64_t first = 0; first < s.rows; first += s.chunk) {
     const int64_t last = std::min(first + s.chunk, s.rows);
     add_in_place(total,
-                 chunk_loss(s, in.slice(0, first, last), weight, labels.slice(0, first, last), first,
+                 chunk_loss(s, fp8, in.slice(0, first, last), w_operand, labels.slice(0, first, last), first,
                             options.loss, held, stream),
                  stream);
   }
   return tape.record(
-      "linear_cross_entropy", total, {x, w},
-      [held = std::move(held), shape = x.shape(), stream](const Tensor& dy, const Gradients& gradients) {
+      "linear_cross_entropy", total, {x, w, options.ranges.x, options.ranges.w, options.ranges.dy},
+      [held = std::move(held), shape = x.shape(), fp8, stream](const Tensor& dy, const Gradients& gradients) {
+        constexpr size_t kRanges = 2;  // the first of them among the inputs
+        fp8.record_ranges(gradients, kRanges, stream);
         if (gradients.needs(0)) gradients.add(0, scaled(held.dx, dy, stream).view(shape));
         if (!gradients.needs(1)) return;
         const auto [slot, mode] = gradients.slot(1);

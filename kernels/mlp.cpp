@@ -9,8 +9,8 @@ namespace tutti {
 namespace {
 
 /// d becomes (dy W2) times the derivative of the activation between the layers.
-void hidden_gradient(const LinearSaved& down, const Tensor& dy, Activation activation, const Tensor& derived,
-                     const Tensor& d, const Stream& stream) {
+void hidden_gradient(const LinearSaved& down, const ProductOperand& dy, Activation activation,
+                     const Tensor& derived, const Tensor& d, const Stream& stream) {
   cpu::Gemm product = down.input_gradient(dy);
   product.c = d.raw();
   product.ldc = product.n;
@@ -25,26 +25,28 @@ void hidden_gradient(const LinearSaved& down, const Tensor& dy, Activation activ
 }  // namespace
 
 Var mlp(Tape& tape, const Var& x, const Var& w1, const Var& b1, const Var& w2, const Var& b2,
-        Activation activation) {
+        Activation activation, const MlpRanges& ranges) {
   const Stream& stream = tape.stream();
-  const LinearResult up = linear_forward("mlp", x, w1, b1, activation, stream);
-  const LinearResult down = linear_forward("mlp", Var(up.y), w2, b2, Activation::kNone, stream);
+  const LinearResult up = linear_forward("mlp", tape, x, w1, b1, activation, ranges.up);
+  const LinearResult down = linear_forward("mlp", tape, Var(up.y), w2, b2, Activation::kNone, ranges.down);
 
   // Two nodes, so that the second layer's parameters are complete, and may travel, before the first one's
   // products are made. The gradient that goes from one to the other is that of what goes into the activation.
-  const Var hidden = tape.record("mlp", up.y, {x, w1, b1},
+  const Var hidden = tape.record("mlp", up.y, {x, w1, b1, ranges.up.x, ranges.up.w, ranges.up.dy},
                                  [up = up.saved, stream](const Tensor& d, const Gradients& gradients) {
-                                   up.parameter_gradients(d, gradients, stream);
+                                   const ProductOperand operand =
+                                       up.parameter_gradients(d, gradients, stream);
                                    if (gradients.needs(0))
-                                     cpu::gemm_gradient(gradients, 0, up.input_gradient(d), stream);
+                                     cpu::gemm_gradient(gradients, 0, up.input_gradient(operand), stream);
                                  });
-  return tape.record("mlp", down.y, {hidden, w2, b2},
+  return tape.record("mlp", down.y, {hidden, w2, b2, ranges.down.x, ranges.down.w, ranges.down.dy},
                      [down = down.saved, activation, derived = up.saved.derived, stream](
                          const Tensor& dy, const Gradients& gradients) {
-                       down.parameter_gradients(dy, gradients, stream);
+                       const ProductOperand operand = down.parameter_gradients(dy, gradients, stream);
                        // The first and only gradient that the node between the layers gets.
                        if (gradients.needs(0))
-                         hidden_gradient(down, dy, activation, derived, gradients.slot(0).tensor, stream);
+                         hidden_gradient(down, operand, activation, derived, gradients.slot(0).tensor,
+                                         stream);
                      });
 }
 

@@ -4,6 +4,11 @@
 
 namespace tutti {
 
+/// Ranges of the two layers for products in fp8 (kernels/fp8.h).
+struct MlpRanges {
+  Fp8Ranges up, down;
+};
+
 /// y = activation(x W1^T + b1) W2^T + b2: two linear() as one op, which knows that nothing else reads what is
 /// between them. On a CPU its bits are those of the two; on CUDA, with GPT-2's GELU in bf16, the derivative
 /// of the activation is multiplied in while the gradient between the layers is written, which saves a pass
@@ -11,6 +16,6 @@ namespace tutti {
 /// an undefined Var -> (..., O). Dtypes, gradients of parameters and errors as of linear(). Saves what the
 /// two linear() save.
 Var mlp(Tape& tape, const Var& x, const Var& w1, const Var& b1, const Var& w2, const Var& b2,
-        Activation activation);
+        Activation activation, const MlpRanges& ranges = {});
 
 }  // namespace tutti

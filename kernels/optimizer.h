@@ -56,9 +56,9 @@ class UpdateRule;
 /// Updates the parameters of groups from their gradients, in one pass over gradient, state and master that
 /// also writes the weights in the compute dtype.
 ///
-/// Parameters of Role::kStatistic get an average, x <- (1 - m) x + m grad, untouched by learning rate,
-/// clipping and decay. Work is cut by the parameters' sizes alone: results are the same bits for any number
-/// of threads, and, for rules that go element by element, for any sharding of the state.
+/// Parameters of Role::kStatistic get an average, x <- (1 - m) x + m grad (or grad itself), untouched by
+/// learning rate, clipping and decay. Work is cut by the parameters' sizes alone: results are the same bits
+/// for any number of threads, and, for rules that go element by element, for any sharding of the state.
 class Optimizer final : public ParameterUpdate {
  public:
   /// `groups` outlive the optimizer. Throws Error if the algorithm needs whole matrices (Muon) and a group's

@@ -102,6 +102,9 @@ bool carries_no_weights(std::string_view name, bool tied) {
        {".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq", ".num_batches_tracked"}) {
     if (name.ends_with(ending)) return true;
   }
+  for (const char* range : {"input_range", "weight_range", "gradient_range"}) {
+    if (name.ends_with(range)) return true;
+  }
   return tied && name == "lm_head.weight";
 }
 
@@ -199,7 +202,9 @@ std::vector<Tensor> match(const std::vector<ExternalTensor>& rows, std::span<con
 
 std::vector<ExternalTensor> own_names(Module& model) {
   Table table(model);
-  for (const Parameter* parameter : model.parameters()) table.add(parameter->name, parameter->name);
+  for (const Parameter* parameter : model.parameters()) {
+    if (!parameter->keeps_latest) table.add(parameter->name, parameter->name);
+  }
   return table.take();
 }
 

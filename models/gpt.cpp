@@ -28,7 +28,11 @@ Activation fused_activation(const std::string& name) {
 }
 
 LinearOptions projection(const GptConfig& c, int64_t inputs, int64_t outputs) {
-  return {.inputs = inputs, .outputs = outputs, .bias = c.bias, .init = Init::normal(c.init_deviation)};
+  return {.inputs = inputs,
+          .outputs = outputs,
+          .bias = c.bias,
+          .init = Init::normal(c.init_deviation),
+          .fp8 = c.fp8 != "none"};
 }
 
 LinearOptions residual_projection(const GptConfig& c, int64_t inputs) {
@@ -130,6 +134,12 @@ Gpt::Gpt(const GptConfig& config) : config_(config.resolved()) {
         .inputs = c.width, .outputs = c.vocabulary, .bias = false, .init = init, .role = Role::kHead});
     register_module("head", *head_);
   }
+  if (c.fp8 == "linear_and_head") {
+    head_ranges_.emplace();
+    register_parameter("head_input_range", head_ranges_->input);
+    register_parameter("head_weight_range", head_ranges_->weight);
+    register_parameter("head_gradient_range", head_ranges_->gradient);
+  }
   name_parameters();
 }
 
@@ -157,7 +167,8 @@ Var Gpt::embed(Tape& tape, const Var& tokens, int64_t first_position) {
 
 Var Gpt::head(Tape& tape, const Var& x) {
   const Var normed = (*norm_)(tape, x);
-  return head_ ? (*head_)(tape, normed) : linear(tape, normed, tape.leaf(embedding_->weight), Var{});
+  if (head_ && !head_ranges_) return (*head_)(tape, normed);
+  return linear(tape, normed, tape.leaf(head_weight()), Var{}, Activation::kNone, head_ranges(tape));
 }
 
 Var Gpt::blocks(Tape& tape, const Var& tokens) {
@@ -174,9 +185,9 @@ Var Gpt::loss(Tape& tape, const Tensor& tokens, const Tensor& targets, const Cro
   // The logits are a temporary, so that their gradient may take their memory.
   if (config_.loss_rows == 0) return cross_entropy(tape, (*this)(tape, Var(tokens)), targets, options);
   const Var normed = (*norm_)(tape, blocks(tape, Var(tokens)));
-  Parameter& weight = head_ ? head_->weight : embedding_->weight;
-  return linear_cross_entropy(tape, normed, tape.leaf(weight), targets,
-                              {.loss = options, .chunk_rows = config_.loss_rows});
+  return linear_cross_entropy(
+      tape, normed, tape.leaf(head_weight()), targets,
+      {.loss = options, .chunk_rows = config_.loss_rows, .ranges = head_ranges(tape)});
 }
 
 KvCache Gpt::make_cache(int64_t sequences, const Stream& stream) const {

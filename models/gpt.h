@@ -5,6 +5,7 @@
 #include <tutti/models/layers.h>
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -37,7 +38,8 @@ struct GptConfig {
   double dropout = 0;
   double init_deviation = 0.02;
   bool recompute = false;
-  int64_t loss_rows = 0;  ///< whose logits the training loss holds at a time; 0: all
+  std::string fp8 = "none";  ///< products in fp8: none, linear, linear_and_head; kernels/fp8.h
+  int64_t loss_rows = 0;     ///< whose logits the training loss holds at a time; 0: all
 
   void describe(Fields& f);
   /// Sets the keys that `recipe` decides.
@@ -89,12 +91,15 @@ class Gpt final : public Module {
   Var embed(Tape& tape, const Var& tokens, int64_t first_position);
   Var blocks(Tape& tape, const Var& tokens);
   Var head(Tape& tape, const Var& x);
+  Parameter& head_weight() { return head_ ? head_->weight : embedding_->weight; }
+  Fp8Ranges head_ranges(Tape& tape) { return head_ranges_ ? head_ranges_->on(tape) : Fp8Ranges{}; }
 
   GptConfig config_;
   std::unique_ptr<Embedding> embedding_, position_;
   std::vector<std::unique_ptr<Block>> blocks_;
   std::unique_ptr<Norm> norm_;
   std::unique_ptr<Linear> head_;  // null when tied
+  std::optional<Fp8RangeParameters> head_ranges_;
 };
 
 }  // namespace tutti

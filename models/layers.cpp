@@ -16,7 +16,21 @@ Parameter describe_parameter(Shape shape, Init init, Role role) {
   return parameter;
 }
 
+/// Zero says that nothing is known.
+Parameter describe_range() {
+  Parameter range = describe_parameter({1}, Init::constant(0), Role::kStatistic);
+  range.keeps_latest = true;
+  return range;
+}
+
 }  // namespace
+
+Fp8RangeParameters::Fp8RangeParameters()
+    : input(describe_range()), weight(describe_range()), gradient(describe_range()) {}
+
+Fp8Ranges Fp8RangeParameters::on(Tape& tape) {
+  return {.x = tape.leaf(input), .w = tape.leaf(weight), .dy = tape.leaf(gradient)};
+}
 
 Linear::Linear(const LinearOptions& options)
     : weight(describe_parameter({options.outputs, options.inputs}, options.init, options.role)),
@@ -25,10 +39,15 @@ Linear::Linear(const LinearOptions& options)
       activation_(options.activation) {
   register_parameter("weight", weight);
   if (has_bias_) register_parameter("bias", bias);
+  if (!options.fp8) return;
+  ranges_.emplace();
+  register_parameter("input_range", ranges_->input);
+  register_parameter("weight_range", ranges_->weight);
+  register_parameter("gradient_range", ranges_->gradient);
 }
 
 Var Linear::forward(Tape& tape, const Var& x) {
-  return linear(tape, x, tape.leaf(weight), bias_leaf(tape), activation_);
+  return linear(tape, x, tape.leaf(weight), bias_leaf(tape), activation_, ranges(tape));
 }
 
 Var call_pair(Tape& tape, Linear& first, Linear& second, const Var& x) {
@@ -36,7 +55,8 @@ Var call_pair(Tape& tape, Linear& first, Linear& second, const Var& x) {
     return second(tape, first(tape, x));
   const MemoryOwner owner(first.path());
   return mlp(tape, x, tape.leaf(first.weight), first.bias_leaf(tape), tape.leaf(second.weight),
-             second.bias_leaf(tape), first.activation_);
+             second.bias_leaf(tape), first.activation_,
+             {.up = first.ranges(tape), .down = second.ranges(tape)});
 }
 
 Embedding::Embedding(int64_t rows, int64_t width, Init init)

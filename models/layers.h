@@ -6,6 +6,7 @@
 #include <tutti/kernels/norm.h>
 
 #include <array>
+#include <optional>
 
 // Layers with parameters, which models are put together from. Their weights have the shapes that PyTorch's
 // layers of the same names have.
@@ -19,6 +20,14 @@ struct LinearOptions {
   Init init;
   Init bias_init;
   Role role = Role::kWeight;
+  bool fp8 = false;  ///< products in fp8, where the compute dtype is bf16
+};
+
+/// What a linear layer has to remember for products in fp8: kernels/fp8.h.
+struct Fp8RangeParameters {
+  Fp8RangeParameters();
+  Parameter input, weight, gradient;
+  [[nodiscard]] Fp8Ranges on(Tape& tape);
 };
 
 /// activation(x weight^T + bias): x (..., inputs) -> (..., outputs); weight (outputs, inputs).
@@ -37,9 +46,11 @@ class Linear final : public Module {
  private:
   friend Var call_pair(Tape& tape, Linear& first, Linear& second, const Var& x);
   [[nodiscard]] Var bias_leaf(Tape& tape) { return has_bias_ ? tape.leaf(bias) : Var{}; }
+  [[nodiscard]] Fp8Ranges ranges(Tape& tape) { return ranges_ ? ranges_->on(tape) : Fp8Ranges{}; }
 
   bool has_bias_;
   Activation activation_;
+  std::optional<Fp8RangeParameters> ranges_;
 };
 
 /// second(first(x)): as one op (mlp() of kernels/mlp.h) where neither has hooks, which would see what is

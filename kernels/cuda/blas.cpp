@@ -24,6 +24,8 @@ struct Operands {
   const void* a;
   const void* b;
   void* c;
+  const float* a_unit;
+  const float* b_unit;
 };
 
 /// cuBLASLt on one device, with its plans.
@@ -56,6 +58,7 @@ class DeviceBlas {
     const LtPlan& plan = plan_for(problem, operands, fusion, stream);
     if (!plan.algorithm) return false;
     set_fusion(plan, problem, fusion);
+    set_units(plan, operands.a_unit, operands.b_unit);
     check(launch(plan, *plan.algorithm, plan.workspace_bytes, problem, operands, stream),
           fmt::format("cublasLtMatmul {}", problem.key()));
     return true;
@@ -80,6 +83,7 @@ class DeviceBlas {
     if (found != plans.end()) return found->second;
     LtPlan plan = describe(problem);
     set_fusion(plan, problem, fusion);
+    set_units(plan, operands.a_unit, operands.b_unit);
     if (!measures || !recall(plan, problem)) {
       const auto proposals = propose(handle_.get(), plan, problem, kProposals);
       if (proposals.empty()) return plans.emplace(problem, std::move(plan)).first->second;
@@ -177,7 +181,9 @@ bool run(const cpu::Gemm& product, const GemmBatch& batch, const GemmFusion& fus
     return true;
   }
   return DeviceBlas::of(stream.device().index)
-      .run(column_major(product, batch, fusion), {product.b.data, product.a.data, product.c}, fusion, stream);
+      .run(column_major(product, batch, fusion),
+           {product.b.data, product.a.data, product.c, product.fp8.b_unit, product.fp8.a_unit}, fusion,
+           stream);
 }
 
 }  // namespace

@@ -21,6 +21,18 @@ cudaDataType_t cuda_type(DType dtype) {
   }
 }
 
+cudaDataType_t cuda_type(Fp8Format format, DType otherwise) {
+  switch (format) {
+    case Fp8Format::kE4M3:
+      return CUDA_R_8F_E4M3;
+    case Fp8Format::kE5M2:
+      return CUDA_R_8F_E5M2;
+    case Fp8Format::kNone:
+      break;
+  }
+  return cuda_type(otherwise);
+}
+
 cublasLtEpilogue_t epilogue_of(GemmEpilogue epilogue) {
   switch (epilogue) {
     case GemmEpilogue::kNone:
@@ -53,9 +65,9 @@ struct Extents {
   int64_t rows, columns, ld, stride;
 };
 
-LtLayout layout(DType dtype, const Extents& e, int64_t batch) {
+LtLayout layout(cudaDataType_t type, const Extents& e, int64_t batch) {
   cublasLtMatrixLayout_t handle = nullptr;
-  check(cublasLtMatrixLayoutCreate(&handle, cuda_type(dtype), static_cast<uint64_t>(e.rows),
+  check(cublasLtMatrixLayoutCreate(&handle, type, static_cast<uint64_t>(e.rows),
                                    static_cast<uint64_t>(e.columns), e.ld),
         "cublasLtMatrixLayoutCreate");
   LtLayout result(handle);
@@ -106,9 +118,10 @@ LtPlan describe(const GemmProblem& p) {
   const auto stored = [](int64_t rows, int64_t columns, bool transposed, int64_t ld, int64_t stride) {
     return transposed ? Extents{columns, rows, ld, stride} : Extents{rows, columns, ld, stride};
   };
-  plan.a = layout(p.dtype, stored(p.m, p.k, p.transpose_a, p.lda, p.stride_a), p.batch);
-  plan.b = layout(p.dtype, stored(p.k, p.n, p.transpose_b, p.ldb, p.stride_b), p.batch);
-  plan.c = layout(p.c_dtype, {p.m, p.n, p.ldc, p.stride_c}, p.batch);
+  if (p.fast_sums) set(plan, CUBLASLT_MATMUL_DESC_FAST_ACCUM, int8_t{1});
+  plan.a = layout(cuda_type(p.fp8_a, p.dtype), stored(p.m, p.k, p.transpose_a, p.lda, p.stride_a), p.batch);
+  plan.b = layout(cuda_type(p.fp8_b, p.dtype), stored(p.k, p.n, p.transpose_b, p.ldb, p.stride_b), p.batch);
+  plan.c = layout(cuda_type(p.c_dtype), {p.m, p.n, p.ldc, p.stride_c}, p.batch);
   return plan;
 }
 
@@ -118,6 +131,12 @@ void set_fusion(const LtPlan& plan, const GemmProblem& problem, const GemmFusion
     set(plan, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, fusion.kept);
     set(plan, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, problem.ldc);
   }
+}
+
+void set_units(const LtPlan& plan, const float* a, const float* b) {
+  if (a == nullptr) return;
+  set(plan, CUBLASLT_MATMUL_DESC_A_SCALE_POINTER, static_cast<const void*>(a));
+  set(plan, CUBLASLT_MATMUL_DESC_B_SCALE_POINTER, static_cast<const void*>(b));
 }
 
 std::vector<cublasLtMatmulHeuristicResult_t> propose(cublasLtHandle_t handle, const LtPlan& plan,

@@ -46,6 +46,9 @@ LtPlan describe(const GemmProblem& problem);
 /// Sets the addresses of an epilogue.
 void set_fusion(const LtPlan& plan, const GemmProblem& problem, const GemmFusion& fusion);
 
+/// Sets the addresses of what a one of A and of B counts, fp32 on the device; null for other dtypes than fp8.
+void set_units(const LtPlan& plan, const float* a, const float* b);
+
 /// Up to `most` algorithms whose results do not depend on timing, the most promising first; none where
 /// cuBLASLt has none. Source: cuBLAS documentation, cublasLtMatmulAlgoGetHeuristic.
 std::vector<cublasLtMatmulHeuristicResult_t> propose(cublasLtHandle_t handle, const LtPlan& plan,

@@ -16,18 +16,12 @@ bool gelu_fits(const cpu::Gemm& product, Activation activation) {
 }  // namespace
 
 void linear(const LinearForward& p, const Stream& stream) {
-  const int64_t outputs = p.w.size(0);
-  const int64_t inputs = p.w.size(1);
+  const int64_t outputs = p.product.n;
   const bool has_bias = p.bias.defined();
-  cpu::Gemm product{.m = outputs == 0 ? 0 : p.y.numel() / outputs,
-                    .n = outputs,
-                    .k = inputs,
-                    .dtype = p.y.dtype(),
-                    .a = {p.x.raw(), inputs},
-                    .b = {p.w.raw(), inputs, true},
-                    .c = p.y.raw(),
-                    .ldc = outputs,
-                    .c_dtype = p.y.dtype()};
+  cpu::Gemm product = p.product;
+  product.c = p.y.raw();
+  product.ldc = outputs;
+  product.c_dtype = p.y.dtype();
   if (product.m == 0 || outputs == 0) return;
   if (gelu_fits(product, p.activation) &&
       try_gemm(product,

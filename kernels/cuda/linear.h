@@ -7,11 +7,10 @@
 namespace tutti::cuda {
 
 struct LinearForward {
-  Tensor x;       ///< (rows, inputs)
-  Tensor w;       ///< (outputs, inputs)
-  Tensor bias;    ///< (outputs) or undefined
-  Tensor before;  ///< (rows, outputs): what goes into the activation; y where that is not kept
-  Tensor y;       ///< (rows, outputs)
+  cpu::Gemm product;  ///< x w^T (rows, outputs), without c
+  Tensor bias;        ///< (outputs) or undefined
+  Tensor before;      ///< (rows, outputs): what goes into the activation; y where that is not kept
+  Tensor y;           ///< (rows, outputs)
   Activation activation;
 };
 /// Bias, and GPT-2's GELU in bf16, are added while the product is written; other activations and dtypes take

@@ -200,14 +200,15 @@ Optimizer::Optimizer(OptimizerConfig config, std::span<const std::unique_ptr<Par
   require(config_.betas.size() == 2, "optimizer: betas are two numbers, not {}", config_.betas.size());
   std::vector<UpdateTarget> matrices;
   std::vector<UpdateTarget> others;
-  std::vector<UpdateTarget> statistics;
+  std::vector<UpdateTarget> averages;
+  std::vector<UpdateTarget> latest;
   for (const auto& group : groups_) {
     check_precision(*group);
     for (size_t i = 0; i < group->parameters().size(); ++i) {
       UpdateTarget target = make_target(*group, i, config_);
       const Parameter& parameter = *target.parameter;
       if (parameter.role == Role::kStatistic)
-        statistics.push_back(target);
+        (parameter.keeps_latest ? latest : averages).push_back(target);
       else if (config_.algorithm == "muon" && parameter.role == Role::kWeight && parameter.shape.size() >= 2)
         matrices.push_back(target);
       else
@@ -219,7 +220,9 @@ Optimizer::Optimizer(OptimizerConfig config, std::span<const std::unique_ptr<Par
     rules_.push_back(config_.algorithm == "sgd" ? make_sgd_rule(config_, std::move(others), stream_)
                                                 : make_adamw_rule(config_, std::move(others), stream_));
   }
-  if (!statistics.empty()) rules_.push_back(make_statistic_rule(config_, std::move(statistics)));
+  if (!averages.empty())
+    rules_.push_back(make_statistic_rule(config_.statistic_momentum, std::move(averages)));
+  if (!latest.empty()) rules_.push_back(make_statistic_rule(1, std::move(latest)));
 }
 
 Optimizer::~Optimizer() = default;

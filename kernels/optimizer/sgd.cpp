@@ -141,9 +141,8 @@ std::unique_ptr<UpdateRule> make_sgd_rule(const OptimizerConfig& config, std::ve
   return std::make_unique<SgdRule>(config, std::move(targets), stream);
 }
 
-std::unique_ptr<UpdateRule> make_statistic_rule(const OptimizerConfig& config,
-                                                std::vector<UpdateTarget> targets) {
-  return std::make_unique<StatisticRule>(config.statistic_momentum, std::move(targets));
+std::unique_ptr<UpdateRule> make_statistic_rule(double momentum, std::vector<UpdateTarget> targets) {
+  return std::make_unique<StatisticRule>(momentum, std::move(targets));
 }
 
 }  // namespace tutti

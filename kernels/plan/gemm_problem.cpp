@@ -38,10 +38,14 @@ int64_t size_in(const Shape& own, size_t dims, size_t d) {
 }  // namespace
 
 std::string GemmProblem::key() const {
+  const std::string operands =
+      fp8_a == Fp8Format::kNone
+          ? std::string(tutti::name(dtype))
+          : fmt::format("{}*{}{}", tutti::name(fp8_a), tutti::name(fp8_b), fast_sums ? "~" : "");
   return fmt::format("{}{}:{}>{}:{}x{}x{}:ld{},{},{}:batch{}+{},{},{}:{}:{}:align{}", transpose_a ? 't' : 'n',
-                     transpose_b ? 't' : 'n', tutti::name(dtype), tutti::name(c_dtype), m, n, k, lda, ldb,
-                     ldc, batch, stride_a, stride_b, stride_c, epilogue_name(epilogue),
-                     accumulate ? "add" : "set", alignment);
+                     transpose_b ? 't' : 'n', operands, tutti::name(c_dtype), m, n, k, lda, ldb, ldc, batch,
+                     stride_a, stride_b, stride_c, epilogue_name(epilogue), accumulate ? "add" : "set",
+                     alignment);
 }
 
 GemmProblem column_major(const cpu::Gemm& gemm, const GemmBatch& batch, const GemmFusion& fusion) {
@@ -60,6 +64,9 @@ GemmProblem column_major(const cpu::Gemm& gemm, const GemmBatch& batch, const Ge
           .accumulate = gemm.accumulate,
           .dtype = gemm.dtype,
           .c_dtype = gemm.c_dtype,
+          .fp8_a = gemm.fp8.b,
+          .fp8_b = gemm.fp8.a,
+          .fast_sums = gemm.fp8.fast,
           .epilogue = fusion.epilogue,
           .alignment = common_alignment({gemm.a.data, gemm.b.data, gemm.c, fusion.bias, fusion.kept})};
 }

@@ -41,6 +41,8 @@ struct GemmProblem {
   bool transpose_a = false, transpose_b = false;
   bool accumulate = false;
   DType dtype = DType::kFloat32, c_dtype = DType::kFloat32;
+  Fp8Format fp8_a = Fp8Format::kNone, fp8_b = Fp8Format::kNone;  ///< in place of dtype
+  bool fast_sums = false;                                        ///< fp8: not all of them in fp32
   GemmEpilogue epilogue = GemmEpilogue::kNone;
   int32_t alignment = 16;  ///< bytes that all addresses are multiples of, 16 at most
 

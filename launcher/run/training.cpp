@@ -330,6 +330,10 @@ RunSettings read_settings(const TrainOptions& options) {
   read_run_file(options.run_file, settings, options.sets);
   if (settings.run.dir.empty())
     settings.run.dir = (std::filesystem::path("runs") / options.run_file.stem()).string();
+  require(settings.model.kind != "gpt" || settings.model.gpt.fp8 == "none" ||
+              settings.precision.compute == DType::kBFloat16,
+          "{}: model.fp8: {} needs precision.compute: bf16, not {}", options.run_file.string(),
+          settings.model.gpt.fp8, name(settings.precision.compute));
   return settings;
 }
 

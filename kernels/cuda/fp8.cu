@@ -1,0 +1,132 @@
+#include <tutti/kernels/cuda/fp8.h>
+
+#include <tutti/kernels/cuda/launch.cuh>
+
+#include <cuda_fp8.h>
+
+#include <limits>
+
+namespace tutti::cuda {
+namespace {
+
+constexpr int kTile = 64;  // rows and columns of a block's tile
+constexpr int kPack = 4;   // neighbours that a thread reads and writes at a time
+constexpr int kAcross = kTile / kPack;
+constexpr int kRowsAtOnce = kThreads / kAcross;
+
+/// |x| as bits, which are in the order of the magnitudes, NaN last.
+__device__ uint32_t magnitude(float x) {
+  return __float_as_uint(x) & 0x7fffffffU;
+}
+
+/// Raises *largest to the block's largest magnitude. The order of such updates changes nothing.
+__device__ void raise(uint32_t mine, float* largest) {
+  __shared__ uint32_t warps[kThreads / 32];
+  mine = __reduce_max_sync(0xffffffffU, mine);
+  if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = mine;
+  __syncthreads();
+  if (threadIdx.x != 0) return;
+  for (const uint32_t other : warps) mine = max(mine, other);
+  auto* const all = reinterpret_cast<unsigned int*>(largest);
+  if (mine > *reinterpret_cast<volatile unsigned int*>(all)) atomicMax(all, mine);
+}
+
+template <Fp8Format format>
+__device__ uint8_t code_of(float x) {
+  constexpr auto kKind = format == Fp8Format::kE4M3 ? __NV_E4M3 : __NV_E5M2;
+  // The conversion saturates; x - x makes NaN of infinity, as to_fp8 does.
+  return __nv_cvt_float_to_fp8(x + (x - x), __NV_SATFINITE, kKind);
+}
+
+__global__ void __launch_bounds__(kThreads) measure_kernel(const BFloat16* x, int64_t n, float* largest) {
+  uint32_t most = 0;
+  const int64_t step = int64_t{gridDim.x} * blockDim.x;
+  for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += step)
+    most = max(most, magnitude(x[i]));
+  raise(most, largest);
+}
+
+struct Quantised {
+  const BFloat16* x;
+  const BFloat16* range;
+  uint8_t* bytes;
+  uint8_t* transposed;
+  float* unit;
+  float* largest;
+  int64_t rows, columns;
+};
+
+/// A tile a block: read and written by rows, turned in shared memory, written by columns.
+template <Fp8Format format>
+__global__ void __launch_bounds__(kThreads) quantise_kernel(Quantised q) {
+  using Codes = row::Pack<uint8_t, kPack>;
+  __shared__ alignas(kPack) uint8_t turned[kTile][kTile + kPack];  // by column; padded against bank conflicts
+  const float scale = fp8_scale(*q.range, Fp8Bits<format>::kMost);
+  if (blockIdx.x == 0 && threadIdx.x == 0) *q.unit = 1 / scale;
+  const int64_t tiles_across = (q.columns + kTile - 1) / kTile;
+  const int64_t first_row = blockIdx.x / tiles_across * kTile;
+  const int64_t first_column = blockIdx.x % tiles_across * kTile;
+  const int across = static_cast<int>(threadIdx.x) % kAcross * kPack;
+  const int down = static_cast<int>(threadIdx.x) / kAcross;
+  uint32_t most = 0;
+  for (int r = down; r < kTile; r += kRowsAtOnce) {
+    const int64_t at = (first_row + r) * q.columns + first_column + across;
+    // Extents are multiples of the pack: it lies inside or outside as a whole.
+    if (first_row + r >= q.rows || first_column + across >= q.columns) continue;
+    const auto in = *reinterpret_cast<const row::Pack<BFloat16, kPack>*>(q.x + at);
+    Codes codes;
+    for (int i = 0; i < kPack; ++i) {
+      const float value = in.at[i];
+      most = max(most, magnitude(value));
+      codes.at[i] = code_of<format>(value * scale);
+      turned[across + i][r] = codes.at[i];
+    }
+    *reinterpret_cast<Codes*>(q.bytes + at) = codes;
+  }
+  __syncthreads();
+  for (int c = down; c < kTile; c += kRowsAtOnce) {
+    if (first_column + c >= q.columns || first_row + across >= q.rows) continue;
+    *reinterpret_cast<Codes*>(q.transposed + (first_column + c) * q.rows + first_row + across) =
+        *reinterpret_cast<const Codes*>(&turned[c][across]);
+  }
+  raise(most, q.largest);
+}
+
+}  // namespace
+
+void measure(const Tensor& x, const Tensor& largest, const Stream& stream) {
+  require_here("fp8", x, stream);
+  if (x.numel() == 0) return;
+  const UseDevice use(stream.device().index);
+  // A few for each multiprocessor, so that few come to the one number.
+  const auto blocks = static_cast<unsigned>(std::min<int64_t>((x.numel() + kThreads - 1) / kThreads, 2048));
+  measure_kernel<<<blocks, kThreads, 0, native(stream)>>>(x.data<BFloat16>(), x.numel(),
+                                                          largest.data<float>());
+  check_launch("fp8_measure");
+}
+
+void quantise(const Tensor& x, const Tensor& range, const Tensor& largest, const ProductOperand& operand,
+              const Stream& stream) {
+  require_here("fp8", x, stream);
+  const Tensor source = aligned16(x.raw()) ? x : x.clone(stream);
+  const UseDevice use(stream.device().index);
+  const Quantised q{source.data<BFloat16>(),
+                    range.data<BFloat16>(),
+                    operand.bytes.data<uint8_t>(),
+                    operand.transposed.data<uint8_t>(),
+                    operand.unit.data<float>(),
+                    largest.data<float>(),
+                    operand.rows,
+                    operand.columns};
+  const int64_t tiles = (q.rows + kTile - 1) / kTile * ((q.columns + kTile - 1) / kTile);
+  require(tiles <= std::numeric_limits<int32_t>::max(), "fp8: a matrix of {} x {} is too large", q.rows,
+          q.columns);
+  const auto blocks = static_cast<unsigned>(tiles);
+  if (operand.format == Fp8Format::kE4M3)
+    quantise_kernel<Fp8Format::kE4M3><<<blocks, kThreads, 0, native(stream)>>>(q);
+  else
+    quantise_kernel<Fp8Format::kE5M2><<<blocks, kThreads, 0, native(stream)>>>(q);
+  check_launch("fp8_quantise");
+}
+
+}  // namespace tutti::cuda

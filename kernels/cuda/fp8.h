@@ -1,0 +1,18 @@
+#pragma once
+
+#include <tutti/kernels/fp8.h>
+
+// Operands of fp8 products (kernels/fp8.h) on CUDA.
+namespace tutti::cuda {
+
+/// Raises `largest` () fp32 to the largest magnitude of contiguous bf16 x; NaN is larger than all numbers.
+/// Bytes: 2 for each element.
+void measure(const Tensor& x, const Tensor& largest, const Stream& stream);
+
+/// Writes operand.bytes, operand.transposed and operand.unit from contiguous bf16 x (rows, columns), extents
+/// multiples of kFp8Multiple, with the scale that `range` (1) bf16 gives; raises `largest` as measure() does.
+/// One pass: 4 bytes for each element.
+void quantise(const Tensor& x, const Tensor& range, const Tensor& largest, const ProductOperand& operand,
+              const Stream& stream);
+
+}  // namespace tutti::cuda

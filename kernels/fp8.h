@@ -1,0 +1,75 @@
+#pragma once
+
+#include <tutti/core/float8.h>
+#include <tutti/core/tape.h>
+#include <tutti/kernels/cpu/blas.h>
+
+#include <array>
+
+// fp8 operands of the products of linear layers.
+//
+// Each of the three operands, x, w and the gradient of y, has a range: the largest magnitude that the last
+// step met, as a mean over its microbatches. A power of two brings it to half of what the format holds
+// (delayed scaling, Micikevicius et al. 2022). Ranges are parameters of Role::kStatistic that keep the latest
+// value: they are summed over ranks as gradients are, stand in checkpoints, and the answer stays the same at
+// any number of ranks. Steps 0 and 1 compute in bf16 and measure ranges only.
+//
+// On a CPU, operands are rounded to fp8's numbers and multiplied in bf16, which holds them exactly: the same
+// arithmetic, without its speed.
+namespace tutti {
+
+/// The first step whose products are in fp8: before, ranges are not known.
+inline constexpr uint64_t kFirstFp8Step = 2;
+/// Extents of an fp8 product are multiples of this, or it is done in bf16. Source: cuBLASLt, section "FP8".
+inline constexpr int64_t kFp8Multiple = 16;
+
+/// Ranges of a linear layer, (1) bf16 each; undefined: the layer never computes in fp8.
+struct Fp8Ranges {
+  Var x, w, dy;
+  [[nodiscard]] bool defined() const noexcept { return x.value.defined(); }
+};
+
+/// An operand of a product: a matrix (rows, columns) in the compute dtype, or what stands for it in fp8.
+struct ProductOperand {
+  Tensor plain;       ///< (rows, columns); on CPUs its fp8 numbers in bf16
+  Tensor bytes;       ///< CUDA: (rows, columns) uint8
+  Tensor transposed;  ///< CUDA: (columns, rows) uint8
+  Tensor unit;        ///< CUDA: () fp32, what a one of the bytes counts
+  Fp8Format format = Fp8Format::kNone;
+  int64_t rows = 0, columns = 0;
+
+  /// What products over its rows need: backward's, of x and w.
+  [[nodiscard]] ProductOperand by_columns() const {
+    ProductOperand kept = *this;
+    kept.bytes = Tensor();
+    return kept;
+  }
+};
+
+/// How the operands of one linear layer's products are made in one pass.
+class Fp8Pass {
+ public:
+  enum Operand : uint8_t { kX, kW, kDy };
+
+  /// `extents`: rows of x, inputs, outputs. In fp8 if there are ranges, the pass trains, the step is not one
+  /// of the first and the extents allow it. Throws Error for ranges with another compute dtype than bf16.
+  Fp8Pass(const Tape& tape, const Fp8Ranges& ranges, DType compute, const std::array<int64_t, 3>& extents);
+
+  [[nodiscard]] bool in_fp8() const noexcept { return in_fp8_; }
+  /// `matrix` (rows, columns), contiguous, as an operand.
+  [[nodiscard]] ProductOperand operand(Operand which, const Tensor& matrix, const Stream& stream) const;
+  /// Hands the magnitudes that were met to the ranges, inputs first, first + 1 and first + 2 of a node.
+  void record_ranges(const Gradients& gradients, size_t first, const Stream& stream) const;
+
+ private:
+  std::array<Tensor, 3> ranges_;
+  Tensor largest_;  // (3) fp32: met so far in this pass; undefined without ranges
+  double share_;
+  bool in_fp8_ = false;
+};
+
+/// a b, each transposed if asked, without c: for cpu::multiply and cpu::gemm_gradient. The operands live
+/// until then.
+cpu::Gemm product(const ProductOperand& a, bool a_transposed, const ProductOperand& b, bool b_transposed);
+
+}  // namespace tutti
