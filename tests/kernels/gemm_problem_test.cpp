@@ -81,6 +81,12 @@ TEST_F(GemmProblemTest, EveryFieldIsInTheKey) {
   with([](GemmProblem& p) { p.dtype = DType::kBFloat16; });
   with([](GemmProblem& p) { p.c_dtype = DType::kBFloat16; });
   with([](GemmProblem& p) { p.alignment = 4; });
+  for (const Fp8Format a : {Fp8Format::kE4M3, Fp8Format::kE5M2}) {
+    for (const Fp8Format b : {Fp8Format::kE4M3, Fp8Format::kE5M2}) {
+      for (const bool fast : {false, true})
+        with([&](GemmProblem& p) { p.fp8_a = a, p.fp8_b = b, p.fast_sums = fast; });
+    }
+  }
   for (const GemmEpilogue epilogue : {GemmEpilogue::kBias, GemmEpilogue::kGeluTanh,
                                       GemmEpilogue::kBiasGeluTanh, GemmEpilogue::kGeluTanhGradient}) {
     with([&](GemmProblem& p) { p.epilogue = epilogue; });

@@ -1,0 +1,109 @@
+#include "tests/gpu/on_both.h"
+
+#include <tutti/kernels/cuda/fp8.h>
+#include <tutti/kernels/linear.h>
+#include <tutti/kernels/linear_cross_entropy.h>
+
+#include <limits>
+
+namespace tutti::test {
+namespace {
+
+class GpuFp8 : public GpuTest {
+ protected:
+  /// Output and gradients of `f` in bf16 with fp8 products, on the GPU and as the CPU imitates them.
+  void check(const Function& f, const std::vector<Tensor>& inputs, const Tensor& dy, double tolerance) {
+    if (cuda::device_info(0).capability < 89) GTEST_SKIP() << "fp8 products need a device from sm_89 on";
+    const StepContext context{.step = kFirstFp8Step, .batch_share = 0.5};
+    const Outcome here = run_op(f, inputs, dy, DType::kBFloat16, stream(), context);
+    std::vector<Tensor> there;
+    for (const Tensor& input : inputs) there.push_back(input.to(input.dtype(), gpu()));
+    poison(dy.bytes());
+    const Outcome far = run_op(f, there, dy.to(dy.dtype(), gpu()), DType::kBFloat16, gpu(), context);
+    Outcome back{.output = far.output.to(far.output.dtype(), stream()), .gradients = {}};
+    for (const Tensor& g : far.gradients)
+      back.gradients.push_back(g.defined() ? g.to(g.dtype(), stream()) : Tensor());
+    expect_near(back, here, tolerance, "GPU against CPU");
+  }
+  Tensor range(double value) { return Tensor::full({1}, value, DType::kFloat64, stream()); }
+};
+
+template <Fp8Format format>
+uint8_t code(const Tensor& x, int64_t i, float scale) {
+  return to_fp8<format>(static_cast<float>(x.data<BFloat16>()[i]) * scale);
+}
+
+TEST_F(GpuFp8, CodesAreThoseOfTheCpu) {
+  for (const auto& [rows, columns] :
+       {std::pair<int64_t, int64_t>{16, 16}, {48, 80}, {128, 64}, {208, 1040}}) {
+    for (const Fp8Format format : {Fp8Format::kE4M3, Fp8Format::kE5M2}) {
+      SCOPED_TRACE(fmt::format("{} x {} {}", rows, columns, name(format)));
+      const Tensor x = random.normal({rows, columns}, 5).to(DType::kBFloat16, stream());
+      x.data<BFloat16>()[3] = BFloat16(std::numeric_limits<float>::infinity());
+      x.data<BFloat16>()[5] = BFloat16(1e30F);
+      x.data<BFloat16>()[7] = BFloat16(-1e-9F);
+      const Tensor range = Tensor::full({1}, 11, DType::kBFloat16, stream());
+      ProductOperand operand{.bytes = Tensor::empty({rows, columns}, DType::kUInt8, gpu()),
+                             .transposed = Tensor::empty({columns, rows}, DType::kUInt8, gpu()),
+                             .unit = Tensor::empty({}, DType::kFloat32, gpu()),
+                             .format = format,
+                             .rows = rows,
+                             .columns = columns};
+      const Tensor largest = Tensor::zeros({}, DType::kFloat32, gpu());
+      poison(rows * columns);
+      cuda::quantise(x.to(x.dtype(), gpu()), range.to(range.dtype(), gpu()), largest, operand, gpu());
+      const float most =
+          format == Fp8Format::kE4M3 ? Fp8Bits<Fp8Format::kE4M3>::kMost : Fp8Bits<Fp8Format::kE5M2>::kMost;
+      const float scale = fp8_scale(11, most);
+      const Tensor bytes = operand.bytes.to(DType::kUInt8, stream());
+      const Tensor transposed = operand.transposed.to(DType::kUInt8, stream());
+      int64_t wrong = 0;
+      for (int64_t i = 0; i < rows * columns; ++i) {
+        const uint8_t expected = format == Fp8Format::kE4M3 ? code<Fp8Format::kE4M3>(x, i, scale)
+                                                            : code<Fp8Format::kE5M2>(x, i, scale);
+        // NaN has several codes.
+        const auto same = [&](uint8_t actual) {
+          return actual == expected || ((expected & 0x7fU) == 0x7fU &&
+                                        (actual & 0x7fU) > (format == Fp8Format::kE4M3 ? 0x7eU : 0x7cU));
+        };
+        wrong += same(bytes.data<uint8_t>()[i]) ? 0 : 1;
+        wrong += same(transposed.data<uint8_t>()[i % columns * rows + i / columns]) ? 0 : 1;
+      }
+      EXPECT_EQ(wrong, 0);
+      EXPECT_EQ(operand.unit.item(), 1 / scale);
+      EXPECT_TRUE(std::isinf(largest.item()));
+    }
+  }
+}
+
+TEST_F(GpuFp8, LinearLayersAsTheCpuImitatesThem) {
+  for (const auto& [rows, inputs, outputs] :
+       {std::array<int64_t, 3>{16, 16, 16}, {128, 64, 192}, {1024, 768, 2304}, {30, 64, 64}}) {
+    for (const Activation activation : {Activation::kNone, Activation::kGeluTanh}) {
+      SCOPED_TRACE(fmt::format("{} x {} -> {}", rows, inputs, outputs));
+      const Function f = [activation](Tape& t, const std::vector<Var>& v) {
+        return linear(t, v[0], v[1], v[2], activation, {.x = v[3], .w = v[4], .dy = v[5]});
+      };
+      check(f,
+            {random.normal({rows, inputs}), random.normal({outputs, inputs}, 0.1), random.normal({outputs}),
+             range(4), range(0.4), range(5)},
+            random.normal({rows, outputs}), 3e-2);
+    }
+  }
+}
+
+TEST_F(GpuFp8, TheHeadsLossAsTheCpuImitatesIt) {
+  const Tensor targets = random.integers({96}, 0, 1007);
+  for (const int64_t chunk : {32, 96}) {
+    const Function f = [&](Tape& t, const std::vector<Var>& v) {
+      const Tensor labels = targets.to(targets.dtype(), t.stream());
+      return linear_cross_entropy(t, v[0], v[1], labels,
+                                  {.chunk_rows = chunk, .ranges = {.x = v[2], .w = v[3], .dy = v[4]}});
+    };
+    check(f, {random.normal({96, 64}), random.normal({1008, 64}, 0.1), range(4), range(0.4), range(1)},
+          Tensor::full({}, 1, DType::kFloat64, stream()), 4e-2);
+  }
+}
+
+}  // namespace
+}  // namespace tutti::test
