@@ -101,7 +101,9 @@ LaunchSpec complete(const Options& options, const std::vector<std::string>& comm
   for (const std::string& axis : options.sweep) spec.sweep.push_back(parse_sweep_axis(axis));
   spec.command = command;
   spec.executable = own_path();
-  spec.working_directory = fs::current_path().string();
+  std::error_code error;
+  spec.working_directory = fs::current_path(error).string();
+  require(!error, "the working directory cannot be found ({}): go to one that is there", error.message());
   spec.library = parse_mpi_library(mpi_library_version());
   if (!options.mpirun.empty()) spec.mpirun = options.mpirun;
   check(spec);
@@ -134,6 +136,9 @@ void print_plan(const Rendered& rendered, std::ostream& out) {
 
 /// Runs the combinations of a sweep one after the other; returns the first end that is not a good one.
 Ending run_all(const Detected& found, const LaunchSpec& asked, const Surroundings& here, std::ostream& err) {
+  std::error_code error;
+  fs::create_directories(asked.run_directory, error);
+  require(!error, "{}: cannot be created: {}", asked.run_directory, error.message());
   const bool tried = asked.command.front() == "train" && asked.preflight == "on";
   const LaunchSpec spec = tried ? try_hosts(*found.adapter, asked, found.allocation, here,
                                             train_options(asked.command).run_file.string(), err)

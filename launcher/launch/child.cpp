@@ -40,7 +40,7 @@ Pipe make_pipe() {
 std::string find_program(const std::string& program, const Variables& variables) {
   if (program.find('/') != std::string::npos) return program;
   const auto path = variables.find("PATH");
-  std::istringstream folders(path == variables.end() ? "/usr/local/bin:/usr/bin:/bin" : path->second);
+  std::istringstream folders(path == variables.end() ? "" : path->second);
   for (std::string folder; std::getline(folders, folder, ':');) {
     const std::string candidate = folder + "/" + program;
     if (!folder.empty() && access(candidate.c_str(), X_OK) == 0) return candidate;

@@ -23,6 +23,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr const char* kUsualPath = "/usr/local/bin:/usr/bin:/bin";
 constexpr int64_t kMostHostFileBytes = int64_t{16} << 20;
 
 bool is_one_of(std::string_view name, std::span<const std::string_view> names) {
@@ -164,6 +165,8 @@ Variables launch_environment(const Variables& variables, const std::vector<std::
       kept.emplace(name, value);
     }
   }
+  // mpirun looks for ssh there, and ends without one.
+  kept.try_emplace("PATH", kUsualPath);
   return kept;
 }
 

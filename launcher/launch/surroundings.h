@@ -52,7 +52,7 @@ std::vector<std::string> without_secrets(const std::vector<std::string>& names,
 
 /// The environment of the processes that a launch starts here: what forwarded_names() allows, what the
 /// schedulers' own commands need, and `extra` names. What tells a process that it is a rank of an MPI job is
-/// left out: the launch is no rank.
+/// left out: the launch is no rank. PATH is always there.
 Variables launch_environment(const Variables& variables, const std::vector<std::string>& extra);
 
 }  // namespace tutti

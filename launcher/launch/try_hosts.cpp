@@ -6,7 +6,6 @@
 #include <tutti/core/error.h>
 
 #include <algorithm>
-#include <filesystem>
 #include <map>
 #include <ostream>
 #include <vector>
@@ -91,7 +90,6 @@ LaunchSpec try_hosts(const Adapter& adapter, const LaunchSpec& spec, const Alloc
   PreflightAnswer answer;
   try {
     const Rendered rendered = adapter.render(trial, allocation);
-    std::filesystem::create_directories(spec.run_directory);
     for (const LaunchFile& file : rendered.files) write_file_atomically(file.path, file.text);
     Variables variables = launch_environment(here.variables, spec.variables);
     for (const auto& [name, value] : rendered.variables) variables[name] = value;

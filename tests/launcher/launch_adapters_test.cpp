@@ -479,6 +479,7 @@ TEST(LaunchEnvironmentTest, SecretsStayWhereTheyAre) {
   for (const auto& [name, value] : launch_environment(variables, {"WANTED"})) names.push_back(name);
   EXPECT_EQ(names, (std::vector<std::string>{"CUDA_VISIBLE_DEVICES", "NCCL_DEBUG", "OMPI_MCA_btl", "PATH",
                                              "SLURM_JOB_ID", "WANTED"}));
+  EXPECT_TRUE(launch_environment({}, {}).contains("PATH"));
   EXPECT_EQ(without_secrets({"PATH", "TUTTI_METRICS_TOKEN", "NCCL_DEBUG", "MY_PASSWORD"}, {"MY_PASSWORD"}),
             (std::vector<std::string>{"PATH", "NCCL_DEBUG", "MY_PASSWORD"}));
 }
