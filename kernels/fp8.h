@@ -38,6 +38,8 @@ struct ProductOperand {
   Fp8Format format = Fp8Format::kNone;
   int64_t rows = 0, columns = 0;
 
+  /// The one of its tensors that is defined for sure.
+  [[nodiscard]] const Tensor& any() const noexcept { return plain.defined() ? plain : transposed; }
   /// What products over its rows need: backward's, of x and w.
   [[nodiscard]] ProductOperand by_columns() const {
     ProductOperand kept = *this;

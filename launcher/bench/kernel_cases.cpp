@@ -9,6 +9,7 @@
 #include <tutti/kernels/cross_entropy.h>
 #include <tutti/kernels/dropout.h>
 #include <tutti/kernels/embedding.h>
+#include <tutti/kernels/fp8.h>
 #include <tutti/kernels/linear.h>
 #include <tutti/kernels/mlp.h>
 #include <tutti/kernels/norm.h>
@@ -51,6 +52,7 @@ class Cases {
     unary("dropout", {r, c}, {.bytes = 2 * one}, {.bytes = 2 * one},
           [](Tape& tape, const Var& x) { return dropout(tape, x, 0.1, 1); });
     norms();
+    if (dtype_ == DType::kBFloat16) to_fp8();
     const int64_t heads = s_.heads;
     unary("rotary", {r / s_.context, s_.context, 3 * c}, {.bytes = 6 * one}, {.bytes = 6 * one},
           [heads](Tape& tape, const Var& x) { return rotary(tape, x, {.heads = heads, .kv_heads = heads}); });
@@ -64,7 +66,8 @@ class Cases {
     linear_layer("linear, projection", c, c, Activation::kNone);
     linear_layer("linear + gelu", c, 4 * c, Activation::kGeluTanh);
     linear_layer("linear, down", 4 * c, c, Activation::kNone);
-    feed_forward();
+    feed_forward(false);
+    if (dtype_ == DType::kBFloat16) feed_forward(true);
     head();
     attention_layer();
     convolution("conv 3x3", 64, 64, 56, 3, 1);
@@ -214,23 +217,45 @@ class Cases {
         });
   }
 
+  /// An operand of fp8 products; on CUDA its transpose is written too.
+  void to_fp8() {
+    const int64_t r = s_.tokens;
+    const int64_t c = s_.width;
+    add("fp8 operand", rows(r, c), {.bytes = 4 * d(r * c)}, {}, [=](const Stream& stream) {
+      const Tensor x = random_values({r, c}, DType::kBFloat16, 1, stream);
+      const Fp8Ranges ranges = fp8_ranges(stream);
+      return KernelWork{[=](Tape& tape) {
+                          const Fp8Pass pass(tape, ranges, DType::kBFloat16, {r, c, c});
+                          return Var(pass.operand(Fp8Pass::kX, x, tape.stream()).any());
+                        },
+                        {}};
+    });
+  }
+
+  static Fp8Ranges fp8_ranges(const Stream& stream) {
+    const Var range(Tensor::full({1}, 1, DType::kBFloat16, stream));
+    return {.x = range, .w = range, .dy = range};
+  }
+
   /// GPT-2's feed-forward layer as one op; its parts stand above.
-  void feed_forward() {
+  void feed_forward(bool fp8) {
     const int64_t r = s_.tokens;
     const int64_t c = s_.width;
     const int64_t h = 4 * c;
     const double flops = 4 * d(r) * d(c) * d(h);
     const double bytes = 2 * (d(r * c) + d(r * h) + d(c * h)) * e_;
-    add("mlp, gelu", fmt::format("{} x {} -> {} -> {}", r, c, h, c), {bytes, flops}, {2 * bytes, 2 * flops},
-        [=, dtype = dtype_](const Stream& stream) {
+    add(fp8 ? "mlp, gelu, fp8" : "mlp, gelu", fmt::format("{} x {} -> {} -> {}", r, c, h, c), {bytes, flops},
+        {2 * bytes, 2 * flops}, [=, dtype = dtype_](const Stream& stream) {
           const Tensor x = random_values({r, c}, dtype, 1, stream);
           const Tensor w1 = random_values({h, c}, dtype, 2, stream);
           const Tensor b1 = Tensor::zeros({h}, dtype, stream);
           const Tensor w2 = random_values({c, h}, dtype, 3, stream);
           const Tensor b2 = Tensor::zeros({c}, dtype, stream);
+          const Fp8Ranges ranges = fp8 ? fp8_ranges(stream) : Fp8Ranges{};
           return KernelWork{[=](Tape& tape) {
                               return mlp(tape, tape.variable(x), tape.variable(w1), tape.variable(b1),
-                                         tape.variable(w2), tape.variable(b2), Activation::kGeluTanh);
+                                         tape.variable(w2), tape.variable(b2), Activation::kGeluTanh,
+                                         {.up = ranges, .down = ranges});
                             },
                             random_values({r, c}, dtype, 4, stream)};
         });

@@ -2,6 +2,7 @@
 
 #include "launcher/bench/timing.h"
 
+#include <tutti/kernels/fp8.h>
 #include <tutti/kernels/matmul.h>
 
 #include <nlohmann/json.hpp>
@@ -30,13 +31,13 @@ std::vector<KernelResult> time_case(const KernelCase& one, const BenchDevice& de
   const Stream& stream = device.stream();
   const KernelWork work = one.prepare(stream);
   const Timing forward = measure(stream, budget_s, [&] {
-    Tape tape(stream, StepContext{}, Tape::Mode::kInference);
+    Tape tape(stream, StepContext{.step = kFirstFp8Step}, Tape::Mode::kInference);
     (void)work.forward(tape);
   });
   std::vector<KernelResult> results{judged(one, "", one.forward, forward.seconds, ceilings)};
   if (!work.output_gradient.defined()) return results;
   const Timing both = measure(stream, budget_s, [&] {
-    Tape tape(stream, StepContext{});
+    Tape tape(stream, StepContext{.step = kFirstFp8Step});
     tape.backward(work.forward(tape), work.output_gradient);
   });
   const double backward_s = both.seconds - forward.seconds;
@@ -70,7 +71,7 @@ Ceilings measure_ceilings(const Stream& stream, DType dtype, double budget_s) {
   const Var a(random_values({n, n}, dtype, 1, stream));
   const Var b(random_values({n, n}, dtype, 2, stream));
   const Timing time = measure(stream, budget_s, [&] {
-    Tape tape(stream, StepContext{}, Tape::Mode::kInference);
+    Tape tape(stream, StepContext{.step = kFirstFp8Step}, Tape::Mode::kInference);
     (void)matmul(tape, a, b);
   });
   const auto size = static_cast<double>(n);

@@ -96,6 +96,7 @@ class Training {
     if (settings_.metrics.port > 0) exporter.emplace(settings_.metrics, metrics_identity(), peers_);
     device_ = place_device(peers_, settings_.run.device, settings_.run.share_gpus);
     settings_.parallel.data.settle_mode(device_.device.type);
+    check_fp8();
     const ThreadPlacement placement = place_threads(peers_, settings_.run.threads, device_.pci);
     ThreadPool pool(placement.threads, placement.cores);
     pool.bind_caller();
@@ -180,6 +181,19 @@ class Training {
   }
 
  private:
+  /// Throws Error, the same on all ranks, if one of them is on a GPU that has no fp8.
+  void check_fp8() {
+    peers_.agree([&] {
+      if (settings_.model.kind != "gpt" || settings_.model.gpt.fp8 == "none") return;
+      if constexpr (kWithCuda) {
+        if (device_.device.type != DeviceType::kCuda) return;
+        const cuda::DeviceInfo info = cuda::device_info(device_.device.index);
+        require(info.capability >= 89, "model.fp8: {} has compute capability {}.{}, fp8 begins with 8.9",
+                info.name, info.capability / 10, info.capability % 10);
+      }
+    });
+  }
+
   [[nodiscard]] uint64_t seed() const { return static_cast<uint64_t>(settings_.run.seed); }
 
   LoaderOptions loader_options(const Parallel& parallel, int64_t first_step, int64_t end_step) const {
