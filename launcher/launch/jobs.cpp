@@ -5,12 +5,17 @@
 
 #include <tutti/core/error.h>
 
+#include <poll.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <fstream>
 #include <iterator>
+#include <optional>
 #include <ostream>
 #include <thread>
 
@@ -20,6 +25,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr double kCommandTimeout_s = 60;
+constexpr auto kPollEnd = std::chrono::milliseconds(10);
 constexpr auto kPollLog = std::chrono::milliseconds(200);
 constexpr auto kAskScheduler = std::chrono::seconds(10);
 
@@ -101,6 +107,23 @@ bool is_job_id(std::string_view text, const Adapter& adapter) {
   const size_t slash = text.find('/');
   if (adapter.commands.group_option.empty() || slash == std::string_view::npos) return is_plain_word(text);
   return is_plain_word(text.substr(0, slash)) && is_plain_word(text.substr(slash + 1));
+}
+
+/// Runs a program and passes on what it prints while it does, until it ends or nobody reads any more.
+void pass_on(const std::vector<std::string>& argv, const Surroundings& here, std::ostream& out) {
+  Child child = Child::start(argv, launch_environment(here.variables, {}), {.capture_out = true});
+  std::array<char, 4096> buffer{};
+  while (out.good()) {
+    pollfd wait{child.out().number(), POLLIN, 0};
+    (void)poll(&wait, 1, -1);
+    const ssize_t n = read(child.out().number(), buffer.data(), buffer.size());
+    if (n > 0) out << std::string_view(buffer.data(), static_cast<size_t>(n)) << std::flush;
+    if (n == 0 || (n < 0 && errno != EINTR && errno != EAGAIN)) break;
+  }
+  if (!out.good()) child.send(SIGTERM);
+  std::optional<int> status;
+  while (!(status = child.poll_status())) std::this_thread::sleep_for(kPollEnd);
+  require(!out.good() || *status == 0, "{}: ended badly; its message stands above", argv.front());
 }
 
 }  // namespace
@@ -235,6 +258,10 @@ void print_log(const NamedJob& job, const LogOptions& options, const Surrounding
         fmt::format("job/{}-launcher", job.id.substr(slash == std::string::npos ? 0 : slash + 1));
     if (slash != std::string::npos) argv.insert(argv.end(), {"--namespace", job.id.substr(0, slash)});
     argv.push_back(name);
+    if (options.follow) {
+      argv.emplace_back("--follow");
+      return pass_on(argv, here, out);
+    }
     const Output output = run_to_end(argv, launch_environment(here.variables, {}), kCommandTimeout_s);
     require(output.exit_code == 0, "kubectl: {}", without_line_end(output.err));
     out << output.out;

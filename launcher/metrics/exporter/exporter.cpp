@@ -113,9 +113,10 @@ MetricsExporter::MetricsExporter(const MetricsSection& section, RankMetrics who,
     if (problem.empty()) {
       targets_.push_back(theirs["target"].get<std::string>());
     } else {
-      notices_.push_back(fmt::format(
-          "no metrics of rank {} on {}: {}. Training goes on; set metrics.port to a free one next time", r,
-          hosts[r], problem));
+      notices_.push_back(
+          fmt::format("no metrics of rank {} on {}: {}. Training goes on; next time set another metrics.port "
+                      "or metrics.address",
+                      r, hosts[r], problem));
     }
   }
   if (targets_.empty()) return;

@@ -1,0 +1,193 @@
+#include "launcher/launch/jobs.h"
+#include "launcher/launch/submit.h"
+#include "tests/launcher/launch_helpers.h"
+
+#include <sstream>
+
+namespace tutti {
+namespace {
+
+TEST(JobsTest, LastLines) {
+  EXPECT_EQ(last_lines("a\nb\nc\n", 2), "b\nc\n");
+  EXPECT_EQ(last_lines("a\nb\nc", 1), "c");
+  EXPECT_EQ(last_lines("a\nb\n", 5), "a\nb\n");
+  EXPECT_EQ(last_lines("a\nb\n", 0), "");
+  EXPECT_EQ(last_lines("a\nb\n", -1), "a\nb\n");
+  EXPECT_EQ(last_lines("", 3), "");
+}
+
+/// A directory with programs of a pretended Slurm that note what they were asked.
+class PretendedSlurmTest : public testing::Test {
+ protected:
+  PretendedSlurmTest() {
+    for (const char* name : {"sbatch", "squeue", "scancel"}) {
+      write_all(folder_ / name, std::string("#!/bin/sh\necho ") + name + R"( "$@" >>")" +
+                                    (folder_ / "asked").string() + "\"\n" +
+                                    (std::string(name) == "sbatch" ? "echo 4711\n" : "echo answer\n"));
+      std::filesystem::permissions(folder_ / name, std::filesystem::perms::owner_all);
+    }
+    here_.variables = {{"PATH", folder_.path().string() + ":/usr/bin:/bin"}, {"SLURM_CONF", "x"}};
+    here_.host = "login";
+    here_.has_program = [this](std::string_view name) {
+      return std::filesystem::exists(folder_ / std::string(name));
+    };
+    here_.has_file = [](const std::string&) { return false; };
+  }
+  TemporaryDirectory folder_;
+  Surroundings here_;
+};
+
+TEST_F(PretendedSlurmTest, FromSubmissionToCancel) {
+  LaunchSpec spec = train_spec();
+  spec.run_directory = (folder_ / "runs/a b").string();
+  const Detected found = detect(here_, spec);
+  ASSERT_EQ(found.adapter->name, "slurm");
+  std::ostringstream out;
+  std::ostringstream err;
+  submit(*found.adapter, spec, found.adapter->render(spec, found.allocation), here_, out, err);
+  EXPECT_TRUE(out.str().starts_with("4711\n")) << out.str();
+  const std::string script = spec.run_directory + "/launch.sbatch";
+  EXPECT_EQ(read_all(folder_ / "asked"), "sbatch --parsable " + script + "\n");
+  EXPECT_TRUE(read_all(script).starts_with("#!/bin/bash\n#SBATCH "));
+
+  const NamedJob job = find_job(spec.run_directory, here_);
+  EXPECT_EQ(job.id, "4711");
+  EXPECT_EQ(job.record.state, "submitted");
+  EXPECT_EQ(job.record.log, spec.run_directory + "/launch-4711.log");
+  EXPECT_THROW(print_log(job, {}, here_, out), Error);
+  write_all(job.record.log, "one\ntwo\n");
+  std::ostringstream log;
+  print_log(job, {.lines = 1}, here_, log);
+  EXPECT_EQ(log.str(), "two\n");
+  cancel_job(job, here_, out);
+  EXPECT_EQ(list_jobs(here_, "runs", out), 0);
+  cancel_job(find_job("4712", here_), here_, out);
+  EXPECT_EQ(read_all(folder_ / "asked"), "sbatch --parsable " + script +
+                                             "\nsqueue --noheader --jobs 4711\nscancel 4711\nsqueue --me\n"
+                                             "squeue --noheader --jobs 4712\nscancel 4712\n");
+  write_all(folder_ / "squeue", "#!/bin/sh\nexit 0\n");
+  EXPECT_THROW(cancel_job(find_job("4713", here_), here_, out), Error);
+  for (const char* bad : {"$(id)", "-x", "", "a b"}) EXPECT_THROW((void)find_job(bad, here_), Error) << bad;
+}
+
+TEST_F(PretendedSlurmTest, AJobsIdIsNeverAnOption) {
+  const auto id = [&](const std::string& scheduler, const std::string& text) {
+    write_all(folder_ / "launch.json", R"({"format": "tutti-launch", "scheduler": ")" + scheduler +
+                                           R"(", "job_id": ")" + text + "\"}");
+    return find_job(folder_.path().string(), here_).id;
+  };
+  EXPECT_EQ(id("kubernetes", "ml/gpt"), "ml/gpt");
+  EXPECT_EQ(id("slurm", "4711_2"), "4711_2");
+  for (const char* const bad : {"ml/--all", "-n/gpt", "ml/", "/gpt", "--all", "ml/$(id)"}) {
+    EXPECT_THROW((void)id("kubernetes", bad), Error) << bad;
+  }
+  EXPECT_THROW((void)id("slurm", "--me"), Error);
+}
+
+TEST_F(PretendedSlurmTest, ARunDirectoryThatAJobUsesIsRefused) {
+  LaunchSpec spec = train_spec();
+  spec.run_directory = (folder_ / "run").string();
+  const Detected found = detect(here_, spec);
+  std::ostringstream out;
+  std::ostringstream err;
+  check_is_free(spec, here_);
+  submit(*found.adapter, spec, found.adapter->render(spec, found.allocation), here_, out, err);
+  try {
+    check_is_free(spec, here_);
+    ADD_FAILURE() << "a second job for one run directory";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("job 4711 waits or runs there"), std::string::npos)
+        << error.what();
+  }
+  LaunchSpec next = spec;
+  next.after = {"4711"};
+  check_is_free(next, here_);
+  // Neither a job that has gone nor a scheduler that does not answer keeps the directory.
+  write_all(folder_ / "squeue", "#!/bin/sh\nexit 0\n");
+  check_is_free(spec, here_);
+  write_all(folder_ / "squeue", "#!/bin/sh\necho 4711\necho 'cannot contact' >&2\nexit 1\n");
+  check_is_free(spec, here_);
+}
+
+TEST_F(PretendedSlurmTest, FollowingALogEndsWithTheJobAndNotWithTheScheduler) {
+  LaunchSpec spec = train_spec();
+  spec.run_directory = (folder_ / "run").string();
+  const Detected found = detect(here_, spec);
+  std::ostringstream out;
+  std::ostringstream err;
+  submit(*found.adapter, spec, found.adapter->render(spec, found.allocation), here_, out, err);
+  const NamedJob job = find_job(spec.run_directory, here_);
+  const auto answer = [&](const std::string& script) {
+    write_all(folder_ / "squeue", "#!/bin/sh\n" + script);
+  };
+  answer("exit 0\n");
+  EXPECT_TRUE(is_gone(job, here_));
+  answer("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1\n");
+  EXPECT_TRUE(is_gone(job, here_));
+  answer("echo 'slurm_load_jobs error: Unable to contact slurm controller (connect failure)' >&2; exit 1\n");
+  EXPECT_FALSE(is_gone(job, here_));
+}
+
+TEST_F(PretendedSlurmTest, AJobWhoseRecordCannotBeWrittenIsToldAllTheSame) {
+  LaunchSpec spec = train_spec();
+  spec.run_directory = (folder_ / "run").string();
+  write_all(folder_ / "sbatch",
+            "#!/bin/sh\nmkdir -p '" + spec.run_directory + "/launch.json/x'\necho 4711\n");
+  const Detected found = detect(here_, spec);
+  std::ostringstream out;
+  std::ostringstream err;
+  submit(*found.adapter, spec, found.adapter->render(spec, found.allocation), here_, out, err);
+  EXPECT_EQ(out.str(), "4711\n");
+  EXPECT_NE(err.str().find("`tutti cancel 4711` ends it"), std::string::npos) << err.str();
+}
+
+TEST_F(PretendedSlurmTest, TheLogOfAPodIsFollowed) {
+  write_all(folder_ / "kubectl", "#!/bin/sh\necho \"$@\"; echo more\n");
+  std::filesystem::permissions(folder_ / "kubectl", std::filesystem::perms::owner_all);
+  write_all(folder_ / "launch.json",
+            R"({"format": "tutti-launch", "scheduler": "kubernetes", "job_id": "ml/gpt"})");
+  const NamedJob job = find_job(folder_.path().string(), here_);
+  std::ostringstream out;
+  print_log(job, {.lines = 3}, here_, out);
+  EXPECT_EQ(out.str(), "logs --tail=3 --namespace ml job/gpt-launcher\nmore\n");
+  out.str("");
+  print_log(job, {.follow = true}, here_, out);
+  EXPECT_EQ(out.str(), "logs --namespace ml job/gpt-launcher --follow\nmore\n");
+  write_all(folder_ / "kubectl", "#!/bin/sh\nexit 1\n");
+  EXPECT_THROW(print_log(job, {.follow = true}, here_, out), Error);
+}
+
+TEST(JobsTest, ARecordThatCannotBeReadHidesNoOther) {
+  const TemporaryDirectory folder;
+  Surroundings here;
+  here.host = "here";
+  here.has_program = [](std::string_view) { return false; };
+  here.has_file = [](const std::string&) { return false; };
+  for (const char* name : {"a", "b", "c"}) std::filesystem::create_directories(folder / "runs" / name);
+  write_all(folder / "runs/a/launch.json", "{\"format\": ");
+  write_all(folder / "runs/b/launch.json", R"({"format": "tutti-launch", "state": "ended"})");
+  std::ostringstream out;
+  EXPECT_EQ(list_jobs(here, folder / "runs", out), 0);
+  EXPECT_NE(out.str().find("not the record of a launch"), std::string::npos) << out.str();
+  EXPECT_NE(out.str().find("ended\n"), std::string::npos) << out.str();
+}
+
+TEST_F(PretendedSlurmTest, ARefusalOfTheSchedulerIsPassedOn) {
+  write_all(folder_ / "sbatch", "#!/bin/sh\necho 'sbatch: error: invalid account' >&2\nexit 1\n");
+  LaunchSpec spec = train_spec();
+  spec.run_directory = (folder_ / "run").string();
+  const Detected found = detect(here_, spec);
+  std::ostringstream out;
+  std::ostringstream err;
+  try {
+    submit(*found.adapter, spec, found.adapter->render(spec, found.allocation), here_, out, err);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_TRUE(std::string(error.what()).ends_with("sbatch: error: invalid account")) << error.what();
+  }
+  EXPECT_EQ(out.str(), "");
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "run/launch.json"));
+}
+
+}  // namespace
+}  // namespace tutti
