@@ -76,6 +76,8 @@ TEST_F(GpuFp8, CodesAreThoseOfTheCpu) {
   }
 }
 
+// What goes back through an activation is rounded before it becomes E5M2, which is so coarse that an element
+// between two of its numbers, which may go to either, moves a sum by a twentieth.
 TEST_F(GpuFp8, LinearLayersAsTheCpuImitatesThem) {
   for (const auto& [rows, inputs, outputs] :
        {std::array<int64_t, 3>{16, 16, 16}, {128, 64, 192}, {1024, 768, 2304}, {30, 64, 64}}) {
@@ -87,7 +89,7 @@ TEST_F(GpuFp8, LinearLayersAsTheCpuImitatesThem) {
       check(f,
             {random.normal({rows, inputs}), random.normal({outputs, inputs}, 0.1), random.normal({outputs}),
              range(4), range(0.4), range(5)},
-            random.normal({rows, outputs}), 3e-2);
+            random.normal({rows, outputs}), activation == Activation::kNone ? 3e-2 : 8e-2);
     }
   }
 }
