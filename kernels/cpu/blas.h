@@ -39,7 +39,7 @@ struct Gemm {
   int64_t ldc = 0;
   DType c_dtype = DType::kFloat32;
   bool accumulate = false;
-  Fp8Factors fp8;  ///< with them, `dtype` is bf16, A is not transposed and B is
+  Fp8Factors fp8{};  ///< with them, `dtype` is bf16, A is not transposed and B is
 };
 
 /// On the calling thread; for use inside tasks.
