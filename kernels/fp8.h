@@ -12,14 +12,15 @@
 // step met, as a mean over its microbatches. A power of two brings it to half of what the format holds
 // (delayed scaling, Micikevicius et al. 2022). Ranges are parameters of Role::kStatistic that keep the latest
 // value: they are summed over ranks as gradients are, stand in checkpoints, and the answer stays the same at
-// any number of ranks. Steps 0 and 1 compute in bf16 and measure ranges only.
+// any number of ranks. The first step computes in bf16 and measures ranges only.
 //
 // On a CPU, operands are rounded to fp8's numbers and multiplied in bf16, which holds them exactly: the same
 // arithmetic, without its speed.
 namespace tutti {
 
-/// The first step whose products are in fp8: before, ranges are not known.
-inline constexpr uint64_t kFirstFp8Step = 2;
+/// The first step whose products are in fp8: before, ranges are not known. It comes before a step is captured
+/// as a graph, so that its algorithms are measured.
+inline constexpr uint64_t kFirstFp8Step = 1;
 /// Extents of an fp8 product are multiples of this, or it is done in bf16. Source: cuBLASLt, section "FP8".
 inline constexpr int64_t kFp8Multiple = 16;
 

@@ -4,6 +4,7 @@
 #include "launcher/info/libraries.h"
 #include "launcher/launch/adapter.h"
 #include "launcher/launch/duration.h"
+#include "launcher/launch/held_signals.h"
 #include "launcher/launch/jobs.h"
 #include "launcher/launch/submit.h"
 #include "launcher/launch/supervisor.h"
@@ -139,6 +140,7 @@ Ending run_all(const Detected& found, const LaunchSpec& asked, const Surrounding
   std::error_code error;
   fs::create_directories(asked.run_directory, error);
   require(!error, "{}: cannot be created: {}", asked.run_directory, error.message());
+  const HeldSignals signals;  // a request to stop while hosts are tried is for the ranks, which start next
   const bool tried = asked.command.front() == "train" && asked.preflight == "on";
   const LaunchSpec spec = tried ? try_hosts(*found.adapter, asked, found.allocation, here,
                                             train_options(asked.command).run_file.string(), err)

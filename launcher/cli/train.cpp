@@ -5,6 +5,7 @@
 #include "launcher/cli/commands.h"
 #include "launcher/info/libraries.h"
 #include "launcher/launch/rank_world.h"
+#include "launcher/run/stop_signal.h"
 #include "launcher/run/training.h"
 
 #include <memory>
@@ -25,6 +26,8 @@ ExitCode run(const Options& options, Console& console) {
   const Surroundings here = this_surroundings();
   const MpiLibrary library = parse_mpi_library(mpi_library_version());
   check_can_meet(here, library);
+  // From the start: what asks to stop while ranks are getting ready is heeded after the first step.
+  catch_stop_signals();
   run_world({}, [&](Collective& world) {
     check_world_size(here, library, world.size());
     reason = train(train_options, world, console.out);

@@ -1,6 +1,7 @@
 #include "launcher/launch/supervisor.h"
 
 #include "launcher/launch/child.h"
+#include "launcher/launch/held_signals.h"
 #include "launcher/launch/host_watch.h"
 #include "launcher/launch/record.h"
 #include "launcher/launch/words.h"
@@ -42,27 +43,12 @@ std::chrono::nanoseconds seconds(double s) {
   return std::chrono::nanoseconds(static_cast<int64_t>(s * 1e9));
 }
 
-bool is_ignored(int signal) {
-  struct sigaction action {};
-  return sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
-}
-
 /// Takes the signals that end or concern a launch out of the process's usual handling, as long as it lives.
 class Signals {
  public:
-  Signals() {
-    (void)sigemptyset(&set_);
-    for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD}) {
-      // What nohup or a shell has told this process to ignore would come all the same once it is blocked.
-      if (signal == SIGCHLD || !is_ignored(signal)) (void)sigaddset(&set_, signal);
-    }
-    require(pthread_sigmask(SIG_BLOCK, &set_, &before_) == 0, "pthread_sigmask failed");
-    descriptor_ = Descriptor(signalfd(-1, &set_, SFD_NONBLOCK | SFD_CLOEXEC));
+  Signals() : descriptor_(signalfd(-1, &held_.set(), SFD_NONBLOCK | SFD_CLOEXEC)) {
     require(descriptor_.number() >= 0, "signalfd: {}", system_error_text(errno));
   }
-  ~Signals() { (void)pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
-  Signals(const Signals&) = delete;
-  Signals& operator=(const Signals&) = delete;
 
   [[nodiscard]] int descriptor() const { return descriptor_.number(); }
   /// The next signal that has come; 0 for none.
@@ -73,8 +59,7 @@ class Signals {
   }
 
  private:
-  sigset_t set_{};
-  sigset_t before_{};
+  HeldSignals held_;
   Descriptor descriptor_;
 };
 

@@ -172,7 +172,6 @@ class Training {
     parts.save_every = checkpoint.every;
     parts.save = [&](int64_t step) { return checkpoints.save(state, metadata(step, sampler)); };
 
-    catch_stop_signals();
     Trainer trainer(settings_.train, settings_.schedule, parts);
     const TrainResult result = trainer.run(first_step);
     parallel.check_equal_weights();
