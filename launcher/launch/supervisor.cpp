@@ -252,7 +252,7 @@ Ending Supervisor::attempt(const LaunchSpec& spec, LaunchRecord& record, Stop& s
   record.begin_attempt(rendered.argv, hosts);
   Child child = Child::start(rendered.argv, variables, {.capture_err = true});
   Messages messages(err_);
-  std::optional<Clock::time_point> told;
+  Clock::time_point next_request = Clock::now() + seconds(patience_.again_s);
   bool terminated = false;
   bool open = true;
   Losses losses(rendered, hosts, here_.host, err_);
@@ -268,10 +268,10 @@ Ending Supervisor::attempt(const LaunchSpec& spec, LaunchRecord& record, Stop& s
     }
     if (!stop.asked) continue;
     const auto now = Clock::now();
-    if (!terminated && (!told || now > *told + seconds(patience_.again_s))) {
+    if (!terminated && now >= next_request) {
       // mpirun ends its ranks upon SIGTERM before they can save; it and srun pass SIGUSR1 on to all of them.
       child.send(SIGUSR1);
-      told = now;
+      next_request = now + seconds(patience_.again_s);
     }
     const auto grace = seconds(static_cast<double>(spec.grace_s));
     if (!terminated && (stop.at_once || now > stop.since + grace)) {

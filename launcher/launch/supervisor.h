@@ -18,7 +18,8 @@ struct Patience {
   double first_wait_s = 2;  ///< before the first restart; doubles with each that saved nothing new
   double most_wait_s = 60;
   double term_s = 5;   ///< between SIGTERM and SIGKILL
-  double again_s = 2;  ///< between two requests to save: a program that is only starting may miss the first
+  double again_s = 2;  ///< before the first request to save, which would end a program that is only starting,
+                       ///< and between two, of which it may miss one
   double requeue_s = 60;  ///< that a scheduler has to end a job that it has queued again
   double loss_s = 2;      ///< that mpirun or srun has to end by itself after it has named a lost host
 };
