@@ -6,6 +6,7 @@
 #include <tutti/core/cuda/config.h>
 #include <tutti/core/cuda/device.h>
 #include <tutti/core/data/loader.h>
+#include <tutti/kernels/fp8.h>
 #include <tutti/models/external_names.h>
 #include "launcher/info/build.h"
 #include "launcher/metrics/exporter/exporter.h"
@@ -282,6 +283,12 @@ class Training {
         parallel.exact()
             ? " (the same bits at 1 to " + std::to_string(settings_.parallel.data.logical_shards) + " ranks)"
             : ""));
+    const GptConfig& gpt = settings_.model.gpt;
+    if (settings_.model.kind == "gpt" && gpt.fp8 == "linear_and_head" && gpt.vocabulary % kFp8Multiple != 0) {
+      writers.say(
+          fmt::format("the head's products stay in bf16: fp8 needs a multiple of {}, model.vocabulary is {}",
+                      kFp8Multiple, gpt.vocabulary));
+    }
     if constexpr (kWithCuda) {
       if (device_.device.type == DeviceType::kCuda) {
         const cuda::DeviceInfo info = cuda::device_info(device_.device.index);
