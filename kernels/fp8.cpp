@@ -67,6 +67,19 @@ Fp8Pass::Fp8Pass(const Tape& tape, const Fp8Ranges& ranges, DType compute,
 }
 
 ProductOperand Fp8Pass::operand(Operand which, const Tensor& matrix, const Stream& stream) const {
+  return make(which, matrix, nullptr, stream);
+}
+
+ProductOperand Fp8Pass::operand(Operand which, const Tensor& matrix, Tensor& column_sums,
+                                const Stream& stream) const {
+  ProductOperand operand = make(which, matrix, &column_sums, stream);
+  if (!column_sums.defined())
+    column_sums = sum_middle(matrix, {1, operand.rows, operand.columns}, stream).view({operand.columns});
+  return operand;
+}
+
+ProductOperand Fp8Pass::make(Operand which, const Tensor& matrix, Tensor* column_sums,
+                             const Stream& stream) const {
   ProductOperand operand{.plain = matrix, .rows = matrix.size(0), .columns = matrix.size(1)};
   if (!largest_.defined()) return operand;
   const Tensor largest = largest_.select(0, which);
@@ -81,7 +94,9 @@ ProductOperand Fp8Pass::operand(Operand which, const Tensor& matrix, const Strea
       operand.bytes = Tensor::empty(matrix.shape(), DType::kUInt8, stream);
       operand.transposed = Tensor::empty({operand.columns, operand.rows}, DType::kUInt8, stream);
       operand.unit = Tensor::empty({}, DType::kFloat32, stream);
-      cuda::quantise(matrix, ranges_[which], largest, operand, stream);
+      const Tensor sums =
+          cuda::quantise(matrix, ranges_[which], largest, operand, column_sums != nullptr, stream);
+      if (column_sums != nullptr) *column_sums = sums;
       return operand;
     }
   }

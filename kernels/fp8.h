@@ -61,10 +61,16 @@ class Fp8Pass {
   [[nodiscard]] bool in_fp8() const noexcept { return in_fp8_; }
   /// `matrix` (rows, columns), contiguous, as an operand.
   [[nodiscard]] ProductOperand operand(Operand which, const Tensor& matrix, const Stream& stream) const;
+  /// The same, and the sums of its columns (columns) fp32, in the pass that reads it where there is one.
+  [[nodiscard]] ProductOperand operand(Operand which, const Tensor& matrix, Tensor& column_sums,
+                                       const Stream& stream) const;
   /// Hands the magnitudes that were met to the ranges, inputs first, first + 1 and first + 2 of a node.
   void record_ranges(const Gradients& gradients, size_t first, const Stream& stream) const;
 
  private:
+  [[nodiscard]] ProductOperand make(Operand which, const Tensor& matrix, Tensor* column_sums,
+                                    const Stream& stream) const;
+
   std::array<Tensor, 3> ranges_;
   Tensor largest_;  // (3) fp32: met so far in this pass; undefined without ranges
   double share_;

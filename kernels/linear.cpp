@@ -144,12 +144,16 @@ void activation_backward(const Tensor& dy, const Tensor& derived, const Tensor& 
 
 ProductOperand LinearSaved::parameter_gradients(const Tensor& d, const Gradients& gradients,
                                                 const Stream& stream) const {
+  const Tensor matrix = d.view({rows, outputs});
+  ProductOperand operand;
   if (gradients.needs(2)) {
-    const Tensor sum = sum_middle(d, {1, rows, outputs}, stream).view({outputs});
+    Tensor sums;
+    operand = fp8.operand(Fp8Pass::kDy, matrix, sums, stream);
     const auto [slot, mode] = gradients.slot(2);
-    store(sum, slot, mode, stream);
+    store(sums, slot, mode, stream);
+  } else {
+    operand = fp8.operand(Fp8Pass::kDy, matrix, stream);
   }
-  ProductOperand operand = fp8.operand(Fp8Pass::kDy, d.view({rows, outputs}), stream);
   fp8.record_ranges(gradients, 3, stream);
   if (gradients.needs(1)) cpu::gemm_gradient(gradients, 1, product(operand, true, x, false), stream);
   return operand;

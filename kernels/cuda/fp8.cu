@@ -1,5 +1,6 @@
 #include <tutti/kernels/cuda/fp8.h>
 
+#include <tutti/kernels/cuda/sums.h>
 #include <tutti/kernels/cuda/launch.cuh>
 
 #include <cuda_fp8.h>
@@ -53,14 +54,27 @@ struct Quantised {
   uint8_t* transposed;
   float* unit;
   float* largest;
+  float* sums;  // (tiles down, columns), or null
   int64_t rows, columns;
 };
+
+/// Adds up a tile's columns, of which each thread has kPack over some of the rows, always in one order.
+__device__ void write_sums(const float (&mine)[kPack], int across, int down, float* sums, int64_t columns) {
+  __shared__ float parts[kRowsAtOnce][kTile];
+  for (int i = 0; i < kPack; ++i) parts[down][across + i] = mine[i];
+  __syncthreads();
+  const auto column = static_cast<int>(threadIdx.x);
+  if (column >= kTile || column >= columns) return;
+  float sum = 0;
+  for (int r = 0; r < kRowsAtOnce; ++r) sum += parts[r][column];
+  sums[column] = sum;
+}
 
 /// A tile a block: read and written by rows, turned in shared memory, written by columns.
 template <Fp8Format format>
 __global__ void __launch_bounds__(kThreads) quantise_kernel(Quantised q) {
   using Codes = row::Pack<uint8_t, kPack>;
-  __shared__ alignas(kPack) uint8_t turned[kTile][kTile + kPack];  // by column; padded against bank conflicts
+  alignas(kPack) __shared__ uint8_t turned[kTile][kTile + kPack];  // by column; padded against bank conflicts
   const float scale = fp8_scale(*q.range, Fp8Bits<format>::kMost);
   if (blockIdx.x == 0 && threadIdx.x == 0) *q.unit = 1 / scale;
   const int64_t tiles_across = (q.columns + kTile - 1) / kTile;
@@ -69,6 +83,7 @@ __global__ void __launch_bounds__(kThreads) quantise_kernel(Quantised q) {
   const int across = static_cast<int>(threadIdx.x) % kAcross * kPack;
   const int down = static_cast<int>(threadIdx.x) / kAcross;
   uint32_t most = 0;
+  float sums[kPack] = {};
   for (int r = down; r < kTile; r += kRowsAtOnce) {
     const int64_t at = (first_row + r) * q.columns + first_column + across;
     // Extents are multiples of the pack: it lies inside or outside as a whole.
@@ -78,6 +93,7 @@ __global__ void __launch_bounds__(kThreads) quantise_kernel(Quantised q) {
     for (int i = 0; i < kPack; ++i) {
       const float value = in.at[i];
       most = max(most, magnitude(value));
+      sums[i] += value;
       codes.at[i] = code_of<format>(value * scale);
       turned[across + i][r] = codes.at[i];
     }
@@ -88,6 +104,10 @@ __global__ void __launch_bounds__(kThreads) quantise_kernel(Quantised q) {
     if (first_column + c >= q.columns || first_row + across >= q.rows) continue;
     *reinterpret_cast<Codes*>(q.transposed + (first_column + c) * q.rows + first_row + across) =
         *reinterpret_cast<const Codes*>(&turned[c][across]);
+  }
+  if (q.sums != nullptr) {
+    const int64_t at = first_row / kTile * q.columns + first_column;
+    write_sums(sums, across, down, q.sums + at, q.columns - first_column);
   }
   raise(most, q.largest);
 }
@@ -105,10 +125,13 @@ void measure(const Tensor& x, const Tensor& largest, const Stream& stream) {
   check_launch("fp8_measure");
 }
 
-void quantise(const Tensor& x, const Tensor& range, const Tensor& largest, const ProductOperand& operand,
-              const Stream& stream) {
+Tensor quantise(const Tensor& x, const Tensor& range, const Tensor& largest, const ProductOperand& operand,
+                bool with_sums, const Stream& stream) {
   require_here("fp8", x, stream);
   const Tensor source = aligned16(x.raw()) ? x : x.clone(stream);
+  const int64_t tiles_down = (operand.rows + kTile - 1) / kTile;
+  const Tensor sums =
+      with_sums ? Tensor::empty({tiles_down, operand.columns}, DType::kFloat32, stream) : Tensor();
   const UseDevice use(stream.device().index);
   const Quantised q{source.data<BFloat16>(),
                     range.data<BFloat16>(),
@@ -116,9 +139,10 @@ void quantise(const Tensor& x, const Tensor& range, const Tensor& largest, const
                     operand.transposed.data<uint8_t>(),
                     operand.unit.data<float>(),
                     largest.data<float>(),
+                    with_sums ? sums.data<float>() : nullptr,
                     operand.rows,
                     operand.columns};
-  const int64_t tiles = (q.rows + kTile - 1) / kTile * ((q.columns + kTile - 1) / kTile);
+  const int64_t tiles = tiles_down * ((q.columns + kTile - 1) / kTile);
   require(tiles <= std::numeric_limits<int32_t>::max(), "fp8: a matrix of {} x {} is too large", q.rows,
           q.columns);
   const auto blocks = static_cast<unsigned>(tiles);
@@ -127,6 +151,9 @@ void quantise(const Tensor& x, const Tensor& range, const Tensor& largest, const
   else
     quantise_kernel<Fp8Format::kE5M2><<<blocks, kThreads, 0, native(stream)>>>(q);
   check_launch("fp8_quantise");
+  if (!with_sums) return {};
+  add_chunks(sums, stream);
+  return sums.select(0, 0);
 }
 
 }  // namespace tutti::cuda

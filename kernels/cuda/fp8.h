@@ -11,8 +11,9 @@ void measure(const Tensor& x, const Tensor& largest, const Stream& stream);
 
 /// Writes operand.bytes, operand.transposed and operand.unit from contiguous bf16 x (rows, columns), extents
 /// multiples of kFp8Multiple, with the scale that `range` (1) bf16 gives; raises `largest` as measure() does.
-/// One pass: 4 bytes for each element.
-void quantise(const Tensor& x, const Tensor& range, const Tensor& largest, const ProductOperand& operand,
-              const Stream& stream);
+/// Returns the sums of x's columns, (columns) fp32, if they are asked for. One pass: 4 bytes for each
+/// element.
+Tensor quantise(const Tensor& x, const Tensor& range, const Tensor& largest, const ProductOperand& operand,
+                bool with_sums, const Stream& stream);
 
 }  // namespace tutti::cuda

@@ -28,6 +28,14 @@ class GpuFp8 : public GpuTest {
   Tensor range(double value) { return Tensor::full({1}, value, DType::kFloat64, stream()); }
 };
 
+/// Infinite where x is.
+std::vector<double> column_sums(const Tensor& x) {
+  const std::vector<double> values = to_doubles(x);
+  std::vector<double> sums(static_cast<size_t>(x.size(1)));
+  for (size_t i = 0; i < values.size(); ++i) sums[i % sums.size()] += values[i];
+  return sums;
+}
+
 template <Fp8Format format>
 uint8_t code(const Tensor& x, int64_t i, float scale) {
   return to_fp8<format>(static_cast<float>(x.data<BFloat16>()[i]) * scale);
@@ -51,7 +59,9 @@ TEST_F(GpuFp8, CodesAreThoseOfTheCpu) {
                              .columns = columns};
       const Tensor largest = Tensor::zeros({}, DType::kFloat32, gpu());
       poison(rows * columns);
-      cuda::quantise(x.to(x.dtype(), gpu()), range.to(range.dtype(), gpu()), largest, operand, gpu());
+      const Tensor there = x.to(x.dtype(), gpu());
+      const Tensor sums =
+          cuda::quantise(there, range.to(range.dtype(), gpu()), largest, operand, true, gpu());
       const float most =
           format == Fp8Format::kE4M3 ? Fp8Bits<Fp8Format::kE4M3>::kMost : Fp8Bits<Fp8Format::kE5M2>::kMost;
       const float scale = fp8_scale(11, most);
@@ -71,6 +81,16 @@ TEST_F(GpuFp8, CodesAreThoseOfTheCpu) {
       }
       EXPECT_EQ(wrong, 0);
       EXPECT_EQ(operand.unit.item(), 1 / scale);
+      const auto expected_sums = column_sums(x);
+      const auto actual_sums = to_doubles(sums.to(DType::kFloat32, stream()));
+      for (size_t c = 0; c < expected_sums.size(); ++c) {
+        if (std::isfinite(expected_sums[c]))
+          EXPECT_NEAR(actual_sums[c], expected_sums[c],
+                      1e-6 * (std::abs(expected_sums[c]) + 20.0 * static_cast<double>(rows)))
+              << c;
+        else
+          EXPECT_EQ(actual_sums[c], expected_sums[c]) << c;
+      }
       EXPECT_TRUE(std::isinf(largest.item()));
     }
   }
