@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <csignal>
 #include <exception>
 #include <thread>
 
@@ -15,6 +16,7 @@ namespace {
   // When all ranks fail for one reason (a bad file), each would log it. The lowest one speaks first and ends
   // the others while they wait here: longer where they know that it will.
   if (session.rank() > 0) {
+    (void)std::signal(SIGTERM, SIG_DFL);  // by which launchers end them; a handler might only take note of it
     const int patience_ms = whose == MpiSession::Reason::kOfAllRanks ? 10'000 : 1000;
     std::this_thread::sleep_for(std::chrono::milliseconds(patience_ms + 20 * std::min(session.rank(), 50)));
   }
