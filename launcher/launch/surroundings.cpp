@@ -123,7 +123,7 @@ Surroundings this_surroundings() {
   here.gpus = installed_gpus();
   here.read = [](const std::string& path) { return read_text_file(path, kMostHostFileBytes); };
   here.has_file = [](const std::string& path) { return access(path.c_str(), F_OK) == 0; };
-  here.has_program = [path = here.text("PATH")](std::string_view program) {
+  here.has_program = [path = here.find("PATH").value_or(kUsualPath)](std::string_view program) {
     for (size_t begin = 0; begin <= path.size();) {
       const size_t end = std::min(path.find(':', begin), path.size());
       const fs::path folder(path.substr(begin, end - begin));
