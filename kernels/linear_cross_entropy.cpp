@@ -34,7 +34,10 @@ Sizes check_sizes(const Tensor& x, const Tensor& w, const Tensor& targets,
           .chunk = options.chunk_rows,
           .dtype = x.dtype(),
           .wide = x.dtype() == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32};
-  if (s.chunk == 0) s.chunk = std::max<int64_t>(1, kChunkBytes / (s.classes * size_of(s.dtype)));
+  if (s.chunk == 0) {
+    const int64_t rows = kChunkBytes / (s.classes * size_of(s.dtype));
+    s.chunk = std::max(kFp8Multiple, rows - rows % kFp8Multiple);
+  }
   return s;
 }
 

@@ -28,14 +28,15 @@ struct RunIdentity {
 
 /// The directory of one run, the same on all ranks; rank 0 writes.
 ///
-///     run.yaml              the resolved run file
-///     manifest.json         one entry a session: command line, seeds, hosts, versions, revisions,
-///     environment metrics.jsonl         steps, evaluations, checkpoints tensorboard/          event files
-///     checkpoints/
-///     summary.json          the outcome, when the run has ended
-///     metrics-targets.json  while it runs with metrics.port: the ranks' addresses, as Prometheus reads them
-///     report.html           of `tutti report`
-///     lock                  held while a run writes here
+/// - run.yaml: the resolved run file
+/// - manifest.json: an entry a session: command line, seeds, hosts, versions, revisions, environment
+/// - metrics.jsonl: steps, evaluations, checkpoints
+/// - tensorboard/: event files
+/// - checkpoints/
+/// - summary.json: the outcome, when the run has ended
+/// - metrics-targets.json: while it runs with metrics.port, the ranks' addresses, as Prometheus reads them
+/// - report.html: of `tutti report`
+/// - lock: held while a run writes here
 class RunDirectory {
  public:
   /// Creates the directory, checks that it can be written, and keeps other runs out of it until destroyed.

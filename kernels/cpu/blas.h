@@ -25,8 +25,6 @@ struct Fp8Factors {
   const float* a_unit = nullptr;  ///< on the device: what a one of A counts
   const float* b_unit = nullptr;
   bool fast = false;  ///< sums may be kept in fewer bits than fp32 for a while
-
-  [[nodiscard]] bool used() const noexcept { return a != Fp8Format::kNone; }
 };
 
 /// C (m, n) = A (m, k) B (k, n), or C += with `accumulate`. A and B are `dtype`: fp32, bf16 or fp64. C is

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <iterator>
 #include <random>
+#include <span>
 #include <string>
 
 namespace tutti::test {
@@ -53,6 +54,16 @@ void expect_error(F&& f, const std::string& part) {
     EXPECT_NE(std::string(error.what()).find(part), std::string::npos)
         << "message: " << error.what() << "\nexpected in it: " << part;
   }
+}
+
+inline std::span<const std::byte> bytes_of(const std::string& text) {
+  return std::as_bytes(std::span(text));
+}
+
+inline std::string random_bytes(size_t n) {
+  std::string bytes(n, '\0');
+  for (char& c : bytes) c = static_cast<char>(static_cast<unsigned char>(draw(256)));
+  return bytes;
 }
 
 }  // namespace tutti::test
