@@ -6,6 +6,15 @@
 // and dtype.
 namespace tutti {
 
+/// What linear layers apply to their result in the same pass, while the result is in the cache.
+enum class Activation : uint8_t {
+  kNone,
+  kRelu,
+  kGelu,      ///< with the error function
+  kGeluTanh,  ///< GPT-2's approximation
+  kSilu,
+};
+
 /// max(0, x); NaN stays NaN. The slope at 0 is 0. Saves the output.
 Var relu(Tape& tape, const Var& x);
 

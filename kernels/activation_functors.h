@@ -1,6 +1,6 @@
 #pragma once
 
-#include <tutti/kernels/linear.h>
+#include <tutti/kernels/activation.h>
 #include <tutti/kernels/row/pointwise.h>
 
 #include <utility>

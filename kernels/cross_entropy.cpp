@@ -1,6 +1,7 @@
 #include <tutti/kernels/cross_entropy.h>
 
 #include <tutti/kernels/cpu/ranges.h>
+#include <tutti/kernels/cross_entropy_parts.h>
 #include <tutti/kernels/cuda/on_cuda.h>
 #include <tutti/kernels/cuda/softmax.h>
 #include <tutti/kernels/row/softmax.h>
@@ -19,6 +20,11 @@ void require_shapes(const Tensor& logits, const Tensor& targets) {
   expected.pop_back();
   require(targets.shape() == expected, "cross_entropy: targets of shape {} for logits of shape {}",
           to_string(targets.shape()), to_string(logits.shape()));
+}
+
+void require_smoothing(const CrossEntropyOptions& options) {
+  require(options.label_smoothing >= 0 && options.label_smoothing < 1,
+          "cross_entropy: label smoothing {} is outside [0, 1)", options.label_smoothing);
 }
 
 /// One target a row as int64, kIgnored for ignored rows.
@@ -64,11 +70,9 @@ Var cross_entropy_on_cuda(Tape& tape, const Var& logits, const Tensor& targets,
                           const CrossEntropyOptions& options) {
   if constexpr (kWithCuda) {
     const Stream& stream = tape.stream();
-    cuda::CrossEntropy work = on_device(logits.value, targets, options, stream);
-    const Tensor y = Tensor::empty({}, work.lse.dtype(), stream);
-    cuda::cross_entropy(work, y, stream);
+    auto [y, work] = loss_of_logits(logits.value, targets, options, stream);
     return tape.record(
-        "cross_entropy", y, {logits},
+        "cross_entropy", std::move(y), {logits},
         [work = std::move(work), stream](const Tensor& dy, const Gradients& gradients) mutable {
           // As on the CPU, the logits' memory becomes their gradient's.
           const Tensor dx = reuse_or_empty(work.logits, stream);
@@ -83,9 +87,21 @@ Var cross_entropy_on_cuda(Tape& tape, const Var& logits, const Tensor& targets,
 
 }  // namespace
 
+LossOfLogits loss_of_logits(const Tensor& logits, const Tensor& targets, const CrossEntropyOptions& options,
+                            const Stream& stream) {
+  if constexpr (kWithCuda) {
+    require_smoothing(options);
+    LossOfLogits result{.loss = {}, .saved = on_device(logits, targets, options, stream)};
+    result.loss = Tensor::empty({}, result.saved.lse.dtype(), stream);
+    cuda::cross_entropy(result.saved, result.loss, stream);
+    return result;
+  } else {
+    fail("cross_entropy: this build has no kernel for {}", name(stream.device()));
+  }
+}
+
 Var cross_entropy(Tape& tape, const Var& logits, const Tensor& targets, const CrossEntropyOptions& options) {
-  require(options.label_smoothing >= 0 && options.label_smoothing < 1,
-          "cross_entropy: label smoothing {} is outside [0, 1)", options.label_smoothing);
+  require_smoothing(options);
   const Stream& stream = tape.stream();
   if (on_cuda(stream)) return cross_entropy_on_cuda(tape, logits, targets, options);
   const Tensor labels = checked_targets(logits.value, targets, options.ignore_index, stream);

@@ -53,6 +53,20 @@ void round_to_fp8(const Tensor& x, const Tensor& y, const Tensor& largest, float
   });
 }
 
+/// (rows, columns)
+Shape shape_of(const OperandSource& source) {
+  if (const auto* activated = std::get_if<Activated>(&source)) return activated->x.shape();
+  if (const auto* gradient = std::get_if<LogitGradient>(&source)) return gradient->loss.logits.shape();
+  return std::get<Tensor>(source).shape();
+}
+
+/// Whether a pass that trains with ranges computes in fp8.
+bool computes_in_fp8(const Tape& tape, const std::array<int64_t, 3>& extents) {
+  return tape.context().step >= kFirstFp8Step &&
+         std::all_of(extents.begin(), extents.end(),
+                     [](int64_t extent) { return extent > 0 && extent % kFp8Multiple == 0; });
+}
+
 }  // namespace
 
 Fp8Pass::Fp8Pass(const Tape& tape, const Fp8Ranges& ranges, DType compute,
@@ -61,13 +75,16 @@ Fp8Pass::Fp8Pass(const Tape& tape, const Fp8Ranges& ranges, DType compute,
   if (!ranges.defined() || !tape.context().training) return;
   require(compute == DType::kBFloat16, "linear: fp8 products need bf16 around them, not {}", name(compute));
   largest_ = Tensor::zeros({3}, DType::kFloat32, tape.stream());
-  in_fp8_ = tape.context().step >= kFirstFp8Step &&
-            std::all_of(extents.begin(), extents.end(),
-                        [](int64_t extent) { return extent > 0 && extent % kFp8Multiple == 0; });
+  in_fp8_ = computes_in_fp8(tape, extents);
 }
 
-ProductOperand Fp8Pass::operand(Operand which, const Tensor& matrix, const Stream& stream) const {
-  return make(which, matrix, nullptr, stream);
+bool Fp8Pass::fuses(const Tape& tape, const Fp8Ranges& ranges, const std::array<int64_t, 3>& extents) {
+  return on_cuda(tape.stream()) && ranges.defined() && tape.context().training &&
+         computes_in_fp8(tape, extents);
+}
+
+ProductOperand Fp8Pass::operand(Operand which, const OperandSource& source, const Stream& stream) const {
+  return make(which, source, nullptr, stream);
 }
 
 ProductOperand Fp8Pass::operand(Operand which, const Tensor& matrix, Tensor& column_sums,
@@ -78,25 +95,31 @@ ProductOperand Fp8Pass::operand(Operand which, const Tensor& matrix, Tensor& col
   return operand;
 }
 
-ProductOperand Fp8Pass::make(Operand which, const Tensor& matrix, Tensor* column_sums,
+ProductOperand Fp8Pass::make(Operand which, const OperandSource& source, Tensor* column_sums,
                              const Stream& stream) const {
+  if constexpr (kWithCuda) {
+    if (in_fp8_ && on_cuda(stream)) {
+      const Shape shape = shape_of(source);
+      ProductOperand operand{.bytes = Tensor::empty(shape, DType::kUInt8, stream),
+                             .transposed = Tensor::empty({shape[1], shape[0]}, DType::kUInt8, stream),
+                             .unit = Tensor::empty({}, DType::kFloat32, stream),
+                             .format = format_of(which),
+                             .rows = shape[0],
+                             .columns = shape[1]};
+      const Tensor sums = cuda::quantise(source, ranges_[which], largest_.select(0, which), operand,
+                                         column_sums != nullptr, stream);
+      if (column_sums != nullptr) *column_sums = sums;
+      return operand;
+    }
+  }
+  const Tensor& matrix = std::get<Tensor>(source);
   ProductOperand operand{.plain = matrix, .rows = matrix.size(0), .columns = matrix.size(1)};
   if (!largest_.defined()) return operand;
   const Tensor largest = largest_.select(0, which);
   if (in_fp8_) operand.format = format_of(which);
   if constexpr (kWithCuda) {
     if (on_cuda(stream)) {
-      if (!in_fp8_) {
-        cuda::measure(matrix, largest, stream);
-        return operand;
-      }
-      operand.plain = Tensor();
-      operand.bytes = Tensor::empty(matrix.shape(), DType::kUInt8, stream);
-      operand.transposed = Tensor::empty({operand.columns, operand.rows}, DType::kUInt8, stream);
-      operand.unit = Tensor::empty({}, DType::kFloat32, stream);
-      const Tensor sums =
-          cuda::quantise(matrix, ranges_[which], largest, operand, column_sums != nullptr, stream);
-      if (column_sums != nullptr) *column_sums = sums;
+      cuda::measure(matrix, largest, stream);
       return operand;
     }
   }

@@ -2,9 +2,12 @@
 
 #include <tutti/core/float8.h>
 #include <tutti/core/tape.h>
+#include <tutti/kernels/activation.h>
 #include <tutti/kernels/cpu/blas.h>
+#include <tutti/kernels/cuda/softmax.h>
 
 #include <array>
+#include <variant>
 
 // fp8 operands of the products of linear layers.
 //
@@ -49,6 +52,20 @@ struct ProductOperand {
   }
 };
 
+/// activation(x), for an operand that is x of the next layer.
+struct Activated {
+  Tensor x;  ///< (rows, columns)
+  Activation activation = Activation::kNone;
+};
+/// The gradient of logits for a gradient of 1 of their loss.
+struct LogitGradient {
+  cuda::CrossEntropy loss;  ///< after its forward pass
+};
+/// What an operand is made of: a contiguous matrix (rows, columns) in the compute dtype, or what an op would
+/// write one from. Where Fp8Pass::fuses() says so, it is then rounded to fp8 in that op's pass, and the
+/// matrix itself is never in memory.
+using OperandSource = std::variant<Tensor, Activated, LogitGradient>;
+
 /// How the operands of one linear layer's products are made in one pass.
 class Fp8Pass {
  public:
@@ -58,17 +75,20 @@ class Fp8Pass {
   /// of the first and the extents allow it. Throws Error for ranges with another compute dtype than bf16.
   Fp8Pass(const Tape& tape, const Fp8Ranges& ranges, DType compute, const std::array<int64_t, 3>& extents);
 
-  [[nodiscard]] bool in_fp8() const noexcept { return in_fp8_; }
-  /// `matrix` (rows, columns), contiguous, as an operand.
-  [[nodiscard]] ProductOperand operand(Operand which, const Tensor& matrix, const Stream& stream) const;
-  /// The same, and the sums of its columns (columns) fp32, in the pass that reads it where there is one.
+  /// Whether a pass over such layers takes other sources than matrices: in fp8 on CUDA.
+  [[nodiscard]] static bool fuses(const Tape& tape, const Fp8Ranges& ranges,
+                                  const std::array<int64_t, 3>& extents);
+  [[nodiscard]] ProductOperand operand(Operand which, const OperandSource& source,
+                                       const Stream& stream) const;
+  /// The same of a matrix, and the sums of its columns (columns) fp32, in the pass that reads it where there
+  /// is one.
   [[nodiscard]] ProductOperand operand(Operand which, const Tensor& matrix, Tensor& column_sums,
                                        const Stream& stream) const;
   /// Hands the magnitudes that were met to the ranges, inputs first, first + 1 and first + 2 of a node.
   void record_ranges(const Gradients& gradients, size_t first, const Stream& stream) const;
 
  private:
-  [[nodiscard]] ProductOperand make(Operand which, const Tensor& matrix, Tensor* column_sums,
+  [[nodiscard]] ProductOperand make(Operand which, const OperandSource& source, Tensor* column_sums,
                                     const Stream& stream) const;
 
   std::array<Tensor, 3> ranges_;

@@ -82,7 +82,8 @@ void forward(const cuda::LinearForward& p, const Stream& stream) {
 }  // namespace
 
 LinearResult linear_forward(std::string_view op, const Tape& tape, const Var& x, const Var& w,
-                            const Var& bias, Activation activation, const Fp8Ranges& ranges) {
+                            const Var& bias, Activation activation, const Fp8Ranges& ranges,
+                            Activation pending) {
   const Stream& stream = tape.stream();
   require(x.value.defined() && w.value.defined(), "{}: undefined input", op);
   require(x.value.dims() >= 1 && w.value.dims() == 2 && x.value.size(-1) == w.value.size(1),
@@ -108,7 +109,10 @@ LinearResult linear_forward(std::string_view op, const Tape& tape, const Var& x,
   const Tensor before = keeps_input ? Tensor::empty(shape, in.dtype(), stream) : out;
   const Tensor bias_row = has_bias ? bias.value.to_contiguous(stream) : Tensor();
   const Fp8Pass fp8(tape, ranges, in.dtype(), {rows, inputs, outputs});
-  const ProductOperand x_operand = fp8.operand(Fp8Pass::kX, in.view({rows, inputs}), stream);
+  const Tensor matrix = in.view({rows, inputs});
+  const OperandSource source =
+      pending == Activation::kNone ? OperandSource(matrix) : Activated{matrix, pending};
+  const ProductOperand x_operand = fp8.operand(Fp8Pass::kX, source, stream);
   const ProductOperand w_operand = fp8.operand(Fp8Pass::kW, weight, stream);
   forward({product(x_operand, false, w_operand, true), bias_row, before, out, activation}, stream);
   return {.y = out,

@@ -4,15 +4,6 @@
 
 namespace tutti {
 
-/// What linear() applies to its result in the same pass, while the result is in the cache.
-enum class Activation : uint8_t {
-  kNone,
-  kRelu,
-  kGelu,      ///< with the error function
-  kGeluTanh,  ///< GPT-2's approximation
-  kSilu,
-};
-
 /// y = activation(x W^T + b).
 /// Shapes: x (..., I), w (O, I), bias (O) or an undefined Var -> (..., O). fp32, bf16 (sums in fp32) or fp64,
 /// equal for all. The gradients of w and bias are written in the dtype of their slots without an intermediate

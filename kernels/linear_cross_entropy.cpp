@@ -2,6 +2,7 @@
 
 #include <tutti/kernels/cpu/gemm_gradient.h>
 #include <tutti/kernels/cpu/sums.h>
+#include <tutti/kernels/cross_entropy_parts.h>
 #include <tutti/kernels/pointwise.h>
 
 #include <algorithm>
@@ -56,26 +57,54 @@ void multiply_into(cpu::Gemm gemm, const Tensor& c, bool accumulate, const Strea
   cpu::multiply(gemm, stream);
 }
 
-/// The loss of rows [first, first + rows), whose gradients go to `held`.
-Tensor chunk_loss(const Sizes& s, const Fp8Pass& fp8, const Tensor& x, const ProductOperand& w,
-                  const Tensor& targets, int64_t first, const CrossEntropyOptions& options,
-                  const HeldGradients& held, const Stream& stream) {
-  const int64_t rows = x.size(0);
-  Tape inner(stream, {},
-             held.dx.defined() || held.dw.defined() ? Tape::Mode::kRecord : Tape::Mode::kInference);
-  const Var logits = inner.variable(Tensor::empty({rows, s.classes}, s.dtype, stream));
-  const ProductOperand x_operand = fp8.operand(Fp8Pass::kX, x, stream);
-  multiply_into(product(x_operand, false, w, true), logits.value, false, stream);
-  const Var loss = cross_entropy(inner, logits, targets, options);
-  if (!inner.recording()) return loss.value;
+/// The loss of a chunk and, where `gradient` says so, what the gradient of its logits is made of.
+struct ChunkLoss {
+  Tensor loss;
+  OperandSource d;
+};
+
+/// In fp8 on CUDA, the gradient is left to the pass that rounds it.
+ChunkLoss fused_loss(const Tensor& logits, const Tensor& targets, const CrossEntropyOptions& options,
+                     const Stream& stream) {
+  auto [loss, saved] = loss_of_logits(logits, targets, options, stream);
+  return {std::move(loss), LogitGradient{std::move(saved)}};
+}
+
+ChunkLoss loss_of(Tensor logits, const Tensor& targets, const CrossEntropyOptions& options, bool gradient,
+                  const Stream& stream) {
+  Tape inner(stream, {}, gradient ? Tape::Mode::kRecord : Tape::Mode::kInference);
+  Var x = inner.variable(std::move(logits));
+  const Var loss = cross_entropy(inner, x, targets, options);
+  if (!gradient) return {loss.value, {}};
+  x.value = Tensor();  // so that the gradient may take its memory
   inner.backward(loss);
-  const Tensor d = inner.gradient(logits);
-  const ProductOperand d_operand = fp8.operand(Fp8Pass::kDy, d, stream);
+  return {loss.value, inner.gradient(x)};
+}
+
+/// How the loss of a chunk and its products are computed.
+struct Chunks {
+  const Fp8Pass& fp8;
+  bool fuses;
+  const CrossEntropyOptions& loss;
+};
+
+/// The loss of rows [first, first + rows), whose gradients go to `held`.
+Tensor chunk_loss(const Sizes& s, const Chunks& chunks, const Tensor& x, const ProductOperand& w,
+                  const Tensor& targets, int64_t first, const HeldGradients& held, const Stream& stream) {
+  const int64_t rows = x.size(0);
+  const bool gradient = held.dx.defined() || held.dw.defined();
+  const ProductOperand x_operand = chunks.fp8.operand(Fp8Pass::kX, x, stream);
+  Tensor logits = Tensor::empty({rows, s.classes}, s.dtype, stream);
+  multiply_into(product(x_operand, false, w, true), logits, false, stream);
+  auto [loss, d] = chunks.fuses ? fused_loss(logits, targets, chunks.loss, stream)
+                                : loss_of(std::move(logits), targets, chunks.loss, gradient, stream);
+  if (!gradient) return loss;
+  const ProductOperand d_operand = chunks.fp8.operand(Fp8Pass::kDy, d, stream);
   if (held.dx.defined())
     multiply_into(product(d_operand, false, w, false), held.dx.slice(0, first, first + rows), false, stream);
   if (held.dw.defined())
     multiply_into(product(d_operand, true, x_operand, false), held.dw, first > 0, stream);
-  return loss.value;
+  return loss;
 }
 
 /// tensor * factor (), in the factor's dtype; the host does not read the factor.
@@ -101,15 +130,17 @@ Var linear_cross_entropy(Tape& tape, const Var& x, const Var& w, const Tensor& t
                           : Tensor::empty(weight.shape(), s.wide, stream);
   }
   // Every chunk has to have extents that fp8 takes, the last one too.
-  const Fp8Pass fp8(tape, options.ranges, s.dtype,
-                    {s.rows % kFp8Multiple == 0 ? std::min(s.chunk, s.rows) : 0, s.inputs, s.classes});
+  const std::array<int64_t, 3> extents{s.rows % kFp8Multiple == 0 ? std::min(s.chunk, s.rows) : 0, s.inputs,
+                                       s.classes};
+  const Fp8Pass fp8(tape, options.ranges, s.dtype, extents);
+  const Chunks chunks{fp8, Fp8Pass::fuses(tape, options.ranges, extents), options.loss};
   const ProductOperand w_operand = fp8.operand(Fp8Pass::kW, weight, stream);
   const Tensor total = Tensor::zeros({}, s.wide, stream);
   for (int64_t first = 0; first < s.rows; first += s.chunk) {
     const int64_t last = std::min(first + s.chunk, s.rows);
     add_in_place(total,
-                 chunk_loss(s, fp8, in.slice(0, first, last), w_operand, labels.slice(0, first, last), first,
-                            options.loss, held, stream),
+                 chunk_loss(s, chunks, in.slice(0, first, last), w_operand, labels.slice(0, first, last),
+                            first, held, stream),
                  stream);
   }
   return tape.record(

@@ -22,13 +22,28 @@ void hidden_gradient(const LinearSaved& down, const ProductOperand& dy, Activati
   if (activation != Activation::kNone) activation_backward(d, derived, d, activation, stream);
 }
 
+/// Whether the activation between the layers is left to the pass that makes the second one's operand in fp8.
+bool leaves_activation(const Tape& tape, const Tensor& x, const Tensor& w1, const Tensor& w2,
+                       Activation activation, const Fp8Ranges& ranges) {
+  if (activation == Activation::kNone || !x.defined() || x.numel() == 0) return false;
+  for (const Tensor& w : {w1, w2}) {
+    if (!w.defined() || w.dims() != 2) return false;
+  }
+  return Fp8Pass::fuses(tape, ranges, {x.numel() / x.size(-1), w1.size(0), w2.size(0)});
+}
+
 }  // namespace
 
 Var mlp(Tape& tape, const Var& x, const Var& w1, const Var& b1, const Var& w2, const Var& b2,
         Activation activation, const MlpRanges& ranges) {
   const Stream& stream = tape.stream();
-  const LinearResult up = linear_forward("mlp", tape, x, w1, b1, activation, ranges.up);
-  const LinearResult down = linear_forward("mlp", tape, Var(up.y), w2, b2, Activation::kNone, ranges.down);
+  const bool leaves = leaves_activation(tape, x.value, w1.value, w2.value, activation, ranges.down);
+  const LinearResult up =
+      linear_forward("mlp", tape, x, w1, b1, leaves ? Activation::kNone : activation, ranges.up);
+  const LinearResult down = linear_forward("mlp", tape, Var(up.y), w2, b2, Activation::kNone, ranges.down,
+                                           leaves ? activation : Activation::kNone);
+  // The derivative of ReLU is the same function of its input and of its output.
+  const Tensor derived = leaves ? up.y : up.saved.derived;
 
   // Two nodes, so that the second layer's parameters are complete, and may travel, before the first one's
   // products are made. The gradient that goes from one to the other is that of what goes into the activation.
@@ -39,15 +54,14 @@ Var mlp(Tape& tape, const Var& x, const Var& w1, const Var& b1, const Var& w2, c
                                    if (gradients.needs(0))
                                      cpu::gemm_gradient(gradients, 0, up.input_gradient(operand), stream);
                                  });
-  return tape.record("mlp", down.y, {hidden, w2, b2, ranges.down.x, ranges.down.w, ranges.down.dy},
-                     [down = down.saved, activation, derived = up.saved.derived, stream](
-                         const Tensor& dy, const Gradients& gradients) {
-                       const ProductOperand operand = down.parameter_gradients(dy, gradients, stream);
-                       // The first and only gradient that the node between the layers gets.
-                       if (gradients.needs(0))
-                         hidden_gradient(down, operand, activation, derived, gradients.slot(0).tensor,
-                                         stream);
-                     });
+  return tape.record(
+      "mlp", down.y, {hidden, w2, b2, ranges.down.x, ranges.down.w, ranges.down.dy},
+      [down = down.saved, activation, derived, stream](const Tensor& dy, const Gradients& gradients) {
+        const ProductOperand operand = down.parameter_gradients(dy, gradients, stream);
+        // The first and only gradient that the node between the layers gets.
+        if (gradients.needs(0))
+          hidden_gradient(down, operand, activation, derived, gradients.slot(0).tensor, stream);
+      });
 }
 
 }  // namespace tutti

@@ -1,7 +1,9 @@
 #include <tutti/kernels/cuda/fp8.h>
 
+#include <tutti/kernels/activation_functors.h>
 #include <tutti/kernels/cuda/sums.h>
 #include <tutti/kernels/cuda/launch.cuh>
+#include <tutti/kernels/cuda/logit_rows.cuh>
 
 #include <cuda_fp8.h>
 
@@ -47,8 +49,51 @@ __global__ void __launch_bounds__(kThreads) measure_kernel(const BFloat16* x, in
   raise(most, largest);
 }
 
-struct Quantised {
+using Neighbours = float[kPack];
+
+__device__ void load(const BFloat16* from, Neighbours& to) {
+  const auto pack = *reinterpret_cast<const row::Pack<BFloat16, kPack>*>(from);
+  for (int i = 0; i < kPack; ++i) to[i] = pack.at[i];
+}
+
+// What makes kPack neighbours of row r from column c on, rounded to bf16 as the op itself would.
+
+struct Plain {
   const BFloat16* x;
+  __device__ void make(int64_t r, int64_t c, int64_t columns, Neighbours& to) const {
+    load(x + r * columns + c, to);
+  }
+};
+
+template <class Op>
+struct ActivatedBy {
+  const BFloat16* x;
+  Op op;
+  __device__ void make(int64_t r, int64_t c, int64_t columns, Neighbours& to) const {
+    load(x + r * columns + c, to);
+    for (float& value : to) value = BFloat16(op.value(value));
+  }
+};
+
+template <class I>
+struct GradientOfLoss {
+  LogitRows<BFloat16, I> rows;
+  float factor;
+  __device__ void make(int64_t r, int64_t c, int64_t columns, Neighbours& to) const {
+    if (!rows.has_gradient(r)) {
+      for (float& value : to) value = BFloat16(rows.without_gradient(r));
+      return;
+    }
+    load(rows.x + r * columns + c, to);
+    const int64_t target = rows.targets[r] - c;
+    for (int i = 0; i < kPack; ++i) {
+      const float p = math::exp(to[i] - rows.lse[r]) - rows.weights.every;
+      to[i] = BFloat16(factor * (i == target ? p - rows.weights.target : p));
+    }
+  }
+};
+
+struct Quantised {
   const BFloat16* range;
   uint8_t* bytes;
   uint8_t* transposed;
@@ -71,8 +116,8 @@ __device__ void write_sums(const float (&mine)[kPack], int across, int down, flo
 }
 
 /// A tile a block: read and written by rows, turned in shared memory, written by columns.
-template <Fp8Format format>
-__global__ void __launch_bounds__(kThreads) quantise_kernel(Quantised q) {
+template <Fp8Format format, class Source>
+__global__ void __launch_bounds__(kThreads) quantise_kernel(Source source, Quantised q) {
   using Codes = row::Pack<uint8_t, kPack>;
   alignas(kPack) __shared__ uint8_t turned[kTile][kTile + kPack];  // by column; padded against bank conflicts
   const float scale = fp8_scale(*q.range, Fp8Bits<format>::kMost);
@@ -88,10 +133,11 @@ __global__ void __launch_bounds__(kThreads) quantise_kernel(Quantised q) {
     const int64_t at = (first_row + r) * q.columns + first_column + across;
     // Extents are multiples of the pack: it lies inside or outside as a whole.
     if (first_row + r >= q.rows || first_column + across >= q.columns) continue;
-    const auto in = *reinterpret_cast<const row::Pack<BFloat16, kPack>*>(q.x + at);
+    Neighbours values;
+    source.make(first_row + r, first_column + across, q.columns, values);
     Codes codes;
     for (int i = 0; i < kPack; ++i) {
-      const float value = in.at[i];
+      const float value = values[i];
       most = max(most, magnitude(value));
       sums[i] += value;
       codes.at[i] = code_of<format>(value * scale);
@@ -112,6 +158,30 @@ __global__ void __launch_bounds__(kThreads) quantise_kernel(Quantised q) {
   raise(most, q.largest);
 }
 
+/// A matrix that can be read in packs.
+Tensor readable(const Tensor& matrix, const Stream& stream) {
+  require_here("fp8", matrix, stream);
+  return aligned16(matrix.raw()) ? matrix : matrix.clone(stream);
+}
+
+/// Calls f with the device's form of a source.
+template <class F>
+void with_source(const OperandSource& source, const Stream& stream, F f) {
+  if (const auto* activated = std::get_if<Activated>(&source)) {
+    const Tensor x = readable(activated->x, stream);
+    with_activation(activated->activation, [&](auto op) { f(ActivatedBy{x.data<BFloat16>(), op}); });
+  } else if (const auto* gradient = std::get_if<LogitGradient>(&source)) {
+    CrossEntropy loss = gradient->loss;
+    loss.logits = readable(loss.logits, stream);
+    dispatch_index(loss.targets.dtype(), "fp8", [&]<class I>(TypeTag<I>) {
+      f(GradientOfLoss<I>{logit_rows<BFloat16, I>(loss), static_cast<float>(loss.scale)});
+    });
+  } else {
+    const Tensor x = readable(std::get<Tensor>(source), stream);
+    f(Plain{x.data<BFloat16>()});
+  }
+}
+
 }  // namespace
 
 void measure(const Tensor& x, const Tensor& largest, const Stream& stream) {
@@ -125,16 +195,13 @@ void measure(const Tensor& x, const Tensor& largest, const Stream& stream) {
   check_launch("fp8_measure");
 }
 
-Tensor quantise(const Tensor& x, const Tensor& range, const Tensor& largest, const ProductOperand& operand,
-                bool with_sums, const Stream& stream) {
-  require_here("fp8", x, stream);
-  const Tensor source = aligned16(x.raw()) ? x : x.clone(stream);
+Tensor quantise(const OperandSource& source, const Tensor& range, const Tensor& largest,
+                const ProductOperand& operand, bool with_sums, const Stream& stream) {
   const int64_t tiles_down = (operand.rows + kTile - 1) / kTile;
   const Tensor sums =
       with_sums ? Tensor::empty({tiles_down, operand.columns}, DType::kFloat32, stream) : Tensor();
   const UseDevice use(stream.device().index);
-  const Quantised q{source.data<BFloat16>(),
-                    range.data<BFloat16>(),
+  const Quantised q{range.data<BFloat16>(),
                     operand.bytes.data<uint8_t>(),
                     operand.transposed.data<uint8_t>(),
                     operand.unit.data<float>(),
@@ -146,10 +213,12 @@ Tensor quantise(const Tensor& x, const Tensor& range, const Tensor& largest, con
   require(tiles <= std::numeric_limits<int32_t>::max(), "fp8: a matrix of {} x {} is too large", q.rows,
           q.columns);
   const auto blocks = static_cast<unsigned>(tiles);
-  if (operand.format == Fp8Format::kE4M3)
-    quantise_kernel<Fp8Format::kE4M3><<<blocks, kThreads, 0, native(stream)>>>(q);
-  else
-    quantise_kernel<Fp8Format::kE5M2><<<blocks, kThreads, 0, native(stream)>>>(q);
+  with_source(source, stream, [&](auto from) {
+    if (operand.format == Fp8Format::kE4M3)
+      quantise_kernel<Fp8Format::kE4M3><<<blocks, kThreads, 0, native(stream)>>>(from, q);
+    else
+      quantise_kernel<Fp8Format::kE5M2><<<blocks, kThreads, 0, native(stream)>>>(from, q);
+  });
   check_launch("fp8_quantise");
   if (!with_sums) return {};
   add_chunks(sums, stream);

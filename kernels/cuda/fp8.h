@@ -9,11 +9,11 @@ namespace tutti::cuda {
 /// Bytes: 2 for each element.
 void measure(const Tensor& x, const Tensor& largest, const Stream& stream);
 
-/// Writes operand.bytes, operand.transposed and operand.unit from contiguous bf16 x (rows, columns), extents
-/// multiples of kFp8Multiple, with the scale that `range` (1) bf16 gives; raises `largest` as measure() does.
-/// Returns the sums of x's columns, (columns) fp32, if they are asked for. One pass: 4 bytes for each
-/// element.
-Tensor quantise(const Tensor& x, const Tensor& range, const Tensor& largest, const ProductOperand& operand,
-                bool with_sums, const Stream& stream);
+/// Writes operand.bytes, operand.transposed and operand.unit from what `source` stands for, bf16 (rows,
+/// columns) with extents that are multiples of kFp8Multiple, with the scale that `range` (1) bf16 gives;
+/// raises `largest` as measure() does. Returns the sums of the columns, (columns) fp32, if they are asked
+/// for. One pass over what the source is made of: 4 bytes for each element.
+Tensor quantise(const OperandSource& source, const Tensor& range, const Tensor& largest,
+                const ProductOperand& operand, bool with_sums, const Stream& stream);
 
 }  // namespace tutti::cuda

@@ -3,6 +3,7 @@
 #include <tutti/kernels/cuda/sums.h>
 #include <tutti/kernels/row/softmax.h>
 #include <tutti/kernels/cuda/launch.cuh>
+#include <tutti/kernels/cuda/logit_rows.cuh>
 
 namespace tutti::cuda {
 namespace {
@@ -45,38 +46,10 @@ int64_t rows_of(const Tensor& x) {
   return x.numel() == 0 ? 0 : x.numel() / x.size(-1);
 }
 
-template <class T, class I>
-struct Rows {
-  using A = Accumulate<T>;
-  const T* x;
-  const I* targets;
-  A* lse;
-  int64_t n;
-  int64_t ignore_index;
-  row::TargetWeights<A> weights;
-
-  __device__ bool ignored(int64_t r) const { return static_cast<int64_t>(targets[r]) == ignore_index; }
-  __device__ bool is_class(int64_t r) const {
-    return targets[r] >= 0 && static_cast<int64_t>(targets[r]) < n;
-  }
-};
-
-template <class T, class I>
-Rows<T, I> rows_for(const CrossEntropy& p) {
-  using A = Accumulate<T>;
-  const int64_t n = p.logits.size(-1);
-  return {.x = p.logits.data<T>(),
-          .targets = p.targets.data<I>(),
-          .lse = p.lse.data<A>(),
-          .n = n,
-          .ignore_index = p.ignore_index,
-          .weights = {A(1 - p.smoothing), A(p.smoothing / static_cast<double>(n))}};
-}
-
 /// Bytes: rows V sizeof(T), twice that with label smoothing where a row does not stay in the caches.
 template <class T, class I>
 struct LossRow {
-  Rows<T, I> rows;
+  LogitRows<T, I> rows;
   double* losses;
   bool smooth;
   template <class Team>
@@ -112,7 +85,7 @@ struct ScaleTo {
 /// Bytes: 2 rows V sizeof(T).
 template <class T, class I>
 struct GradientRow {
-  Rows<T, I> rows;
+  LogitRows<T, I> rows;
   T* dx;
   const Accumulate<T>* dy;
   double scale;
@@ -121,9 +94,8 @@ struct GradientRow {
     using A = Accumulate<T>;
     const int64_t n = rows.n;
     T* out = dx + r * n;
-    if (rows.ignored(r) || !rows.is_class(r)) {
-      // A wrong target has made the loss NaN; its gradient says so too.
-      const T value = T(rows.ignored(r) ? A(0) : rows.lse[r]);
+    if (!rows.has_gradient(r)) {
+      const T value = T(rows.without_gradient(r));
       for (int64_t i = team.lane(); i < n; i += team.lanes()) out[i] = value;
       return;
     }
@@ -134,7 +106,7 @@ struct GradientRow {
 
 template <class T, class I>
 struct EvaluateRow {
-  Rows<T, I> rows;
+  LogitRows<T, I> rows;
   double* losses;  // (3, rows)
   int64_t count;
   template <class Team>
@@ -204,7 +176,7 @@ void cross_entropy(const CrossEntropy& p, const Tensor& loss, const Stream& stre
   dispatch(p, [&]<class T, class I>(TypeTag<T>, TypeTag<I>) {
     using A = Accumulate<T>;
     for_rows("cross_entropy", rows, p.logits.size(-1), stream,
-             LossRow<T, I>{rows_for<T, I>(p), losses.data<double>(), p.smoothing > 0});
+             LossRow<T, I>{logit_rows<T, I>(p), losses.data<double>(), p.smoothing > 0});
     const Tensor total = sum_rows(losses, stream);
     for_elements("cross_entropy", 1, stream, ScaleTo<A>{total.data<double>(), loss.data<A>(), p.scale});
   });
@@ -216,7 +188,7 @@ void cross_entropy_backward(const CrossEntropy& p, const Tensor& dy, const Tenso
   if (p.logits.numel() == 0) return;
   dispatch(p, [&]<class T, class I>(TypeTag<T>, TypeTag<I>) {
     for_rows("cross_entropy_backward", p.targets.numel(), p.logits.size(-1), stream,
-             GradientRow<T, I>{rows_for<T, I>(p), dx.data<T>(), dy.data<Accumulate<T>>(), p.scale});
+             GradientRow<T, I>{logit_rows<T, I>(p), dx.data<T>(), dy.data<Accumulate<T>>(), p.scale});
   });
 }
 
@@ -227,7 +199,7 @@ Tensor cross_entropy_evaluate(const CrossEntropy& p, const Stream& stream) {
   const Tensor values = Tensor::empty({3, rows}, DType::kFloat64, stream);
   dispatch(p, [&]<class T, class I>(TypeTag<T>, TypeTag<I>) {
     for_rows("cross_entropy_evaluate", rows, p.logits.size(-1), stream,
-             EvaluateRow<T, I>{rows_for<T, I>(p), values.data<double>(), rows});
+             EvaluateRow<T, I>{logit_rows<T, I>(p), values.data<double>(), rows});
   });
   return sum_rows(values, stream);
 }

@@ -1,8 +1,11 @@
 #include "tests/gpu/on_both.h"
 
+#include <tutti/kernels/activation_functors.h>
 #include <tutti/kernels/cuda/fp8.h>
+#include <tutti/kernels/cuda/pointwise.h>
 #include <tutti/kernels/linear.h>
 #include <tutti/kernels/linear_cross_entropy.h>
+#include <tutti/kernels/mlp.h>
 
 #include <limits>
 
@@ -26,6 +29,33 @@ class GpuFp8 : public GpuTest {
     expect_near(back, here, tolerance, "GPU against CPU");
   }
   Tensor range(double value) { return Tensor::full({1}, value, DType::kFloat64, stream()); }
+
+  /// Bytes, their transpose, the largest magnitude and the columns' sums, on the CPU.
+  std::vector<Tensor> quantised(const OperandSource& source, const Shape& shape, Fp8Format format) {
+    const ProductOperand operand{.bytes = Tensor::empty(shape, DType::kUInt8, gpu()),
+                                 .transposed = Tensor::empty({shape[1], shape[0]}, DType::kUInt8, gpu()),
+                                 .unit = Tensor::empty({}, DType::kFloat32, gpu()),
+                                 .format = format,
+                                 .rows = shape[0],
+                                 .columns = shape[1]};
+    const Tensor largest = Tensor::zeros({}, DType::kFloat32, gpu());
+    poison(numel(shape));
+    const Tensor sums =
+        cuda::quantise(source, Tensor::full({1}, 2, DType::kBFloat16, gpu()), largest, operand, true, gpu());
+    std::vector<Tensor> result;
+    for (const Tensor& t : {operand.bytes, operand.transposed, largest, sums})
+      result.push_back(t.to(t.dtype(), stream()));
+    return result;
+  }
+  void expect_codes_of(const Tensor& matrix, const OperandSource& source, Fp8Format format) {
+    const auto expected = quantised(matrix, matrix.shape(), format);
+    const auto actual = quantised(source, matrix.shape(), format);
+    for (size_t i = 0; i < expected.size(); ++i) {
+      const auto a = to_doubles(actual[i]);
+      const auto b = to_doubles(expected[i]);
+      EXPECT_EQ(a, b) << "output " << i;
+    }
+  }
 };
 
 /// Infinite where x is.
@@ -110,6 +140,55 @@ TEST_F(GpuFp8, LinearLayersAsTheCpuImitatesThem) {
             {random.normal({rows, inputs}), random.normal({outputs, inputs}, 0.1), random.normal({outputs}),
              range(4), range(0.4), range(5)},
             random.normal({rows, outputs}), activation == Activation::kNone ? 3e-2 : 8e-2);
+    }
+  }
+}
+
+// What an op would have written in bf16, rounded.
+TEST_F(GpuFp8, SourcesHaveTheCodesOfTheMatricesThatTheyStandFor) {
+  for (const Shape& shape : {Shape{16, 16}, Shape{48, 80}, Shape{208, 1040}}) {
+    SCOPED_TRACE(to_string(shape));
+    const Tensor x = random.normal(shape, 2).to(DType::kBFloat16, gpu());
+    const Tensor y = Tensor::empty(shape, DType::kBFloat16, gpu());
+    for (const Activation activation :
+         {Activation::kRelu, Activation::kGelu, Activation::kGeluTanh, Activation::kSilu}) {
+      SCOPED_TRACE(static_cast<int>(activation));
+      with_activation(activation, [&](auto op) { cuda::map(x, y, op, gpu()); });
+      expect_codes_of(y, Activated{x, activation}, Fp8Format::kE4M3);
+    }
+    for (const double smoothing : {0.0, 0.1}) {
+      for (const DType labels : {DType::kInt32, DType::kInt64}) {
+        const Tensor targets = random.integers({shape[0]}, 0, shape[1] - 1);
+        targets.data<int32_t>()[3] = -1;
+        const cuda::CrossEntropy loss{.logits = x,
+                                      .targets = targets.to(labels, gpu()),
+                                      .lse = Tensor::empty({shape[0]}, DType::kFloat32, gpu()),
+                                      .ignore_index = -1,
+                                      .smoothing = smoothing,
+                                      .scale = 0.7};
+        cuda::cross_entropy(loss, Tensor::empty({}, DType::kFloat32, gpu()), gpu());
+        cuda::cross_entropy_backward(loss, Tensor::full({}, 1, DType::kFloat32, gpu()), y, gpu());
+        expect_codes_of(y, LogitGradient{loss}, Fp8Format::kE5M2);
+      }
+    }
+  }
+}
+
+// Without ReLU, whose corner makes much of a rounding.
+TEST_F(GpuFp8, FeedForwardLayersAsTheCpuImitatesThem) {
+  for (const auto& [rows, width] : {std::pair<int64_t, int64_t>{32, 48}, {208, 128}, {30, 64}}) {
+    for (const Activation activation :
+         {Activation::kNone, Activation::kGelu, Activation::kGeluTanh, Activation::kSilu}) {
+      SCOPED_TRACE(fmt::format("{} x {}, activation {}", rows, width, static_cast<int>(activation)));
+      const Function f = [activation](Tape& t, const std::vector<Var>& v) {
+        return mlp(t, v[0], v[1], v[2], v[3], v[4], activation,
+                   {.up = {.x = v[5], .w = v[6], .dy = v[7]}, .down = {.x = v[8], .w = v[9], .dy = v[10]}});
+      };
+      check(f,
+            {random.normal({rows, width}), random.normal({4 * width, width}, 0.1), random.normal({4 * width}),
+             random.normal({width, 4 * width}, 0.1), random.normal({width}), range(4), range(0.4), range(5),
+             range(6), range(0.4), range(5)},
+            random.normal({rows, width}), 8e-2);
     }
   }
 }

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <tutti/kernels/cuda/softmax.h>
+#include <tutti/kernels/row/softmax.h>
+
+namespace tutti::cuda {
+
+/// Rows of logits and their targets, as kernels read them.
+template <class T, class I>
+struct LogitRows {
+  using A = Accumulate<T>;
+  const T* x;
+  const I* targets;
+  A* lse;
+  int64_t n;
+  int64_t ignore_index;
+  row::TargetWeights<A> weights;
+
+  __device__ bool ignored(int64_t r) const { return static_cast<int64_t>(targets[r]) == ignore_index; }
+  __device__ bool is_class(int64_t r) const {
+    return targets[r] >= 0 && static_cast<int64_t>(targets[r]) < n;
+  }
+  __device__ bool has_gradient(int64_t r) const { return !ignored(r) && is_class(r); }
+  /// What stands for the gradient of a row that has none. A wrong target has made the loss NaN; its gradient
+  /// says so too.
+  __device__ A without_gradient(int64_t r) const { return ignored(r) ? A(0) : lse[r]; }
+};
+
+template <class T, class I>
+LogitRows<T, I> logit_rows(const CrossEntropy& p) {
+  using A = Accumulate<T>;
+  const int64_t n = p.logits.size(-1);
+  return {.x = p.logits.data<T>(),
+          .targets = p.targets.data<I>(),
+          .lse = p.lse.data<A>(),
+          .n = n,
+          .ignore_index = p.ignore_index,
+          .weights = {A(1 - p.smoothing), A(p.smoothing / static_cast<double>(n))}};
+}
+
+}  // namespace tutti::cuda
