@@ -56,6 +56,7 @@ void round_to_fp8(const Tensor& x, const Tensor& y, const Tensor& largest, float
 /// (rows, columns)
 Shape shape_of(const OperandSource& source) {
   if (const auto* activated = std::get_if<Activated>(&source)) return activated->x.shape();
+  if (const auto* normalised = std::get_if<Normalised>(&source)) return normalised->x.shape();
   if (const auto* gradient = std::get_if<LogitGradient>(&source)) return gradient->loss.logits.shape();
   return std::get<Tensor>(source).shape();
 }
@@ -78,9 +79,8 @@ Fp8Pass::Fp8Pass(const Tape& tape, const Fp8Ranges& ranges, DType compute,
   in_fp8_ = computes_in_fp8(tape, extents);
 }
 
-bool Fp8Pass::fuses(const Tape& tape, const Fp8Ranges& ranges, const std::array<int64_t, 3>& extents) {
-  return on_cuda(tape.stream()) && ranges.defined() && tape.context().training &&
-         computes_in_fp8(tape, extents);
+bool Fp8Pass::fuses(const Tape& tape, const std::array<int64_t, 3>& extents) {
+  return on_cuda(tape.stream()) && tape.context().training && computes_in_fp8(tape, extents);
 }
 
 ProductOperand Fp8Pass::operand(Operand which, const OperandSource& source, const Stream& stream) const {

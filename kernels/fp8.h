@@ -57,6 +57,12 @@ struct Activated {
   Tensor x;  ///< (rows, columns)
   Activation activation = Activation::kNone;
 };
+/// (x - mean) rstd w + b, for an operand that is x of the next layer.
+struct Normalised {
+  Tensor x;        ///< (rows, columns)
+  Tensor w, b;     ///< (columns); b may be undefined
+  Tensor moments;  ///< (rows, 2) fp32: mean and rstd
+};
 /// The gradient of logits for a gradient of 1 of their loss.
 struct LogitGradient {
   cuda::CrossEntropy loss;  ///< after its forward pass
@@ -64,7 +70,7 @@ struct LogitGradient {
 /// What an operand is made of: a contiguous matrix (rows, columns) in the compute dtype, or what an op would
 /// write one from. Where Fp8Pass::fuses() says so, it is then rounded to fp8 in that op's pass, and the
 /// matrix itself is never in memory.
-using OperandSource = std::variant<Tensor, Activated, LogitGradient>;
+using OperandSource = std::variant<Tensor, Activated, Normalised, LogitGradient>;
 
 /// How the operands of one linear layer's products are made in one pass.
 class Fp8Pass {
@@ -75,9 +81,8 @@ class Fp8Pass {
   /// of the first and the extents allow it. Throws Error for ranges with another compute dtype than bf16.
   Fp8Pass(const Tape& tape, const Fp8Ranges& ranges, DType compute, const std::array<int64_t, 3>& extents);
 
-  /// Whether a pass over such layers takes other sources than matrices: in fp8 on CUDA.
-  [[nodiscard]] static bool fuses(const Tape& tape, const Fp8Ranges& ranges,
-                                  const std::array<int64_t, 3>& extents);
+  /// Whether the pass of a layer with ranges takes other sources than matrices: in fp8 on CUDA.
+  [[nodiscard]] static bool fuses(const Tape& tape, const std::array<int64_t, 3>& extents);
   [[nodiscard]] ProductOperand operand(Operand which, const OperandSource& source,
                                        const Stream& stream) const;
   /// The same of a matrix, and the sums of its columns (columns) fp32, in the pass that reads it where there

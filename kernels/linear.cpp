@@ -81,9 +81,9 @@ void forward(const cuda::LinearForward& p, const Stream& stream) {
 
 }  // namespace
 
-LinearResult linear_forward(std::string_view op, const Tape& tape, const Var& x, const Var& w,
-                            const Var& bias, Activation activation, const Fp8Ranges& ranges,
-                            Activation pending) {
+LinearResult linear_forward(std::string_view op, const Tape& tape, const LinearInput& input, const Var& w,
+                            const Var& bias, Activation activation, const Fp8Ranges& ranges) {
+  const Var& x = input.x;
   const Stream& stream = tape.stream();
   require(x.value.defined() && w.value.defined(), "{}: undefined input", op);
   require(x.value.dims() >= 1 && w.value.dims() == 2 && x.value.size(-1) == w.value.size(1),
@@ -109,9 +109,7 @@ LinearResult linear_forward(std::string_view op, const Tape& tape, const Var& x,
   const Tensor before = keeps_input ? Tensor::empty(shape, in.dtype(), stream) : out;
   const Tensor bias_row = has_bias ? bias.value.to_contiguous(stream) : Tensor();
   const Fp8Pass fp8(tape, ranges, in.dtype(), {rows, inputs, outputs});
-  const Tensor matrix = in.view({rows, inputs});
-  const OperandSource source =
-      pending == Activation::kNone ? OperandSource(matrix) : Activated{matrix, pending};
+  const OperandSource source = input.source ? *input.source : OperandSource(in.view({rows, inputs}));
   const ProductOperand x_operand = fp8.operand(Fp8Pass::kX, source, stream);
   const ProductOperand w_operand = fp8.operand(Fp8Pass::kW, weight, stream);
   forward({product(x_operand, false, w_operand, true), bias_row, before, out, activation}, stream);
@@ -163,10 +161,10 @@ ProductOperand LinearSaved::parameter_gradients(const Tensor& d, const Gradients
   return operand;
 }
 
-Var linear(Tape& tape, const Var& x, const Var& w, const Var& bias, Activation activation,
+Var linear(Tape& tape, const LinearInput& x, const Var& w, const Var& bias, Activation activation,
            const Fp8Ranges& ranges) {
   LinearResult result = linear_forward("linear", tape, x, w, bias, activation, ranges);
-  return tape.record("linear", std::move(result.y), {x, w, bias, ranges.x, ranges.w, ranges.dy},
+  return tape.record("linear", std::move(result.y), {x.x, w, bias, ranges.x, ranges.w, ranges.dy},
                      [saved = std::move(result.saved), stream = tape.stream()](const Tensor& dy,
                                                                                const Gradients& gradients) {
                        const bool active = saved.activation != Activation::kNone;

@@ -133,7 +133,7 @@ Var linear_cross_entropy(Tape& tape, const Var& x, const Var& w, const Tensor& t
   const std::array<int64_t, 3> extents{s.rows % kFp8Multiple == 0 ? std::min(s.chunk, s.rows) : 0, s.inputs,
                                        s.classes};
   const Fp8Pass fp8(tape, options.ranges, s.dtype, extents);
-  const Chunks chunks{fp8, Fp8Pass::fuses(tape, options.ranges, extents), options.loss};
+  const Chunks chunks{fp8, options.ranges.defined() && Fp8Pass::fuses(tape, extents), options.loss};
   const ProductOperand w_operand = fp8.operand(Fp8Pass::kW, weight, stream);
   const Tensor total = Tensor::zeros({}, s.wide, stream);
   for (int64_t first = 0; first < s.rows; first += s.chunk) {

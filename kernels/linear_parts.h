@@ -29,11 +29,9 @@ struct LinearResult {
   Tensor y;
   LinearSaved saved;
 };
-/// activation(x W^T + bias); throws what linear() throws, with `op` in front. Where Fp8Pass::fuses() says so,
-/// x may be still without its own activation, `pending`.
-LinearResult linear_forward(std::string_view op, const Tape& tape, const Var& x, const Var& w,
-                            const Var& bias, Activation activation, const Fp8Ranges& ranges,
-                            Activation pending = Activation::kNone);
+/// activation(x W^T + bias); throws what linear() throws, with `op` in front.
+LinearResult linear_forward(std::string_view op, const Tape& tape, const LinearInput& input, const Var& w,
+                            const Var& bias, Activation activation, const Fp8Ranges& ranges);
 
 /// dx = dy times the derivative of an activation other than kNone; `derived` as in LinearSaved, dx may be dy.
 void activation_backward(const Tensor& dy, const Tensor& derived, const Tensor& dx, Activation activation,

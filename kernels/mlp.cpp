@@ -29,25 +29,26 @@ bool leaves_activation(const Tape& tape, const Tensor& x, const Tensor& w1, cons
   for (const Tensor& w : {w1, w2}) {
     if (!w.defined() || w.dims() != 2) return false;
   }
-  return Fp8Pass::fuses(tape, ranges, {x.numel() / x.size(-1), w1.size(0), w2.size(0)});
+  return ranges.defined() && Fp8Pass::fuses(tape, {x.numel() / x.size(-1), w1.size(0), w2.size(0)});
 }
 
 }  // namespace
 
-Var mlp(Tape& tape, const Var& x, const Var& w1, const Var& b1, const Var& w2, const Var& b2,
+Var mlp(Tape& tape, const LinearInput& x, const Var& w1, const Var& b1, const Var& w2, const Var& b2,
         Activation activation, const MlpRanges& ranges) {
   const Stream& stream = tape.stream();
-  const bool leaves = leaves_activation(tape, x.value, w1.value, w2.value, activation, ranges.down);
+  const bool leaves = leaves_activation(tape, x.x.value, w1.value, w2.value, activation, ranges.down);
   const LinearResult up =
       linear_forward("mlp", tape, x, w1, b1, leaves ? Activation::kNone : activation, ranges.up);
-  const LinearResult down = linear_forward("mlp", tape, Var(up.y), w2, b2, Activation::kNone, ranges.down,
-                                           leaves ? activation : Activation::kNone);
+  LinearInput between{Var(up.y)};
+  if (leaves) between.source = Activated{up.y.view({up.saved.rows, up.saved.outputs}), activation};
+  const LinearResult down = linear_forward("mlp", tape, between, w2, b2, Activation::kNone, ranges.down);
   // The derivative of ReLU is the same function of its input and of its output.
   const Tensor derived = leaves ? up.y : up.saved.derived;
 
   // Two nodes, so that the second layer's parameters are complete, and may travel, before the first one's
   // products are made. The gradient that goes from one to the other is that of what goes into the activation.
-  const Var hidden = tape.record("mlp", up.y, {x, w1, b1, ranges.up.x, ranges.up.w, ranges.up.dy},
+  const Var hidden = tape.record("mlp", up.y, {x.x, w1, b1, ranges.up.x, ranges.up.w, ranges.up.dy},
                                  [up = up.saved, stream](const Tensor& d, const Gradients& gradients) {
                                    const ProductOperand operand =
                                        up.parameter_gradients(d, gradients, stream);

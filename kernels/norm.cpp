@@ -154,17 +154,20 @@ void forward(std::string_view op, const NormInputs& in, const Terms& terms, cons
   });
 }
 
+/// y is written, unless it is `left`.
 template <bool kCentred>
 Var normalise(std::string_view op, Tape& tape, const Var& x, const Var& w, const Var& b, double eps,
-              const Terms& terms = {}) {
+              OperandSource* left, const Terms& terms = {}) {
   const Stream& stream = tape.stream();
   NormInputs in = checked(op, x, w, b, stream);
-  const Tensor y = Tensor::empty(in.x.shape(), in.x.dtype(), stream);
+  const Tensor y = left == nullptr ? Tensor::empty(in.x.shape(), in.x.dtype(), stream) : Tensor();
   const bool wide = in.x.dtype() == DType::kFloat64;
   const Tensor moments = Tensor::empty({in.rows, 2}, wide ? DType::kFloat64 : DType::kFloat32, stream);
   forward<kCentred>(op, in, terms, y, moments, eps, stream);
+  if (left != nullptr) *left = Normalised{in.x.view({in.rows, in.width}), in.w, in.b, moments};
+  const Tensor result = left == nullptr ? y : in.x;
   const bool has_bias = b.value.defined();
-  return tape.record(op, y, {x, w, has_bias ? b : Var{}},
+  return tape.record(op, result, {x, w, has_bias ? b : Var{}},
                      [=, in = std::move(in)](const Tensor& dy, const Gradients& gradients) {
                        backward<kCentred>(in, moments, dy, gradients, has_bias, stream);
                      });
@@ -172,7 +175,7 @@ Var normalise(std::string_view op, Tape& tape, const Var& x, const Var& w, const
 
 template <bool kCentred>
 AddNorm add_and_normalise(std::string_view op, Tape& tape, const std::array<Var, 2>& terms, const Var& w,
-                          const Var& b, double eps) {
+                          const Var& b, double eps, OperandSource* left) {
   const auto& [x, residual] = terms;
   require(x.shape() == residual.shape() && x.dtype() == residual.dtype(),
           "{}: x {} in {} and residual {} in {} differ", op, to_string(x.shape()), name(x.dtype()),
@@ -186,26 +189,27 @@ AddNorm add_and_normalise(std::string_view op, Tape& tape, const std::array<Var,
                                   if (gradients.needs(i)) gradients.add(i, dy);
                                 }
                               });
-  return {sum, normalise<kCentred>(op, tape, sum, w, b, eps, values)};
+  return {sum, normalise<kCentred>(op, tape, sum, w, b, eps, left, values)};
 }
 
 }  // namespace
 
-Var layer_norm(Tape& tape, const Var& x, const Var& w, const Var& b, double eps) {
-  return normalise<true>("layer_norm", tape, x, w, b, eps);
+Var layer_norm(Tape& tape, const Var& x, const Var& w, const Var& b, double eps, OperandSource* left) {
+  return normalise<true>("layer_norm", tape, x, w, b, eps, left);
 }
 
-Var rms_norm(Tape& tape, const Var& x, const Var& w, double eps) {
-  return normalise<false>("rms_norm", tape, x, w, {}, eps);
+Var rms_norm(Tape& tape, const Var& x, const Var& w, double eps, OperandSource* left) {
+  return normalise<false>("rms_norm", tape, x, w, {}, eps, left);
 }
 
-AddNorm add_layer_norm(Tape& tape, const Var& x, const Var& residual, const Var& w, const Var& b,
-                       double eps) {
-  return add_and_normalise<true>("add_layer_norm", tape, {x, residual}, w, b, eps);
+AddNorm add_layer_norm(Tape& tape, const Var& x, const Var& residual, const Var& w, const Var& b, double eps,
+                       OperandSource* left) {
+  return add_and_normalise<true>("add_layer_norm", tape, {x, residual}, w, b, eps, left);
 }
 
-AddNorm add_rms_norm(Tape& tape, const Var& x, const Var& residual, const Var& w, double eps) {
-  return add_and_normalise<false>("add_rms_norm", tape, {x, residual}, w, {}, eps);
+AddNorm add_rms_norm(Tape& tape, const Var& x, const Var& residual, const Var& w, double eps,
+                     OperandSource* left) {
+  return add_and_normalise<false>("add_rms_norm", tape, {x, residual}, w, {}, eps, left);
 }
 
 }  // namespace tutti

@@ -75,7 +75,7 @@ class Gpt::Block final : public Module {
 
   /// The block for positions that follow those of the cache; stores their keys and values there.
   Var decode(Tape& tape, const Var& x, KvCache& cache, size_t layer) {
-    Var qkv = qkv_(tape, norm1_(tape, x));
+    Var qkv = call(tape, qkv_, norm1_.input_of(tape, qkv_, x));
     qkv = rotate(tape, qkv, cache.used);
     const Var y(attention_with_cache(tape.stream(), qkv.value, cache.keys[layer], cache.values[layer],
                                      cache.used, attention_));
@@ -84,7 +84,8 @@ class Gpt::Block final : public Module {
 
  protected:
   Var forward(Tape& tape, const Var& x) override {
-    const Var y = attention(tape, rotate(tape, qkv_(tape, norm1_(tape, x)), 0), attention_);
+    const Var qkv = call(tape, qkv_, norm1_.input_of(tape, qkv_, x));
+    const Var y = attention(tape, rotate(tape, qkv, 0), attention_);
     return feed_forward(tape, x, dropout(tape, output_(tape, y), config_.dropout, output_.random_stream()));
   }
 
@@ -100,10 +101,10 @@ class Gpt::Block final : public Module {
 
   /// x + attended, and what the feed-forward layer makes of that.
   Var feed_forward(Tape& tape, const Var& x, const Var& attended) {
-    const AddNorm in = norm2_.of_sum(tape, x, attended);
-    const Var y = config_.activation == "swiglu" ? down_(tape, swiglu(tape, up_(tape, in.y)))
-                                                 : call_pair(tape, up_, down_, in.y);
-    return add(tape, in.sum, dropout(tape, y, config_.dropout, down_.random_stream()));
+    const auto [sum, in] = norm2_.input_of_sum(tape, up_, x, attended);
+    const Var y = config_.activation == "swiglu" ? down_(tape, swiglu(tape, call(tape, up_, in)))
+                                                 : call_pair(tape, up_, down_, in);
+    return add(tape, sum, dropout(tape, y, config_.dropout, down_.random_stream()));
   }
 
   const GptConfig& config_;

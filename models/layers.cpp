@@ -46,13 +46,24 @@ Linear::Linear(const LinearOptions& options)
   register_parameter("gradient_range", ranges_->gradient);
 }
 
-Var Linear::forward(Tape& tape, const Var& x) {
+bool Linear::fuses(const Tape& tape, const Var& x) const {
+  if (!ranges_ || has_hooks() || x.value.dims() == 0 || x.value.size(-1) == 0) return false;
+  return Fp8Pass::fuses(tape, {x.value.numel() / x.value.size(-1), weight.shape[1], weight.shape[0]});
+}
+
+Var Linear::apply(Tape& tape, const LinearInput& x) {
   return linear(tape, x, tape.leaf(weight), bias_leaf(tape), activation_, ranges(tape));
 }
 
-Var call_pair(Tape& tape, Linear& first, Linear& second, const Var& x) {
+Var call(Tape& tape, Linear& layer, const LinearInput& x) {
+  if (!x.source) return layer(tape, x.x);
+  const MemoryOwner owner(layer.path());
+  return layer.apply(tape, x);
+}
+
+Var call_pair(Tape& tape, Linear& first, Linear& second, const LinearInput& x) {
   if (first.has_hooks() || second.has_hooks() || second.activation_ != Activation::kNone)
-    return second(tape, first(tape, x));
+    return second(tape, call(tape, first, x));
   const MemoryOwner owner(first.path());
   return mlp(tape, x, tape.leaf(first.weight), first.bias_leaf(tape), tape.leaf(second.weight),
              second.bias_leaf(tape), first.activation_,
@@ -78,14 +89,29 @@ Norm::Norm(Kind kind, int64_t width, double eps, bool has_bias)
   if (has_bias_) register_parameter("bias", bias);
 }
 
-Var Norm::forward(Tape& tape, const Var& x) {
-  if (kind_ == Kind::kRms) return rms_norm(tape, x, tape.leaf(weight), eps_);
-  return layer_norm(tape, x, tape.leaf(weight), has_bias_ ? tape.leaf(bias) : Var{}, eps_);
+Var Norm::apply(Tape& tape, const Var& x, OperandSource* left) {
+  if (kind_ == Kind::kRms) return rms_norm(tape, x, tape.leaf(weight), eps_, left);
+  return layer_norm(tape, x, tape.leaf(weight), has_bias_ ? tape.leaf(bias) : Var{}, eps_, left);
 }
 
-AddNorm Norm::of_sum(Tape& tape, const Var& x, const Var& residual) {
-  if (kind_ == Kind::kRms) return add_rms_norm(tape, x, residual, tape.leaf(weight), eps_);
-  return add_layer_norm(tape, x, residual, tape.leaf(weight), has_bias_ ? tape.leaf(bias) : Var{}, eps_);
+LinearInput Norm::input_of(Tape& tape, const Linear& reader, const Var& x) {
+  if (has_hooks() || !reader.fuses(tape, x)) return (*this)(tape, x);
+  const MemoryOwner owner(path());
+  OperandSource left;
+  Var y = apply(tape, x, &left);
+  return {std::move(y), std::move(left)};
+}
+
+Norm::SumAndInput Norm::input_of_sum(Tape& tape, const Linear& reader, const Var& x, const Var& residual) {
+  const bool leaves = reader.fuses(tape, x);
+  OperandSource left;
+  OperandSource* const to = leaves ? &left : nullptr;
+  AddNorm both = kind_ == Kind::kRms ? add_rms_norm(tape, x, residual, tape.leaf(weight), eps_, to)
+                                     : add_layer_norm(tape, x, residual, tape.leaf(weight),
+                                                      has_bias_ ? tape.leaf(bias) : Var{}, eps_, to);
+  LinearInput input(std::move(both.y));
+  if (leaves) input.source = std::move(left);
+  return {std::move(both.sum), std::move(input)};
 }
 
 ImageSize window_output(ImageSize size, int64_t kernel, int64_t stride, int64_t padding) {

@@ -39,12 +39,17 @@ class Linear final : public Module {
   [[nodiscard]] bool has_bias() const noexcept { return has_bias_; }
   /// Multiplications (with an addition each) for one row of x.
   [[nodiscard]] int64_t multiply_adds() const noexcept { return weight.shape[0] * weight.shape[1]; }
+  /// Whether its pass over x makes x of what a norm leaves to it: kernels/norm.h. Never with hooks, which
+  /// would see x.
+  [[nodiscard]] bool fuses(const Tape& tape, const Var& x) const;
 
  protected:
-  Var forward(Tape& tape, const Var& x) override;
+  Var forward(Tape& tape, const Var& x) override { return apply(tape, x); }
 
  private:
-  friend Var call_pair(Tape& tape, Linear& first, Linear& second, const Var& x);
+  friend Var call(Tape& tape, Linear& layer, const LinearInput& x);
+  friend Var call_pair(Tape& tape, Linear& first, Linear& second, const LinearInput& x);
+  Var apply(Tape& tape, const LinearInput& x);
   [[nodiscard]] Var bias_leaf(Tape& tape) { return has_bias_ ? tape.leaf(bias) : Var{}; }
   [[nodiscard]] Fp8Ranges ranges(Tape& tape) { return ranges_ ? ranges_->on(tape) : Fp8Ranges{}; }
 
@@ -53,9 +58,11 @@ class Linear final : public Module {
   std::optional<Fp8RangeParameters> ranges_;
 };
 
+/// layer(x); x may be what a norm has left to it.
+Var call(Tape& tape, Linear& layer, const LinearInput& x);
 /// second(first(x)): as one op (mlp() of kernels/mlp.h) where neither has hooks, which would see what is
 /// between them, and the second has no activation.
-Var call_pair(Tape& tape, Linear& first, Linear& second, const Var& x);
+Var call_pair(Tape& tape, Linear& first, Linear& second, const LinearInput& x);
 
 /// Rows of a table: tokens (...) int32 or int64, a constant -> (..., width); weight (rows, width).
 class Embedding final : public Module {
@@ -76,13 +83,21 @@ class Norm final : public Module {
 
   Parameter weight, bias;
   [[nodiscard]] bool has_bias() const noexcept { return has_bias_; }
-  /// x + residual, and its normalisation, in one pass.
-  AddNorm of_sum(Tape& tape, const Var& x, const Var& residual);
+  /// The normalisation of x for its only reader, left to it where it takes that.
+  LinearInput input_of(Tape& tape, const Linear& reader, const Var& x);
+  struct SumAndInput {
+    Var sum;
+    LinearInput input;
+  };
+  /// x + residual, and its normalisation for its only reader, in one pass. Runs no hooks.
+  SumAndInput input_of_sum(Tape& tape, const Linear& reader, const Var& x, const Var& residual);
 
  protected:
-  Var forward(Tape& tape, const Var& x) override;
+  Var forward(Tape& tape, const Var& x) override { return apply(tape, x, nullptr); }
 
  private:
+  Var apply(Tape& tape, const Var& x, OperandSource* left);
+
   Kind kind_;
   double eps_;
   bool has_bias_;

@@ -75,6 +75,23 @@ struct ActivatedBy {
   }
 };
 
+struct NormalisedBy {
+  const BFloat16* x;
+  const BFloat16* w;
+  const BFloat16* b;  // may be null
+  const float* moments;
+  __device__ void make(int64_t r, int64_t c, int64_t columns, Neighbours& to) const {
+    const float mean = moments[2 * r];
+    const float rstd = moments[2 * r + 1];
+    Neighbours weight;
+    Neighbours shift = {};
+    load(x + r * columns + c, to);
+    load(w + c, weight);
+    if (b != nullptr) load(b + c, shift);
+    for (int i = 0; i < kPack; ++i) to[i] = BFloat16((to[i] - mean) * rstd * weight[i] + shift[i]);
+  }
+};
+
 template <class I>
 struct GradientOfLoss {
   LogitRows<BFloat16, I> rows;
@@ -158,10 +175,10 @@ __global__ void __launch_bounds__(kThreads) quantise_kernel(Source source, Quant
   raise(most, q.largest);
 }
 
-/// A matrix that can be read in packs.
-Tensor readable(const Tensor& matrix, const Stream& stream) {
-  require_here("fp8", matrix, stream);
-  return aligned16(matrix.raw()) ? matrix : matrix.clone(stream);
+/// A matrix or vector that can be read in packs.
+Tensor readable(const Tensor& from, const Stream& stream) {
+  require_here("fp8", from, stream);
+  return aligned16(from.raw()) ? from : from.clone(stream);
 }
 
 /// Calls f with the device's form of a source.
@@ -170,6 +187,12 @@ void with_source(const OperandSource& source, const Stream& stream, F f) {
   if (const auto* activated = std::get_if<Activated>(&source)) {
     const Tensor x = readable(activated->x, stream);
     with_activation(activated->activation, [&](auto op) { f(ActivatedBy{x.data<BFloat16>(), op}); });
+  } else if (const auto* normalised = std::get_if<Normalised>(&source)) {
+    const Tensor x = readable(normalised->x, stream);
+    const Tensor w = readable(normalised->w, stream);
+    const Tensor b = normalised->b.defined() ? readable(normalised->b, stream) : Tensor();
+    f(NormalisedBy{x.data<BFloat16>(), w.data<BFloat16>(), b.defined() ? b.data<BFloat16>() : nullptr,
+                   normalised->moments.data<float>()});
   } else if (const auto* gradient = std::get_if<LogitGradient>(&source)) {
     CrossEntropy loss = gradient->loss;
     loss.logits = readable(loss.logits, stream);

@@ -56,7 +56,8 @@ struct ForwardPointers {
   A eps;
 };
 
-/// Bytes: 2 rows n sizeof(T), twice that with a residual; moments and parameters are small.
+/// Bytes: 2 rows n sizeof(T), twice that with a residual, and rows n sizeof(T) less without y; moments and
+/// parameters are small.
 template <bool kCentred, int kHeld, class Team, class T>
 __global__ void __launch_bounds__(Team::kMaxLanes == 32 ? kThreads : Team::kMaxLanes)
     held_forward_kernel(ForwardPointers<T> p) {
@@ -66,8 +67,9 @@ __global__ void __launch_bounds__(Team::kMaxLanes == 32 ? kThreads : Team::kMaxL
   for (; r < p.rows; r += teams) {
     const int64_t at = r * p.n;
     const T* residual = p.residual == nullptr ? nullptr : p.residual + at;
+    T* y = p.y == nullptr ? nullptr : p.y + at;
     const auto m =
-        row::held_norm<kCentred, kHeld>(team, p.x + at, residual, p.sum + at, p.w, p.b, p.y + at, p.n, p.eps);
+        row::held_norm<kCentred, kHeld>(team, p.x + at, residual, p.sum + at, p.w, p.b, y, p.n, p.eps);
     if (team.lane() == 0) {
       p.moments[2 * r] = m.mean;
       p.moments[2 * r + 1] = m.rstd;
@@ -102,9 +104,16 @@ struct ForwardRow {
 };
 
 template <bool kCentred, class T>
-void launch_forward(const ForwardPointers<T>& p, const Stream& stream) {
+void launch_forward(ForwardPointers<T> p, const Stream& stream) {
   const Plan plan = plan_for<T>(p.n, aligned16(p.x, p.residual, p.sum, p.w, p.b, p.y));
-  if (plan.held == 0) return for_rows("norm", p.rows, p.n, stream, ForwardRow<kCentred, T>{p});
+  if (plan.held == 0) {
+    Tensor unwanted;
+    if (p.y == nullptr) {
+      unwanted = Tensor::empty(Shape{p.rows, p.n}, dtype_of<T>(), stream);
+      p.y = unwanted.data<T>();
+    }
+    return for_rows("norm", p.rows, p.n, stream, ForwardRow<kCentred, T>{p});
+  }
   const UseDevice use(stream.device().index);
   dispatch_held(plan.held, [&]<int kHeld>(std::integral_constant<int, kHeld>) {
     if (plan.threads == 0) {
@@ -252,7 +261,7 @@ void norm_forward(const NormForward& p, const Stream& stream) {
                                       .sum = pointer<T>(p.sum),
                                       .w = p.w.data<T>(),
                                       .b = pointer<T>(p.b),
-                                      .y = p.y.data<T>(),
+                                      .y = pointer<T>(p.y),
                                       .moments = p.moments.data<A>(),
                                       .rows = p.x.numel() / n,
                                       .n = n,

@@ -13,7 +13,7 @@ struct NormForward {
   Tensor sum;       ///< like x; may be x or residual
   Tensor w;         ///< (n)
   Tensor b;         ///< (n) or undefined
-  Tensor y;         ///< like x
+  Tensor y;         ///< like x, or undefined
   Tensor moments;   ///< (rows, 2): mean (0 unless centred) and rstd, fp32 or fp64
 };
 void norm_forward(const NormForward& p, const Stream& stream);

@@ -60,7 +60,7 @@ HOST_DEVICE inline Moments<A> held_moments(Team& t, const Held<kHeld, T>& x, int
 }
 
 /// y = (x - mean) * rstd * w + b, and x = x + residual before that, written to `sum`, where `residual` is not
-/// null. `b` may be null.
+/// null. `b` may be null; so may y, which is then not wanted.
 template <bool kCentred, int kHeld, class Team, class T, class A = Accumulate<T>>
 HOST_DEVICE Moments<A> held_norm(Team& t, const T* x, const T* residual, T* sum, const T* w, const T* b, T* y,
                                  int64_t n, A eps) {
@@ -74,6 +74,7 @@ HOST_DEVICE Moments<A> held_norm(Team& t, const T* x, const T* residual, T* sum,
     });
   }
   const Moments<A> m = held_moments<kCentred>(t, held, n, eps);
+  if (y == nullptr) return m;
   for_held<kHeld, T>(t, n, [&](int k, int64_t i) {
     const WidePack<T> weight = load_pack(w + i);
     WidePack<T> shift{};

@@ -2,10 +2,12 @@
 
 #include <tutti/kernels/activation_functors.h>
 #include <tutti/kernels/cuda/fp8.h>
+#include <tutti/kernels/cuda/norm.h>
 #include <tutti/kernels/cuda/pointwise.h>
 #include <tutti/kernels/linear.h>
 #include <tutti/kernels/linear_cross_entropy.h>
 #include <tutti/kernels/mlp.h>
+#include <tutti/kernels/norm.h>
 
 #include <limits>
 
@@ -156,6 +158,20 @@ TEST_F(GpuFp8, SourcesHaveTheCodesOfTheMatricesThatTheyStandFor) {
       with_activation(activation, [&](auto op) { cuda::map(x, y, op, gpu()); });
       expect_codes_of(y, Activated{x, activation}, Fp8Format::kE4M3);
     }
+    for (const bool centred : {true, false}) {
+      cuda::NormForward norm{.centred = centred,
+                             .eps = 1e-5,
+                             .x = x,
+                             .w = random.normal({shape[1]}).to(DType::kBFloat16, gpu()),
+                             .b = centred ? random.normal({shape[1]}).to(DType::kBFloat16, gpu()) : Tensor(),
+                             .y = y,
+                             .moments = Tensor::empty({shape[0], 2}, DType::kFloat32, gpu())};
+      cuda::norm_forward(norm, gpu());
+      fill(norm.moments, 0, gpu());
+      norm.y = Tensor();
+      cuda::norm_forward(norm, gpu());
+      expect_codes_of(y, Normalised{x, norm.w, norm.b, norm.moments}, Fp8Format::kE4M3);
+    }
     for (const double smoothing : {0.0, 0.1}) {
       for (const DType labels : {DType::kInt32, DType::kInt64}) {
         const Tensor targets = random.integers({shape[0]}, 0, shape[1] - 1);
@@ -189,6 +205,27 @@ TEST_F(GpuFp8, FeedForwardLayersAsTheCpuImitatesThem) {
              random.normal({width, 4 * width}, 0.1), random.normal({width}), range(4), range(0.4), range(5),
              range(6), range(0.4), range(5)},
             random.normal({rows, width}), 8e-2);
+    }
+  }
+}
+
+TEST_F(GpuFp8, NormsThatAreLeftToALayerAsTheCpuImitatesThem) {
+  for (const auto& [rows, width] : {std::pair<int64_t, int64_t>{32, 48}, {208, 1040}, {30, 64}}) {
+    for (const bool centred : {true, false}) {
+      SCOPED_TRACE(fmt::format("{} x {}, {}", rows, width, centred ? "layer" : "rms"));
+      const Function f = [&, rows = rows, width = width](Tape& t, const std::vector<Var>& v) {
+        OperandSource left;
+        OperandSource* const to = Fp8Pass::fuses(t, {rows, width, 64}) ? &left : nullptr;
+        const AddNorm n = centred ? add_layer_norm(t, v[0], v[1], v[2], v[3], 1e-5, to)
+                                  : add_rms_norm(t, v[0], v[1], v[2], 1e-5, to);
+        LinearInput in(n.y);
+        if (to != nullptr) in.source = left;
+        return linear(t, in, v[4], Var{}, Activation::kNone, {.x = v[5], .w = v[6], .dy = v[7]});
+      };
+      check(f,
+            {random.normal({rows, width}), random.normal({rows, width}), random.normal({width}),
+             random.normal({width}), random.normal({64, width}, 0.1), range(4), range(0.4), range(5)},
+            random.normal({rows, 64}), 8e-2);
     }
   }
 }
