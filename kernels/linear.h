@@ -10,7 +10,7 @@ namespace tutti {
 /// x of a linear layer. With a source, it stands for what that makes, and its own values mean nothing: only
 /// where Fp8Pass::fuses() says so.
 struct LinearInput {
-  // NOLINTNEXTLINE(google-explicit-constructor): any Var is one.
+  // Any Var is one.
   LinearInput(Var var) : x(std::move(var)) {}
   LinearInput(Var var, OperandSource made) : x(std::move(var)), source(std::move(made)) {}
   Var x;
