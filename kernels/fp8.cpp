@@ -112,6 +112,7 @@ ProductOperand Fp8Pass::make(Operand which, const OperandSource& source, Tensor*
       return operand;
     }
   }
+  require(std::holds_alternative<Tensor>(source), "linear: only an fp8 pass on CUDA makes its own operands");
   const Tensor& matrix = std::get<Tensor>(source);
   ProductOperand operand{.plain = matrix, .rows = matrix.size(0), .columns = matrix.size(1)};
   if (!largest_.defined()) return operand;

@@ -18,6 +18,7 @@
 #include <tutti/kernels/pool.h>
 #include <tutti/kernels/rotary.h>
 
+#include <array>
 #include <utility>
 
 namespace tutti {
@@ -52,7 +53,10 @@ class Cases {
     unary("dropout", {r, c}, {.bytes = 2 * one}, {.bytes = 2 * one},
           [](Tape& tape, const Var& x) { return dropout(tape, x, 0.1, 1); });
     norms();
-    if (dtype_ == DType::kBFloat16) to_fp8();
+    if (dtype_ == DType::kBFloat16) {
+      to_fp8();
+      norm_to_fp8();
+    }
     const int64_t heads = s_.heads;
     unary("rotary", {r / s_.context, s_.context, 3 * c}, {.bytes = 6 * one}, {.bytes = 6 * one},
           [heads](Tape& tape, const Var& x) { return rotary(tape, x, {.heads = heads, .kv_heads = heads}); });
@@ -230,6 +234,31 @@ class Cases {
                         },
                         {}};
     });
+  }
+
+  /// A norm that is left to the layer that reads it: its moments, and then its operand. CPUs write it
+  /// between.
+  void norm_to_fp8() {
+    const int64_t r = s_.tokens;
+    const int64_t c = s_.width;
+    add("residual + layer_norm, fp8 operand", rows(r, c), {.bytes = 10 * d(r * c)}, {},
+        [=](const Stream& stream) {
+          const Tensor x = random_values({r, c}, DType::kBFloat16, 1, stream);
+          const Tensor residual = random_values({r, c}, DType::kBFloat16, 2, stream);
+          const Tensor w = Tensor::full({c}, 1, DType::kBFloat16, stream);
+          const Fp8Ranges ranges = fp8_ranges(stream);
+          return KernelWork{[=](Tape& tape) {
+                              const std::array<int64_t, 3> extents{r, c, c};
+                              const Fp8Pass pass(tape, ranges, DType::kBFloat16, extents);
+                              OperandSource source;
+                              const bool leaves = Fp8Pass::fuses(tape, extents);
+                              const AddNorm n = add_layer_norm(tape, Var(x), Var(residual), Var(w), Var{},
+                                                               1e-5, leaves ? &source : nullptr);
+                              if (!leaves) source = n.y.value;
+                              return Var(pass.operand(Fp8Pass::kX, source, tape.stream()).any());
+                            },
+                            {}};
+        });
   }
 
   static Fp8Ranges fp8_ranges(const Stream& stream) {
