@@ -6,19 +6,19 @@
 #include <tutti/core/cuda/config.h>
 #include <tutti/core/cuda/device.h>
 #include <tutti/core/data/loader.h>
-#include <tutti/kernels/fp8.h>
 #include <tutti/models/external_names.h>
 #include "launcher/info/build.h"
 #include "launcher/metrics/exporter/exporter.h"
-#include "launcher/metrics/jsonl.h"
 #include "launcher/metrics/summary.h"
-#include "launcher/metrics/tensorboard.h"
 #include "launcher/placement.h"
+#include "launcher/run/announcement.h"
+#include "launcher/run/inputs.h"
 #include "launcher/run/parts.h"
+#include "launcher/run/resume.h"
 #include "launcher/run/stop_signal.h"
+#include "launcher/run/writers.h"
 #include "launcher/run_directory.h"
 
-#include <cmath>
 #include <optional>
 #include <ostream>
 #include <utility>
@@ -26,61 +26,10 @@
 namespace tutti {
 namespace {
 
-/// The data sets of a run, and the model that fits them.
-struct Inputs {
-  std::shared_ptr<const Dataset> training;
-  std::shared_ptr<const Dataset> validation;  // null without one
-  std::unique_ptr<Task> task;
-};
-
-Inputs open_inputs(RunSettings& settings) {
-  Inputs inputs;
-  inputs.training = open_dataset(settings.data, Split::kTraining);
-  inputs.validation = open_dataset(settings.data, Split::kValidation);
-  fit_to_data(settings.model, {inputs.training->sample_shape(), inputs.training->classes()});
-  if (inputs.validation) {
-    require(inputs.validation->classes() <= inputs.training->classes(),
-            "the validation data has {} classes, the training data in {} has {}",
-            inputs.validation->classes(), settings.data.path, inputs.training->classes());
-  }
-  inputs.task = make_task(settings.model);
-  return inputs;
-}
-
-TrainingState training_state(Module& model, const Optimizer& optimizer) {
-  TrainingState state;
-  for (const Parameter* p : model.parameters()) state.model.push_back(StateTensor::whole(p->name, p->value));
-  state.optimizer = optimizer.states();
-  return state;
-}
-
 std::string parameters_digest(Module& model) {
   std::vector<std::pair<std::string, Tensor>> tensors;
   for (const Parameter* p : model.parameters()) tensors.emplace_back(p->name, p->value);
   return params_sha256(tensors);
-}
-
-/// Rank 0's writers; nothing on other ranks.
-struct Writers {
-  std::optional<JsonlWriter> jsonl;
-  std::optional<TensorBoardWriter> tensorboard;
-  std::optional<Progress> progress;
-
-  std::vector<Observer*> observers() {
-    std::vector<Observer*> all;
-    if (jsonl) all.push_back(&*jsonl);
-    if (tensorboard) all.push_back(&*tensorboard);
-    if (progress) all.push_back(&*progress);
-    return all;
-  }
-  void say(const std::string& text) {
-    if (progress) progress->line(text);
-  }
-};
-
-/// "124,439,808".
-std::string thousands(int64_t n) {
-  return n < 1000 ? std::to_string(n) : fmt::format("{},{:03}", thousands(n / 1000), n % 1000);
 }
 
 /// One training from its settings to its summary, on one rank.
@@ -122,7 +71,8 @@ class Training {
     if (checkpoint.dir.empty()) checkpoint.dir = directory.checkpoints().string();
     Checkpoints checkpoints(checkpoint, peers_, [&](const std::string& text) { writers.say(text); });
     const TrainingState state = training_state(model, optimizer);
-    const int64_t first_step = options_.resume ? restore(checkpoints, state, groups, sampler, stream) : 0;
+    const int64_t first_step =
+        options_.resume ? restore(checkpoints, state, groups, settings_, sampler, stream) : 0;
     if (first_step == 0 && !settings_.model.weights.empty()) {
       peers_.agree([&] { load_weights(model, groups, ModelFiles::open(settings_.model.weights), stream); });
     }
@@ -143,7 +93,8 @@ class Training {
       writers.jsonl.emplace(directory.metrics(), first_step);
       writers.tensorboard.emplace(directory.tensorboard(), item_, first_step);
     });
-    announce(writers, model, placement, parallel, first_step);
+    const Announcement announcement{settings_, device_, placement, parallel, world_.size(), first_step};
+    for (const std::string& line : announcement.lines(model)) writers.say(line);
     std::optional<TargetsFile> targets;
     peers_.agree([&] {
       if (!exporter || peers_.rank() != 0) return;
@@ -171,7 +122,9 @@ class Training {
       };
     }
     parts.save_every = checkpoint.every;
-    parts.save = [&](int64_t step) { return checkpoints.save(state, metadata(step, sampler)); };
+    parts.save = [&](int64_t step) {
+      return checkpoints.save(state, checkpoint_metadata(settings_, sampler, step));
+    };
 
     Trainer trainer(settings_.train, settings_.schedule, parts);
     const TrainResult result = trainer.run(first_step);
@@ -234,75 +187,6 @@ class Training {
     writers.progress.emplace(std::move(options), out_);
   }
 
-  [[nodiscard]] CheckpointMetadata metadata(int64_t step, const Sampler& sampler) const {
-    const int64_t epochs = step / sampler.steps_per_epoch();
-    const int64_t in_epoch = std::min(sampler.size(), step % sampler.steps_per_epoch() * sampler.batch());
-    CheckpointMetadata data;
-    data.step = step;
-    data.next_sample = epochs * sampler.size() + in_epoch;
-    data.seed = seed();
-    data.run_file = to_yaml(settings_);
-    data.version = build_version();
-    data.extra = {{"batch", std::to_string(settings_.train.batch)},
-                  {"training_samples", std::to_string(sampler.size())}};
-    return data;
-  }
-
-  /// Loads the newest checkpoint that verifies. Returns the steps that it has done; 0 without a checkpoint.
-  int64_t restore(Checkpoints& checkpoints, const TrainingState& state,
-                  std::span<const std::unique_ptr<ParamGroup>> groups, const Sampler& sampler,
-                  const Stream& stream) {
-    const std::optional<CheckpointMetadata> found = checkpoints.restore(state);
-    if (!found) return 0;
-    // The data order is a function of seed, batch, step and the number of samples: with another one, samples
-    // would come twice or never.
-    const auto same = [&](const std::string& key, const std::string& now, const std::string& then) {
-      require(now == then, "--resume: {} is {}, the checkpoint of step {} was made with {}", key, now,
-              found->step, then);
-    };
-    same("run.seed", std::to_string(seed()), std::to_string(found->seed));
-    const auto same_extra = [&](const std::string& name, const std::string& key, int64_t now) {
-      if (const auto then = found->extra.find(name); then != found->extra.end())
-        same(key, std::to_string(now), then->second);
-    };
-    same_extra("batch", "train.batch", settings_.train.batch);
-    same_extra("training_samples", "the number of training samples in " + settings_.data.path,
-               sampler.size());
-    for (const auto& group : groups) group->round_weights(stream);
-    return found->step;
-  }
-
-  void announce(Writers& writers, Module& model, const ThreadPlacement& placement,
-                const DataParallel& parallel, int64_t first_step) {
-    int64_t parameters = 0;
-    for (const Parameter* p : model.parameters()) parameters += p->role == Role::kStatistic ? 0 : p->numel();
-    writers.say(fmt::format(
-        "{}: {} parameters, {} rank{} x {} thread{}, {}, {} mode{}", settings_.model.kind,
-        thousands(parameters), world_.size(), world_.size() == 1 ? "" : "s", placement.threads,
-        placement.threads == 1 ? "" : "s", name(settings_.precision.compute), settings_.parallel.data.mode,
-        parallel.exact()
-            ? " (the same bits at 1 to " + std::to_string(settings_.parallel.data.logical_shards) + " ranks)"
-            : ""));
-    const GptConfig& gpt = settings_.model.gpt;
-    if (settings_.model.kind == "gpt" && gpt.fp8 == "linear_and_head" && gpt.vocabulary % kFp8Multiple != 0) {
-      writers.say(
-          fmt::format("the head's products stay in bf16: fp8 needs a multiple of {}, model.vocabulary is {}",
-                      kFp8Multiple, gpt.vocabulary));
-    }
-    if constexpr (kWithCuda) {
-      if (device_.device.type == DeviceType::kCuda) {
-        const cuda::DeviceInfo info = cuda::device_info(device_.device.index);
-        writers.say(fmt::format("rank 0 on {}: {}, {} GiB, {}{}", name(device_.device), info.name,
-                                info.memory_bytes >> 30, info.uuid,
-                                device_.shared ? "; ranks share GPUs" : ""));
-      } else if (settings_.run.device == "auto" && !device_.note.empty()) {
-        writers.say(fmt::format("on the CPU: {}", device_.note));
-      }
-    }
-    writers.say(fmt::format("run directory {}{}", settings_.run.dir,
-                            first_step > 0 ? fmt::format(", resumed after step {}", first_step) : ""));
-  }
-
   void finish(const TrainResult& result, Writers& writers, const RunDirectory& directory, Module& model) {
     const int64_t memory = peak_memory_bytes(peers_);
     peers_.agree([&] {
@@ -321,9 +205,7 @@ class Training {
       }
       if (result.wall_s > 0) summary.items_per_s = static_cast<double>(result.predictions) / result.wall_s;
       write_summary(directory.summary(), summary);
-      writers.jsonl->finish();
-      writers.tensorboard->finish();
-      writers.progress->finish();
+      writers.finish();
       writers.say(fmt::format("{} after {} steps in {:.1f} s: loss {:.4f}{}, {:.0f} {}/s",
                               summary.exit_reason, summary.steps, summary.wall_s, summary.loss,
                               result.evaluated

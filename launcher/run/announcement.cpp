@@ -1,0 +1,55 @@
+#include "launcher/run/announcement.h"
+
+#include <tutti/core/cuda/config.h>
+#include <tutti/core/cuda/device.h>
+#include <tutti/kernels/fp8.h>
+
+#include <fmt/format.h>
+
+namespace tutti {
+namespace {
+
+/// "124,439,808".
+std::string thousands(int64_t n) {
+  return n < 1000 ? std::to_string(n) : fmt::format("{},{:03}", thousands(n / 1000), n % 1000);
+}
+
+std::string plural(int64_t n) {
+  return n == 1 ? "" : "s";
+}
+
+}  // namespace
+
+std::vector<std::string> Announcement::lines(Module& model) const {
+  std::vector<std::string> all;
+  int64_t parameters = 0;
+  for (const Parameter* p : model.parameters()) parameters += p->role == Role::kStatistic ? 0 : p->numel();
+  const std::string promise = parallel.exact() ? fmt::format(" (the same bits at 1 to {} ranks)",
+                                                             settings.parallel.data.logical_shards)
+                                               : "";
+  all.push_back(fmt::format("{}: {} parameters, {} rank{} x {} thread{}, {}, {} mode{}", settings.model.kind,
+                            thousands(parameters), ranks, plural(ranks), threads.threads,
+                            plural(threads.threads), name(settings.precision.compute),
+                            settings.parallel.data.mode, promise));
+  const GptConfig& gpt = settings.model.gpt;
+  if (settings.model.kind == "gpt" && gpt.fp8 == "linear_and_head" && gpt.vocabulary % kFp8Multiple != 0) {
+    all.push_back(
+        fmt::format("the head's products stay in bf16: fp8 needs a multiple of {}, model.vocabulary is {}",
+                    kFp8Multiple, gpt.vocabulary));
+  }
+  if constexpr (kWithCuda) {
+    if (device.device.type == DeviceType::kCuda) {
+      const cuda::DeviceInfo info = cuda::device_info(device.device.index);
+      all.push_back(fmt::format("rank 0 on {}: {}, {} GiB, {}{}", name(device.device), info.name,
+                                info.memory_bytes >> 30, info.uuid,
+                                device.shared ? "; ranks share GPUs" : ""));
+    } else if (settings.run.device == "auto" && !device.note.empty()) {
+      all.push_back(fmt::format("on the CPU: {}", device.note));
+    }
+  }
+  all.push_back(fmt::format("run directory {}{}", settings.run.dir,
+                            first_step > 0 ? fmt::format(", resumed after step {}", first_step) : ""));
+  return all;
+}
+
+}  // namespace tutti

@@ -1,0 +1,26 @@
+#pragma once
+
+#include <tutti/comm/data_parallel.h>
+#include <tutti/core/module.h>
+#include "launcher/device_placement.h"
+#include "launcher/placement.h"
+#include "launcher/run/run_settings.h"
+
+#include <string>
+#include <vector>
+
+namespace tutti {
+
+/// What a user should know of a training before its first step, a line each.
+struct Announcement {
+  const RunSettings& settings;
+  const DevicePlacement& device;
+  const ThreadPlacement& threads;
+  const DataParallel& parallel;
+  int ranks = 1;
+  int64_t first_step = 0;
+
+  [[nodiscard]] std::vector<std::string> lines(Module& model) const;
+};
+
+}  // namespace tutti

@@ -1,0 +1,23 @@
+#include "launcher/run/writers.h"
+
+namespace tutti {
+
+std::vector<Observer*> Writers::observers() {
+  std::vector<Observer*> all;
+  if (jsonl) all.push_back(&*jsonl);
+  if (tensorboard) all.push_back(&*tensorboard);
+  if (progress) all.push_back(&*progress);
+  return all;
+}
+
+void Writers::say(const std::string& text) {
+  if (progress) progress->line(text);
+}
+
+void Writers::finish() {
+  if (jsonl) jsonl->finish();
+  if (tensorboard) tensorboard->finish();
+  if (progress) progress->finish();
+}
+
+}  // namespace tutti
