@@ -10,7 +10,7 @@ constexpr size_t kRecord = 1 + 3 * kPlane;
 
 }  // namespace
 
-CifarImages::CifarImages(const std::vector<std::filesystem::path>& files) {
+CifarImages::CifarImages(const std::vector<std::filesystem::path>& files) : paths_(files) {
   require(!files.empty(), "CIFAR-10: no files");
   for (const auto& path : files) append(MappedFile::open(path)->bytes(), path.string());
 }

@@ -25,10 +25,12 @@ class CifarImages final : public ImageSource {
   [[nodiscard]] Shape image_shape() const override { return {32, 32, 3}; }
   [[nodiscard]] int32_t label(int64_t id) const override { return labels_[static_cast<size_t>(id)]; }
   void load(int64_t id, std::span<uint8_t> pixels, const RandomKey* augment) const override;
+  [[nodiscard]] DataContent content() const override { return content_of_files(paths_); }
 
  private:
   void append(std::span<const std::byte> file, const std::string& name);
 
+  std::vector<std::filesystem::path> paths_;
   std::vector<uint8_t> labels_;
   std::vector<uint8_t> planes_;  // (N, 3, 32, 32)
 };

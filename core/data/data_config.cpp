@@ -49,6 +49,10 @@ void DataConfig::describe(Fields& f) {
   }
   if (kind != "tokens" || f.wants_all()) f.section("image", image, "how pixels become inputs");
   if (kind == "folder" || f.wants_all()) f.section("folder", folder, "size of the images");
+  f.choice(
+      "verify", verify, {"full", "quick"},
+      "before training; full: read all data once and compare it with recorded checksums; quick: sizes and "
+      "headers alone");
   f.value("threads", threads, "threads of a rank that read data", between(1, 256));
   f.value("ahead", ahead, "steps that are read ahead", between(2, 1024));
 }

@@ -17,6 +17,7 @@ struct DataConfig {
   std::string kind = "tokens";
   std::string path;
   std::string validation_path;
+  std::string verify = "full";
   int64_t context = 256;
   ImageConfig image;
   ImageFolderConfig folder;

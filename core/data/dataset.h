@@ -1,5 +1,6 @@
 #pragma once
 
+#include <tutti/core/data/content.h>
 #include <tutti/core/train/batch.h>
 
 #include <cstdint>
@@ -34,6 +35,8 @@ class Dataset {
   /// naming the file when one turns out to be damaged.
   [[nodiscard]] virtual Batch read(std::span<const int64_t> ids, AugmentKey key,
                                    const Stream& stream) const = 0;
+  /// What the samples are made from, for identify(). A data set that tells nothing cannot be recognised.
+  [[nodiscard]] virtual DataContent content() const { return {}; }
 };
 
 }  // namespace tutti

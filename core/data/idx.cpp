@@ -106,7 +106,8 @@ IdxArray parse_idx(std::span<const std::byte> file, int dims, const std::string&
 }
 
 IdxImages::IdxImages(const std::filesystem::path& images, const std::filesystem::path& labels)
-    : images_(parse_idx(MappedFile::open(images)->bytes(), 3, images.string())),
+    : paths_{images, labels},
+      images_(parse_idx(MappedFile::open(images)->bytes(), 3, images.string())),
       labels_(parse_idx(MappedFile::open(labels)->bytes(), 1, labels.string())) {
   require(!images_.values.empty(), "{}: no images: shape {}", images.string(), to_string(images_.shape));
   require(images_.shape[0] == labels_.shape[0], "{}: {} images, but {} holds {} labels", images.string(),

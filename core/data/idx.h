@@ -36,8 +36,10 @@ class IdxImages final : public ImageSource {
   [[nodiscard]] Shape image_shape() const override { return {images_.shape[1], images_.shape[2], 1}; }
   [[nodiscard]] int32_t label(int64_t id) const override;
   void load(int64_t id, std::span<uint8_t> pixels, const RandomKey* augment) const override;
+  [[nodiscard]] DataContent content() const override { return content_of_files(paths_); }
 
  private:
+  std::vector<std::filesystem::path> paths_;
   IdxArray images_, labels_;
   int64_t classes_ = 0;
 };

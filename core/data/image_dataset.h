@@ -22,6 +22,8 @@ class ImageSource {
   /// Copies the H * W * C pixels of an image to `pixels`. `augment`, if any, is where a source that chooses a
   /// part of a larger picture draws from: blocks 1 and up, block 0 is the data set's.
   virtual void load(int64_t id, std::span<uint8_t> pixels, const RandomKey* augment) const = 0;
+  /// See Dataset::content.
+  [[nodiscard]] virtual DataContent content() const { return {}; }
 };
 
 /// How pixels become inputs.
@@ -48,6 +50,7 @@ class ImageDataset final : public Dataset {
   [[nodiscard]] Shape sample_shape() const override { return source_->image_shape(); }
   [[nodiscard]] int64_t classes() const override { return source_->classes(); }
   [[nodiscard]] int64_t predictions(int64_t) const override { return 1; }
+  [[nodiscard]] DataContent content() const override { return source_->content(); }
   [[nodiscard]] Batch read(std::span<const int64_t> ids, AugmentKey key, const Stream& stream) const override;
 
  private:

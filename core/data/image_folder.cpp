@@ -80,7 +80,7 @@ std::vector<std::string> ImageFolder::class_names(const fs::path& directory) {
 
 ImageFolder::ImageFolder(const fs::path& directory, const ImageFolderConfig& config,
                          std::vector<std::string> classes)
-    : config_(config), names_(std::move(classes)) {
+    : directory_(directory), config_(config), names_(std::move(classes)) {
   require(fs::is_directory(directory), "{}: no such directory", directory.string());
   require(config.resize == 0 || config.resize >= config.size,
           "image folder: resize {} is smaller than size {}", config.resize, config.size);
@@ -98,6 +98,21 @@ ImageFolder::ImageFolder(const fs::path& directory, const ImageFolderConfig& con
     const auto label = static_cast<int32_t>(known - names_.begin());
     for (const fs::path& image : images) files_.push_back({image, label});
   }
+}
+
+DataContent ImageFolder::content() const {
+  DataContent content;
+  content.small_files = true;
+  content.classes = names_;
+  content.files.reserve(files_.size());
+  for (const File& file : files_) {
+    content.files.push_back({.path = file.path,
+                             .name = file.path.lexically_relative(directory_).string(),
+                             .bytes = -1,
+                             .sha256 = "",
+                             .recorded_in = ""});
+  }
+  return content;
 }
 
 void ImageFolder::load(int64_t id, std::span<uint8_t> pixels, const RandomKey* augment) const {

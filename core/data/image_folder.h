@@ -39,6 +39,7 @@ class ImageFolder final : public ImageSource {
   [[nodiscard]] int32_t label(int64_t id) const override { return files_[static_cast<size_t>(id)].label; }
   /// Throws Error naming the file if it cannot be read or decoded.
   void load(int64_t id, std::span<uint8_t> pixels, const RandomKey* augment) const override;
+  [[nodiscard]] DataContent content() const override;
   /// Names of the classes.
   [[nodiscard]] const std::vector<std::string>& names() const noexcept { return names_; }
 
@@ -47,6 +48,7 @@ class ImageFolder final : public ImageSource {
     std::filesystem::path path;
     int32_t label;
   };
+  std::filesystem::path directory_;
   ImageFolderConfig config_;
   std::vector<std::string> names_;
   std::vector<File> files_;

@@ -17,6 +17,7 @@ class TokenDataset final : public Dataset {
   [[nodiscard]] Shape sample_shape() const override { return {context_}; }
   [[nodiscard]] int64_t classes() const override { return corpus_.source().vocabulary; }
   [[nodiscard]] int64_t predictions(int64_t id) const override;
+  [[nodiscard]] DataContent content() const override { return corpus_.content(); }
   [[nodiscard]] Batch read(std::span<const int64_t> ids, AugmentKey key, const Stream& stream) const override;
   [[nodiscard]] const TokenCorpus& corpus() const noexcept { return corpus_; }
 

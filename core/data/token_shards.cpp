@@ -103,15 +103,31 @@ TokenCorpus TokenCorpus::open(const std::filesystem::path& directory, std::strin
   require(found != index.splits.end() && !found->shards.empty(), "{}: no split '{}'; it has: {}",
           path.string(), split, fmt::join(index.split_names(), ", "));
   std::vector<TokenShard> shards;
+  std::vector<ContentFile> files;
   for (const TokenIndex::Shard& entry : found->shards) {
     TokenShard shard = TokenShard::open(directory / entry.file);
     require(shard.size() == entry.tokens, "{}: {} tokens; {} says {}", shard.name(), shard.size(),
             path.string(), entry.tokens);
     require(shard.source() == index.source, "{}: made with another tokenizer than {} says", shard.name(),
             path.string());
+    files.push_back({.path = directory / entry.file,
+                     .name = entry.file,
+                     .bytes = shard.file_bytes(),
+                     .sha256 = entry.sha256,
+                     .recorded_in = path.string()});
     shards.push_back(std::move(shard));
   }
-  return TokenCorpus(std::move(shards));
+  TokenCorpus corpus(std::move(shards));
+  corpus.files_ = std::move(files);
+  return corpus;
+}
+
+DataContent TokenCorpus::content() const {
+  DataContent content;
+  content.files = files_;
+  content.facts = {fmt::format("tokens {}", size()), fmt::format("vocabulary {}", source().vocabulary),
+                   fmt::format("tokenizer {}", source().tokenizer_sha256)};
+  return content;
 }
 
 void TokenCorpus::read(int64_t begin, std::span<int32_t> out) const {

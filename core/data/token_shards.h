@@ -1,6 +1,7 @@
 #pragma once
 
 #include <tutti/core/checkpoint/file.h>
+#include <tutti/core/data/content.h>
 
 #include <cstdint>
 #include <filesystem>
@@ -32,6 +33,10 @@ class TokenShard {
   static TokenShard parse(std::span<const std::byte> file, const std::string& name);
 
   [[nodiscard]] int64_t size() const noexcept { return size_; }
+  /// Of the mapped file.
+  [[nodiscard]] int64_t file_bytes() const noexcept {
+    return mapping_ ? static_cast<int64_t>(mapping_->bytes().size()) : 0;
+  }
   [[nodiscard]] const TokenSource& source() const noexcept { return source_; }
   [[nodiscard]] const std::string& name() const noexcept { return name_; }
   /// Ids begin .. begin + out.size(). Throws Error naming the file and position of an id outside the
@@ -60,11 +65,14 @@ class TokenCorpus {
   [[nodiscard]] int64_t size() const noexcept { return ends_.empty() ? 0 : ends_.back(); }
   [[nodiscard]] const TokenSource& source() const noexcept { return shards_.front().source(); }
   [[nodiscard]] const std::vector<TokenShard>& shards() const noexcept { return shards_; }
+  /// The shards' files with the checksums of the index; without them where no index was read.
+  [[nodiscard]] DataContent content() const;
   /// Ids begin .. begin + out.size() of the sequence; may span shards.
   void read(int64_t begin, std::span<int32_t> out) const;
 
  private:
   std::vector<TokenShard> shards_;
+  std::vector<ContentFile> files_;
   std::vector<int64_t> ends_;
 };
 

@@ -1,0 +1,111 @@
+#include <tutti/core/checkpoint/checkpoint.h>
+#include <tutti/core/checkpoint/file.h>
+#include <tutti/core/checkpoint/json.h>
+#include <tutti/core/checkpoint/model_files.h>
+#include <tutti/core/checkpoint/sha256.h>
+#include <tutti/core/checkpoint/verify_weights.h>
+#include <tutti/core/error.h>
+
+#include <algorithm>
+#include <map>
+
+namespace tutti {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kMostSumsBytes = int64_t{64} << 20;
+constexpr size_t kDigits = 64;  // of a SHA-256
+
+/// The lines of `sha256sum`: file -> digest. Names that lead elsewhere are left out: no file that is read
+/// here has one.
+std::map<std::string, std::string> parse_sums(std::string_view text, const std::string& name) {
+  std::map<std::string, std::string> sums;
+  int64_t number = 0;
+  while (!text.empty()) {
+    const size_t end = std::min(text.find('\n'), text.size());
+    std::string_view line = text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+    ++number;
+    if (line.empty()) continue;
+    const std::string_view digest = line.substr(0, std::min(kDigits, line.size()));
+    // Two spaces, or a space and an asterisk.
+    require(line.size() > kDigits + 2 && line[kDigits] == ' ' &&
+                digest.find_first_not_of("0123456789abcdef") == std::string_view::npos,
+            "{}:{}: expected a SHA-256 and a file's name, as sha256sum writes them", name, number);
+    std::string_view file = line.substr(kDigits + 2);
+    if (file.starts_with("./")) file.remove_prefix(2);
+    sums.emplace(file, digest);
+  }
+  return sums;
+}
+
+struct Recorded {
+  fs::path path;
+  std::string sha256;
+  std::string recorded_in;
+};
+
+std::vector<Recorded> recorded_sums(const fs::path& path) {
+  const ModelFiles model = ModelFiles::open(path);
+  std::vector<fs::path> files;
+  for (const SafetensorsFile& file : model.files()) files.push_back(file.path());
+  if (files.empty()) return {};
+  const fs::path directory = files.front().parent_path();
+  std::error_code none;
+  const fs::path sums_path = directory / "SHA256SUMS";
+  if (!fs::exists(sums_path, none)) {
+    // A checkpoint always has both; a manifest.json of something else says nothing of weights.
+    const bool manifest =
+        fs::exists(directory / "manifest.json", none) &&
+        read_text_file(directory / "manifest.json", kMostSumsBytes).find("\"tutti-checkpoint\"") !=
+            std::string::npos;
+    require(!manifest, "{}: the checkpoint has no SHA256SUMS: it is not complete", directory.string());
+    return {};
+  }
+  const auto sums = parse_sums(read_text_file(sums_path, kMostSumsBytes), sums_path.string());
+  for (const std::string_view small : {"manifest.json", "model.safetensors.index.json"}) {
+    if (sums.contains(std::string(small)) && fs::exists(directory / small, none))
+      files.push_back(directory / small);
+  }
+  std::vector<Recorded> recorded;
+  for (const fs::path& file : files) {
+    const auto at = sums.find(file.filename().string());
+    if (at != sums.end()) recorded.push_back({file, at->second, sums_path.string()});
+  }
+  return recorded;
+}
+
+}  // namespace
+
+std::optional<int64_t> verify_weights(const fs::path& path, Peers& peers, const SharedWork& options) {
+  std::vector<Recorded> recorded;
+  std::vector<int64_t> costs;
+  peers.agree([&] {
+    recorded = recorded_sums(path);
+    for (const Recorded& file : recorded) costs.push_back(static_cast<int64_t>(fs::file_size(file.path)));
+  });
+  const auto done =
+      share_work(costs, peers, options, [&](size_t unit, const WorkProgress& progress) -> std::string {
+        const Recorded& file = recorded[unit];
+        const std::string found = sha256_of_file(file.path, -1, progress);
+        if (found == file.sha256) return "";
+        // Where a checkpoint's manifest is whole, it knows which tensor is damaged.
+        const fs::path directory = file.path.parent_path();
+        if (fs::exists(directory / "manifest.json")) {
+          const std::string name = file.path.filename().string();
+          Manifest manifest = read_manifest(directory);
+          std::erase_if(manifest.files, [&](const auto& entry) { return entry.first != name; });
+          verify_files(directory, manifest);
+        }
+        fail(
+            "{}: checksum mismatch: {} says SHA-256 {:.16}..., the file has {:.16}...: it is damaged, or not "
+            "the "
+            "file that belongs there",
+            file.path.string(), file.recorded_in, file.sha256, found);
+      });
+  if (!done) return std::nullopt;
+  return static_cast<int64_t>(recorded.size());
+}
+
+}  // namespace tutti
