@@ -73,12 +73,12 @@ void rename_over(const fs::path& from, const fs::path& to) {
   fs::remove_all(from, ignored);
 }
 
-/// Removes what an interrupted save or deletion left.
-int remove_leftovers(const fs::path& dir) {
+/// Removes what an interrupted save or deletion of this training left, and nothing else.
+int remove_leftovers(const fs::path& dir, const std::string& prefix) {
   int removed = 0;
   std::vector<fs::path> leftovers;
   for (const fs::directory_entry& entry : fs::directory_iterator(dir)) {
-    if (entry.path().filename().string().starts_with(kTemporary)) leftovers.push_back(entry.path());
+    if (entry.path().filename().string().starts_with(prefix + "step-")) leftovers.push_back(entry.path());
   }
   for (const fs::path& path : leftovers) {
     fs::remove_all(path);
@@ -138,14 +138,36 @@ void Checkpoints::say(const std::string& message) const {
   if (peers_.rank() == 0 && log_) log_(message);
 }
 
-void Checkpoints::prepare(int64_t first_step) {
+Checkpoints::~Checkpoints() = default;
+
+std::string Checkpoints::temporary_prefix() const {
+  return owner_.empty() ? std::string(kTemporary) : fmt::format("{}{}-", kTemporary, owner_);
+}
+
+void Checkpoints::lock(const LockOptions& options) {
+  if (locked_) return;
   peers_.agree([&] {
     if (peers_.rank() != 0) return;
     std::error_code error;
     fs::create_directories(dir_, error);
-    require(!error, "checkpoint.dir: {} cannot be created: {}", dir_.string(), error.message());
-    require(::access(dir_.c_str(), W_OK | X_OK) == 0, "checkpoint.dir: {} cannot be written to: {}",
-            dir_.string(), system_error_text(errno));
+    const std::string reason = error.message();
+    require(!error, "checkpoint.dir: {} cannot be created: {}", dir_.string(), reason);
+    const bool writable = ::access(dir_.c_str(), W_OK | X_OK) == 0;
+    const int problem = errno;
+    require(writable, "checkpoint.dir: {} cannot be written to: {}", dir_.string(),
+            system_error_text(problem));
+    LockOptions own = options;
+    own.subject = "another training";
+    own.advice = "End it first, or choose another checkpoint.dir";
+    lock_ = std::make_unique<DirectoryLock>(dir_ / ".lock", own);
+  });
+  locked_ = true;
+}
+
+void Checkpoints::prepare(int64_t first_step) {
+  lock();
+  peers_.agree([&] {
+    if (peers_.rank() != 0) return;
     require(first_step > 0 || list_checkpoints(dir_).empty(),
             "checkpoint.dir: {} holds checkpoints of a run; go on with it by --resume, or choose another "
             "directory",
@@ -165,6 +187,11 @@ CheckpointReport Checkpoints::save(const TrainingState& state, CheckpointMetadat
     for (const auto& [key, value] : metadata.extra) utf8 = utf8 && is_utf8(key) && is_utf8(value);
     require(utf8, "checkpoint: a text of the metadata is not UTF-8");
   });
+  if (locked_) {
+    peers_.agree([&] {
+      if (lock_) lock_->require_held();
+    });
+  }
   const std::vector<std::string> prints = peers_.all_gather(fingerprint(state));
   for (size_t rank = 0; rank < prints.size(); ++rank) {
     require(prints[rank] == prints[0], "checkpoint: rank {} lists other tensors than rank 0", rank);
@@ -174,8 +201,9 @@ CheckpointReport Checkpoints::save(const TrainingState& state, CheckpointMetadat
   report.step = metadata.step;
   const std::string name = checkpoint_name(metadata.step);
   report.path = (dir_ / name).string();
-  const fs::path temporary = dir_ / (std::string(kTemporary) + name);
+  const fs::path temporary = dir_ / (temporary_prefix() + name);
   try {
+    lock();
     write(state, metadata, temporary, dir_ / name);
   } catch (const Error& error) {
     if (peers_.rank() == 0) {
@@ -198,7 +226,7 @@ void Checkpoints::write(const TrainingState& state, const CheckpointMetadata& me
     std::error_code error;
     fs::create_directories(dir_, error);
     require(!error, "{}: cannot create: {}", dir_.string(), error.message());
-    if (const int count = remove_leftovers(dir_); count > 0) {
+    if (const int count = remove_leftovers(dir_, temporary_prefix()); count > 0) {
       say(fmt::format("{}: removed {} unfinished checkpoint{}", dir_.string(), count, count > 1 ? "s" : ""));
     }
     require(fs::create_directory(temporary, error), "{}: cannot create: {}", temporary.string(),
@@ -264,7 +292,7 @@ void Checkpoints::retain(int64_t step) {
   }
   for (const fs::path& victim : victims) {
     // Renamed first: a deletion cut short must not leave half a checkpoint under a whole one's name.
-    const fs::path doomed = victim.parent_path() / (std::string(kTemporary) + victim.filename().string());
+    const fs::path doomed = victim.parent_path() / (temporary_prefix() + victim.filename().string());
     std::error_code error;
     fs::rename(victim, doomed, error);
     if (!error) fs::remove_all(doomed, error);
@@ -273,7 +301,7 @@ void Checkpoints::retain(int64_t step) {
   if (!problem.empty()) say(problem);
 }
 
-std::optional<CheckpointMetadata> Checkpoints::restore(const TrainingState& state) {
+std::optional<CheckpointMetadata> Checkpoints::restore(const TrainingState& state, const Accept& accept) {
   std::string names;
   peers_.agree([&] {
     if (peers_.rank() != 0) return;
@@ -298,7 +326,10 @@ std::optional<CheckpointMetadata> Checkpoints::restore(const TrainingState& stat
                       begin < names.size() ? "; falling back to the one before it" : ""));
       continue;
     }
-    peers_.agree([&] { load_state(checkpoint, manifest, state); });
+    peers_.agree([&] {
+      if (accept) accept(manifest.metadata);
+      load_state(checkpoint, manifest, state);
+    });
     return manifest.metadata;
   }
   require(first_problem.empty(), "{}: no checkpoint in it can be used; the newest: {}", dir_.string(),

@@ -2,6 +2,7 @@
 
 #include <tutti/core/checkpoint/manifest.h>
 #include <tutti/core/config/fields.h>
+#include <tutti/core/directory_lock.h>
 #include <tutti/core/param_group.h>
 #include <tutti/core/peers.h>
 #include <tutti/core/tensor.h>
@@ -10,6 +11,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -64,23 +66,38 @@ class Checkpoints {
 
   /// `peers` outlives this. `log` gets what the user should know, on rank 0.
   Checkpoints(CheckpointConfig config, Peers& peers, Log log);
+  ~Checkpoints();
+  Checkpoints(const Checkpoints&) = delete;
+  Checkpoints& operator=(const Checkpoints&) = delete;
+
+  /// The training's name, of letters and digits, which later sessions of it have too: what it leaves
+  /// unfinished carries the name, and only such is deleted. Without one, unfinished checkpoints without a
+  /// name are this training's.
+  void set_owner(std::string owner) { owner_ = std::move(owner); }
+
+  /// Creates the directory and keeps other trainings out of it, on all hosts, until this is destroyed; does
+  /// nothing when that is done already. save() and prepare() do it too. Throws Error on all ranks if it
+  /// cannot be written to, or another training is at work there for longer than `options` is patient.
+  void lock(const LockOptions& options = {});
 
   /// To be called before training goes on from `first_step`, so that hours are not spent on what cannot be
-  /// kept: creates the directory. Throws Error on all ranks if it cannot be written to, or if training begins
-  /// anew where checkpoints are that it would replace.
+  /// kept: see lock(). Throws Error on all ranks also if training begins anew where checkpoints are that it
+  /// would replace.
   void prepare(int64_t first_step);
 
   /// Writes a checkpoint, then deletes those that need not be kept any more; never on the strength of one
   /// that does not read back whole. A write error on any rank (disk full) makes all ranks report the same
   /// `error`; what was there before is untouched and training can go on. Throws Error on all ranks when the
-  /// state itself is not fit to be saved.
+  /// state itself is not fit to be saved, or another process has taken the directory's lock.
   CheckpointReport save(const TrainingState& state, CheckpointMetadata metadata);
 
   /// Fills `state` from the newest checkpoint whose checksums verify; torn and damaged ones are skipped with
   /// a log line that names the file, the tensor and the place. Empty if there is no checkpoint at all. Throws
   /// Error on all ranks if there are some but none verifies, or if the tensors of the newest that does are
-  /// not those of `state`: missing, extra, or of another shape or dtype.
-  std::optional<CheckpointMetadata> restore(const TrainingState& state);
+  /// not those of `state`: missing, extra, or of another shape or dtype. `accept`, if any, gets the metadata
+  /// before `state` is changed or compared; what it throws is thrown on all ranks.
+  using Accept = std::function<void(const CheckpointMetadata& metadata)>;
+  std::optional<CheckpointMetadata> restore(const TrainingState& state, const Accept& accept = {});
 
   /// The same for one checkpoint's directory. Throws Error if it is damaged or no checkpoint.
   CheckpointMetadata restore_from(const std::filesystem::path& checkpoint, const TrainingState& state);
@@ -89,12 +106,17 @@ class Checkpoints {
   void write(const TrainingState& state, const CheckpointMetadata& metadata,
              const std::filesystem::path& temporary, const std::filesystem::path& final_path);
   void retain(int64_t step);
+  /// What unfinished work of this training is called before the step's name.
+  [[nodiscard]] std::string temporary_prefix() const;
   void say(const std::string& message) const;
 
   CheckpointConfig config_;
   std::filesystem::path dir_;
   Peers& peers_;
   Log log_;
+  std::string owner_;
+  bool locked_ = false;
+  std::unique_ptr<DirectoryLock> lock_;  // on rank 0
 };
 
 /// A committed checkpoint's directory.

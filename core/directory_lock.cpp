@@ -1,0 +1,458 @@
+#include <tutti/core/affinity.h>
+#include <tutti/core/checkpoint/json.h>
+#include <tutti/core/directory_lock.h>
+#include <tutti/core/error.h>
+#include <tutti/core/random.h>
+
+#include <nlohmann/json.hpp>
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <condition_variable>
+#include <csignal>
+#include <cstdlib>
+#include <fstream>
+#include <mutex>
+#include <optional>
+#include <random>
+#include <sstream>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace tutti {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+using Json = nlohmann::json;
+
+constexpr std::chrono::milliseconds kPoll{100};
+/// Who replaces a dead holder is done within milliseconds, or dead too.
+constexpr std::chrono::seconds kLongestTakeover{10};
+constexpr int64_t kMostBytes = 4096;
+
+std::string first_line(const fs::path& path) {
+  std::ifstream file(path);
+  std::string line;
+  std::getline(file, line);
+  return line;
+}
+
+/// Letter of the state and start time of a process; nothing if there is none of that number.
+struct ProcessFacts {
+  char state = '?';
+  int64_t started = 0;
+};
+std::optional<ProcessFacts> process_facts(int64_t pid) {
+  const std::string line = first_line(fmt::format("/proc/{}/stat", pid));
+  // The name, in parentheses, may hold anything.
+  const size_t name_end = line.rfind(')');
+  if (name_end == std::string::npos) return std::nullopt;
+  std::istringstream rest(line.substr(name_end + 1));
+  ProcessFacts facts;
+  rest >> facts.state;
+  std::string word;
+  constexpr int kFieldsBetween = 18;  // from the state, field 3, to the start, field 22
+  for (int i = 0; i < kFieldsBetween; ++i) rest >> word;
+  rest >> facts.started;
+  if (rest.fail()) return std::nullopt;
+  return facts;
+}
+
+std::string random_token() {
+  std::random_device random;
+  return fmt::format("{:08x}{:08x}", random(), random());
+}
+
+class Descriptor {
+ public:
+  explicit Descriptor(int number = -1) : number_(number) {}
+  ~Descriptor() { reset(); }
+  Descriptor(Descriptor&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
+  Descriptor& operator=(Descriptor&& other) noexcept {
+    std::swap(number_, other.number_);
+    return *this;
+  }
+  [[nodiscard]] int number() const { return number_; }
+  void reset() {
+    if (number_ >= 0) (void)::close(std::exchange(number_, -1));
+  }
+
+ private:
+  int number_;
+};
+
+/// What is found at a lock's name.
+struct Found {
+  uint64_t inode = 0;
+  timespec changed{};
+  std::string text;
+  std::string token;                 // empty if the text is no lock's
+  std::optional<LockHolder> holder;  // likewise
+  bool flocked = false;
+  Descriptor file;
+
+  [[nodiscard]] bool same_holding(const Found& other) const {
+    return inode == other.inode && text == other.text;
+  }
+  [[nodiscard]] bool same_beat(const Found& other) const {
+    return same_holding(other) && changed.tv_sec == other.changed.tv_sec &&
+           changed.tv_nsec == other.changed.tv_nsec;
+  }
+  [[nodiscard]] std::string name() const {
+    if (!holder) return text.empty() ? "a process that is not named" : text.substr(0, 200);
+    return fmt::format("process {} on {}{}", holder->pid, holder->host,
+                       holder->job.empty() ? "" : ", job " + holder->job);
+  }
+};
+
+void parse(Found& found) {
+  const Json json = Json::parse(found.text, nullptr, false);
+  if (!json.is_object()) return;
+  const auto text = [&](const char* key) {
+    return json.contains(key) && json[key].is_string() ? json[key].get<std::string>() : std::string();
+  };
+  const auto number = [&](const char* key) {
+    return json.contains(key) && json[key].is_number_integer() ? json[key].get<int64_t>() : int64_t{0};
+  };
+  if (text("token").empty()) return;
+  found.token = text("token");
+  found.flocked = number("flock") == 1;
+  found.holder = LockHolder{.host = text("host"),
+                            .kernel = text("kernel"),
+                            .processes = text("processes"),
+                            .pid = number("pid"),
+                            .started = number("started"),
+                            .job = text("job")};
+}
+
+/// Opens the file anew each time: NFS then asks the server instead of its cache.
+std::optional<Found> find(const fs::path& path) {
+  Descriptor file(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+  const int problem = errno;
+  if (file.number() < 0 && (problem == ENOENT || problem == ESTALE)) return std::nullopt;
+  require(file.number() >= 0, "{}: the lock cannot be opened: {}", path.string(),
+          problem == ELOOP ? "it is a symbolic link; remove it" : system_error_text(problem));
+  struct stat status {};
+  require(::fstat(file.number(), &status) == 0 && S_ISREG(status.st_mode),
+          "{}: the lock is not a regular file; remove it", path.string());
+  Found found;
+  found.inode = status.st_ino;
+  found.changed = status.st_mtim;
+  std::array<char, kMostBytes> buffer{};
+  const ssize_t n = ::pread(file.number(), buffer.data(), buffer.size(), 0);
+  if (n > 0) found.text.assign(buffer.data(), static_cast<size_t>(n));
+  found.file = std::move(file);
+  parse(found);
+  return found;
+}
+
+enum class Life : uint8_t { kAlive, kDead, kUnknown };
+
+/// Whether somebody on this kernel has the file's flock. Shared, so that those who ask do not disturb each
+/// other.
+Life by_flock(const Found& found) {
+  if (::flock(found.file.number(), LOCK_SH | LOCK_NB) == 0) {
+    (void)::flock(found.file.number(), LOCK_UN);
+    return Life::kDead;
+  }
+  return errno == EWOULDBLOCK ? Life::kAlive : Life::kUnknown;
+}
+
+/// What can be told at once.
+Life life_of(const Found& found, const LockHolder& self) {
+  if (!found.holder) {  // of a version that wrote its name alone
+    if (by_flock(found) == Life::kAlive) return Life::kAlive;
+    return found.text.ends_with(" on " + self.host) ? Life::kDead : Life::kUnknown;
+  }
+  const LockHolder& holder = *found.holder;
+  if (holder.kernel.empty() || holder.kernel != self.kernel) return Life::kUnknown;
+  const Life flocked = found.flocked ? by_flock(found) : Life::kUnknown;
+  if (flocked == Life::kAlive) return Life::kAlive;
+  if (holder.processes != self.processes) return flocked;
+  const std::optional<ProcessFacts> process = process_facts(holder.pid);
+  const bool runs =
+      process && process->started == holder.started && process->state != 'Z' && process->state != 'X';
+  return runs ? Life::kAlive : Life::kDead;
+}
+
+}  // namespace
+
+LockHolder LockHolder::self() {
+  LockHolder self;
+  std::array<char, 256> name{};
+  if (::gethostname(name.data(), name.size() - 1) == 0) self.host = name.data();
+  self.kernel = first_line("/proc/sys/kernel/random/boot_id");
+  std::error_code none;
+  self.processes = fs::read_symlink("/proc/self/ns/pid", none).string();
+  self.pid = ::getpid();
+  if (const auto facts = process_facts(self.pid)) self.started = facts->started;
+  for (const char* variable : {"SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "FLUX_JOB_ID"}) {
+    const char* value = std::getenv(variable);
+    if (value != nullptr && *value != '\0') {
+      self.job = value;
+      break;
+    }
+  }
+  return self;
+}
+
+struct DirectoryLock::State {
+  State(fs::path lock_file, LockOptions lock_options)
+      : path(std::move(lock_file)),
+        options(std::move(lock_options)),
+        token(random_token()),
+        mine(fmt::format("{}.{}-{}-{}", path.string(), place(), options.self.pid, token)) {}
+
+  fs::path path;
+  LockOptions options;
+  std::string token;
+  fs::path mine;    // what the file is called before it is the lock
+  Descriptor file;  // of the lock, with its flock
+  std::atomic<bool> lost{false};
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool stop = false;
+  std::thread beating;
+
+  [[nodiscard]] fs::path guard_path() const { return path.string() + ".takeover"; }
+
+  /// The kernel and name space that make a process's number mean something.
+  [[nodiscard]] std::string place() const {
+    return fmt::format("{:016x}", stable_hash(options.self.kernel + options.self.processes));
+  }
+
+  /// Whether it is this holding's file, which on a full disk has no text.
+  [[nodiscard]] bool is_mine(const Found& found) const {
+    struct stat status {};
+    return ::fstat(file.number(), &status) == 0 && status.st_ino == found.inode;
+  }
+
+  /// Removes what processes that were killed while they prepared have left.
+  void sweep() const {
+    const std::string beginning = fmt::format("{}.{}-", path.filename().string(), place());
+    std::error_code error;
+    std::vector<fs::path> left;
+    const fs::path directory = path.has_parent_path() ? path.parent_path() : fs::path(".");
+    for (fs::directory_iterator at(directory, error), end; !error && at != end; at.increment(error)) {
+      const std::string name = at->path().filename().string();
+      if (!name.starts_with(beginning)) continue;
+      const auto facts = process_facts(std::strtoll(name.c_str() + beginning.size(), nullptr, 10));
+      if (!facts || facts->state == 'Z' || facts->state == 'X') left.push_back(at->path());
+    }
+    for (const fs::path& file_left : left) (void)::unlink(file_left.c_str());
+  }
+
+  /// A file that describes this holding, under a name of its own.
+  void prepare() {
+    file = Descriptor(::open(mine.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644));
+    const int problem = errno;
+    require(file.number() >= 0, "{}: cannot be made: {}", path.string(), system_error_text(problem));
+    write_text(file.number());
+  }
+
+  void write_text(int number) const {
+    const bool flocked = ::flock(number, LOCK_EX | LOCK_NB) == 0;
+    const LockHolder& self = options.self;
+    const std::string text = Json{{"token", token},        {"host", self.host},
+                                  {"kernel", self.kernel}, {"processes", self.processes},
+                                  {"pid", self.pid},       {"started", self.started},
+                                  {"job", self.job},       {"flock", flocked ? 1 : 0}}
+                                 .dump(-1, ' ', true, Json::error_handler_t::replace);
+    // On a full disk it has no text; its flock and its beats still tell that somebody lives.
+    const ssize_t written = ::pwrite(number, text.data(), text.size(), 0);
+    if (written != static_cast<ssize_t>(text.size())) (void)!::ftruncate(number, 0);
+    (void)::fsync(number);
+  }
+
+  /// Gives the prepared file the lock's name if that is free.
+  bool take_free() {
+    const bool linked = ::link(mine.c_str(), path.c_str()) == 0;
+    const int problem = errno;
+    struct stat status {};
+    // An answer of NFS may be lost on the way although the link was made.
+    if (linked || (::fstat(file.number(), &status) == 0 && status.st_nlink == 2)) {
+      (void)::unlink(mine.c_str());
+      return true;
+    }
+    if (problem == EEXIST) return false;
+    const bool no_links = problem == EPERM || problem == EOPNOTSUPP || problem == ENOSYS || problem == EMLINK;
+    require(no_links, "{}: cannot be made: {}", path.string(), system_error_text(problem));
+    Descriptor made(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644));
+    const int made_problem = errno;
+    if (made.number() < 0 && made_problem == EEXIST) return false;
+    require(made.number() >= 0, "{}: cannot be made: {}", path.string(), system_error_text(made_problem));
+    write_text(made.number());
+    file = std::move(made);
+    (void)::unlink(mine.c_str());
+    return true;
+  }
+
+  /// Puts the prepared file in the place of a dead holder's. One process at a time does so, under a guard.
+  bool replace(const Found& dead) {
+    const fs::path guard = guard_path();
+    const Descriptor guarded(
+        ::open(guard.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644));
+    if (guarded.number() < 0) return false;
+    const std::optional<Found> now = find(path);
+    bool taken = false;
+    if (now && now->same_beat(dead)) {
+      const bool renamed = ::rename(mine.c_str(), path.c_str()) == 0;
+      const std::optional<Found> after = renamed ? find(path) : std::nullopt;
+      taken = after && is_mine(*after);
+    }
+    (void)::unlink(guard.c_str());
+    return taken;
+  }
+
+  void acquire() {
+    const auto begin = Clock::now();
+    std::optional<Found> watched;
+    auto watched_since = begin;
+    bool seen_alive = false;
+    bool told = false;
+    std::optional<Found> guard;
+    auto guard_since = begin;
+    while (!take_free()) {
+      std::optional<Found> found = find(path);
+      if (!found) continue;  // it was just given up
+      const auto now = Clock::now();
+      if (!watched || !watched->same_beat(*found)) {
+        seen_alive = watched && watched->same_holding(*found);
+        watched_since = now;
+      }
+      Life life = life_of(*found, options.self);
+      if (life == Life::kUnknown && now - watched_since >= options.stale) life = Life::kDead;
+      if (life == Life::kUnknown && seen_alive) life = Life::kAlive;
+      const bool own_job = options.supersedes_own_job && found->holder && !found->holder->job.empty() &&
+                           found->holder->job == options.self.job;
+      if (life == Life::kAlive && now - begin > options.patience) {
+        if (!own_job) refuse(*found);
+        life = Life::kDead;
+      }
+      if (life == Life::kDead) {
+        if (replace(*found)) return;
+        std::optional<Found> other = find(guard_path());
+        if (!other || !guard || !guard->same_beat(*other)) guard_since = now;
+        if (other && now - guard_since > kLongestTakeover) (void)::unlink(guard_path().c_str());
+        guard = std::move(other);
+      } else if (life == Life::kUnknown && !told && options.say && now - begin > std::chrono::seconds(1)) {
+        told = true;
+        options.say(fmt::format("{}: the lock of {}: waiting up to {} s for a sign that it is at work",
+                                path.string(), found->name(),
+                                std::chrono::duration_cast<std::chrono::seconds>(options.stale).count()));
+      }
+      watched = std::move(found);
+      std::this_thread::sleep_for(kPoll);
+    }
+  }
+
+  [[noreturn]] void refuse(const Found& found) const {
+    fail("{}: {} is at work there: {}{}{}", path.parent_path().string(), options.subject, found.name(),
+         options.advice.empty() ? "" : ". ", options.advice);
+  }
+
+  void beat() {
+    const std::array<timespec, 2> now{timespec{0, UTIME_NOW}, timespec{0, UTIME_NOW}};
+    (void)::futimens(file.number(), now.data());
+    try {
+      const std::optional<Found> found = find(path);
+      if (found && !is_mine(*found)) lost = true;
+      if (!found) restore();
+    } catch (const Error&) {
+      // A file system that does not answer just now; the next beat asks again.
+    }
+  }
+
+  /// The file was deleted by hand: this process is at work all the same.
+  void restore() {
+    Descriptor before = std::move(file);
+    file = Descriptor();
+    try {
+      prepare();
+      if (!take_free()) {
+        (void)::unlink(mine.c_str());
+        lost = true;
+      }
+    } catch (const Error&) {  // the directory is gone
+      file = std::move(before);
+    }
+  }
+
+  void start_beating() {
+    sigset_t all{};
+    sigset_t before{};
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    beating = std::thread([this] {
+      unbind_caller();
+      std::unique_lock lock(mutex);
+      while (!changed.wait_for(lock, options.beat, [this] { return stop; })) {
+        lock.unlock();
+        if (!lost) beat();
+        lock.lock();
+      }
+    });
+    (void)pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  }
+
+  void end() noexcept {
+    if (beating.joinable()) {
+      {
+        const std::scoped_lock lock(mutex);
+        stop = true;
+        changed.notify_all();
+      }
+      beating.join();
+    }
+    try {
+      const std::optional<Found> found = find(path);
+      if (found && !lost && is_mine(*found)) (void)::unlink(path.c_str());
+    } catch (const std::exception&) {
+      // It cannot be read; whoever comes next sees that its process is gone.
+    }
+  }
+};
+
+DirectoryLock::DirectoryLock(fs::path file, LockOptions options)
+    : state_(std::make_unique<State>(std::move(file), std::move(options))) {
+  try {
+    state_->prepare();
+    state_->acquire();
+    state_->sweep();
+    state_->start_beating();
+  } catch (...) {
+    (void)::unlink(state_->mine.c_str());
+    state_->end();
+    throw;
+  }
+}
+
+DirectoryLock::~DirectoryLock() {
+  state_->end();
+}
+
+bool DirectoryLock::held() const noexcept {
+  return !state_->lost;
+}
+
+void DirectoryLock::require_held() const {
+  if (held()) return;
+  std::string other = "another process";
+  try {
+    if (const auto found = find(state_->path)) other = found->name();
+  } catch (const Error&) {
+  }
+  fail("{}: its lock was taken by {} while this process did not run; nothing more is written there",
+       state_->path.parent_path().string(), other);
+}
+
+}  // namespace tutti
