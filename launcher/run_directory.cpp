@@ -16,10 +16,13 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <array>
+#include <cctype>
 #include <chrono>
 #include <cstdlib>
 #include <ctime>
+#include <random>
 #include <string_view>
 
 extern char** environ;
@@ -43,15 +46,26 @@ std::string utc_now() {
 }
 
 /// Variables that change what a run does or where it runs. A list of what is allowed, because environments
-/// hold secrets.
+/// hold secrets and the manifest is for all to read. Of MPI's parameters those of transports, collectives and
+/// placement: others hold keys and addresses of the daemons.
 bool is_recorded(std::string_view variable) {
-  static constexpr std::array<std::string_view, 9> kPrefixes{
-      "TUTTI_",    "OMP_",  "OPENBLAS_NUM", "OMPI_MCA_", "OMPI_COMM_WORLD_SIZE",
-      "PRTE_MCA_", "DNNL_", "ONEDNN_",      "MPICH_"};
-  static constexpr std::array<std::string_view, 11> kNames{
-      "LANG",      "LC_ALL",         "SLURM_JOB_ID", "SLURM_JOB_NODELIST", "SLURM_NTASKS",        "PBS_JOBID",
-      "LSB_JOBID", "SLURM_JOB_NAME", "FI_PROVIDER",  "MALLOC_ARENA_MAX",   "CUDA_VISIBLE_DEVICES"};
-  if (variable.find("TOKEN") != std::string_view::npos) return false;
+  static constexpr std::array kPrefixes = std::to_array<std::string_view>(
+      {"OMP_", "OPENBLAS_NUM", "DNNL_", "ONEDNN_", "OMPI_MCA_btl", "OMPI_MCA_pml", "OMPI_MCA_mtl",
+       "OMPI_MCA_coll", "OMPI_MCA_osc", "OMPI_MCA_oob_tcp_if", "OMPI_MCA_rmaps_base", "OMPI_MCA_hwloc_base",
+       "OMPI_MCA_mpi_", "OMPI_MCA_opal_", "PRTE_MCA_rmaps", "PRTE_MCA_hwloc", "MPICH_"});
+  static constexpr std::array kNames = std::to_array<std::string_view>(
+      {"LANG", "LC_ALL", "SLURM_JOB_ID", "SLURM_JOB_NODELIST", "SLURM_NTASKS", "PBS_JOBID", "LSB_JOBID",
+       "FLUX_JOB_ID", "SLURM_JOB_NAME", "FI_PROVIDER", "MALLOC_ARENA_MAX", "CUDA_VISIBLE_DEVICES",
+       "OMPI_COMM_WORLD_SIZE", "TUTTI_CPU_MATH", "TUTTI_DEBUG", "TUTTI_ISA", "TUTTI_LAUNCH_RANKS",
+       "TUTTI_TUNING_DIR"});
+  static constexpr std::array kSecret = std::to_array<std::string_view>(
+      {"TOKEN", "SECRET", "PASS", "KEY", "CREDENTIAL", "AUTH", "COOKIE", "SESSION", "PRIVATE"});
+  std::string upper(variable);
+  std::transform(upper.begin(), upper.end(), upper.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::toupper(c)); });
+  for (const std::string_view word : kSecret) {
+    if (upper.find(word) != std::string::npos) return false;
+  }
   for (const std::string_view prefix : kPrefixes) {
     if (variable.starts_with(prefix)) return true;
   }
@@ -67,7 +81,11 @@ Json recorded_environment() {
     const std::string_view text(*entry);
     const size_t equals = text.find('=');
     if (equals == std::string_view::npos || !is_recorded(text.substr(0, equals))) continue;
-    all[std::string(text.substr(0, equals))] = std::string(text.substr(equals + 1));
+    const std::string_view value = text.substr(equals + 1);
+    // A URL may name a user with a password.
+    const size_t url = value.find("://");
+    const bool credentials = url != std::string_view::npos && value.find('@', url) != std::string_view::npos;
+    all[std::string(text.substr(0, equals))] = credentials ? "(left out)" : std::string(value);
   }
   return all;
 }
@@ -78,11 +96,16 @@ Json session_json(const RunIdentity& identity, const std::vector<std::string>& p
   const MachineInfo machine = machine_info();
   Json ranks = Json::array();
   for (const std::string& place : places) ranks.push_back(Json::parse(place));
+  Json changes = Json::array();
+  for (const Difference& difference : identity.differences) {
+    changes.push_back({{"key", difference.key}, {"checkpoint", difference.then}, {"now", difference.now}});
+  }
   Json libraries = Json::object();
   for (const auto& [library, version] : library_versions()) libraries[library] = version;
   return {
       {"started", utc_now()},
       {"resumed_step", identity.resumed_step},
+      {"changes", changes},
       {"command_line", identity.command_line},
       {"working_directory", here.string()},
       {"seed", identity.seed},
@@ -105,16 +128,33 @@ Json session_json(const RunIdentity& identity, const std::vector<std::string>& p
   };
 }
 
-/// The sessions that a manifest lists; none if there is no manifest.
-Json earlier_sessions(const fs::path& path) {
-  std::error_code none;
-  if (!fs::exists(path, none)) return Json::array();
+/// The manifest of a run. Throws Error saying why if it is none.
+Json read_run_manifest(const fs::path& path) {
   const std::string text = read_text_file(path, kMostManifestBytes);
   (void)parse_strict_json(text, path.string());
   Json manifest = Json::parse(text);
   require(manifest.is_object() && manifest.contains("sessions") && manifest["sessions"].is_array(),
           "{}: not the manifest of a run; expected a list 'sessions'", path.string());
-  return manifest["sessions"];
+  return manifest;
+}
+
+/// The sessions that a manifest lists; none if there is no manifest.
+Json earlier_sessions(const fs::path& path) {
+  std::error_code none;
+  return fs::exists(path, none) ? read_run_manifest(path)["sessions"] : Json::array();
+}
+
+std::string new_id() {
+  std::random_device random;
+  return fmt::format("{:08x}{:08x}", random(), random());
+}
+
+/// A run's id: short, and fit for names of files.
+bool is_id(const Json& manifest) {
+  constexpr size_t kDigits = 16;
+  if (!manifest.contains("id") || !manifest["id"].is_string()) return false;
+  const auto id = manifest["id"].get<std::string>();
+  return id.size() == kDigits && id.find_first_not_of("0123456789abcdef") == std::string::npos;
 }
 
 /// What a directory holds of a run that is worth keeping; empty if nothing.
@@ -137,7 +177,20 @@ std::string found_run(const RunDirectory& run) {
 
 }  // namespace
 
-RunDirectory::RunDirectory(fs::path path, ExistingRun existing, Peers& peers) : path_(std::move(path)) {
+LockOptions run_lock_options(std::function<void(const std::string& text)> say) {
+  const bool supervised = std::getenv("TUTTI_LAUNCH_RANKS") != nullptr;
+  LockOptions options;
+  options.subject = "a run";
+  options.advice = "End it first, or choose another run.dir";
+  options.patience = supervised ? kSupervisedPatience : kPatience;
+  options.supersedes_own_job = supervised;
+  options.say = std::move(say);
+  return options;
+}
+
+RunDirectory::RunDirectory(fs::path path, ExistingRun existing, Peers& peers,
+                           const std::function<void(const std::string& text)>& say)
+    : path_(std::move(path)), id_(new_id()) {
   peers.agree([&] {
     if (peers.rank() != 0) return;
     require(!path_.empty(), "run.dir: the run directory has no name");
@@ -149,10 +202,24 @@ RunDirectory::RunDirectory(fs::path path, ExistingRun existing, Peers& peers) : 
     std::error_code error;
     fs::create_directories(path_, error);
     require(!error, "{}: the run directory cannot be created: {}", path_.string(), error.message());
-    // A supervisor's next ranks come while those of another host may still be ending.
-    const bool supervised = std::getenv("TUTTI_LAUNCH_RANKS") != nullptr;
-    lock_.emplace(path_ / "lock", supervised ? kSupervisedPatience : kPatience);
+    lock_.emplace(path_ / "lock", run_lock_options(say));
+    if (existing != ExistingRun::kResume || !fs::exists(manifest(), error)) return;
+    try {
+      const Json earlier = read_run_manifest(manifest());
+      earlier_id_ = is_id(earlier);
+      if (earlier_id_) id_ = earlier["id"].get<std::string>();
+    } catch (const Error& problem) {
+      // What it tells of earlier sessions is lost; the checkpoints are not.
+      const fs::path aside = manifest().string() + ".damaged";
+      fs::rename(manifest(), aside, error);
+      const std::string reason = error.message();
+      require(!error, "{}: is damaged and cannot be renamed: {}", manifest().string(), reason);
+      notes_.push_back(fmt::format("{}; it is kept as {}", problem.what(), aside.string()));
+    }
   });
+  const std::string told = peers.broadcast(id_ + (earlier_id_ ? "+" : "-"));
+  earlier_id_ = told.back() == '+';
+  id_ = told.substr(0, told.size() - 1);
 }
 
 void RunDirectory::begin(const RunIdentity& identity, Peers& peers) const {
@@ -162,13 +229,21 @@ void RunDirectory::begin(const RunIdentity& identity, Peers& peers) const {
     if (peers.rank() != 0) return;
     Json sessions = identity.resumed_step > 0 ? earlier_sessions(manifest()) : Json::array();
     sessions.push_back(session_json(identity, places));
-    const Json json{
-        {"format", "tutti-run"}, {"run_file", run_file().filename().string()}, {"sessions", sessions}};
+    const Json json{{"format", "tutti-run"},
+                    {"id", id_},
+                    {"run_file", run_file().filename().string()},
+                    {"sessions", sessions}};
     write_file_atomically(run_file(), identity.run_file);
     write_file_atomically(manifest(), json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
     std::error_code error;
     fs::remove(summary(), error);
     require(!error, "{}: cannot be removed: {}", summary().string(), error.message());
+  });
+}
+
+void RunDirectory::require_held(Peers& peers) const {
+  peers.agree([&] {
+    if (lock_) lock_->require_held();
   });
 }
 

@@ -45,6 +45,7 @@ TrainOptions train_options(const std::vector<std::string>& command) {
   TrainOptions options;
   app.add_option("RUN.yaml", options.run_file)->required();
   app.add_option("--set", options.sets)->allow_extra_args(false);
+  app.add_option("--allow-change", options.allow_change)->delimiter(',')->allow_extra_args(false);
   std::vector<std::string> reversed(command.rbegin(), command.rend() - 1);
   try {
     app.parse(reversed);

@@ -58,8 +58,17 @@ CommandAction setup(CLI::App& app) {
                  "Override a key of the run file: train.steps=100; may come again")
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
-  app.add_flag("--resume", options->train.resume,
-               "Go on from the newest checkpoint in the run directory; begin where there is none");
+  auto* const resume =
+      app.add_flag("--resume", options->train.resume,
+                   "Go on from the newest checkpoint in the run directory; begin where there is none");
+  app.add_option(
+         "--allow-change", options->train.allow_change,
+         "With --resume: keys, or sections, that may differ from the checkpoint although they change what is "
+         "computed: optimizer,data.training")
+      ->type_name("KEY[,KEY...]")
+      ->delimiter(',')
+      ->allow_extra_args(false)
+      ->needs(resume);
   app.add_option("--progress", options->progress, "auto, bar, lines, events or none")->capture_default_str();
   app.add_flag("-q,--quiet", options->quiet, "Print errors only");
   return [options](Console& console) {
@@ -68,6 +77,9 @@ CommandAction setup(CLI::App& app) {
       options->train.command_line.insert(options->train.command_line.end(), {"--set", set});
     }
     if (options->train.resume) options->train.command_line.emplace_back("--resume");
+    for (const std::string& key : options->train.allow_change) {
+      options->train.command_line.insert(options->train.command_line.end(), {"--allow-change", key});
+    }
     return run(*options, console);
   };
 }

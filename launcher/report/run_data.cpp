@@ -140,6 +140,15 @@ std::vector<std::pair<std::string, std::string>> manifest_lines(const fs::path& 
   return lines;
 }
 
+/// The same; a manifest that cannot be read says so instead: figures do not depend on it.
+std::vector<std::pair<std::string, std::string>> readable_manifest_lines(const fs::path& path) {
+  try {
+    return manifest_lines(path);
+  } catch (const Error& error) {
+    return {{"Manifest", valid_text(error.what())}};
+  }
+}
+
 }  // namespace
 
 RunData read_run(const fs::path& directory) {
@@ -158,7 +167,7 @@ RunData read_run(const fs::path& directory) {
     run.run_file = valid_text(read_text_file(directory / "run.yaml", kMostTextBytes));
   }
   if (fs::exists(directory / "manifest.json", none))
-    run.manifest = manifest_lines(directory / "manifest.json");
+    run.manifest = readable_manifest_lines(directory / "manifest.json");
   return run;
 }
 

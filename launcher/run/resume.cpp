@@ -17,7 +17,8 @@ TrainingState training_state(Module& model, const Optimizer& optimizer) {
   return state;
 }
 
-CheckpointMetadata checkpoint_metadata(const RunSettings& settings, const Sampler& sampler, int64_t step) {
+CheckpointMetadata checkpoint_metadata(const RunSettings& settings, const Sampler& sampler, int64_t step,
+                                       const std::map<std::string, std::string>& facts) {
   const int64_t epochs = step / sampler.steps_per_epoch();
   const int64_t in_epoch = std::min(sampler.size(), step % sampler.steps_per_epoch() * sampler.batch());
   CheckpointMetadata data;
@@ -26,31 +27,32 @@ CheckpointMetadata checkpoint_metadata(const RunSettings& settings, const Sample
   data.seed = static_cast<uint64_t>(settings.run.seed);
   data.run_file = to_yaml(settings);
   data.version = build_version();
-  data.extra = {{"batch", std::to_string(settings.train.batch)},
-                {"training_samples", std::to_string(sampler.size())}};
+  data.extra = facts;
+  data.extra["batch"] = std::to_string(settings.train.batch);
   return data;
 }
 
-int64_t restore(Checkpoints& checkpoints, const TrainingState& state,
-                std::span<const std::unique_ptr<ParamGroup>> groups, const RunSettings& settings,
-                const Sampler& sampler, const Stream& stream) {
-  const std::optional<CheckpointMetadata> found = checkpoints.restore(state);
-  if (!found) return 0;
-  // The data order is a function of seed, batch, step and the number of samples: with another one, samples
-  // would come twice or never.
-  const auto same = [&](const std::string& key, const std::string& now, const std::string& then) {
-    require(now == then, "--resume: {} is {}, the checkpoint of step {} was made with {}", key, now,
-            found->step, then);
-  };
-  same("run.seed", std::to_string(settings.run.seed), std::to_string(found->seed));
-  const auto same_extra = [&](const std::string& name, const std::string& key, int64_t now) {
-    if (const auto then = found->extra.find(name); then != found->extra.end())
-      same(key, std::to_string(now), then->second);
-  };
-  same_extra("batch", "train.batch", settings.train.batch);
-  same_extra("training_samples", "the number of training samples in " + settings.data.path, sampler.size());
+Restored restore(Checkpoints& checkpoints, const TrainingState& state,
+                 std::span<const std::unique_ptr<ParamGroup>> groups, const RunNow& now,
+                 std::span<const std::string> allowed, const Stream& stream) {
+  Restored restored;
+  // Before tensors are compared: a changed key says more than a shape that does not fit.
+  const std::optional<CheckpointMetadata> found =
+      checkpoints.restore(state, [&](const CheckpointMetadata& metadata) {
+        if (const auto run = metadata.extra.find("run"); run != metadata.extra.end())
+          restored.run_id = run->second;
+        require(
+            now.run_id.empty() || restored.run_id.empty() || restored.run_id == now.run_id,
+            "--resume: the checkpoint of step {} in {} is of another run than {}: its checkpoints would be "
+            "deleted by this one. Choose another checkpoint.dir",
+            metadata.step, now.settings.checkpoint.dir, now.settings.run.dir);
+        restored.differences = compare(metadata, now);
+        refuse_changes(metadata, restored.differences, allowed);
+      });
+  if (!found) return restored;
   for (const auto& group : groups) group->round_weights(stream);
-  return found->step;
+  restored.step = found->step;
+  return restored;
 }
 
 }  // namespace tutti

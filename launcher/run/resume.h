@@ -5,10 +5,14 @@
 #include <tutti/core/module.h>
 #include <tutti/core/param_group.h>
 #include <tutti/kernels/optimizer.h>
+#include "launcher/run/identity.h"
 #include "launcher/run/run_settings.h"
 
+#include <map>
 #include <memory>
 #include <span>
+#include <string>
+#include <vector>
 
 namespace tutti {
 
@@ -16,13 +20,22 @@ namespace tutti {
 TrainingState training_state(Module& model, const Optimizer& optimizer);
 
 /// What a checkpoint says of the run that it belongs to, after `step` steps.
-CheckpointMetadata checkpoint_metadata(const RunSettings& settings, const Sampler& sampler, int64_t step);
+/// `facts` are those of data_facts().
+CheckpointMetadata checkpoint_metadata(const RunSettings& settings, const Sampler& sampler, int64_t step,
+                                       const std::map<std::string, std::string>& facts);
 
-/// Fills `state` from the newest checkpoint that verifies and rounds the weights of `groups`. Returns the
-/// steps that it has done; 0 without a checkpoint. Collective. Throws Error on all ranks if the checkpoint
-/// was made with settings or data with which training cannot go on.
-int64_t restore(Checkpoints& checkpoints, const TrainingState& state,
-                std::span<const std::unique_ptr<ParamGroup>> groups, const RunSettings& settings,
-                const Sampler& sampler, const Stream& stream);
+/// Where a resumed run goes on.
+struct Restored {
+  int64_t step = 0;                     ///< steps done; 0 without a checkpoint
+  std::vector<Difference> differences;  ///< noted or allowed ones
+  std::string run_id;                   ///< as the checkpoint tells it; empty if it does not
+};
+
+/// Fills `state` from the newest checkpoint that verifies and rounds the weights of `groups`. Collective.
+/// Throws Error on all ranks, which lists what differs, if the checkpoint was made with settings or data with
+/// which training cannot go on, but for what `allowed` names, or belongs to another run.
+Restored restore(Checkpoints& checkpoints, const TrainingState& state,
+                 std::span<const std::unique_ptr<ParamGroup>> groups, const RunNow& now,
+                 std::span<const std::string> allowed, const Stream& stream);
 
 }  // namespace tutti

@@ -1,4 +1,5 @@
 #include "launcher/run/run_model.h"
+#include "launcher/run/own_run.h"
 
 #include <tutti/core/checkpoint/checkpoint.h>
 #include <tutti/core/checkpoint/model_files.h>
@@ -27,7 +28,9 @@ DType load_checkpoint(const CheckpointPlace& place, RunModel& run, const Stream&
 
 RunModel open_run_model(const fs::path& directory, int64_t step, const Stream& stream, std::ostream& err) {
   RunModel run;
-  read_run_file(directory / "run.yaml", run.settings);
+  OwnRun own = read_own_run(directory);
+  for (const std::string& warning : own.warnings) err << "tutti: " << warning << '\n';
+  run.settings = std::move(own.settings);
   run.task = make_task(run.settings.model);
   run.groups = make_param_groups(run.task->model(), {.seed = 0}, stream);
   const std::string& elsewhere = run.settings.checkpoint.dir;

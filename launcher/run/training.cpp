@@ -2,6 +2,7 @@
 
 #include <tutti/comm/peers.h>
 #include <tutti/core/checkpoint/sha256.h>
+#include <tutti/core/checkpoint/verify_weights.h>
 #include <tutti/core/config/run_file.h>
 #include <tutti/core/cuda/config.h>
 #include <tutti/core/cuda/device.h>
@@ -9,13 +10,16 @@
 #include <tutti/models/external_names.h>
 #include "launcher/info/build.h"
 #include "launcher/metrics/exporter/exporter.h"
+#include "launcher/metrics/repair.h"
 #include "launcher/metrics/summary.h"
 #include "launcher/placement.h"
 #include "launcher/run/announcement.h"
 #include "launcher/run/inputs.h"
+#include "launcher/run/own_run.h"
 #include "launcher/run/parts.h"
 #include "launcher/run/resume.h"
 #include "launcher/run/stop_signal.h"
+#include "launcher/run/verify_inputs.h"
 #include "launcher/run/writers.h"
 #include "launcher/run_directory.h"
 
@@ -39,7 +43,11 @@ class Training {
       : options_(options), world_(world), peers_(world), out_(out) {}
 
   TrainResult::Reason run() {
-    peers_.agree([&] { settings_ = read_settings(options_); });
+    std::vector<std::string> warnings;
+    peers_.agree([&] {
+      check_allowed(options_.allow_change);
+      settings_ = read_settings(options_, &warnings);
+    });
     item_ = settings_.data.kind == "tokens" ? "tokens" : "images";
     // Before threads are bound to cores: its own thread keeps all of this rank's.
     std::optional<MetricsExporter> exporter;
@@ -55,10 +63,16 @@ class Training {
 
     Inputs inputs;
     peers_.agree([&] { inputs = open_inputs(settings_); });
-    const RunDirectory directory(settings_.run.dir,
-                                 options_.resume ? ExistingRun::kResume : ExistingRun::kRefuse, peers_);
     Writers writers;
     if (peers_.rank() == 0) start_progress(writers);
+    const auto say = [&](const std::string& text) { writers.say(text); };
+    for (const std::string& warning : warnings) say(warning);
+    RunDirectory directory(settings_.run.dir, options_.resume ? ExistingRun::kResume : ExistingRun::kRefuse,
+                           peers_, say);
+    for (const std::string& note : directory.notes()) say(note);
+    auto facts =
+        verify_data(inputs, settings_.data, peers_, check_work("data.verify", placement.threads, say));
+    if (!facts) return TrainResult::Reason::kStopped;
 
     Module& model = inputs.task->model();
     const auto groups = make_param_groups(model, group_options(settings_, world_), stream);
@@ -69,32 +83,47 @@ class Training {
 
     CheckpointConfig checkpoint = settings_.checkpoint;
     if (checkpoint.dir.empty()) checkpoint.dir = directory.checkpoints().string();
-    Checkpoints checkpoints(checkpoint, peers_, [&](const std::string& text) { writers.say(text); });
+    Checkpoints checkpoints(checkpoint, peers_, say);
+    checkpoints.lock(run_lock_options(say));
     const TrainingState state = training_state(model, optimizer);
-    const int64_t first_step =
-        options_.resume ? restore(checkpoints, state, groups, settings_, sampler, stream) : 0;
+    Restored restored;
+    if (options_.resume) {
+      restored = restore(checkpoints, state, groups,
+                         {settings_, *facts, world_.size(), directory.has_earlier_id() ? directory.id() : ""},
+                         options_.allow_change, stream);
+    }
+    if (!directory.has_earlier_id() && !restored.run_id.empty()) directory.take_id(restored.run_id);
+    checkpoints.set_owner(directory.id());
+    (*facts)["run"] = directory.id();
+    const int64_t first_step = restored.step;
     if (first_step == 0 && !settings_.model.weights.empty()) {
+      const auto verified = verify_weights(settings_.model.weights, peers_,
+                                           check_work("model.weights", placement.threads, say));
+      if (!verified) return TrainResult::Reason::kStopped;
       peers_.agree([&] { load_weights(model, groups, ModelFiles::open(settings_.model.weights), stream); });
     }
     require(first_step < settings_.train.steps, "{}: this run has done its {} steps (train.steps {})",
             settings_.run.dir, first_step, settings_.train.steps);
 
     checkpoints.prepare(first_step);
-    directory.begin({.run_file = to_yaml(settings_, YamlComments::kHelp),
+    directory.begin({.run_file = to_yaml(with_absolute_paths(settings_), YamlComments::kHelp),
                      .seed = seed(),
                      .command_line = options_.command_line,
                      .threads = placement.threads,
-                     .resumed_step = first_step},
+                     .resumed_step = first_step,
+                     .differences = restored.differences},
                     peers_);
     peers_.agree([&] {
       if (peers_.rank() != 0) return;
       // Text can be generated from the run directory alone, wherever the data is then.
       if (const auto tokenizer = open_tokenizer(settings_.data)) tokenizer->save(directory.tokenizer());
+      if (const std::string repaired = repair_records(directory.metrics()); !repaired.empty()) say(repaired);
       writers.jsonl.emplace(directory.metrics(), first_step);
       writers.tensorboard.emplace(directory.tensorboard(), item_, first_step);
     });
     const Announcement announcement{settings_, device_, placement, parallel, world_.size(), first_step};
     for (const std::string& line : announcement.lines(model)) writers.say(line);
+    for (const std::string& line : lines(restored.differences)) writers.say(line);
     std::optional<TargetsFile> targets;
     peers_.agree([&] {
       if (!exporter || peers_.rank() != 0) return;
@@ -123,7 +152,7 @@ class Training {
     }
     parts.save_every = checkpoint.every;
     parts.save = [&](int64_t step) {
-      return checkpoints.save(state, checkpoint_metadata(settings_, sampler, step));
+      return checkpoints.save(state, checkpoint_metadata(settings_, sampler, step, *facts));
     };
 
     Trainer trainer(settings_.train, settings_.schedule, parts);
@@ -227,11 +256,17 @@ class Training {
 
 }  // namespace
 
-RunSettings read_settings(const TrainOptions& options) {
+RunSettings read_settings(const TrainOptions& options, std::vector<std::string>* warnings) {
+  const std::filesystem::path path = run_file_of(options.run_file);
   RunSettings settings;
-  read_run_file(options.run_file, settings, options.sets);
-  if (settings.run.dir.empty())
-    settings.run.dir = (std::filesystem::path("runs") / options.run_file.stem()).string();
+  if (is_own_run_file(path)) {
+    const OwnRun own = read_own_run(path.parent_path());
+    if (warnings != nullptr) warnings->insert(warnings->end(), own.warnings.begin(), own.warnings.end());
+    read_text(to_yaml(own.settings), path.string(), settings, options.sets);
+  } else {
+    read_run_file(path, settings, options.sets);
+  }
+  if (settings.run.dir.empty()) settings.run.dir = (std::filesystem::path("runs") / path.stem()).string();
   require(settings.model.kind != "gpt" || settings.model.gpt.fp8 == "none" ||
               settings.precision.compute == DType::kBFloat16,
           "{}: model.fp8: {} needs precision.compute: bf16, not {}", options.run_file.string(),

@@ -32,7 +32,13 @@ std::string refusal(const std::filesystem::path& path, ExistingRun existing) {
 TEST(RunDirectoryTest, HoldsWhatItTakesToRunAgain) {
   const TemporaryDirectory folder;
   SinglePeer peer;
-  setenv("TUTTI_TEST_VARIABLE", "seen", 1);
+  setenv("OMP_TEST_VARIABLE", "seen", 1);
+  setenv("OMPI_MCA_btl", "self,tcp", 1);
+  setenv("TUTTI_ISA", "avx2", 1);
+  setenv("OMP_API_KEY", "hunter2", 1);
+  setenv("OMP_PROXY", "http://me:hunter2@proxy/", 1);
+  setenv("TUTTI_SOMETHING", "hunter2", 1);
+  setenv("OMPI_MCA_orte_precondition_transports", "hunter2", 1);
   setenv("SECRET_TOKEN", "hunter2", 1);
   setenv("TUTTI_METRICS_TOKEN", "hunter2", 1);
   const RunDirectory run(folder / "runs" / "a", ExistingRun::kRefuse, peer);
@@ -53,7 +59,11 @@ TEST(RunDirectoryTest, HoldsWhatItTakesToRunAgain) {
   EXPECT_EQ(session["world_size"], 1);
   EXPECT_EQ(session["ranks"][0]["threads"], 3);
   EXPECT_FALSE(session["ranks"][0]["host"].get<std::string>().empty());
-  EXPECT_EQ(session["environment"]["TUTTI_TEST_VARIABLE"], "seen");
+  EXPECT_EQ(session["environment"]["OMP_TEST_VARIABLE"], "seen");
+  EXPECT_EQ(session["environment"]["OMPI_MCA_btl"], "self,tcp");
+  EXPECT_EQ(session["environment"]["TUTTI_ISA"], "avx2");
+  unsetenv("TUTTI_ISA");
+  unsetenv("OMPI_MCA_btl");
   EXPECT_EQ(session["working_directory"], std::filesystem::current_path().string());
   EXPECT_TRUE(session["libraries"].contains("MPI"));
   EXPECT_TRUE(session["tutti"].contains("revision"));
@@ -102,10 +112,39 @@ TEST(RunDirectoryTest, OneRunAtATime) {
         << message;
   }
   EXPECT_EQ(refusal(path, ExistingRun::kResume), "");
-  // The lock of another host keeps nobody out: the host may be gone.
-  const RunLock lock(path / "lock", std::chrono::milliseconds(0));
-  write_all(path / "lock", "process 1 on another-host");
-  EXPECT_EQ(refusal(path, ExistingRun::kResume), "");
+  EXPECT_FALSE(std::filesystem::exists(path / "lock"));
+}
+
+TEST(RunDirectoryTest, LaterSessionsHaveTheSameIdAndADamagedManifestIsSetAside) {
+  const TemporaryDirectory folder;
+  SinglePeer peer;
+  const std::filesystem::path path = folder / "run";
+  std::string id;
+  {
+    RunDirectory run(path, ExistingRun::kResume, peer);
+    EXPECT_FALSE(run.has_earlier_id());
+    id = run.id();
+    EXPECT_EQ(id.size(), 16U);
+    run.begin({.run_file = "a: 1\n"}, peer);
+  }
+  {
+    const RunDirectory run(path, ExistingRun::kResume, peer);
+    EXPECT_TRUE(run.has_earlier_id());
+    EXPECT_EQ(run.id(), id);
+    EXPECT_TRUE(run.notes().empty());
+  }
+  for (const char* text :
+       {"not json", "", "[]", "{\"sessions\": 3}", "{\"sessions\": [], \"sessions\": []}"}) {
+    write_all(path / "manifest.json", text);
+    RunDirectory run(path, ExistingRun::kResume, peer);
+    EXPECT_FALSE(run.has_earlier_id());
+    ASSERT_EQ(run.notes().size(), 1U) << text;
+    EXPECT_NE(run.notes()[0].find("manifest.json.damaged"), std::string::npos) << run.notes()[0];
+    EXPECT_EQ(read_all(path / "manifest.json.damaged"), text);
+    run.take_id(id);
+    run.begin({.run_file = "a: 1\n", .resumed_step = 3}, peer);
+    EXPECT_EQ(nlohmann::json::parse(read_all(run.manifest()))["id"], id);
+  }
 }
 
 TEST(RunDirectoryTest, PlacesThatCannotBeWrittenAreNamed) {

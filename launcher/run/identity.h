@@ -1,0 +1,65 @@
+#pragma once
+
+#include <tutti/core/checkpoint/manifest.h>
+#include <tutti/core/data/verify.h>
+#include "launcher/run/run_settings.h"
+
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace tutti {
+
+/// What a change of a key means for a run that is resumed.
+enum class KeyClass : uint8_t {
+  kRefuse,  ///< another function, other data or other bits: only by --allow-change
+  kNote,    ///< goes on, and says so
+  kFree,    ///< does not change what is computed
+};
+
+/// The class of a key of the run file ("model.heads"), or of the data's identity ("data.training"). Empty if
+/// nobody has decided about it; a resume then refuses its change.
+std::optional<KeyClass> key_class(std::string_view key);
+/// All entries of the table behind key_class(): keys, and sections as "model.*".
+std::vector<std::string> classified_keys();
+
+/// One key that is another now than in the checkpoint.
+struct Difference {
+  std::string key;
+  std::string then;
+  std::string now;
+  KeyClass change = KeyClass::kRefuse;
+  friend bool operator==(const Difference&, const Difference&) = default;
+};
+
+/// What a checkpoint says of the data: entries of CheckpointMetadata::extra.
+std::map<std::string, std::string> data_facts(const DataIdentity& training,
+                                              const std::optional<DataIdentity>& validation, int64_t samples);
+
+/// A run as it would go on: to be compared with a checkpoint.
+struct RunNow {
+  const RunSettings& settings;
+  const std::map<std::string, std::string>& facts;  ///< of data_facts()
+  int64_t world_size = 1;
+  std::string run_id = "";  ///< that the run directory had before; empty if none
+};
+
+/// All keys and facts that differ, but for those of KeyClass::kFree. What an older checkpoint does not tell
+/// is not compared.
+std::vector<Difference> compare(const CheckpointMetadata& then, const RunNow& now);
+
+/// A line for each difference, as a user reads it.
+std::vector<std::string> lines(std::span<const Difference> differences);
+
+/// Checks the names given to --allow-change: keys of the run file or of the data's identity, or sections.
+/// Throws Error naming the one that is none, and the nearest.
+void check_allowed(std::span<const std::string> allowed);
+
+/// Throws Error that lists all differences that are refused, unless `allowed` names the key or its section.
+void refuse_changes(const CheckpointMetadata& then, std::span<const Difference> differences,
+                    std::span<const std::string> allowed);
+
+}  // namespace tutti
