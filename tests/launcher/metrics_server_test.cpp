@@ -310,6 +310,40 @@ TEST(MetricsExporterTest, TwoRanksOfAHostHavePortsOfTheirOwn) {
   EXPECT_EQ(exporter.targets().back(), "127.0.0.1:" + std::to_string(port));
 }
 
+TEST(MetricsExporterTest, NoRankServesOpenlyWhatOthersProtect) {
+  // Three ranks, one of which lacks the token that the others have: each sees the same.
+  class Uneven final : public Peers {
+   public:
+    explicit Uneven(int rank) : rank_(rank) {}
+    [[nodiscard]] int rank() const override { return rank_; }
+    [[nodiscard]] int size() const override { return 3; }
+    std::vector<std::string> all_gather(const std::string& mine) override {
+      if (mine == "h") return {"a", "b", "c"};
+      if (mine == "token" || mine.empty()) return {"token", "", "token"};
+      return {mine, mine, mine};
+    }
+
+   private:
+    int rank_;
+  };
+  const TemporaryDirectory folder;
+  const std::string path = (folder / "token").string();
+  write_all(path, "0123456789abcdef\n");
+  ASSERT_EQ(chmod(path.c_str(), 0600), 0);
+  for (const int rank : {0, 1, 2}) {
+    Uneven peers(rank);
+    try {
+      const MetricsExporter exporter({.port = free_port(), .token_file = rank == 1 ? "" : path},
+                                     {.host = "h"}, peers);
+      ADD_FAILURE() << "rank " << rank << " serves";
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find("rank 0 on a has a token and rank 1 on b has none"),
+                std::string::npos)
+          << error.what();
+    }
+  }
+}
+
 TEST(MetricsExporterTest, StepsAndScrapesGoOnTogether) {
   SinglePeer alone;
   const int64_t port = free_port();
@@ -355,6 +389,15 @@ TEST(MetricsTokenTest, OnlyAPrivateFileHoldsAToken) {
   EXPECT_THROW(metrics_token((folder / "nowhere").string()), Error);
   ASSERT_EQ(setenv("TUTTI_METRICS_TOKEN", "fedcba9876543210", 1), 0);
   EXPECT_EQ(metrics_token(""), "fedcba9876543210");
+  // One that was meant and is not there leaves nothing open.
+  for (const char* const bad : {"", " ", "\n", "\t \n", "                    ", "short"}) {
+    ASSERT_EQ(setenv("TUTTI_METRICS_TOKEN", bad, 1), 0);
+    EXPECT_THROW(metrics_token(""), Error) << '"' << bad << '"';
+  }
+  for (const char* const bad : {"\n", "   \n", "\r\n", "                    \n"}) {
+    write_all(path, bad);
+    EXPECT_THROW(metrics_token(path), Error) << '"' << bad << '"';
+  }
   ASSERT_EQ(unsetenv("TUTTI_METRICS_TOKEN"), 0);
   EXPECT_EQ(metrics_token(""), "");
 }

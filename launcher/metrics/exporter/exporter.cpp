@@ -54,6 +54,20 @@ int64_t local_rank(const std::vector<std::string>& hosts, int rank) {
   return std::count(hosts.begin(), hosts.begin() + rank, hosts.at(static_cast<size_t>(rank)));
 }
 
+/// A rank without the token that others have would answer everyone. `tokens` is empty for those without.
+void require_same_protection(const std::vector<std::string>& hosts, const std::vector<std::string>& tokens) {
+  const auto open = std::find(tokens.begin(), tokens.end(), "");
+  const auto closed =
+      std::find_if(tokens.begin(), tokens.end(), [](const auto& token) { return !token.empty(); });
+  if (open == tokens.end() || closed == tokens.end()) return;
+  const auto rank = [&](auto place) { return static_cast<size_t>(place - tokens.begin()); };
+  fail(
+      "metrics: rank {} on {} has a token and rank {} on {} has none: pass {} to all ranks (mpirun -x), or "
+      "name a file "
+      "that all hosts see by metrics.token_file",
+      rank(closed), hosts[rank(closed)], rank(open), hosts[rank(open)], kTokenVariable);
+}
+
 /// The address that others reach a listener by.
 std::string reachable(const std::string& address, const std::string& host, uint16_t port) {
   if (address == "0.0.0.0" || address == "::") return fmt::format("{}:{}", host, port);
@@ -80,11 +94,13 @@ std::string metrics_token(const std::string& file) {
   const std::string origin = file.empty() ? kTokenVariable : file;
   std::string token = file.empty() ? (variable == nullptr ? "" : variable) : private_text(file);
   while (token.ends_with('\n') || token.ends_with('\r')) token.pop_back();
-  if (file.empty() && token.empty()) return "";
+  if (file.empty() && variable == nullptr) return "";
   const bool plain = std::all_of(token.begin(), token.end(), [](char c) { return c > ' ' && c < 0x7F; });
   require(plain && token.size() >= kShortestToken && token.size() <= kLongestToken,
-          "{}: expected a token of {} to {} characters without spaces, such as `openssl rand -hex 32` prints",
-          origin, kShortestToken, kLongestToken);
+          "{}: expected a token of {} to {} characters without spaces, such as `openssl rand -hex 32` "
+          "prints; it holds "
+          "{}",
+          origin, kShortestToken, kLongestToken, token.empty() ? "none" : "something else");
   return token;
 }
 
@@ -95,6 +111,7 @@ MetricsExporter::MetricsExporter(const MetricsSection& section, RankMetrics who,
   const std::vector<std::string> hosts = peers.all_gather(metrics_.host);
   HttpServer::Options options{.address = section.address};
   peers.agree([&] { options.token = metrics_token(section.token_file); });
+  require_same_protection(hosts, peers.all_gather(options.token.empty() ? "" : "token"));
   const int64_t port = section.port + local_rank(hosts, peers.rank());
   nlohmann::json mine = {{"problem", ""}, {"target", ""}};
   try {

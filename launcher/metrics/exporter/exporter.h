@@ -30,15 +30,16 @@ struct MetricsSection {
 
 /// The token that clients must show: the text of `file`, or else of the environment variable
 /// TUTTI_METRICS_TOKEN; empty if neither is there. Throws Error if others than its owner can read or write
-/// the file, or the token is shorter than 16 characters or holds a space or something that is no ASCII.
+/// the file, or the token is missing, shorter than 16 characters or holds a space or something that is no
+/// ASCII.
 std::string metrics_token(const std::string& file);
 
 /// Serves what a rank's training tells of itself at http://ADDRESS:PORT/metrics.
 class MetricsExporter final : public Observer {
  public:
   /// `who` names run, version and what predictions are. Rank i of a host listens on section.port + i.
-  /// Collective. Throws the same Error on all ranks if the token cannot be used; a port that is taken or may
-  /// not be used is a notice, and training goes on without it.
+  /// Collective. Throws the same Error on all ranks if the token cannot be used or only some have one; a port
+  /// that is taken or may not be used is a notice, and training goes on without it.
   MetricsExporter(const MetricsSection& section, RankMetrics who, Peers& peers);
   ~MetricsExporter() override;
   MetricsExporter(const MetricsExporter&) = delete;
