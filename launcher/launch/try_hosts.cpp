@@ -44,12 +44,17 @@ LaunchSpec without_bad_hosts(const LaunchSpec& spec, const Allocation& allocatio
                              const PreflightAnswer& answer, std::ostream& err) {
   std::map<std::string, Severity> worst;
   for (const Finding& finding : answer.findings) {
-    require(finding.severity != Severity::kFatal,
-            "preflight: {} (--preflight off starts the ranks all the same)", text_of(finding));
     err << fmt::format("tutti: preflight: {}: {}\n", name(finding.severity), text_of(finding));
-    if (finding.severity == Severity::kWarning) continue;
+    if (finding.severity == Severity::kWarning || finding.host.empty()) continue;
     Severity& severity = worst.try_emplace(finding.host, finding.severity).first->second;
     severity = std::max(severity, finding.severity);
+  }
+  err << std::flush;
+  const auto fatal = std::find_if(answer.findings.begin(), answer.findings.end(), [](const Finding& finding) {
+    return finding.severity == Severity::kFatal;
+  });
+  if (fatal != answer.findings.end()) {
+    fail("preflight: {} (--preflight off starts the ranks all the same)", text_of(*fatal));
   }
   LaunchSpec kept = spec;
   const auto left = [&] {
@@ -66,6 +71,11 @@ LaunchSpec without_bad_hosts(const LaunchSpec& spec, const Allocation& allocatio
       const int64_t least = severity == Severity::kBad || kept.nodes == 0 ? 1 : kept.nodes;
       const bool all_wanted = severity == Severity::kSlow && kept.nodes == 0;
       if (ours == allocation.hosts.end() || left() <= least || all_wanted) {
+        require(severity == Severity::kBad || spec.preflight != "strict",
+                "preflight: {} is slow, and there is no other host in its place (--preflight on starts the "
+                "ranks all the "
+                "same)",
+                host);
         err << fmt::format("tutti: preflight: {} takes part, because there is no other host in its place\n",
                            host);
         continue;

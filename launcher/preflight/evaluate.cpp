@@ -44,6 +44,7 @@ class Evaluation {
     check_equal("run file", &RankReport::run_file, "ranks must see the same file");
     check_equal("libraries", &RankReport::libraries, "`tutti info` on each host shows them");
     check_speed();
+    check_quota();
     check_network();
     check_memory();
     check_disk();
@@ -69,6 +70,7 @@ class Evaluation {
       ++sum.ranks;
       if (!report.speaks_for_host) continue;
       host.speaker = &report;
+      sum.cpu_quota = report.cpu_quota;
       sum.available_bytes = report.available_bytes;
       sum.shm_bytes = report.shm_bytes;
       sum.huge_page_bytes = report.huge_page_bytes;
@@ -192,6 +194,21 @@ class Evaluation {
     }
   }
 
+  /// A quota lets all threads run for a part of each period, 0.1 s as a rule, and then none.
+  void check_quota() {
+    for (const Host& host : hosts_) {
+      int64_t threads = 0;
+      for (const RankReport* report : host.ranks) threads += report->threads;
+      const double quota = host.summary.cpu_quota;
+      if (quota <= 0 || quota >= static_cast<double>(threads)) continue;
+      find(Severity::kWarning, host.summary.host, "CPU quota",
+           fmt::format("the control group may take {:.2f} CPUs, and its ranks have {} threads: the kernel "
+                       "halts them in "
+                       "between; ask for more CPUs, or start fewer ranks or threads",
+                       quota, threads));
+    }
+  }
+
   void check_network() {
     if (hosts_.size() < 2) return;
     check_share(Severity::kSlow, "network", &HostSummary::network_bytes_per_s, limits_.least_network,
@@ -299,14 +316,18 @@ class Evaluation {
 
   Verdict finish() {
     for (const Host& host : hosts_) verdict_.hosts.push_back(host.summary);
-    std::set<std::string> names;
+    std::set<std::string> bad;
+    std::set<std::string> worse;
     for (const Finding& finding : verdict_.findings) {
+      if (finding.severity == Severity::kBad) bad.insert(finding.host);
       if (finding.severity == Severity::kSlow || finding.severity == Severity::kBad)
-        names.insert(finding.host);
+        worse.insert(finding.host);
     }
-    if (!names.empty() && names.size() == hosts_.size()) {
+    // Each may be slow in another measure: none is left then that could take the place of one.
+    const bool all_slow = worse.size() == hosts_.size();
+    if (!bad.empty() && bad.size() == hosts_.size())
       find(Severity::kFatal, "", "hosts", "none is left that is good");
-    }
+    const std::set<std::string>& names = all_slow ? bad : worse;
     std::stable_sort(verdict_.findings.begin(), verdict_.findings.end(),
                      [](const Finding& a, const Finding& b) { return a.severity > b.severity; });
     if (!verdict_.fatal()) verdict_.exclude.assign(names.begin(), names.end());

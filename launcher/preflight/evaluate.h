@@ -47,6 +47,7 @@ struct HostSummary {
   int64_t ranks = 0;
   double gemm_flops_per_s = 0;     ///< of its slowest rank
   double memory_bytes_per_s = 0;   ///< of its slowest rank
+  double cpu_quota = 0;            ///< 0: none
   double network_bytes_per_s = 0;  ///< median over its pairs with other hosts, or among its ranks if alone
   double network_latency_s = 0;
   double clock_offset_s = 0;
@@ -62,7 +63,8 @@ struct HostSummary {
 struct Verdict {
   std::vector<HostSummary> hosts;  ///< in the order of their first ranks
   std::vector<Finding> findings;
-  std::vector<std::string> exclude;  ///< hosts that are slow or bad; empty if a finding is fatal
+  /// Hosts that are bad, and slow ones if some are neither; empty if a finding is fatal.
+  std::vector<std::string> exclude;
 
   [[nodiscard]] bool good() const;
   [[nodiscard]] bool fatal() const;

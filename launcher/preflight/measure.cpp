@@ -25,21 +25,6 @@ double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-/// The shortest of the times that `work` takes, over `seconds` and at least twice.
-template <class Work>
-double shortest_s(double seconds, Work work) {
-  work();  // first touches of memory, libraries that set themselves up
-  double best = 0;
-  const auto begin = Clock::now();
-  for (int i = 0; i < 2 || seconds_since(begin) < seconds; ++i) {
-    const auto start = Clock::now();
-    work();
-    const double took = std::max(1e-9, seconds_since(start));
-    best = i == 0 ? took : std::min(best, took);
-  }
-  return best;
-}
-
 /// A file that is gone at the end, with its directory if that was made for it and holds nothing else.
 class Scratch {
  public:
@@ -87,6 +72,17 @@ double read_back(const fs::path& path, const std::vector<std::byte>& block) {
 
 }  // namespace
 
+double sustained_s(double seconds, const std::function<void()>& work) {
+  work();  // first touches of memory, libraries that set themselves up
+  const auto begin = Clock::now();
+  int64_t times = 0;
+  while (times < 2 || seconds_since(begin) < seconds) {
+    work();
+    ++times;
+  }
+  return std::max(1e-9, seconds_since(begin)) / static_cast<double>(times);
+}
+
 double measure_gemm(const Stream& stream, int64_t size, double seconds) {
   const Tensor a = Tensor::full({size, size}, 0.5, DType::kFloat32, stream);
   const Tensor b = Tensor::full({size, size}, 0.25, DType::kFloat32, stream);
@@ -98,13 +94,13 @@ double measure_gemm(const Stream& stream, int64_t size, double seconds) {
                           .b = {.data = b.raw(), .ld = size},
                           .c = c.raw(),
                           .ldc = size};
-  const double best = shortest_s(seconds, [&] { cpu::gemm(product, stream); });
+  const double each_s = sustained_s(seconds, [&] { cpu::gemm(product, stream); });
   const float expected = 0.125F * static_cast<float>(size);
   require(c.span<float>().back() == expected,
           "a matrix product gives {} instead of {}: this CPU computes wrongly", c.span<float>().back(),
           expected);
   const auto n = static_cast<double>(size);
-  return 2 * n * n * n / best;
+  return 2 * n * n * n / each_s;
 }
 
 double measure_memory(const Stream& stream, int64_t bytes, double seconds) {
@@ -116,13 +112,13 @@ double measure_memory(const Stream& stream, int64_t bytes, double seconds) {
   float* const to = a.data<float>();
   const float* const x = b.data<float>();
   const float* const y = c.data<float>();
-  const double best = shortest_s(seconds, [&] {
+  const double each_s = sustained_s(seconds, [&] {
     stream.pool().parallel_ranges(n, kGrain, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) to[i] = x[i] + 3 * y[i];
     });
   });
   require(to[n - 1] == 7, "memory gives {} instead of 7", to[n - 1]);
-  return 3 * static_cast<double>(n) * sizeof(float) / best;
+  return 3 * static_cast<double>(n) * sizeof(float) / each_s;
 }
 
 DiskSpeed measure_disk(const fs::path& directory, int64_t bytes, double most_s) {

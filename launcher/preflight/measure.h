@@ -4,16 +4,22 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
 
 namespace tutti {
 
-/// The best rate of fp32 matrix products (size^3) on the stream's threads, in floating-point operations a
-/// second; repeats for `seconds`, at least twice.
+/// The mean of the seconds that `work` takes over `seconds`, and over two times at least, behind a first time
+/// that does not count. The best of them would hide what halts a process in between, as a quota of CPU time
+/// does.
+double sustained_s(double seconds, const std::function<void()>& work);
+
+/// The sustained rate of fp32 matrix products (size^3) on the stream's threads, in floating-point operations
+/// a second; repeats for `seconds`, at least twice.
 double measure_gemm(const Stream& stream, int64_t size, double seconds);
 
-/// The best rate at which a = b + s c goes through memory, over three arrays of `bytes` each, in bytes read
-/// and written a second. Source: McCalpin 1995, STREAM's triad.
+/// The sustained rate at which a = b + s c goes through memory, over three arrays of `bytes` each, in bytes
+/// read and written a second. Source: McCalpin 1995, STREAM's triad.
 double measure_memory(const Stream& stream, int64_t bytes, double seconds);
 
 /// What a directory's storage does.

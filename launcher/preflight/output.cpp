@@ -48,6 +48,7 @@ Json host_json(const HostSummary& h) {
           {"ranks", h.ranks},
           {"gemm_flops_per_s", h.gemm_flops_per_s},
           {"memory_bytes_per_s", h.memory_bytes_per_s},
+          {"cpu_quota", h.cpu_quota},
           {"network_bytes_per_s", h.network_bytes_per_s},
           {"network_latency_s", h.network_latency_s},
           {"clock_offset_s", h.clock_offset_s},
@@ -92,8 +93,10 @@ void print_table(const PreflightResult& result, std::ostream& out) {
   const auto hosts = result.verdict.hosts.size();
   out << fmt::format("{} host{}, {} rank{}, {:.1f} s: ", hosts, hosts == 1 ? "" : "s", result.reports.size(),
                      result.reports.size() == 1 ? "" : "s", result.wall_s);
+  const bool slow = std::any_of(result.verdict.findings.begin(), result.verdict.findings.end(),
+                                [](const Finding& f) { return f.severity == Finding::Severity::kSlow; });
   if (result.verdict.good()) {
-    out << "good\n";
+    out << (slow ? "every host is slow in some measure, none can be left out\n" : "good\n");
   } else if (result.verdict.fatal()) {
     out << "cannot train like this\n";
   } else {

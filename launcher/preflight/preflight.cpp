@@ -8,6 +8,7 @@
 #include "launcher/info/libraries.h"
 #include "launcher/info/machine.h"
 #include "launcher/placement.h"
+#include "launcher/preflight/cpu_quota.h"
 #include "launcher/preflight/gpu.h"
 #include "launcher/preflight/measure.h"
 #include "launcher/preflight/network.h"
@@ -43,9 +44,9 @@ struct Amounts {
 Amounts amounts(bool brief) {
   if (brief) {
     return {.gemm_size = 512,
-            .gemm_s = 0.3,
+            .gemm_s = 0.5,
             .memory_bytes = 16 * kMebibyte,
-            .memory_s = 0.2,
+            .memory_s = 0.3,
             .disk_bytes = 8 * kMebibyte,
             .disk_s = 2,
             .pairs = {.bytes = kMebibyte, .small_messages = 10, .large_messages = 3, .most_s = 5}};
@@ -197,6 +198,7 @@ class Preflight {
  private:
   void look_at_host() {
     const MachineInfo machine = machine_info();
+    mine_.cpu_quota = cpu_quota_here();
     mine_.memory_bytes = machine.memory_bytes;
     mine_.available_bytes = machine.available_bytes;
     mine_.huge_page_bytes = huge_page_bytes();

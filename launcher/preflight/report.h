@@ -38,7 +38,7 @@ struct RankReport {
   int rank = 0;
   std::string host;
   int threads = 0;
-  double gemm_flops_per_s = 0;    ///< fp32, on the rank's threads, all ranks at the same time
+  double gemm_flops_per_s = 0;    ///< fp32, on the rank's threads, all ranks at the same time, as sustained
   double memory_bytes_per_s = 0;  ///< read and written, likewise
   std::string binary;             ///< SHA-256 of the program
   std::string run_file;           ///< SHA-256 of the run file; empty without one
@@ -47,6 +47,7 @@ struct RankReport {
   std::vector<ClockReport> clocks;  ///< of rank 0 only
 
   bool speaks_for_host = false;
+  double cpu_quota = 0;  ///< CPUs' worth of time that the control group may take; 0: as much as there is
   int64_t memory_bytes = 0;
   int64_t available_bytes = 0;
   int64_t shm_bytes = 0;  ///< size of /dev/shm, through which ranks of a host talk

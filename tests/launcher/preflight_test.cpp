@@ -1,4 +1,5 @@
 #include "launcher/launch/try_hosts.h"
+#include "launcher/preflight/cpu_quota.h"
 #include "launcher/preflight/gpu.h"
 #include "launcher/preflight/measure.h"
 #include "launcher/preflight/network.h"
@@ -11,6 +12,7 @@
 #include <mutex>
 #include <set>
 #include <sstream>
+#include <thread>
 
 namespace tutti {
 namespace {
@@ -157,6 +159,86 @@ TEST(PreflightTest, WhatNoSingleHostIsToBlameForIsFatal) {
   EXPECT_TRUE(evaluate(full).exclude.empty());
 }
 
+TEST(PreflightTest, SlowHostsEndNoJob) {
+  // Each host is slow in a measure of its own.
+  std::vector<RankReport> reports = good_reports();
+  reports[0].gemm_flops_per_s = 50e9;
+  reports[2].memory_bytes_per_s = 5e9;
+  reports[4].gpus[0].slowed_by = "heat";
+  reports[4].gpus[0].clock_mhz = 300;
+  for (RankReport& report : reports) {
+    for (PairReport& pair : report.pairs) {
+      if (pair.other == 6) pair.bytes_per_s = 1e9;
+    }
+  }
+  const Verdict slow = evaluate(reports);
+  EXPECT_EQ(found(slow), (Words{"slow node1 GEMM", "slow node2 memory bandwidth", "slow node4 network",
+                                "slow node3 GPU", "warning node1 GEMM"}));
+  EXPECT_TRUE(slow.good());
+  EXPECT_TRUE(slow.exclude.empty());
+  std::ostringstream table;
+  print_table({.reports = reports, .verdict = slow}, table);
+  EXPECT_NE(table.str().find("every host is slow in some measure"), std::string::npos) << table.str();
+  // A bad one among them is left out alone.
+  reports[2].disk_error = "Read-only file system";
+  EXPECT_EQ(evaluate(reports).exclude, Words{"node2"});
+  EXPECT_FALSE(evaluate(reports).fatal());
+}
+
+TEST(PreflightTest, AQuotaOfCpuTimeIsNamed) {
+  std::vector<RankReport> reports = good_reports();  // two ranks of four threads a host
+  reports[2].cpu_quota = 7.5;
+  EXPECT_EQ(found(evaluate(reports)), Words{"warning node2 CPU quota"});
+  EXPECT_NE(evaluate(reports).findings[0].text.find("7.50 CPUs, and its ranks have 8 threads"),
+            std::string::npos);
+  reports[2].cpu_quota = 8;
+  EXPECT_EQ(found(evaluate(reports)), Words{});
+}
+
+TEST(PreflightMeasureTest, QuotasOfControlGroups) {
+  const TemporaryDirectory folder;
+  const auto write = [&](const std::string& path, const std::string& text) {
+    std::filesystem::create_directories((folder / path).parent_path());
+    write_all(folder / path, text);
+  };
+  const std::string two = "0::/slurm/job_7/step_0\n";
+  EXPECT_EQ(cpu_quota(two, folder.path()), 0);
+  write("slurm/job_7/step_0/cpu.max", "max 100000\n");
+  EXPECT_EQ(cpu_quota(two, folder.path()), 0);
+  write("slurm/job_7/cpu.max", "150000 100000\n");
+  EXPECT_EQ(cpu_quota(two, folder.path()), 1.5);
+  write("slurm/cpu.max", "400000 100000\n");
+  EXPECT_EQ(cpu_quota(two, folder.path()), 1.5) << "the least counts";
+  write("slurm/job_7/step_0/cpu.max", "25000 50000\n");
+  EXPECT_EQ(cpu_quota(two, folder.path()), 0.5);
+
+  const std::string one = "5:memory:/docker/abc\n4:cpu,cpuacct:/docker/abc\n";
+  EXPECT_EQ(cpu_quota(one, folder.path()), 0);
+  write("cpu,cpuacct/docker/abc/cpu.cfs_quota_us", "-1\n");
+  write("cpu,cpuacct/docker/abc/cpu.cfs_period_us", "100000\n");
+  EXPECT_EQ(cpu_quota(one, folder.path()), 0);
+  write("cpu,cpuacct/docker/abc/cpu.cfs_quota_us", "300000\n");
+  EXPECT_EQ(cpu_quota(one, folder.path()), 3);
+  // In a container its group is the root of what it sees, and the path is the host's.
+  write("cpu/cpu.cfs_quota_us", "200000\n");
+  write("cpu/cpu.cfs_period_us", "100000\n");
+  EXPECT_EQ(cpu_quota("4:cpu:/docker/elsewhere\n", folder.path()), 2);
+  for (const char* const none : {"", "x", "::", "0:", "7:cpuset:/a\n"})
+    EXPECT_EQ(cpu_quota(none, folder.path()), 0) << none;
+}
+
+TEST(PreflightMeasureTest, RatesAreWhatIsSustained) {
+  // As a quota does: two quick ones of three, then a halt.
+  int calls = 0;
+  const auto work = [&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(++calls % 3 == 0 ? 60 : 1));
+  };
+  EXPECT_GT(sustained_s(0.4, work), 0.015);
+  calls = 0;
+  (void)sustained_s(0, [&] { ++calls; });
+  EXPECT_EQ(calls, 3);
+}
+
 TEST(PreflightTest, OfTwoHostsTheSlowerOneIsNamed) {
   std::vector<RankReport> reports = good_reports();
   reports.resize(4);
@@ -240,6 +322,37 @@ TEST(TryHostsTest, LeavesOutBadHostsAndThoseSlowOnesThatOthersReplace) {
   fatal.findings.push_back({.severity = Severity::kFatal, .check = "program", .text = "hosts differ"});
   std::ostringstream err;
   EXPECT_THROW(without_bad_hosts(train_spec(), four_hosts(), fatal, err), Error);
+}
+
+TEST(TryHostsTest, AllReasonsAreToldBeforeTheLaunchEnds) {
+  using Severity = Finding::Severity;
+  PreflightAnswer answer;
+  answer.findings = {
+      {.severity = Severity::kFatal, .check = "hosts", .text = "none is left that is good"},
+      {.severity = Severity::kBad, .host = "node1", .check = "disk", .text = "Read-only file system"},
+      {.severity = Severity::kSlow, .host = "node2", .check = "GEMM", .text = "1 GFLOP/s"}};
+  std::ostringstream err;
+  EXPECT_THROW(without_bad_hosts(train_spec(), four_hosts(), answer, err), Error);
+  for (const char* const text :
+       {"fatal: hosts: none is left", "bad: node1: disk: Read-only", "slow: node2: GEMM: 1 GFLOP/s"}) {
+    EXPECT_NE(err.str().find(text), std::string::npos) << err.str();
+  }
+}
+
+TEST(TryHostsTest, ASlowHostEndsTheLaunchOnlyWhereTheUserSaysSo) {
+  PreflightAnswer answer;
+  for (const char* const host : {"node1", "node2", "node3", "node4"}) {
+    answer.findings.push_back({.severity = Finding::Severity::kSlow, .host = host, .check = "GEMM"});
+  }
+  LaunchSpec spec = train_spec();
+  std::ostringstream err;
+  EXPECT_TRUE(without_bad_hosts(spec, four_hosts(), answer, err).exclude.empty());
+  EXPECT_NE(err.str().find("node4 takes part"), std::string::npos) << err.str();
+  spec.preflight = "strict";
+  EXPECT_THROW(without_bad_hosts(spec, four_hosts(), answer, err), Error);
+  spec.nodes = 3;
+  answer.findings.resize(1);
+  EXPECT_EQ(without_bad_hosts(spec, four_hosts(), answer, err).exclude, Words{"node1"});
 }
 
 TEST(TournamentTest, EachMeetsEachOtherOnceAndNobodyTwiceInARound) {

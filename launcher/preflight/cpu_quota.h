@@ -1,0 +1,16 @@
+#pragma once
+
+#include <filesystem>
+#include <string_view>
+
+namespace tutti {
+
+/// How many CPUs' worth of time the control groups of a process let it take, the least of its group's and
+/// those above; 0 where none limits it. `self` is the text of /proc/self/cgroup, `root` where the groups are
+/// mounted. Source: Linux, "Control Group v2", cpu.max; "CFS Bandwidth Control", cpu.cfs_quota_us and
+/// cpu.cfs_period_us.
+double cpu_quota(std::string_view self, const std::filesystem::path& root);
+/// Of this process.
+double cpu_quota_here();
+
+}  // namespace tutti
