@@ -2,6 +2,7 @@
 #include "launcher/bench/step.h"
 #include "launcher/cli/checks.h"
 #include "launcher/cli/commands.h"
+#include "launcher/cli/set_option.h"
 
 #include <tutti/comm/factory.h>
 
@@ -101,10 +102,7 @@ CLI::App* add_step(CLI::App& app, const std::shared_ptr<StepArguments>& a) {
       app.add_subcommand("step", "Time the training step of run files on random data, on all ranks");
   step->add_option("RUN.yaml", a->run_files, "Run files; models/recipes holds one for each model")
       ->required();
-  step->add_option("--set", a->options.sets,
-                   "Override a key of the run files: train.batch=64; may come again")
-      ->type_name("KEY=VALUE")
-      ->allow_extra_args(false);
+  add_set_option(*step, a->options.sets, "Override a key of the run files: train.batch=64; may come again");
   step->add_option("--steps", a->options.steps, "Steps that count")
       ->check(between_numbers(1, 1e6))
       ->capture_default_str();

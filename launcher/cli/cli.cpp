@@ -1,12 +1,14 @@
 #include "launcher/cli/cli.h"
 
 #include "launcher/info/build.h"
+#include "launcher/usage.h"
 
 #include <tutti/core/config/nearest.h>
 #include <tutti/core/error.h>
 
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <cstdlib>
 #include <new>
 #include <ostream>
@@ -60,6 +62,26 @@ std::vector<std::string> command_names(const CLI::App& app) {
   return names;
 }
 
+/// A word in the place of a command that is none.
+struct UnknownCommand {
+  std::string word;
+  const CLI::App* where;
+};
+
+/// CLI11 answers --help before it looks at what stands in front of it.
+std::optional<UnknownCommand> unknown_command(const CLI::App& app, std::span<const std::string> arguments) {
+  const CLI::App* at = &app;
+  for (const std::string& word : arguments) {
+    const auto commands = at->get_subcommands([](const CLI::App*) { return true; });
+    if (word.starts_with('-') || commands.empty()) break;
+    const auto named = std::find_if(commands.begin(), commands.end(),
+                                    [&](const CLI::App* c) { return c->get_name() == word; });
+    if (named == commands.end()) return UnknownCommand{word, at};
+    at = *named;
+  }
+  return std::nullopt;
+}
+
 }  // namespace
 
 void print_error(std::string_view message, std::ostream& err) {
@@ -96,6 +118,11 @@ std::optional<ExitCode> CommandLine::parse(std::span<const std::string> argument
   try {
     app_->parse(reversed);
   } catch (const CLI::Success& success) {
+    if (const std::optional<UnknownCommand> unknown = unknown_command(*app_, arguments)) {
+      return refuse_usage(fmt::format("unknown command '{}'{}", unknown->word,
+                                      did_you_mean(unknown->word, command_names(*unknown->where))),
+                          *unknown->where, console);
+    }
     (void)app_->exit(success, console.out, console.err);
     return ExitCode::kDone;
   } catch (const CLI::ParseError& error) {
@@ -125,6 +152,9 @@ ExitCode CommandLine::run(std::span<const std::string> arguments, Console& conso
   console.out.flush();
   require(console.out.good(), "cannot write the output: the disk is full or its reader is gone");
   return code;
+} catch (const UsageError& error) {
+  print_error(error.what(), console.err);
+  return ExitCode::kUsage;
 } catch (const Error& error) {
   print_error(error.what(), console.err);
   if (std::getenv("TUTTI_DEBUG") != nullptr) {

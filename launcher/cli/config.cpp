@@ -1,4 +1,5 @@
 #include "launcher/cli/commands.h"
+#include "launcher/cli/set_option.h"
 #include "launcher/run/run_settings.h"
 
 #include <tutti/core/config/run_file.h>
@@ -31,9 +32,7 @@ ExitCode config(const Options& options, Console& console) {
 CommandAction setup(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   app.add_option("RUN.yaml", options->run_file, "A run file; without one the defaults are shown");
-  app.add_option("--set", options->sets, "Override a key: train.steps=100; may come again")
-      ->type_name("KEY=VALUE")
-      ->allow_extra_args(false);
+  add_set_option(app, options->sets, "Override a key: train.steps=100; may come again");
   app.add_flag("--help-keys", options->help_keys, "List all keys with type, value, range and meaning");
   return [options](Console& console) { return config(*options, console); };
 }

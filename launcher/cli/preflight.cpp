@@ -7,6 +7,7 @@
 #include <tutti/core/error.h>
 #include "launcher/cli/checks.h"
 #include "launcher/cli/commands.h"
+#include "launcher/cli/set_option.h"
 #include "launcher/info/libraries.h"
 #include "launcher/launch/rank_world.h"
 #include "launcher/run/training.h"
@@ -69,9 +70,7 @@ ExitCode run(const Options& options, Console& console) {
 CommandAction setup(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   app.add_option("RUN.yaml", options->train.run_file, "A run file, to be the same on all hosts");
-  app.add_option("--set", options->train.sets, "Override a key of the run file; may come again")
-      ->type_name("KEY=VALUE")
-      ->allow_extra_args(false);
+  add_set_option(app, options->train.sets, "Override a key of the run file; may come again");
   app.add_option("--dir", options->dir,
                  "Directory whose storage is tried; default: the run file's run.dir, or the present one");
   app.add_flag("--brief", options->preflight.brief, "Some seconds in place of some tens");

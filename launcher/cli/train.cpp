@@ -3,6 +3,7 @@
 #include <tutti/comm/factory.h>
 #include "launcher/cli/cli.h"
 #include "launcher/cli/commands.h"
+#include "launcher/cli/set_option.h"
 #include "launcher/info/libraries.h"
 #include "launcher/launch/rank_world.h"
 #include "launcher/run/stop_signal.h"
@@ -54,10 +55,7 @@ CommandAction setup(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   app.add_option("RUN.yaml", options->train.run_file, "The run file; models/recipes holds one for each model")
       ->required();
-  app.add_option("--set", options->train.sets,
-                 "Override a key of the run file: train.steps=100; may come again")
-      ->type_name("KEY=VALUE")
-      ->allow_extra_args(false);
+  add_set_option(app, options->train.sets, "Override a key of the run file: train.steps=100; may come again");
   auto* const resume =
       app.add_flag("--resume", options->train.resume,
                    "Go on from the newest checkpoint in the run directory; begin where there is none");
@@ -69,7 +67,9 @@ CommandAction setup(CLI::App& app) {
       ->delimiter(',')
       ->allow_extra_args(false)
       ->needs(resume);
-  app.add_option("--progress", options->progress, "auto, bar, lines, events or none")->capture_default_str();
+  app.add_option("--progress", options->progress, "auto, bar, lines, events or none")
+      ->check(CLI::IsMember({"auto", "bar", "lines", "events", "none"}))
+      ->capture_default_str();
   app.add_flag("-q,--quiet", options->quiet, "Print errors only");
   return [options](Console& console) {
     options->train.command_line = {"tutti", "train", options->train.run_file.string()};
