@@ -38,7 +38,9 @@ struct LogsOptions {
 
 CommandAction setup_logs(CLI::App& app) {
   const auto options = std::make_shared<LogsOptions>();
-  app.add_option("JOB", options->name, "The run directory")->required();
+  app.add_option("JOB", options->name,
+                 "The run directory, or the id of a job whose run directory is below runs")
+      ->required();
   app.add_flag("-f,--follow", options->log.follow, "Go on until the job has ended");
   app.add_option("-n,--lines", options->log.lines, "The last lines only")->check(between_numbers(0));
   return [options](Console& console) {

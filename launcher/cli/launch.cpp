@@ -1,20 +1,25 @@
 #include "launcher/cli/checks.h"
 #include "launcher/cli/cli.h"
 #include "launcher/cli/commands.h"
+#include "launcher/cli/launch_checks.h"
 #include "launcher/info/libraries.h"
 #include "launcher/launch/adapter.h"
+#include "launcher/launch/await_hosts.h"
 #include "launcher/launch/duration.h"
 #include "launcher/launch/held_signals.h"
 #include "launcher/launch/jobs.h"
+#include "launcher/launch/record.h"
 #include "launcher/launch/submit.h"
 #include "launcher/launch/supervisor.h"
 #include "launcher/launch/try_hosts.h"
 #include "launcher/launch/words.h"
 #include "launcher/run/training.h"
+#include "launcher/usage.h"
 
 #include <tutti/core/config/nearest.h>
 #include <tutti/core/error.h>
 
+#include <unistd.h>
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
@@ -30,30 +35,14 @@ namespace fs = std::filesystem;
 
 struct Options {
   LaunchSpec spec;
-  std::string time;
+  std::optional<std::string> time;
   std::string grace = "60s";
+  std::optional<std::string> wait;
   std::vector<std::string> sweep;
   std::string dir;
   std::string mpirun;
   bool dry_run = false;
 };
-
-/// The run file and overrides of a `train` command; its other options are for the command itself.
-TrainOptions train_options(const std::vector<std::string>& command) {
-  CLI::App app;
-  app.allow_extras();
-  TrainOptions options;
-  app.add_option("RUN.yaml", options.run_file)->required();
-  app.add_option("--set", options.sets)->allow_extra_args(false);
-  app.add_option("--allow-change", options.allow_change)->delimiter(',')->allow_extra_args(false);
-  std::vector<std::string> reversed(command.rbegin(), command.rend() - 1);
-  try {
-    app.parse(reversed);
-  } catch (const CLI::ParseError&) {
-    fail("`train` needs a run file: tutti launch --nodes 2 train run.yaml");
-  }
-  return options;
-}
 
 /// The run directory: --dir, or the run file's, which is thereby checked before anything is queued.
 std::string run_directory(const Options& options, const std::vector<std::string>& command) {
@@ -64,27 +53,6 @@ std::string run_directory(const Options& options, const std::vector<std::string>
   }
   if (directory.empty()) directory = "runs/launch";
   return fs::absolute(directory).lexically_normal().string();
-}
-
-/// Reads the run file as each combination of a sweep changes it. Throws Error naming the first key or value
-/// that cannot be.
-void check_combinations(const LaunchSpec& spec) {
-  if (spec.sweep.empty()) return;
-  for (int64_t i = 0; i < spec.sweep_size(); ++i) (void)read_settings(train_options(swept(spec, i).command));
-}
-
-/// Files of a run that this host does not have: those of the job need them, and may.
-void say_what_is_not_here(const std::vector<std::string>& command, std::ostream& err) {
-  if (command.front() != "train") return;
-  const RunSettings settings = read_settings(train_options(command));
-  for (const auto& [key, path] :
-       {std::pair("data.path", settings.data.path), std::pair("model.weights", settings.model.weights)}) {
-    std::error_code error;
-    if (path.empty() || fs::exists(path, error)) continue;
-    err << fmt::format(
-        "tutti: warning: {} {} is not on this host: the job ends at once if its own lack it too\n", key,
-        path);
-  }
 }
 
 /// This program's file, which the ranks run too.
@@ -98,8 +66,12 @@ std::string own_path() {
 LaunchSpec complete(const Options& options, const std::vector<std::string>& command,
                     const Surroundings& here) {
   LaunchSpec spec = options.spec;
-  if (!options.time.empty()) spec.time_limit_s = parse_duration_s(options.time);
-  spec.grace_s = parse_duration_s(options.grace);
+  const auto duration = [](const char* option, const std::string& text) {
+    return usage_of(option, [&] { return parse_duration_s(text); });
+  };
+  if (options.time) spec.time_limit_s = duration("--time", *options.time);
+  spec.grace_s = duration("--grace", options.grace);
+  if (options.wait) spec.wait_s = *options.wait == "0" ? 0 : duration("--wait", *options.wait);
   for (const std::string& axis : options.sweep) spec.sweep.push_back(parse_sweep_axis(axis));
   spec.command = command;
   spec.executable = own_path();
@@ -115,17 +87,9 @@ LaunchSpec complete(const Options& options, const std::vector<std::string>& comm
   std::sort(spec.forwarded.begin(), spec.forwarded.end());
   spec.forwarded.erase(std::unique(spec.forwarded.begin(), spec.forwarded.end()), spec.forwarded.end());
   spec.run_directory = run_directory(options, command);
+  spec.submission_directory = spec.run_directory;
   check(spec);
   return spec;
-}
-
-/// A launch among the ranks of another would start ranks of ranks.
-void refuse_inside_ranks(const Surroundings& here) {
-  for (const char* size : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_STEP_NUM_TASKS"}) {
-    const bool rank = here.find("OMPI_COMM_WORLD_RANK") || here.find("PMIX_RANK") || here.find("PMI_RANK");
-    require(!rank || here.number(size, 1) <= 1,
-            "`tutti launch` starts the ranks itself: call it once, not under mpirun or srun");
-  }
 }
 
 void print_plan(const Rendered& rendered, std::ostream& out) {
@@ -137,15 +101,7 @@ void print_plan(const Rendered& rendered, std::ostream& out) {
 }
 
 /// Runs the combinations of a sweep one after the other; returns the first end that is not a good one.
-Ending run_all(const Detected& found, const LaunchSpec& asked, const Surroundings& here, std::ostream& err) {
-  std::error_code error;
-  fs::create_directories(asked.run_directory, error);
-  require(!error, "{}: cannot be created: {}", asked.run_directory, error.message());
-  const HeldSignals signals;  // a request to stop while hosts are tried is for the ranks, which start next
-  const bool tried = asked.command.front() == "train" && asked.preflight == "on";
-  const LaunchSpec spec = tried ? try_hosts(*found.adapter, asked, found.allocation, here,
-                                            train_options(asked.command).run_file.string(), err)
-                                : asked;
+Ending run_each(const Detected& found, const LaunchSpec& spec, const Surroundings& here, std::ostream& err) {
   Ending first{};
   for (int64_t i = 0; i < spec.sweep_size(); ++i) {
     const LaunchSpec one = spec.sweep.empty() ? spec : swept(spec, i);
@@ -156,15 +112,55 @@ Ending run_all(const Detected& found, const LaunchSpec& asked, const Surrounding
   return first;
 }
 
+/// Whoever looks into launch.json learns that the launch has ended before its ranks began.
+void record_failure(const Detected& found, const LaunchSpec& spec, const Surroundings& here,
+                    std::ostream& err) {
+  try {
+    LaunchRecord record(spec,
+                        {.scheduler = std::string(found.adapter->name),
+                         .job_id = found.allocation.job_id,
+                         .state = "running",
+                         .supervisor = getpid(),
+                         .host = here.host},
+                        err);
+    record.end({.reason = Ending::Reason::kError, .exit_code = static_cast<int>(ExitCode::kError)});
+  } catch (const Error&) {
+    // What ended the launch is told; a directory that cannot be written may be just that.
+  }
+}
+
+/// Tries the hosts, then runs what was asked for on those that are good.
+Ending run_all(const Detected& found, const LaunchSpec& asked, const Surroundings& here, std::ostream& err) {
+  std::error_code error;
+  fs::create_directories(asked.run_directory, error);
+  require(!error, "{}: cannot be created: {}", asked.run_directory, error.message());
+  LaunchSpec spec = asked;
+  try {
+    await_hosts(*found.adapter, asked, found.allocation, here, err);
+    const HeldSignals held;  // a request to stop while hosts are tried is for the ranks, which start next
+    if (asked.command.front() == "train" && asked.preflight != "off") {
+      spec = try_hosts(*found.adapter, asked, found.allocation, here,
+                       train_options(asked.command).run_file.string(), err);
+    }
+    return run_each(found, spec, here, err);
+  } catch (const Error&) {
+    record_failure(found, asked, here, err);
+    throw;
+  }
+}
 ExitCode launch(const Options& options, const std::vector<std::string>& command, Console& console) {
   Surroundings here = this_surroundings();
-  refuse_inside_ranks(here);
+  if (const std::optional<int64_t> index = index_among_ranks(here)) {
+    if (*index != 0) return ExitCode::kUsage;  // one message is enough
+    fail_usage("`tutti launch` starts the ranks itself: call it once, not under mpirun or srun");
+  }
   if (!command.empty()) {
     // Before it is queued: the ranks would refuse it one by one.
     CommandLine of_ranks;
     if (const std::optional<ExitCode> ended = of_ranks.parse(command, console)) return *ended;
   }
   LaunchSpec spec = complete(options, command, here);
+  check_variables(spec, here);
   if (!spec.host_file.empty()) here.variables["TUTTI_HOST_FILE"] = spec.host_file;
   const Detected found = detect(here, spec);
   if (found.allocation.array_index >= 0 && !spec.sweep.empty())
@@ -176,12 +172,17 @@ ExitCode launch(const Options& options, const std::vector<std::string>& command,
   // Known to the ranks of a launch only; some schedulers refuse a job that names a variable which is not set.
   if (found.allocation.place == Allocation::Place::kLogin) {
     std::erase(spec.forwarded, "TUTTI_LAUNCH_RANKS");
-    spec.forwarded = without_secrets(spec.forwarded, spec.variables);
+    keep_secrets(spec, here, console.err);
+  } else {
+    choose_progress(spec);
   }
   const Rendered rendered = found.adapter->render(spec, found.allocation);
   if (options.dry_run) {
     print_plan(rendered, console.out);
     return ExitCode::kDone;
+  }
+  for (const std::string& line : idle_gpus(spec, placed_hosts(spec, found.allocation))) {
+    console.err << fmt::format("tutti: warning: {}\n", line) << std::flush;
   }
   check_tools(spec, rendered, here);
   // Inside a job the directory may already belong to a job that comes after this one.
@@ -207,11 +208,15 @@ void add_options(CLI::App& app, Options& o) {
   app.add_option("--grace", o.grace, "So long before the limit, and at most after a stop signal, ranks save")
       ->capture_default_str();
   app.add_option("--preflight", s.preflight,
-                 "on: a brief `tutti preflight` before training leaves out bad hosts; off")
+                 "A brief `tutti preflight` before training. on: leaves out bad hosts, and slow ones where "
+                 "others take "
+                 "their place; strict: ends where a slow one has to take part; off")
       ->capture_default_str();
   app.add_option("--restarts", s.restarts, "Start the ranks again from the last checkpoint, at most so often")
       ->check(between_numbers(0));
-  app.add_flag("--requeue", s.requeue, "Queue the job again when it was preempted or a node failed");
+  app.add_flag(
+      "--requeue", s.requeue,
+      "Queue the job again at its time limit, and when it was preempted or a node failed; see below");
   app.add_option("--name", s.name, "Name of the job")->capture_default_str();
   app.add_option("--account", s.account, "Account that pays");
   app.add_option("--partition,--queue", s.partition, "Partition or queue");
@@ -236,14 +241,32 @@ void add_options(CLI::App& app, Options& o) {
   app.add_option("--mpirun", o.mpirun, "Name or path of mpirun; default: that of this program's MPI");
   app.add_option("--interface", s.interface, "Network for MPI's messages, such as 10.1.0.0/16");
   app.add_option("--host-file", s.host_file, "Machines without a scheduler: a file of lines `node1 slots=4`");
+  app.add_option(
+      "--wait", o.wait,
+      "So long for machines of a host file that do not answer yet; default: 60s, 10m for Kubernetes' pods");
   app.add_option("--env", s.variables, "A variable to pass on beside the usual ones; may come again")
       ->allow_extra_args(false);
   app.add_option("--image", s.image, "Kubernetes: container image that holds tutti");
   app.add_option("--namespace", s.kube_namespace, "Kubernetes: namespace")->capture_default_str();
   app.add_option("--volume", s.volume, "Kubernetes: claim to mount at the working directory");
   app.add_option("--dir", o.dir, "Where launch.json, script and log go; default: the run directory");
+  app.add_flag("--batch", s.batch,
+               "In a job's script, which `tutti launch` writes: started again, the run goes on");
   app.add_flag("--dry-run", o.dry_run, "Print what would be written and run, and end");
 }
+
+constexpr std::string_view kFooter = R"(
+
+A job that starts again goes on from its last checkpoint, whoever started it. --requeue:
+  slurm, lsf      queued again at the time limit, after preemption and after a lost host
+  pbs, torque     the same, where --time tells the limit: the job then submits its script again behind itself
+  kubernetes      the launcher's pod is tried up to four times, each with --time of its own
+  flux, hostfile, local   cannot; use --after and --resume, or --restarts
+
+Exit codes beside those of `tutti --help`:
+  128 + n   signal n ended a rank; 137: it was killed, or its host was out of memory
+  205       a host or the link to it was lost
+  255       the ranks could not be started on all hosts)";
 
 CommandAction setup(CLI::App& app) {
   const auto options = std::make_shared<Options>();
@@ -252,7 +275,7 @@ CommandAction setup(CLI::App& app) {
   for (const Adapter* adapter : adapters()) {
     schedulers += fmt::format("\n  {:<12}{}", adapter->name, adapter->summary);
   }
-  app.footer(app.get_footer() + "\n\nSchedulers:" + schedulers);
+  app.footer(app.get_footer() + "\n\nSchedulers:" + schedulers + std::string(kFooter));
   app.prefix_command();
   return [options, &app](Console& console) {
     const std::vector<std::string> command = app.remaining();

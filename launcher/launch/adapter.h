@@ -33,9 +33,15 @@ struct Rendered {
 /// scheduler has none.
 struct JobCommands {
   std::vector<std::string> list;     ///< the caller's jobs
-  std::vector<std::string> waiting;  ///< prints a line if the job still waits or runs
+  std::vector<std::string> waiting;  ///< prints something if the job still waits or runs
+  /// Whether that says so; nullptr: it does by printing anything.
+  bool (*waits)(std::string_view printed) = nullptr;
   std::vector<std::string> cancel;
   std::vector<std::string> requeue;
+  /// Submits the job's script, its last argument, to begin when the job has ended whose id stands for "{}":
+  /// where a job cannot be queued again. Prints the new job's id.
+  std::vector<std::string> submit_after;
+  int requeue_code = 0;  ///< exit code upon which the scheduler queues the job again by itself; 0: none
   /// Prints the steps of a job, "JOB.NUMBER" a line, which `cancel` ends too: where ranks live on without the
   /// program that started them.
   std::vector<std::string> steps;

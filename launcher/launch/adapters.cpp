@@ -1,6 +1,7 @@
 #include "launcher/launch/adapters/adapters.h"
 
 #include "launcher/launch/adapter.h"
+#include "launcher/usage.h"
 
 #include <tutti/core/config/nearest.h>
 #include <tutti/core/error.h>
@@ -22,7 +23,7 @@ const Adapter& adapter_named(std::string_view name) {
     if (adapter->name == name) return *adapter;
     names.emplace_back(adapter->name);
   }
-  fail("--scheduler '{}' is not one of {}{}", name, fmt::join(names, ", "), did_you_mean(name, names));
+  fail_usage("--scheduler '{}' is not one of {}{}", name, fmt::join(names, ", "), did_you_mean(name, names));
 }
 
 Detected detect(const Surroundings& here, const LaunchSpec& spec) {

@@ -20,6 +20,7 @@ using Reason = Ending::Reason;
 
 constexpr int kPreemptedCode = 75;    // EX_TEMPFAIL of sysexits.h
 constexpr int kDaemonLostCode = 205;  // Open MPI: a daemon, and so a host, went away
+constexpr int kNotStartedCode = 255;  // of ssh, and so of mpirun
 constexpr int kSignalBase = 128;
 constexpr int kMostSignals = 64;
 
@@ -143,6 +144,11 @@ Ending label(const EndFacts& facts) {
   } else if (end.signal != 0) {
     end.reason = Reason::kSignal;
     end.text = fmt::format("a rank ended by {}{}", signal_name(end.signal), at(facts.hosts));
+  } else if (code == kNotStartedCode) {
+    end.text =
+        "the ranks could not be started on all hosts: a remote shell, or what it starts there, failed (exit "
+        "code 255); "
+        "its message stands above";
   } else if (code == 2) {
     end.reason = Reason::kUsage;
     end.text = "the command cannot be understood; its message stands above";

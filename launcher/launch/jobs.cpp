@@ -11,6 +11,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <charconv>
 #include <chrono>
 #include <csignal>
 #include <fstream>
@@ -53,9 +54,19 @@ bool is_supervisor(const LaunchRecord::Job& record, const Surroundings& here) {
 /// Whether a scheduler's message says that it knows no such job (any more). A scheduler that cannot be
 /// reached fails too, and says nothing of the job.
 bool says_unknown(std::string_view message) {
-  constexpr std::array<std::string_view, 3> kSigns{"nvalid job id", "nknown Job", "has finished"};
-  return std::any_of(kSigns.begin(), kSigns.end(),
-                     [&](std::string_view sign) { return message.find(sign) != std::string_view::npos; });
+  // Slurm, PBS (two), LSF (three), Kubernetes.
+  constexpr std::array<std::string_view, 7> kSigns{"nvalid job id", "nknown Job",        "has finished",
+                                                   "is not found",  "No unfinished job", "No matching job",
+                                                   "(NotFound)"};
+  const auto says = [&](std::string_view sign) { return message.find(sign) != std::string_view::npos; };
+  return std::any_of(kSigns.begin(), kSigns.end(), says) ||
+         (says("JobID") && says("unknown"));  // the last: Flux
+}
+
+/// Whether the answer to a scheduler's `waiting` says that the job waits or runs.
+bool says_waiting(const Adapter& adapter, std::string_view printed) {
+  const auto waits = adapter.commands.waits;
+  return waits == nullptr ? !printed.empty() : waits(printed);
 }
 
 /// Whether a job waits or runs for certain.
@@ -64,20 +75,21 @@ bool is_alive(const NamedJob& job, const Surroundings& here) {
   if (job.adapter->commands.waiting.empty()) return false;
   try {
     const Output answer = run_command(*job.adapter, job.adapter->commands.waiting, job.id, here);
-    return answer.exit_code == 0 && !answer.out.empty();
+    return answer.exit_code == 0 && says_waiting(*job.adapter, answer.out);
   } catch (const Error&) {
     return false;  // also on another machine, where the scheduler is not
   }
 }
 
-/// The newest launch-*.log of a directory; empty without one.
-fs::path newest_log(const fs::path& directory) {
+/// The newest launch-*.log of a directory, of those whose names hold `sign`; empty without one.
+fs::path newest_log(const fs::path& directory, std::string_view sign = "") {
   fs::path newest;
   fs::file_time_type when;
   std::error_code error;
   for (const fs::directory_entry& entry : fs::directory_iterator(directory, error)) {
     const std::string name = entry.path().filename().string();
-    if (!name.starts_with("launch-") || !name.ends_with(".log")) continue;
+    if (!name.starts_with("launch-") || !name.ends_with(".log") || name.find(sign) == std::string::npos)
+      continue;
     const fs::file_time_type written = entry.last_write_time(error);
     if (newest.empty() || written > when) {
       newest = entry.path();
@@ -87,10 +99,32 @@ fs::path newest_log(const fs::path& directory) {
   return newest;
 }
 
+/// The log of one job of a sweep, which is in the directory of the whole. A sweep whose jobs run one after
+/// the other has one log.
+fs::path log_of_sweep(const NamedJob& job) {
+  const fs::path directory = job.directory.lexically_normal();
+  const fs::path whole = directory.parent_path();
+  const std::string name = directory.filename().string();
+  int64_t index = 0;
+  const char* const end = name.data() + name.size();
+  const auto [stop, problem] = std::from_chars(name.data(), end, index);
+  std::error_code error;
+  if (problem != std::errc() || stop != end || !fs::exists(LaunchRecord::path_in(whole), error)) return {};
+  // Slurm, PBS and Torque count from 0, LSF from 1.
+  const std::string_view scheduler = job.adapter->name;
+  const std::string sign = scheduler == "slurm" ? fmt::format("_{}.log", index)
+                           : scheduler == "lsf" ? fmt::format("_{}.log", index + 1)
+                                                : fmt::format("[{}]", index);
+  if (const fs::path own = newest_log(whole, sign); !own.empty()) return own;
+  const bool is_array = !newest_log(whole, sign.substr(0, 1)).empty();
+  return is_array ? fs::path() : newest_log(whole);
+}
+
 fs::path log_of(const NamedJob& job) {
   std::error_code error;
   if (!job.record.log.empty() && fs::is_regular_file(job.record.log, error)) return job.record.log;
-  return newest_log(job.directory);
+  const fs::path own = newest_log(job.directory);
+  return own.empty() ? log_of_sweep(job) : own;
 }
 
 std::string state_of(const NamedJob& job) {
@@ -101,12 +135,36 @@ std::string state_of(const NamedJob& job) {
   }
 }
 
-/// Whether a text can stand for a job behind a scheduler's command: a plain word, of a group and a name two
-/// of them. A name such as --all would be an option there.
-bool is_job_id(std::string_view text, const Adapter& adapter) {
+/// Whether a text can stand for a job behind a scheduler's command: an id, or of a group and a name two plain
+/// words. A name such as --all would be an option there.
+bool can_be_job(std::string_view text, const Adapter& adapter) {
   const size_t slash = text.find('/');
-  if (adapter.commands.group_option.empty() || slash == std::string_view::npos) return is_plain_word(text);
+  if (adapter.commands.group_option.empty() || slash == std::string_view::npos) return is_job_id(text);
   return is_plain_word(text.substr(0, slash)) && is_plain_word(text.substr(slash + 1));
+}
+
+/// Whether two ids are of one job: Flux's sign may be an f, PBS's server may be left out.
+bool is_same_job(std::string_view a, std::string_view b) {
+  constexpr std::string_view kFluxSign = "\xC6\x92";
+  const auto plain = [&](std::string_view id) {
+    return id.starts_with(kFluxSign) ? "f" + std::string(id.substr(kFluxSign.size())) : std::string(id);
+  };
+  const auto number = [](std::string_view id) { return id.substr(0, id.find('.')); };
+  const bool one_server = a.find('.') == std::string_view::npos || b.find('.') == std::string_view::npos;
+  return plain(a) == plain(b) || (one_server && number(a) == number(b));
+}
+
+/// The directory below `runs` whose record is of the job; empty if none is.
+fs::path directory_of_job(const std::string& id, const fs::path& runs) {
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(runs, error)) {
+    try {
+      if (is_same_job(LaunchRecord::read_job(entry.path()).job_id, id)) return entry.path();
+    } catch (const Error&) {
+      // No record, or none that can be read.
+    }
+  }
+  return {};
 }
 
 /// Runs a program and passes on what it prints while it does, until it ends or nobody reads any more.
@@ -139,15 +197,16 @@ NamedJob find_job(const std::string& name, const Surroundings& here) {
            job.record.scheduler);
     }
     job.id = job.record.job_id;
-    require(job.id.empty() || is_job_id(job.id, *job.adapter), "{}: '{}' is not the id of a job", name,
+    require(job.id.empty() || can_be_job(job.id, *job.adapter), "{}: '{}' is not the id of a job", name,
             job.id);
     return job;
   }
-  require(is_plain_word(name), "'{}' is neither a run directory nor the id of a job", name);
+  require(is_job_id(name) || is_plain_word(name), "'{}' is neither a run directory nor the id of a job",
+          name);
   const Detected found = detect(here, {});
   require(!found.adapter->commands.cancel.empty(),
           "'{}' is no run directory, and no scheduler is at hand that would know it as a job", name);
-  require(is_job_id(name, *found.adapter), "'{}' is not the id of a job", name);
+  require(can_be_job(name, *found.adapter), "'{}' is not the id of a job", name);
   return {.adapter = found.adapter, .id = name};
 }
 
@@ -184,7 +243,7 @@ bool is_gone(const NamedJob& job, const Surroundings& here) {
   if (job.adapter->commands.waiting.empty()) return false;
   try {
     const Output answer = run_command(*job.adapter, job.adapter->commands.waiting, job.id, here);
-    return answer.out.empty() && (answer.exit_code == 0 || says_unknown(answer.err));
+    return !says_waiting(*job.adapter, answer.out) && (answer.exit_code == 0 || says_unknown(answer.err));
   } catch (const Error&) {
     return false;  // the scheduler does not answer: that says nothing of the job
   }
@@ -201,7 +260,8 @@ void check_is_free(const LaunchSpec& spec, const Surroundings& here) {
   }
   if (job.record.state == "ended") return;
   const auto names = [&](const std::vector<std::string>& jobs) {
-    return std::find(jobs.begin(), jobs.end(), job.id) != jobs.end();
+    return std::any_of(jobs.begin(), jobs.end(),
+                       [&](const std::string& id) { return is_same_job(id, job.id); });
   };
   if (names(spec.after) || names(spec.after_ok) || !is_alive(job, here)) return;
   if (job.id.empty()) {
@@ -248,7 +308,14 @@ std::string_view last_lines(std::string_view text, int64_t lines) {
   return text.substr(std::min(text.size(), begin + 1));
 }
 
-void print_log(const NamedJob& job, const LogOptions& options, const Surroundings& here, std::ostream& out) {
+void print_log(const NamedJob& named, const LogOptions& options, const Surroundings& here,
+               std::ostream& out) {
+  NamedJob job = named;
+  if (job.directory.empty() && !job.id.empty()) {
+    if (const fs::path directory = directory_of_job(job.id, "runs"); !directory.empty()) {
+      job = find_job(directory.string(), here);
+    }
+  }
   if (job.adapter->name == "kubernetes") {
     std::vector<std::string> argv{"kubectl", "logs"};
     if (options.lines >= 0) argv.push_back(fmt::format("--tail={}", options.lines));
@@ -267,11 +334,16 @@ void print_log(const NamedJob& job, const LogOptions& options, const Surrounding
     out << output.out;
     return;
   }
-  require(!job.directory.empty(), "name the run directory of job {}: its log stands there", job.id);
+  require(!job.directory.empty(),
+          "no directory below runs has a launch of job {}: name its run directory, where its log is", job.id);
   fs::path path = log_of(job);
-  require(!path.empty() || (options.follow && state_of(job) != "ended"), "{}: no log; {}",
-          job.directory.string(),
-          job.id.empty() ? "a launch without a scheduler writes to its terminal" : "the job has not begun");
+  const std::string state = state_of(job);
+  require(!path.empty() || (options.follow && state != "ended"), "{}: no log; {}", job.directory.string(),
+          job.id.empty()         ? "a launch without a scheduler writes to its terminal"
+          : state == "submitted" ? "the job has not begun"
+          : state == "ended"
+              ? "the job has ended; its scheduler has kept the output elsewhere, or it was removed"
+              : "the scheduler brings the job's output when it has ended, or keeps it elsewhere");
   std::ifstream file;
   auto asked = std::chrono::steady_clock::now();
   bool ended = false;

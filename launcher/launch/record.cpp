@@ -35,6 +35,15 @@ std::string text_of(const nlohmann::ordered_json& json, const char* key) {
   return found != json.end() && found->is_string() ? found->get<std::string>() : "";
 }
 
+/// What tells the submission of this launch from others; empty if it was not submitted.
+std::string submission_of(const LaunchSpec& spec) {
+  try {
+    return text_of(read(LaunchRecord::path_in(spec.submission_directory)), "submission");
+  } catch (const Error&) {
+    return "";
+  }
+}
+
 }  // namespace
 
 struct LaunchRecord::Json {
@@ -58,6 +67,19 @@ LaunchRecord::Job LaunchRecord::read_job(const fs::path& run_directory) {
   return job;
 }
 
+bool LaunchRecord::has_begun(const LaunchSpec& spec) {
+  try {
+    const nlohmann::ordered_json json = read(path_in(spec.run_directory));
+    const auto attempts = json.find("attempts");
+    if (attempts == json.end() || !attempts->is_array() || attempts->empty()) return false;
+    // A submission writes the record of its own directory anew; those of a sweep's combinations name theirs.
+    return spec.run_directory == spec.submission_directory ||
+           text_of(json, "submission") == submission_of(spec);
+  } catch (const Error&) {
+    return false;  // no record, or none that can be read
+  }
+}
+
 LaunchRecord::LaunchRecord(const LaunchSpec& spec, const Job& job, std::ostream& err)
     : path_(path_in(spec.run_directory)), json_(std::make_unique<Json>()), err_(err) {
   std::error_code error;
@@ -65,10 +87,19 @@ LaunchRecord::LaunchRecord(const LaunchSpec& spec, const Job& job, std::ostream&
   require(!error, "{}: cannot be created: {}", spec.run_directory, error.message());
   nlohmann::ordered_json attempts = nlohmann::ordered_json::array();
   std::string log = job.log;
-  if (!job.job_id.empty() && fs::exists(path_, error)) {
+  std::string scheduler = job.scheduler;
+  std::string job_id = job.job_id;
+  const bool submission = job.state == "submitted";
+  if (!submission && fs::exists(path_, error)) {
     try {
       const nlohmann::ordered_json before = read(path_);
-      if (text_of(before, "job_id") == job.job_id) {
+      // The pods of a job do not know what it is called where it was submitted.
+      const bool unnamed = spec.batch && job_id.empty();
+      if (unnamed || (!job_id.empty() && text_of(before, "job_id") == job_id)) {
+        if (unnamed && !text_of(before, "job_id").empty()) {
+          scheduler = text_of(before, "scheduler");
+          job_id = text_of(before, "job_id");
+        }
         if (log.empty()) log = text_of(before, "log");
         if (before.contains("attempts") && before["attempts"].is_array()) attempts = before["attempts"];
       }
@@ -78,8 +109,9 @@ LaunchRecord::LaunchRecord(const LaunchSpec& spec, const Job& job, std::ostream&
   }
   json_->value = {{"format", kFormat},
                   {"state", job.state},
-                  {"scheduler", job.scheduler},
-                  {"job_id", job.job_id},
+                  {"scheduler", scheduler},
+                  {"job_id", job_id},
+                  {"submission", submission ? fmt::format("{} {}", job_id, utc_now()) : submission_of(spec)},
                   {"log", log},
                   {"host", job.host},
                   {"supervisor", job.supervisor},
@@ -117,7 +149,11 @@ void LaunchRecord::end(const Ending& ending) {
   write_if_possible();
 }
 
-void LaunchRecord::queued_again() {
+void LaunchRecord::queued_again(const std::string& job_id) {
+  if (!job_id.empty()) {
+    json_->value["job_id"] = job_id;
+    json_->value["log"] = (path_.parent_path() / fmt::format("launch-{}.log", job_id)).string();
+  }
   json_->value["state"] = "submitted";
   write_if_possible();
 }

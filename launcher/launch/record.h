@@ -30,10 +30,13 @@ class LaunchRecord {
   static std::filesystem::path path_in(const std::filesystem::path& run_directory);
   /// Throws Error naming the file if it cannot be read or is no launch record.
   static Job read_job(const std::filesystem::path& run_directory);
+  /// Whether ranks of the same submission have been started in the run's directory before: whoever starts its
+  /// script now starts it again.
+  static bool has_begun(const LaunchSpec& spec);
 
-  /// Goes on with the record that the directory holds if it is of the same job, or begins one. Creates the
-  /// directory. Throws Error if it cannot. What cannot be written later is told on `err`: ranks and jobs do
-  /// not end because a disk is full.
+  /// Goes on with the record that the directory holds if it is of the same job, or begins one, as a
+  /// submission always does. Creates the directory. Throws Error if it cannot. What cannot be written later
+  /// is told on `err`: ranks and jobs do not end because a disk is full.
   LaunchRecord(const LaunchSpec& spec, const Job& job, std::ostream& err);
   ~LaunchRecord();
   LaunchRecord(const LaunchRecord&) = delete;
@@ -43,7 +46,8 @@ class LaunchRecord {
   void begin_attempt(const std::vector<std::string>& argv, const std::vector<Host>& hosts);
   void end_attempt(const Ending& ending);
   void end(const Ending& ending);
-  void queued_again();
+  /// `job_id` is the new one where the scheduler has given another; empty: the same.
+  void queued_again(const std::string& job_id = "");
 
  private:
   void write() const;

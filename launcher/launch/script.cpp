@@ -37,7 +37,7 @@ std::string job_script(const LaunchSpec& spec, const Directives& directives, std
   return fmt::format(
       "#!/bin/bash\n"
       "{}"
-      "# Written by `tutti launch`. Submit it again by: {}\n"
+      "# Written by `tutti launch`. Submitted again, it goes on from the last checkpoint: {}\n"
       "cd -- {} || exit 1\n"
       "{}"
       "# The supervisor takes the shell's place, so that the scheduler's signals reach it.\n"

@@ -1,12 +1,15 @@
 #include "launcher/launch/spec.h"
 
 #include "launcher/launch/words.h"
+#include "launcher/usage.h"
 
 #include <tutti/core/error.h>
 
 #include <algorithm>
 #include <limits>
+#include <map>
 #include <set>
+#include <tuple>
 
 namespace tutti {
 namespace {
@@ -16,20 +19,22 @@ constexpr int64_t kMostPerNode = 4096;
 constexpr int64_t kMostSweep = 10'000;
 
 void check_number(std::string_view option, int64_t value, int64_t low, int64_t high) {
-  require(value >= low && value <= high, "{} {}: expected a number between {} and {}", option, value, low,
-          high);
+  require_usage(value >= low && value <= high, "{} {}: expected a number between {} and {}", option, value,
+                low, high);
 }
 
 void check_word(std::string_view option, const std::string& value) {
-  require(value.empty() || is_plain_word(value),
-          "{} '{}': expected letters, digits and any of . _ + @ / : = , - and no - in front", option, value);
+  require_usage(value.empty() || is_plain_word(value),
+                "{} '{}': expected letters, digits and any of . _ + @ / : = , - and no - in front", option,
+                value);
 }
 
-/// Job ids: "1234", "1234_7", "1234[].server", "job.123".
 void check_jobs(std::string_view option, const std::vector<std::string>& jobs) {
   for (const std::string& job : jobs) {
-    require(is_plain_word(job) && job.find_first_of(":,/=@+") == std::string::npos,
-            "{} '{}' is not the id of a job", option, job);
+    // Schedulers read '+' and ',' behind a job as a delay and as another job.
+    require_usage(is_job_id(job) && job.find_first_of("+,:") == std::string::npos,
+                  "{} '{}' is not the id of a job, such as 1234, 1234_7, 1234[5].server or f2Wk7dCu", option,
+                  job);
   }
 }
 
@@ -63,70 +68,73 @@ void check(const LaunchSpec& spec) {
   check_number("--cores-per-rank", spec.cores_per_rank, 0, kMostPerNode);
   check_number("--restarts", spec.restarts, 0, 1000);
   check_number("--sweep-limit", spec.sweep_limit, 0, kMostSweep);
-  require(
+  require_usage(
       spec.gpus_per_node == 0 || spec.ranks_per_node <= spec.gpus_per_node,
       "--ranks-per-node {} with --gpus-per-node {}: two ranks would share a GPU. Ask for at most one rank "
       "a GPU",
       spec.ranks_per_node, spec.gpus_per_node);
-  require(spec.time_limit_s == 0 || spec.grace_s < spec.time_limit_s,
-          "--grace {} s: ranks would be told to stop before the {} s of --time have begun", spec.grace_s,
-          spec.time_limit_s);
-  check_word("--name", spec.name);
-  require(!spec.name.empty() && spec.name.find_first_of("/,:=@") == std::string::npos,
-          "--name '{}': expected letters, digits and any of . _ + -", spec.name);
+  require_usage(spec.time_limit_s == 0 || spec.grace_s < spec.time_limit_s,
+                "--grace {} s: ranks would be told to stop before the {} s of --time have begun",
+                spec.grace_s, spec.time_limit_s);
+  require_usage(is_plain_word(spec.name) && spec.name.find_first_of("/,:=@") == std::string::npos,
+                "--name '{}': expected letters, digits and any of . _ + - and no - in front", spec.name);
   check_word("--account", spec.account);
   check_word("--partition", spec.partition);
   check_word("--qos", spec.qos);
   check_word("--mpi", spec.mpi);
   check_word("--image", spec.image);
-  require(
+  require_usage(
       spec.kube_namespace.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") == std::string::npos &&
           !spec.kube_namespace.starts_with('-'),
       "--namespace '{}': expected lower-case letters, digits and '-'", spec.kube_namespace);
   check_word("--volume", spec.volume);
   check_jobs("--after", spec.after);
   check_jobs("--after-ok", spec.after_ok);
-  require(spec.interface.empty() || is_interface(spec.interface),
-          "--interface '{}': expected a network such as 10.1.0.0/16, or names of interfaces", spec.interface);
-  require(spec.preflight == "on" || spec.preflight == "off", "--preflight '{}': expected on or off",
-          spec.preflight);
+  require_usage(spec.interface.empty() || is_interface(spec.interface),
+                "--interface '{}': expected a network such as 10.1.0.0/16, or names of interfaces",
+                spec.interface);
+  require_usage(spec.preflight == "on" || spec.preflight == "strict" || spec.preflight == "off",
+                "--preflight '{}': expected on, strict or off", spec.preflight);
   for (const std::string& host : spec.exclude) {
-    require(is_host_name(host), "--exclude '{}' is not a host name", host);
+    require_usage(is_host_name(host), "--exclude '{}' is not a host name", host);
   }
   for (const std::string& directive : spec.directives) {
-    require(directive.starts_with('-') && !has_control_character(directive),
-            "--directive '{}': expected one option of the scheduler, such as --constraint=a100", directive);
+    require_usage(directive.starts_with('-') && !has_control_character(directive),
+                  "--directive '{}': expected one option of the scheduler, such as --constraint=a100",
+                  directive);
   }
   for (const std::string& name : spec.variables) {
-    require(is_variable_name(name),
-            "--env '{}': expected the name of a variable; its value is taken from "
-            "the environment, so that it does not stand in scripts",
-            name);
+    require_usage(is_variable_name(name),
+                  "--env '{}': expected the name of a variable; its value is taken from "
+                  "the environment, so that it does not stand in scripts",
+                  name);
   }
   check_path("the executable", spec.executable);
   check_path("the working directory", spec.working_directory);
   check_path("the run directory", spec.run_directory);
-  require(!spec.command.empty(),
-          "what to run is missing: put a command behind the options, such as `tutti launch --nodes 2 train "
-          "run.yaml`");
-  require(spec.sweep.empty() || spec.command.front() == "train", "--sweep needs `train`, not `{}`",
-          spec.command.front());
+  require_usage(
+      !spec.command.empty(),
+      "what to run is missing: put a command behind the options, such as `tutti launch --nodes 2 train "
+      "run.yaml`");
+  require_usage(spec.sweep.empty() || spec.command.front() == "train", "--sweep needs `train`, not `{}`",
+                spec.command.front());
   std::set<std::string> keys;
   for (const SweepAxis& axis : spec.sweep) {
-    require(axis.key != "run.dir",
-            "--sweep run.dir: each combination has a run directory of its own already");
-    require(keys.insert(axis.key).second, "--sweep {}: comes twice; put all values behind one: {}=V1,V2",
-            axis.key, axis.key);
+    require_usage(axis.key != "run.dir",
+                  "--sweep run.dir: each combination has a run directory of its own already");
+    require_usage(keys.insert(axis.key).second,
+                  "--sweep {}: comes twice; put all values behind one: {}=V1,V2", axis.key, axis.key);
   }
-  require(spec.sweep_size() <= kMostSweep, "--sweep: {} combinations are more than {}", spec.sweep_size(),
-          kMostSweep);
+  require_usage(spec.sweep_size() <= kMostSweep, "--sweep: {} combinations are more than {}",
+                spec.sweep_size(), kMostSweep);
 }
 
 SweepAxis parse_sweep_axis(std::string_view text) {
   const size_t equals = text.find('=');
   SweepAxis axis{.key = std::string(text.substr(0, equals))};
   const auto refuse = [&] {
-    fail("--sweep '{}': expected a key and its values, such as optimizer.learning_rate=0.001,0.003", text);
+    fail_usage("--sweep '{}': expected a key and its values, such as optimizer.learning_rate=0.001,0.003",
+               text);
   };
   if (equals == std::string_view::npos || axis.key.empty()) refuse();
   std::string_view rest = text.substr(equals + 1);
@@ -181,13 +189,48 @@ std::vector<Host> placed_hosts(const LaunchSpec& spec, const Allocation& allocat
   for (Host& host : hosts) {
     require(host.gpus >= spec.gpus_per_node || host.gpus == 0, "--gpus-per-node {}: {} shows {}",
             spec.gpus_per_node, host.name, host.gpus);
+    const bool bounded = allocation.place != Allocation::Place::kHere;
     const int64_t most = std::max(host.slots, host.cores);
     if (fixed) host.slots = wanted;
-    require(allocation.place == Allocation::Place::kHere || host.slots <= most,
+    require(!bounded || host.slots <= most,
             "--ranks-per-node {}: the job has room for {} on {}. Ask the scheduler for more tasks a node",
             wanted, most, host.name);
+    if (!bounded || host.cores == 0 || spec.cores_per_rank == 0) continue;
+    const int64_t fitting = std::max<int64_t>(1, host.cores / spec.cores_per_rank);
+    if (!fixed) host.slots = std::min(host.slots, fitting);
+    require(host.slots * spec.cores_per_rank <= host.cores,
+            "--cores-per-rank {} for {} ranks: the job has {} cores on {}. Ask the scheduler for more",
+            spec.cores_per_rank, host.slots, host.cores, host.name);
   }
   return hosts;
+}
+
+std::vector<std::string> idle_gpus(const LaunchSpec& spec, const std::vector<Host>& hosts) {
+  // Hosts that differ in nothing but their names share a line.
+  std::map<std::tuple<int64_t, int64_t, int64_t>, std::vector<std::string>> alike;
+  for (const Host& host : hosts) {
+    if (host.gpus > host.slots) alike[{host.gpus, host.slots, host.cores}].push_back(host.name);
+  }
+  std::vector<std::string> lines;
+  if (spec.ranks_per_node > 0) return lines;  // as the user wants it
+  for (const auto& [size, names] : alike) {
+    const auto [gpus, slots, cores] = size;
+    const bool few_cores = cores > 0 && cores < gpus * std::max<int64_t>(1, spec.cores_per_rank);
+    lines.push_back(fmt::format(
+        "{} of {} GPUs idle on {}: {} rank{} there, a GPU each{}", gpus - slots, gpus, fmt::join(names, ", "),
+        slots, slots == 1 ? "" : "s",
+        few_cores ? fmt::format(". The job has {} CPU{} there; ask the scheduler for at least one a GPU",
+                                cores, cores == 1 ? "" : "s")
+                  : fmt::format(". --ranks-per-node {} uses all of them", gpus)));
+  }
+  return lines;
+}
+
+void refuse_requeue(const LaunchSpec& spec) {
+  require_usage(
+      !spec.requeue,
+      "--requeue: no scheduler is in charge here that could queue a job again; --restarts N starts ranks "
+      "that fail again");
 }
 
 int64_t total_ranks(const std::vector<Host>& hosts) {
@@ -234,6 +277,7 @@ std::vector<std::string> inner_launch(const LaunchSpec& spec, LimitSignal signal
   }
   words.insert(words.end(), {"--grace", fmt::format("{}s", spec.grace_s)});
   if (spec.requeue) words.emplace_back("--requeue");
+  words.emplace_back("--batch");
   text("--preflight", spec.preflight, "on");
   text("--starter", spec.starter, "auto");
   text("--mpi", spec.mpi);

@@ -45,11 +45,15 @@ struct LaunchSpec {
   std::string mpirun = "mpirun";  ///< name or path
   std::string interface;          ///< network in CIDR form that MPI's messages take; empty: MPI chooses
   std::string host_file;
+  int64_t wait_s = -1;                 ///< for hosts of a host file that do not answer yet; -1: as suits them
   std::vector<std::string> variables;  ///< names that the user wants passed on beside the usual ones
   std::vector<std::string> forwarded;  ///< all names that go to the ranks
   bool restarted = false;              ///< ranks of this launch ran before, and some may not have ended yet
-  std::string preflight = "on";        ///< "off": ranks start without a look at their hosts
-  int64_t restarts = 0;                ///< times that the supervisor starts the ranks again
+  bool batch = false;                  ///< in a job's script, which may be started again
+  /// "on"; "strict": a slow host that nothing replaces ends the launch; "off": ranks start without a look at
+  /// their hosts
+  std::string preflight = "on";
+  int64_t restarts = 0;  ///< times that the supervisor starts the ranks again
 
   // Kubernetes only.
   std::string image;
@@ -61,7 +65,9 @@ struct LaunchSpec {
   std::vector<std::string> command;  ///< "train", "run.yaml", ...
   std::string working_directory;     ///< absolute
   std::string run_directory;         ///< absolute; launch.json, scripts and logs go there
-  MpiLibrary library;                ///< that tutti is built with
+  std::string
+      submission_directory;  ///< of the whole sweep, where this is one combination; else run_directory
+  MpiLibrary library;        ///< that tutti is built with
 
   /// Combinations of a sweep; 1 without one, the largest number where there are more.
   [[nodiscard]] int64_t sweep_size() const;
@@ -81,6 +87,13 @@ LaunchSpec swept(const LaunchSpec& spec, int64_t index);
 /// The hosts that ranks run on, `slots` of them on each: the size that was asked for, out of what the
 /// allocation has. Names are empty where the scheduler chooses them. Throws Error if it has less than that.
 std::vector<Host> placed_hosts(const LaunchSpec& spec, const Allocation& allocation);
+
+/// What to say of GPUs of the allocation that no rank of `hosts`, as placed, has: a sentence for hosts that
+/// are alike. None where the user chose the ranks.
+std::vector<std::string> idle_gpus(const LaunchSpec& spec, const std::vector<Host>& hosts);
+
+/// Throws UsageError for --requeue where no scheduler is at hand that could queue a job again.
+void refuse_requeue(const LaunchSpec& spec);
 
 /// Ranks on all hosts.
 int64_t total_ranks(const std::vector<Host>& hosts);

@@ -39,13 +39,17 @@ std::string parse_job_id(std::string_view text) {
     text = text.substr(open + 5);
     text = text.substr(0, text.find('>'));
   } else {
-    while (!text.empty() && (text.back() == '\n' || text.back() == ' ')) text.remove_suffix(1);
+    while (!text.empty() && std::string_view("\r\n ").find(text.back()) != std::string_view::npos)
+      text.remove_suffix(1);
     if (const size_t line = text.rfind('\n'); line != std::string_view::npos) text = text.substr(line + 1);
     text = text.substr(0, text.find(';'));
   }
-  require(
-      !text.empty() && text.find_first_of(" \t'\"`$\\<>|&") == std::string_view::npos && text.front() != '-',
-      "the scheduler's answer '{}' holds no job id", text);
+  // Kubernetes: NAMESPACE/NAME.
+  const size_t slash = text.find('/');
+  const bool grouped = slash != std::string_view::npos && is_plain_word(text.substr(0, slash)) &&
+                       is_plain_word(text.substr(slash + 1)) &&
+                       text.find('/', slash + 1) == std::string_view::npos;
+  require(is_job_id(text) || grouped, "the scheduler's answer '{}' holds no job id", text);
   return std::string(text);
 }
 

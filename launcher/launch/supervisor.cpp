@@ -4,6 +4,7 @@
 #include "launcher/launch/held_signals.h"
 #include "launcher/launch/host_watch.h"
 #include "launcher/launch/record.h"
+#include "launcher/launch/submit.h"
 #include "launcher/launch/words.h"
 #include "launcher/metrics/summary.h"
 
@@ -170,6 +171,12 @@ class Losses {
   std::optional<Clock::time_point> since_;
 };
 
+/// `text` with the first `name` in it replaced.
+std::string replaced(std::string text, std::string_view name, std::string_view by) {
+  if (const size_t found = text.find(name); found != std::string::npos) text.replace(found, name.size(), by);
+  return text;
+}
+
 std::string text_after(double s) {
   return s < 1 ? "at once" : fmt::format("in {:.0f} s", s);
 }
@@ -287,14 +294,23 @@ Ending Supervisor::attempt(const LaunchSpec& spec, LaunchRecord& record, Stop& s
   if (open) (void)messages.pump(child.err());
   // A scheduler that cancels a job tells all of its processes at once: the ranks may have been quicker.
   (void)stop.look();
-  return label({.exit_code = WIFSIGNALED(*status) ? 128 + WTERMSIG(*status) : WEXITSTATUS(*status),
-                .bare_signals = runs_under_hydra(spec.library) && rendered.argv.front() == spec.mpirun,
-                .asked_to_stop = stop.asked,
-                .oom_kills = oom_kills_here() - oom_before,
-                .run_reason = run_reason(spec.run_directory, summary_before),
-                .saw_kill = messages.blame().saw_kill(),
-                .saw_loss = messages.blame().saw_loss() || !losses.hosts().empty(),
-                .hosts = losses.hosts().empty() ? messages.blame().hosts() : losses.hosts()});
+  Ending ending =
+      label({.exit_code = WIFSIGNALED(*status) ? 128 + WTERMSIG(*status) : WEXITSTATUS(*status),
+             .bare_signals = runs_under_hydra(spec.library) && rendered.argv.front() == spec.mpirun,
+             .asked_to_stop = stop.asked,
+             .oom_kills = oom_kills_here() - oom_before,
+             .run_reason = run_reason(spec.run_directory, summary_before),
+             .saw_kill = messages.blame().saw_kill(),
+             .saw_loss = messages.blame().saw_loss() || !losses.hosts().empty(),
+             .hosts = losses.hosts().empty() ? messages.blame().hosts() : losses.hosts()});
+  if (spec.command.front() == "preflight" && ending.reason == Reason::kError && ending.exit_code == 1) {
+    // Its verdict: the host of the rank that gives it is no more to blame than others.
+    ending.hosts.clear();
+    ending.text =
+        "preflight has found something that training should not start with; its table and messages stand "
+        "above";
+  }
+  return ending;
 }
 
 std::set<std::string> Supervisor::steps() const {
@@ -350,19 +366,37 @@ void Supervisor::leave_out(const Ending& ending, std::map<std::string, int64_t>&
   }
 }
 
-void Supervisor::requeue(LaunchRecord& record) {
-  if (allocation_.place != Allocation::Place::kInside || adapter_.commands.requeue.empty()) return;
-  std::vector<std::string> argv = adapter_.commands.requeue;
-  argv.push_back(allocation_.job_id);
-  record.queued_again();  // before the scheduler ends this process
-  const Output output = run_to_end(argv, launch_environment(here_.variables, {}), kRequeueTimeout_s);
-  if (output.exit_code != 0) {
-    err_ << fmt::format("tutti: the job could not be queued again: {}\n", without_line_end(output.err));
-    return;
+bool Supervisor::requeue(LaunchRecord& record) try {
+  if (allocation_.place != Allocation::Place::kInside) return false;
+  const JobCommands& commands = adapter_.commands;
+  std::vector<std::string> argv = commands.requeue;
+  if (!argv.empty()) argv.push_back(allocation_.job_id);
+  if (argv.empty()) {
+    for (const std::string& word : commands.submit_after) {
+      argv.push_back(
+          replaced(replaced(word, "{job}", allocation_.job_id), "{directory}", spec_.submission_directory));
+    }
+  }
+  if (argv.empty() && commands.requeue_code == 0) return false;
+  if (!commands.requeue.empty() || argv.empty())
+    record.queued_again();        // before the scheduler ends this process
+  if (argv.empty()) return true;  // the exit code says it
+  const Output output =
+      run_to_end(argv, launch_environment(here_.variables, spec_.variables), kRequeueTimeout_s);
+  require(output.exit_code == 0, "{}", without_line_end(output.err.empty() ? output.out : output.err));
+  if (commands.requeue.empty()) {
+    const std::string job = parse_job_id(output.out);
+    record.queued_again(job);
+    err_ << fmt::format("tutti: the job is queued again, as {}\n", job) << std::flush;
+    return true;
   }
   // The scheduler now ends this job: an exit code of its own would only race with that.
   err_ << "tutti: the job is queued again" << std::endl;
   std::this_thread::sleep_for(seconds(patience_.requeue_s));
+  return true;
+} catch (const Error& problem) {
+  err_ << fmt::format("tutti: the job could not be queued again: {}\n", problem.what()) << std::flush;
+  return false;
 }
 
 Ending Supervisor::run() {
@@ -372,6 +406,7 @@ Ending Supervisor::run() {
     stop.limit =
         Clock::now() + std::chrono::seconds(std::max<int64_t>(1, spec_.time_limit_s - spec_.grace_s));
   }
+  const bool has_begun = spec_.batch && LaunchRecord::has_begun(spec_);
   LaunchRecord record(spec_,
                       {.scheduler = std::string(adapter_.name),
                        .job_id = allocation_.job_id,
@@ -390,12 +425,23 @@ Ending Supervisor::run() {
     const bool further = newest_checkpoint(spec_.run_directory) != first_checkpoint;
     return spec_.requeue && warned && (ending.reason == Reason::kPreempted || (interrupted && further));
   };
+  const auto conclude = [&](Ending ending) {
+    const int code = adapter_.commands.requeue_code;
+    if (is_to_be_queued_again(ending) && requeue(record)) {
+      if (code != 0) ending.exit_code = code;
+      return ending;
+    }
+    // A scheduler that goes by the exit code must not queue a job again that was cancelled.
+    if (spec_.requeue && code != 0 && ending.exit_code == code) ending.exit_code = 128 + SIGTERM;
+    record.end(ending);
+    return ending;
+  };
   std::map<std::string, int64_t> failures;
   int64_t in_a_row = 0;
   for (int64_t restarts = 0;; ++restarts) {
     LaunchSpec spec = spec_;
     spec.restarted = restarts > 0;
-    const bool again = restarts > 0 || allocation_.requeues > 0;
+    const bool again = restarts > 0 || allocation_.requeues > 0 || has_begun;
     const bool resumes =
         std::find(spec.command.begin(), spec.command.end(), "--resume") != spec.command.end();
     if (again && spec.command.front() == "train" && !resumes) spec.command.emplace_back("--resume");
@@ -406,9 +452,7 @@ Ending Supervisor::run() {
     const bool restart = !stop.asked && restarts < spec_.restarts && worth_restarting(ending, saved);
     if (ending.reason != Reason::kDone) err_ << fmt::format("tutti: {}\n", ending.text) << std::flush;
     if (!restart) {
-      if (is_to_be_queued_again(ending)) requeue(record);
-      record.end(ending);
-      return ending;
+      return conclude(ending);
     }
     leave_out(ending, failures);
     in_a_row = saved ? 1 : in_a_row + 1;
@@ -420,9 +464,7 @@ Ending Supervisor::run() {
       (void)stop.look();
     }
     if (stop.asked) {
-      if (is_to_be_queued_again(ending)) requeue(record);
-      record.end(ending);
-      return ending;
+      return conclude(ending);
     }
   }
 }

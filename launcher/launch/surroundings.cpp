@@ -1,5 +1,6 @@
 #include "launcher/launch/surroundings.h"
 
+#include "launcher/launch/child.h"
 #include "launcher/launch/visible_devices.h"
 #include "launcher/launch/words.h"
 #include "launcher/placement.h"
@@ -25,6 +26,7 @@ namespace fs = std::filesystem;
 
 constexpr const char* kUsualPath = "/usr/local/bin:/usr/bin:/bin";
 constexpr int64_t kMostHostFileBytes = int64_t{16} << 20;
+constexpr double kAnswerTimeout_s = 10;
 
 bool is_one_of(std::string_view name, std::span<const std::string_view> names) {
   return std::find(names.begin(), names.end(), name) != names.end();
@@ -106,6 +108,10 @@ int64_t Surroundings::number(std::string_view name, int64_t otherwise) const {
   return value;
 }
 
+std::optional<std::string> Surroundings::answer(const std::vector<std::string>& argv) const {
+  return ask ? ask(argv) : std::nullopt;
+}
+
 int64_t Surroundings::visible_gpus() const {
   return visible_count(parse_visible_devices(find("CUDA_VISIBLE_DEVICES")), gpus);
 }
@@ -131,6 +137,15 @@ Surroundings this_surroundings() {
       begin = end + 1;
     }
     return false;
+  };
+  here.ask = [variables =
+                  here.variables](const std::vector<std::string>& argv) -> std::optional<std::string> {
+    try {
+      const Output output = run_to_end(argv, launch_environment(variables, {}), kAnswerTimeout_s);
+      return output.exit_code == 0 ? std::optional(output.out) : std::nullopt;
+    } catch (const Error&) {
+      return std::nullopt;
+    }
   };
   return here;
 }

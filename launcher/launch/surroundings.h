@@ -25,6 +25,8 @@ struct Surroundings {
   std::function<bool(std::string_view program)> has_program;
   /// Whether a file is there.
   std::function<bool(const std::string& path)> has_file;
+  /// What a short command prints; nullopt if it cannot be started, fails or does not end within seconds.
+  std::function<std::optional<std::string>(const std::vector<std::string>& argv)> ask;
 
   /// A variable's text; nullopt if it is not set.
   [[nodiscard]] std::optional<std::string> find(std::string_view name) const;
@@ -32,6 +34,8 @@ struct Surroundings {
   [[nodiscard]] std::string text(std::string_view name) const;
   /// A variable's number; `otherwise` if it is not set. Throws Error naming it if it is no whole number.
   [[nodiscard]] int64_t number(std::string_view name, int64_t otherwise) const;
+  /// ask(), for surroundings that may be unable to.
+  [[nodiscard]] std::optional<std::string> answer(const std::vector<std::string>& argv) const;
   /// How many GPUs CUDA_VISIBLE_DEVICES lets a process see here.
   [[nodiscard]] int64_t visible_gpus() const;
 };

@@ -38,6 +38,21 @@ bool is_plain_word(std::string_view text) {
   return !text.empty() && text.front() != '-' && is_made_of(text, "._+@/:=,-");
 }
 
+bool is_job_id(std::string_view text) {
+  constexpr std::string_view kFluxSign = "\xC6\x92";  // U+0192 in UTF-8
+  if (text.starts_with(kFluxSign)) text.remove_prefix(kFluxSign.size());
+  if (text.empty() || !(is_letter(text.front()) || is_digit(text.front()))) return false;
+  bool inside = false;
+  for (const char c : text) {
+    if (c == (inside ? ']' : '[')) {
+      inside = !inside;
+    } else if (inside ? !is_digit(c) && c != '-' && c != ',' && c != ':' : !is_made_of({&c, 1}, "._-+")) {
+      return false;
+    }
+  }
+  return !inside;
+}
+
 bool is_variable_name(std::string_view text) {
   return !text.empty() && !is_digit(text.front()) && is_made_of(text, "_");
 }

@@ -15,6 +15,11 @@ bool is_host_name(std::string_view text);
 /// parser.
 bool is_plain_word(std::string_view text);
 
+/// A job's id as schedulers write it: "1234", "1234_7", "1234[].server" and "1234[5].server" (PBS), "1234[5]"
+/// (LSF), "f2Wk7dCu" and the same with the letter U+0192 in front (Flux). Brackets hold numbers and ranges
+/// only.
+bool is_job_id(std::string_view text);
+
 /// The name of an environment variable.
 bool is_variable_name(std::string_view text);
 

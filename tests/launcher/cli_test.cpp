@@ -95,6 +95,60 @@ TEST(CliTest, WrongUsageIsOneMessageAndCodeTwo) {
             std::string::npos);
 }
 
+TEST(CliTest, HelpHidesNoWrongCommand) {
+  for (const std::vector<std::string>& arguments : {std::vector<std::string>{"nonsense", "--help"},
+                                                    {"nonsense", "-h"},
+                                                    {"nonsense", "x", "--help"},
+                                                    {"nonsense", "--version"},
+                                                    {"data", "nonsense", "--help"},
+                                                    {"bench", "nonsense", "--help"},
+                                                    {"launch", "nonsense", "--help"}}) {
+    EXPECT_NE(usage_error(arguments).find("unknown command 'nonsense'"), std::string::npos) << arguments[0];
+  }
+  for (const std::vector<std::string>& arguments : {std::vector<std::string>{"--help", "nonsense"},
+                                                    {"data", "--help"},
+                                                    {"data", "tokens", "--help"},
+                                                    {"launch", "--help"},
+                                                    {"launch", "--nodes", "2", "train", "--help"},
+                                                    {"train", "run.yaml", "--help"}}) {
+    EXPECT_EQ(run(arguments).code, ExitCode::kDone) << arguments[0];
+  }
+}
+
+TEST(CliTest, OptionsThatCannotBeAreWrongUsage) {
+  const TemporaryDirectory folder;
+  write_all(folder / "run.yaml", "data: {kind: tokens, path: tokens}\n");
+  const std::string run_file = (folder / "run.yaml").string();
+  const auto launch = [&](std::vector<std::string> options) {
+    options.insert(options.begin(), {"launch", "--dry-run"});
+    options.insert(options.end(), {"train", run_file});
+    return usage_error(options);
+  };
+  EXPECT_NE(launch({"--time", "soon"}).find("--time: a time of 'soon'"), std::string::npos);
+  EXPECT_NE(launch({"--time", ""}).find("--time"), std::string::npos);
+  EXPECT_NE(launch({"--grace", "5"}).find("--grace: a time of '5'"), std::string::npos);
+  EXPECT_NE(launch({"--wait", "x"}).find("--wait: a time of 'x'"), std::string::npos);
+  EXPECT_NE(
+      launch({"--name", "my run"}).find("--name 'my run': expected letters, digits and any of . _ + - and"),
+      std::string::npos);
+  EXPECT_NE(launch({"--preflight", "maybe"}).find("expected on, strict or off"), std::string::npos);
+  EXPECT_NE(launch({"--scheduler", "slrum"}).find("did you mean 'slurm'"), std::string::npos);
+  EXPECT_NE(launch({"--env", "TUTTI_NO_SUCH_VARIABLE"}).find("is not set here"), std::string::npos);
+  EXPECT_NE(launch({"--env", "A=b"}).find("--env 'A=b'"), std::string::npos);
+  EXPECT_NE(launch({"--sweep", "a"}).find("--sweep 'a'"), std::string::npos);
+  EXPECT_NE(launch({"--after", "$(id)"}).find("--after '$(id)'"), std::string::npos);
+  EXPECT_NE(launch({"--scheduler", "local", "--requeue"}).find("--restarts N"), std::string::npos);
+  EXPECT_NE(launch({"--scheduler", "flux", "--requeue"}).find("--after JOB"), std::string::npos);
+  EXPECT_NE(launch({"--scheduler", "lsf", "--qos", "x"}).find("--qos: LSF has none"), std::string::npos);
+  EXPECT_NE(usage_error({"launch"}).find("what to run is missing"), std::string::npos);
+  for (const std::string& command : {std::string("train"), std::string("preflight"), std::string("config")}) {
+    EXPECT_NE(usage_error({command, run_file, "--set", "train.steps"})
+                  .find("--set: expected KEY=VALUE; got 'train.steps'"),
+              std::string::npos);
+  }
+  EXPECT_NE(usage_error({"train", run_file, "--progress", "some"}).find("--progress"), std::string::npos);
+}
+
 TEST(CliTest, ErrorsOfCommandsNameTheFileAndEndWithOne) {
   const TemporaryDirectory folder;
   const std::string missing = (folder / "nowhere").string();

@@ -6,30 +6,6 @@
 namespace tutti {
 namespace {
 
-PretendedPlace laptop() {
-  return {.programs = {"mpirun"}};
-}
-
-PretendedPlace slurm_login() {
-  return {.programs = {"mpirun", "sbatch", "srun"}, .files = {{"/etc/slurm/slurm.conf", ""}}};
-}
-
-/// What sbatch gives a script on two nodes of two tasks and two GPUs each (Slurm 22.05).
-PretendedPlace slurm_job() {
-  return {.variables = {{"SLURM_JOB_ID", "4711"},
-                        {"SLURM_JOB_NODELIST", "node[1-2]"},
-                        {"SLURM_JOB_NUM_NODES", "2"},
-                        {"SLURM_NTASKS", "4"},
-                        {"SLURM_NTASKS_PER_NODE", "2"},
-                        {"SLURM_TASKS_PER_NODE", "2(x2)"},
-                        {"SLURM_JOB_CPUS_PER_NODE", "8(x2)"},
-                        {"SLURM_GPUS_ON_NODE", "2"},
-                        {"SLURM_GPUS_PER_NODE", "2"},
-                        {"SLURM_JOB_GPUS", "0,1"},
-                        {"CUDA_VISIBLE_DEVICES", "0,1"}},
-          .programs = {"srun", "sbatch", "mpirun"}};
-}
-
 TEST(LaunchLocalTest, OneRankNeedsNoMpirun) {
   expect_golden("local_one.txt", rendered_text(train_spec(), laptop()));
 }
@@ -119,173 +95,6 @@ TEST(LaunchHostFileTest, ThePodOfAKubernetesLauncher) {
   expect_golden("kubernetes_pod.txt", rendered_text(train_spec(), pod));
 }
 
-TEST(LaunchSlurmTest, InsideAJobBySrun) {
-  expect_golden("slurm_srun.txt", rendered_text(train_spec(), slurm_job()));
-}
-
-TEST(LaunchSlurmTest, InTheShellOfAStep) {
-  // As Slurm 22.05 sets them for `salloc -N2 -n4 srun -n1 --pty bash`: counts of the step, hosts of the job.
-  PretendedPlace shell{.variables = {{"SLURM_JOB_ID", "7"},
-                                     {"SLURM_JOB_NODELIST", "node[1-2]"},
-                                     {"SLURM_JOB_CPUS_PER_NODE", "3,1"},
-                                     {"SLURM_TASKS_PER_NODE", "1"},
-                                     {"SLURM_NTASKS", "1"},
-                                     {"SLURM_STEP_ID", "0"},
-                                     {"SLURM_STEP_NUM_TASKS", "1"}},
-                       .programs = {"srun"}};
-  LaunchSpec spec = train_spec();
-  const std::string text = rendered_text(spec, shell);
-  EXPECT_NE(text.find("srun --nodes=2 --ntasks=2 --ntasks-per-node=1 "), std::string::npos) << text;
-  EXPECT_NE(text.find(" --overlap "), std::string::npos) << text;
-  spec.starter = "mpirun";
-  EXPECT_NE(refusal(spec, shell).find("Use --starter srun"), std::string::npos) << refusal(spec, shell);
-  shell.variables.erase("SLURM_STEP_ID");
-  EXPECT_NE(refusal(train_spec(), shell).find("does not fit the 2 hosts"), std::string::npos);
-}
-
-TEST(LaunchSlurmTest, AfterAHostWasLost) {
-  LaunchSpec spec = train_spec();
-  spec.restarted = true;
-  expect_golden("slurm_srun_again.txt", rendered_text(spec, slurm_job()));
-  spec.starter = "mpirun";
-  expect_golden("slurm_mpirun_again.txt", rendered_text(spec, slurm_job()));
-}
-
-TEST(LaunchSlurmTest, InsideAJobByMpirun) {
-  LaunchSpec spec = train_spec();
-  spec.starter = "mpirun";
-  expect_golden("slurm_mpirun.txt", rendered_text(spec, slurm_job()));
-  spec.ranks_per_node = 4;  // more than the job's tasks, not more than its cores
-  expect_golden("slurm_mpirun_more.txt", rendered_text(spec, slurm_job()));
-  spec.ranks_per_node = 9;
-  EXPECT_NE(refusal(spec, slurm_job()).find("room for 8 on node1"), std::string::npos)
-      << refusal(spec, slurm_job());
-}
-
-TEST(LaunchSlurmTest, UnevenNodes) {
-  PretendedPlace place = slurm_job();
-  place.variables["SLURM_JOB_NODELIST"] = "node[1-3,5],gpu-07";
-  place.variables["SLURM_TASKS_PER_NODE"] = "2(x3),1(x2)";
-  place.variables["SLURM_JOB_CPUS_PER_NODE"] = "8(x4),4";
-  place.variables["SLURM_NTASKS"] = "8";
-  place.variables.erase("SLURM_NTASKS_PER_NODE");
-  place.variables["SLURM_CPUS_PER_TASK"] = "4";
-  expect_golden("slurm_uneven.txt", rendered_text(train_spec(), place));
-  place.variables["SLURM_TASKS_PER_NODE"] = "2(x3)";
-  EXPECT_NE(refusal(train_spec(), place).find("does not fit the 5 hosts"), std::string::npos);
-}
-
-TEST(LaunchSlurmTest, LeavesHostsOut) {
-  LaunchSpec spec = train_spec();
-  spec.exclude = {"node1"};
-  expect_golden("slurm_exclude.txt", rendered_text(spec, slurm_job()));
-  spec.nodes = 2;
-  EXPECT_NE(refusal(spec, slurm_job()).find("has 1 without those that are excluded"), std::string::npos);
-  spec.exclude = {"node1", "node2"};
-  EXPECT_NE(refusal(spec, slurm_job()).find("no host is left"), std::string::npos);
-}
-
-TEST(LaunchSlurmTest, AnAllocationWithoutTasksHasARankAGpu) {
-  PretendedPlace place = slurm_job();
-  for (const char* name : {"SLURM_NTASKS", "SLURM_NTASKS_PER_NODE"}) place.variables.erase(name);
-  place.variables["SLURM_TASKS_PER_NODE"] = "8(x2)";
-  const Detected found = detect(surroundings(place), train_spec());
-  EXPECT_EQ(total_ranks(placed_hosts(train_spec(), found.allocation)), 4);
-  for (const char* name :
-       {"SLURM_GPUS_ON_NODE", "SLURM_GPUS_PER_NODE", "SLURM_JOB_GPUS", "CUDA_VISIBLE_DEVICES"}) {
-    place.variables.erase(name);
-  }
-  const Detected without = detect(surroundings(place), train_spec());
-  EXPECT_EQ(total_ranks(placed_hosts(train_spec(), without.allocation)), 2);
-}
-
-TEST(LaunchSlurmTest, AScriptOnALoginNode) {
-  LaunchSpec spec = train_spec();
-  spec.nodes = 4;
-  spec.gpus_per_node = 8;
-  spec.cores_per_rank = 12;
-  spec.time_limit_s = 2 * 3600;
-  spec.grace_s = 120;
-  spec.requeue = true;
-  spec.restarts = 3;
-  spec.name = "gpt";
-  spec.account = "proj-7";
-  spec.partition = "gpu";
-  spec.qos = "long";
-  spec.after = {"100", "101"};
-  spec.after_ok = {"102_3"};
-  spec.exclude = {"bad1", "bad2"};
-  spec.directives = {"--constraint=a100"};
-  spec.variables = {"WANDB_MODE"};
-  spec.forwarded = {"LD_LIBRARY_PATH", "PATH", "WANDB_MODE"};
-  expect_golden("slurm_login.txt", rendered_text(spec, slurm_login()));
-}
-
-TEST(LaunchSlurmTest, ASweepIsAnArray) {
-  LaunchSpec spec = train_spec();
-  spec.sweep = {parse_sweep_axis("optimizer.learning_rate=0.001,0.003"),
-                parse_sweep_axis("model.layers=2,4")};
-  spec.sweep_limit = 2;
-  expect_golden("slurm_sweep.txt", rendered_text(spec, slurm_login()));
-  EXPECT_EQ(spec.sweep_size(), 4);
-  std::set<std::string> seen;
-  for (int64_t i = 0; i < 4; ++i) {
-    const LaunchSpec one = swept(spec, i);
-    EXPECT_EQ(one.run_directory, "/home/ada/gpt/runs/a/00" + std::to_string(i));
-    EXPECT_EQ(one.command.back(), "run.dir=" + one.run_directory);
-    seen.insert(one.command[3] + " " + one.command[5]);
-  }
-  EXPECT_EQ(seen.size(), 4U);
-  EXPECT_EQ(swept(spec, 2).command[5], "model.layers=4");
-  EXPECT_THROW((void)swept(spec, 4), Error);
-  for (const char* bad : {"", "x", "=1", "x=", "x=1,,2", "x=1,"})
-    EXPECT_THROW((void)parse_sweep_axis(bad), Error);
-}
-
-TEST(LaunchSlurmTest, HostileStringsAreQuotedOrRefused) {
-  LaunchSpec spec = train_spec();
-  spec.command = {"train", "it's $(id) \"x\".yaml", "--set", "a=`id`;\\"};
-  spec.working_directory = "/home/ada's/$(id)/a b";
-  expect_golden("slurm_hostile.txt", rendered_text(spec, slurm_login()));
-
-  const auto refused = [](auto change) {
-    LaunchSpec changed = train_spec();
-    change(changed);
-    EXPECT_NE(refusal(changed, slurm_login()), "");
-  };
-  for (const std::string& bad : {std::string("a b"), std::string("x\n#SBATCH --uid=0"), std::string("$(id)"),
-                                 std::string("a'b"), std::string("--x"), std::string("a;id")}) {
-    refused([&](LaunchSpec& s) { s.account = bad; });
-    refused([&](LaunchSpec& s) { s.partition = bad; });
-    refused([&](LaunchSpec& s) { s.qos = bad; });
-    refused([&](LaunchSpec& s) { s.name = bad; });
-    refused([&](LaunchSpec& s) { s.mpi = bad; });
-    refused([&](LaunchSpec& s) { s.after = {bad}; });
-    refused([&](LaunchSpec& s) { s.after_ok = {bad}; });
-    refused([&](LaunchSpec& s) { s.exclude = {bad}; });
-    refused([&](LaunchSpec& s) { s.variables = {bad}; });
-    refused([&](LaunchSpec& s) { s.interface = bad; });
-  }
-  refused([](LaunchSpec& s) { s.command = {"train", "x\n#SBATCH --uid=0"}; });
-  refused([](LaunchSpec& s) { s.working_directory = "/home/a\nb"; });
-  refused([](LaunchSpec& s) { s.directives = {"--x\n#SBATCH --uid=0"}; });
-  refused([](LaunchSpec& s) { s.directives = {"rm"}; });
-  refused([](LaunchSpec& s) { s.variables = {"A=secret"}; });
-  for (const char* bad : {"\"", "'", "%", "\\", "#", "$", "`", "*", "\n"}) {
-    refused([&](LaunchSpec& s) { s.run_directory = std::string("/home/ada/") + bad; });
-  }
-}
-
-TEST(LaunchSlurmTest, AnMpiThatDoesNotFitIsRefusedBeforeTheQueue) {
-  LaunchSpec spec = train_spec();
-  spec.mpi = "pmi2";
-  for (const PretendedPlace& place : {slurm_job(), slurm_login()}) {
-    EXPECT_NE(refusal(spec, place).find("Use --mpi=pmix"), std::string::npos) << refusal(spec, place);
-  }
-  spec.library = parse_mpi_library("MPICH Version:      4.0.2");
-  expect_golden("slurm_mpich.txt", rendered_text(spec, slurm_job()));
-}
-
 /// Four nodes with everything that most schedulers have a word for.
 LaunchSpec full_spec() {
   LaunchSpec spec = train_spec();
@@ -339,6 +148,72 @@ TEST(LaunchPbsTest, InsideAJobAndOutside) {
   EXPECT_NE(refusal(train_spec(), gone).find("no such file"), std::string::npos);
 }
 
+TEST(LaunchPbsTest, ArraysAreLegal) {
+  const PretendedPlace login{.programs = {"qsub"}, .files = {{"/etc/pbs.conf", ""}}};
+  LaunchSpec spec = train_spec();
+  spec.sweep = {parse_sweep_axis("train.batch=8")};
+  for (const char* const scheduler : {"pbs", "torque", "lsf"}) {
+    spec.scheduler = scheduler;
+    const std::string text = rendered_text(spec, login);
+    EXPECT_EQ(text.find(" 0-0"), std::string::npos) << text;
+    EXPECT_EQ(text.find("[1-1]"), std::string::npos) << text;
+    EXPECT_EQ(text.find("%I"), std::string::npos) << text;
+    EXPECT_NE(text.find(" --sweep train.batch=8 "), std::string::npos) << text;
+  }
+  spec.scheduler = "pbs";
+  spec.sweep = {parse_sweep_axis("train.batch=8,16")};
+  EXPECT_NE(rendered_text(spec, login).find("#PBS -r y\n#PBS -J 0-1\n"), std::string::npos)
+      << "PBS takes no array that may not start again\n"
+      << rendered_text(spec, login);
+  spec.requeue = true;
+  EXPECT_EQ(refusal(spec, login), "");
+  spec.time_limit_s = 3600;
+  EXPECT_NE(refusal(spec, login).find("cannot queue one job of an array again"), std::string::npos);
+}
+
+TEST(LaunchDetectTest, PbsAndTorqueAreToldApart) {
+  const auto name = [](const PretendedPlace& place) {
+    return detect(surroundings(place), train_spec()).adapter->name;
+  };
+  EXPECT_EQ(name({.programs = {"qsub"}}), "pbs");
+  EXPECT_EQ(name({.programs = {"qsub"}, .files = {{"/var/lib/torque/server_name", ""}}}), "torque");
+  EXPECT_EQ(
+      name({.programs = {"qsub"}, .answers = {{"qsub --version", "Version: 6.1.2\nCommit: 661e092\n"}}}),
+      "torque");
+  EXPECT_EQ(name({.programs = {"qsub"}, .answers = {{"qsub --version", "pbs_version = 20.0.1\n"}}}), "pbs");
+  EXPECT_EQ(name({.variables = {{"PBS_CONF_FILE", "/opt/pbs.conf"}},
+                  .programs = {"qsub"},
+                  .answers = {{"qsub --version", "Version: 6.1.2\n"}}}),
+            "pbs");
+  EXPECT_EQ(name({.programs = {"flux"}, .answers = {{"flux getattr size", "4\n"}}}), "flux");
+}
+
+TEST(LaunchRequeueTest, WhatNoSchedulerCanDoIsRefusedBeforeTheQueue) {
+  LaunchSpec spec = train_spec();
+  spec.requeue = true;
+  EXPECT_NE(refusal(spec, laptop()).find("--restarts N"), std::string::npos) << refusal(spec, laptop());
+  PretendedPlace hosts = laptop();
+  hosts.variables["TUTTI_HOST_FILE"] = "hosts";
+  hosts.files["hosts"] = "node1\n";
+  EXPECT_NE(refusal(spec, hosts).find("--restarts N"), std::string::npos);
+  spec.scheduler = "flux";
+  EXPECT_NE(refusal(spec, laptop()).find("--after JOB, with --resume"), std::string::npos)
+      << refusal(spec, laptop());
+  for (const auto& [scheduler, line] : {std::pair{"slurm", "#SBATCH --requeue"},
+                                        {"pbs", "#PBS -r y"},
+                                        {"torque", "#PBS -r y"},
+                                        {"lsf", "#BSUB -r -Q \"75\""}}) {
+    spec.scheduler = scheduler;
+    const std::string text = rendered_text(spec, laptop());
+    EXPECT_NE(text.find(line), std::string::npos) << text;
+    EXPECT_NE(text.find(" --requeue --batch "), std::string::npos) << text;
+    spec.requeue = false;
+    EXPECT_NE(rendered_text(spec, laptop()).find(" --batch "), std::string::npos)
+        << "whoever starts it again";
+    spec.requeue = true;
+  }
+}
+
 TEST(LaunchTorqueTest, InsideAJobAndOutside) {
   const PretendedPlace job{
       .variables = {{"PBS_JOBID", "88.torque"},
@@ -390,7 +265,9 @@ TEST(LaunchFluxTest, InsideAJobAndOutside) {
   spec.cores_per_rank = 6;
   expect_golden("flux_job_openmpi5.txt", rendered_text(spec, job));
   const PretendedPlace login{.variables = {{"FLUX_URI", "local:///run/flux/local"}}, .programs = {"flux"}};
-  expect_golden("flux_login.txt", rendered_text(full_spec(), login));
+  LaunchSpec full = full_spec();
+  full.requeue = false;
+  expect_golden("flux_login.txt", rendered_text(full, login));
   spec.sweep = {parse_sweep_axis("train.batch=8,16")};
   EXPECT_NE(refusal(spec, login).find("no job arrays"), std::string::npos);
 }
@@ -409,12 +286,58 @@ TEST(LaunchKubernetesTest, AnMpiJob) {
   EXPECT_NE(refusal(spec, laptop()).find("--image"), std::string::npos);
   spec.image = "registry.example.org/ada/tutti:1.2";
   expect_golden("kubernetes.txt", rendered_text(spec, laptop()));
+  EXPECT_NE(rendered_text(spec, laptop()).find("  launcherCreationPolicy: WaitForWorkersReady\n"),
+            std::string::npos);
+  // Images are pulled within the deadline: there is room beyond the limit that the supervisor keeps.
+  EXPECT_NE(rendered_text(spec, laptop()).find("    backoffLimit: 0\n    activeDeadlineSeconds: 9000\n"),
+            std::string::npos);
+  LaunchSpec again = spec;
+  again.requeue = true;
+  EXPECT_NE(rendered_text(again, laptop()).find("    backoffLimit: 3\n    activeDeadlineSeconds: 36000\n"),
+            std::string::npos);
+  EXPECT_EQ(rendered_text(again, laptop()).find("--requeue"), std::string::npos)
+      << "the host file's launch has no queue";
   spec.command = {"train", "a: \"b\"\n- $(id)", "--set", "x={y}"};
   expect_golden("kubernetes_hostile.txt", rendered_text(spec, laptop()));
-  for (const char* name : {"Gpt", "gpt.x", "gpt-", "a_b", "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopq"}) {
-    spec.name = name;
-    EXPECT_NE(refusal(spec, laptop()), "") << name;
+  const auto with = [&](auto change) {
+    LaunchSpec changed = spec;
+    change(changed);
+    return refusal(changed, laptop());
+  };
+  // The longest name of the operator is NAME-launcher or NAME-worker-INDEX, a label of 63; a service is
+  // called NAME.
+  const std::string longest(54, 'a');
+  for (const std::string& name :
+       {std::string("Gpt"), std::string("gpt.x"), std::string("gpt-"), std::string("a_b"), std::string("7b"),
+        std::string("-a"), longest + "a", std::string(63, 'a')}) {
+    EXPECT_NE(with([&](LaunchSpec& s) { s.name = name; }).find("--name"), std::string::npos) << name;
   }
+  for (const std::string& name : {std::string("a"), std::string("gpt-7b"), longest}) {
+    EXPECT_EQ(with([&](LaunchSpec& s) { s.name = name; }), "") << name;
+  }
+  EXPECT_EQ(with([&](LaunchSpec& s) { s.name = longest, s.nodes = 10; }), "");
+  EXPECT_NE(with([&](LaunchSpec& s) {
+              s.name = longest, s.nodes = 11;
+            }).find("at most 53 characters for 11 workers"),
+            std::string::npos);
+  for (const std::string& bad : {std::string("Work"), std::string("a_b"), std::string("a/b"),
+                                 std::string("-a"), std::string("a."), std::string()}) {
+    EXPECT_NE(with([&](LaunchSpec& s) { s.volume = bad; }).find("--volume"), std::string::npos) << bad;
+  }
+  EXPECT_EQ(with([](LaunchSpec& s) { s.volume = "ada.home-2"; }), "");
+  EXPECT_EQ(with([](LaunchSpec& s) { s.volume = "", s.command = {"preflight"}; }), "") << "nothing to lose";
+  for (const char* const bad : {"ml-", "a.b", "A"}) {
+    EXPECT_NE(with([&](LaunchSpec& s) { s.kube_namespace = bad; }).find("--namespace"), std::string::npos)
+        << bad;
+  }
+  for (const char* const outside : {"/scratch/runs/a", "/home/ada/gpt2/runs", "/home/ada"}) {
+    EXPECT_NE(
+        with([&](LaunchSpec& s) { s.run_directory = outside; }).find("outside of the working directory"),
+        std::string::npos)
+        << outside;
+  }
+  EXPECT_NE(with([](LaunchSpec& s) { s.variables = {"WANDB_MODE"}; }).find("--env WANDB_MODE: pods"),
+            std::string::npos);
 }
 
 TEST(LaunchDetectTest, WhoIsInCharge) {

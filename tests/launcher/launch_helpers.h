@@ -11,6 +11,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,24 +23,55 @@ struct PretendedPlace {
   std::vector<std::string> programs;
   std::map<std::string, std::string> files;
   int64_t gpus = 0;
+  std::map<std::string, std::string> answers;  ///< of commands that end well
 };
 
 inline Surroundings surroundings(const PretendedPlace& place) {
-  return {.variables = place.variables,
-          .host = "laptop",
-          .cores = 8,
-          .gpus = place.gpus,
-          .read =
-              [files = place.files](const std::string& path) {
-                const auto found = files.find(path);
-                require(found != files.end(), "{}: no such file", path);
-                return found->second;
-              },
-          .has_program =
-              [programs = place.programs](std::string_view name) {
-                return std::find(programs.begin(), programs.end(), name) != programs.end();
-              },
-          .has_file = [files = place.files](const std::string& path) { return files.contains(path); }};
+  return {
+      .variables = place.variables,
+      .host = "laptop",
+      .cores = 8,
+      .gpus = place.gpus,
+      .read =
+          [files = place.files](const std::string& path) {
+            const auto found = files.find(path);
+            require(found != files.end(), "{}: no such file", path);
+            return found->second;
+          },
+      .has_program =
+          [programs = place.programs](std::string_view name) {
+            return std::find(programs.begin(), programs.end(), name) != programs.end();
+          },
+      .has_file = [files = place.files](const std::string& path) { return files.contains(path); },
+      .ask = [answers = place.answers](const std::vector<std::string>& argv) -> std::optional<std::string> {
+        const auto found = answers.find(shell_line(argv));
+        return found == answers.end() ? std::nullopt : std::optional(found->second);
+      }};
+}
+
+/// No scheduler.
+inline PretendedPlace laptop() {
+  return {.programs = {"mpirun"}};
+}
+
+inline PretendedPlace slurm_login() {
+  return {.programs = {"mpirun", "sbatch", "srun"}, .files = {{"/etc/slurm/slurm.conf", ""}}};
+}
+
+/// What sbatch gives a script on two nodes of two tasks and two GPUs each (Slurm 22.05).
+inline PretendedPlace slurm_job() {
+  return {.variables = {{"SLURM_JOB_ID", "4711"},
+                        {"SLURM_JOB_NODELIST", "node[1-2]"},
+                        {"SLURM_JOB_NUM_NODES", "2"},
+                        {"SLURM_NTASKS", "4"},
+                        {"SLURM_NTASKS_PER_NODE", "2"},
+                        {"SLURM_TASKS_PER_NODE", "2(x2)"},
+                        {"SLURM_JOB_CPUS_PER_NODE", "8(x2)"},
+                        {"SLURM_GPUS_ON_NODE", "2"},
+                        {"SLURM_GPUS_PER_NODE", "2"},
+                        {"SLURM_JOB_GPUS", "0,1"},
+                        {"CUDA_VISIBLE_DEVICES", "0,1"}},
+          .programs = {"srun", "sbatch", "mpirun"}};
 }
 
 /// `tutti train run.yaml` on the tests' usual MPI.
@@ -49,6 +81,7 @@ inline LaunchSpec train_spec() {
   spec.command = {"train", "run.yaml"};
   spec.working_directory = "/home/ada/gpt";
   spec.run_directory = "/home/ada/gpt/runs/a";
+  spec.submission_directory = spec.run_directory;
   spec.forwarded = {"LD_LIBRARY_PATH", "OMPI_MCA_btl", "PATH"};
   spec.library = parse_mpi_library("Open MPI v4.1.4, package: Debian OpenMPI");
   return spec;

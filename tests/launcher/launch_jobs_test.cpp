@@ -2,6 +2,7 @@
 #include "launcher/launch/submit.h"
 #include "tests/launcher/launch_helpers.h"
 
+#include <map>
 #include <sstream>
 
 namespace tutti {
@@ -39,7 +40,7 @@ class PretendedSlurmTest : public testing::Test {
 
 TEST_F(PretendedSlurmTest, FromSubmissionToCancel) {
   LaunchSpec spec = train_spec();
-  spec.run_directory = (folder_ / "runs/a b").string();
+  spec.run_directory = spec.submission_directory = (folder_ / "runs/a b").string();
   const Detected found = detect(here_, spec);
   ASSERT_EQ(found.adapter->name, "slurm");
   std::ostringstream out;
@@ -86,7 +87,7 @@ TEST_F(PretendedSlurmTest, AJobsIdIsNeverAnOption) {
 
 TEST_F(PretendedSlurmTest, ARunDirectoryThatAJobUsesIsRefused) {
   LaunchSpec spec = train_spec();
-  spec.run_directory = (folder_ / "run").string();
+  spec.run_directory = spec.submission_directory = (folder_ / "run").string();
   const Detected found = detect(here_, spec);
   std::ostringstream out;
   std::ostringstream err;
@@ -111,7 +112,7 @@ TEST_F(PretendedSlurmTest, ARunDirectoryThatAJobUsesIsRefused) {
 
 TEST_F(PretendedSlurmTest, FollowingALogEndsWithTheJobAndNotWithTheScheduler) {
   LaunchSpec spec = train_spec();
-  spec.run_directory = (folder_ / "run").string();
+  spec.run_directory = spec.submission_directory = (folder_ / "run").string();
   const Detected found = detect(here_, spec);
   std::ostringstream out;
   std::ostringstream err;
@@ -130,7 +131,7 @@ TEST_F(PretendedSlurmTest, FollowingALogEndsWithTheJobAndNotWithTheScheduler) {
 
 TEST_F(PretendedSlurmTest, AJobWhoseRecordCannotBeWrittenIsToldAllTheSame) {
   LaunchSpec spec = train_spec();
-  spec.run_directory = (folder_ / "run").string();
+  spec.run_directory = spec.submission_directory = (folder_ / "run").string();
   write_all(folder_ / "sbatch",
             "#!/bin/sh\nmkdir -p '" + spec.run_directory + "/launch.json/x'\necho 4711\n");
   const Detected found = detect(here_, spec);
@@ -157,6 +158,153 @@ TEST_F(PretendedSlurmTest, TheLogOfAPodIsFollowed) {
   EXPECT_THROW(print_log(job, {.follow = true}, here_, out), Error);
 }
 
+/// Programs of another scheduler, one script for all of them: $1 is the program's name.
+class PretendedSchedulerTest : public testing::Test {
+ protected:
+  /// A launch into run directory `name` by `scheduler`, whose submission prints `id`; returns how the job is
+  /// known.
+  NamedJob submitted(const std::string& scheduler, const std::string& id, const std::string& name = "run") {
+    for (const char* program : {"qsub", "qstat", "qdel", "bsub", "bjobs", "bkill", "flux", "kubectl"}) {
+      write_all(folder_ / program,
+                "#!/bin/sh\nname=" + std::string(program) + "\n. '" + (folder_ / "answers").string() + "'\n");
+      std::filesystem::permissions(folder_ / program, std::filesystem::perms::owner_all);
+    }
+    here_.variables = {{"PATH", folder_.path().string() + ":/usr/bin:/bin"}};
+    here_.host = "login";
+    here_.has_program = [](std::string_view) { return true; };
+    here_.has_file = [](const std::string&) { return false; };
+    answer("echo \"$name $*\" >>'" + asked().string() + "'; echo '" + id + "'");
+    spec_ = train_spec();
+    spec_.scheduler = scheduler;
+    spec_.image = "tutti";
+    spec_.volume = "work";
+    spec_.working_directory = folder_.path().string();
+    spec_.run_directory = spec_.submission_directory = (folder_ / name).string();
+    const Detected found{&adapter_named(scheduler), {.place = Allocation::Place::kLogin}};
+    std::ostringstream out;
+    std::ostringstream err;
+    submit(*found.adapter, spec_, found.adapter->render(spec_, found.allocation), here_, out, err);
+    EXPECT_EQ(err.str(), "");
+    std::filesystem::remove(asked());
+    return find_job(spec_.run_directory, here_);
+  }
+  void answer(const std::string& script) { write_all(folder_ / "answers", script + "\n"); }
+  [[nodiscard]] std::filesystem::path asked() const { return folder_ / "asked"; }
+  [[nodiscard]] bool is_free() const {
+    try {
+      check_is_free(spec_, here_);
+    } catch (const Error&) {
+      return false;
+    }
+    return true;
+  }
+
+  TemporaryDirectory folder_;
+  Surroundings here_;
+  LaunchSpec spec_;
+};
+
+TEST_F(PretendedSchedulerTest, IdsOfAllFormsAreKnownAgain) {
+  struct Case {
+    std::string scheduler, printed, id, runs, ended, unknown, asks, cancels;
+  };
+  const std::string sign = "\xC6\x92";
+  const std::string conditions =
+      R"(get mpijob --output=jsonpath={.metadata.name} {.status.conditions[?(@.status=="True")].type})";
+  const std::vector<Case> cases{
+      {"flux", sign + "2Wk7dCu", sign + "2Wk7dCu", "RUN", "INACTIVE", "flux-jobs: ERROR: JobID x unknown",
+       "flux jobs -n --format={state} " + sign + "2Wk7dCu", "flux cancel " + sign + "2Wk7dCu"},
+      {"flux", "f2Wk7dCu", "f2Wk7dCu", "SCHED", "INACTIVE", "flux-jobs: ERROR: JobID x unknown",
+       "flux jobs -n --format={state} f2Wk7dCu", "flux cancel f2Wk7dCu"},
+      {"pbs", "1234[].srv", "1234[].srv", "Job Id: 1234[].srv\n    job_state = B", "    job_state = F",
+       "qstat: Unknown Job Id 1234[].srv", "qstat -f 1234[].srv", "qdel 1234[].srv"},
+      {"pbs", "1234.srv", "1234.srv", "    job_state = R", "    job_state = F",
+       "qstat: 1234.srv Job has finished", "qstat -f 1234.srv", "qdel 1234.srv"},
+      {"torque", "88.torque", "88.torque", "    job_state = Q", "    job_state = C",
+       "qstat: Unknown Job Id 88.torque", "qstat -f 88.torque", "qdel 88.torque"},
+      {"lsf", "Job <123> is submitted to queue <normal>.", "123", "DONE\nPEND", "DONE\nEXIT",
+       "Job <123> is not found", "bjobs -noheader -o stat 123", "bkill 123"},
+      {"kubernetes", "ml/gpt", "ml/gpt", "gpt Created Running", "gpt Created Succeeded",
+       "Error from server (NotFound): mpijobs \"gpt\" not found",
+       "kubectl " + conditions + " --namespace ml gpt", "kubectl delete mpijob --namespace ml gpt"}};
+  for (const Case& c : cases) {
+    const NamedJob job = submitted(c.scheduler, c.printed);
+    EXPECT_EQ(job.id, c.id);
+    const std::string note = "echo \"$name $*\" >>'" + asked().string() + "'; ";
+    answer(note + "echo '" + c.runs + "'");
+    EXPECT_FALSE(is_gone(job, here_)) << c.runs;
+    EXPECT_FALSE(is_free()) << c.id << ": a second job for one run directory";
+    spec_.after = {c.id};
+    if (c.scheduler != "kubernetes") {
+      check(spec_);
+      EXPECT_TRUE(is_free()) << c.id;
+    }
+    spec_.after.clear();
+    std::filesystem::remove(asked());
+    std::ostringstream out;
+    cancel_job(job, here_, out);
+    EXPECT_EQ(read_all(asked()), c.asks + "\n" + c.cancels + "\n");
+    answer("echo '" + c.ended + "'");
+    EXPECT_TRUE(is_gone(job, here_)) << c.ended;
+    EXPECT_TRUE(is_free()) << c.id;
+    EXPECT_THROW(cancel_job(job, here_, out), Error);
+    answer("echo '" + c.unknown + "' >&2; exit 1");
+    EXPECT_TRUE(is_gone(job, here_)) << c.unknown;
+    answer("echo 'cannot reach the server' >&2; exit 1");
+    EXPECT_FALSE(is_gone(job, here_)) << c.id;
+  }
+}
+
+TEST_F(PretendedSchedulerTest, AnIdAloneNamesAJob) {
+  (void)submitted("flux", "f2Wk7dCu");
+  here_.variables["FLUX_URI"] = "local:///x";
+  for (const char* const id : {"\xC6\x92"
+                               "2Wk7dCu",
+                               "f2Wk7dCu", "1234[5].srv"})
+    EXPECT_EQ(find_job(id, here_).id, id);
+  for (const char* const bad : {"$(id)", "-x", "--all", "1234[", "\xC6\x92"})
+    EXPECT_THROW((void)find_job(bad, here_), Error);
+  spec_.after = {
+      "\xC6\x92"
+      "2Wk7dCu"};
+  answer("echo RUN");
+  EXPECT_TRUE(is_free()) << "the same job in Flux's other spelling";
+}
+
+TEST_F(PretendedSchedulerTest, LogsOfACombinationOfASweep) {
+  const auto log = [&](const NamedJob& whole, const std::string& index,
+                       const std::map<std::string, std::string>& logs) {
+    const std::filesystem::path directory = whole.directory / index;
+    std::filesystem::create_directories(directory);
+    write_all(directory / "launch.json", R"({"format": "tutti-launch", "scheduler": ")" +
+                                             whole.record.scheduler +
+                                             R"(", "job_id": "9", "state": "ended"})");
+    for (const auto& [name, text] : logs) write_all(whole.directory / name, text);
+    std::ostringstream out;
+    try {
+      print_log(find_job(directory.string(), here_), {}, here_, out);
+    } catch (const Error& error) {
+      out << error.what();
+    }
+    for (const auto& [name, text] : logs) std::filesystem::remove(whole.directory / name);
+    return out.str();
+  };
+  const NamedJob pbs = submitted("pbs", "1234[].srv", "pbs");
+  EXPECT_EQ(log(pbs, "001", {{"launch-1234[0].srv.log", "zero"}, {"launch-1234[1].srv.log", "one"}}), "one");
+  EXPECT_EQ(log(pbs, "000", {{"launch-1234.srv.log", "all"}}), "all") << "one job for all of it";
+  const std::string none = log(pbs, "002", {{"launch-1234[0].srv.log", "zero"}});
+  EXPECT_NE(none.find("no log; the job has ended"), std::string::npos) << none;
+  const NamedJob lsf = submitted("lsf", "Job <123> is submitted", "lsf");
+  EXPECT_EQ(log(lsf, "000",
+                {{"launch-123_1.log", "first"}, {"launch-123_2.log", "second"}, {"launch-123_11.log", "no"}}),
+            "first");
+  const NamedJob slurm = submitted("pbs", "4711", "slurm");
+  write_all(slurm.directory / "launch.json",
+            R"({"format": "tutti-launch", "scheduler": "slurm", "job_id": "4711"})");
+  const NamedJob again = find_job(slurm.directory.string(), here_);
+  EXPECT_EQ(log(again, "010", {{"launch-4711_10.log", "ten"}, {"launch-4711_0.log", "zero"}}), "ten");
+}
+
 TEST(JobsTest, ARecordThatCannotBeReadHidesNoOther) {
   const TemporaryDirectory folder;
   Surroundings here;
@@ -175,7 +323,7 @@ TEST(JobsTest, ARecordThatCannotBeReadHidesNoOther) {
 TEST_F(PretendedSlurmTest, ARefusalOfTheSchedulerIsPassedOn) {
   write_all(folder_ / "sbatch", "#!/bin/sh\necho 'sbatch: error: invalid account' >&2\nexit 1\n");
   LaunchSpec spec = train_spec();
-  spec.run_directory = (folder_ / "run").string();
+  spec.run_directory = spec.submission_directory = (folder_ / "run").string();
   const Detected found = detect(here_, spec);
   std::ostringstream out;
   std::ostringstream err;

@@ -48,6 +48,7 @@ class SupervisorTest : public testing::Test {
     LaunchSpec spec = train_spec();
     spec.executable = script;
     spec.run_directory = (folder_ / "run").string();
+    spec.submission_directory = spec.run_directory;
     spec.grace_s = 1;
     spec.restarts = restarts;
     here_.variables = {{"PATH", "/usr/bin:/bin"}, {"TUTTI_RUN", spec.run_directory}};
@@ -300,6 +301,7 @@ TEST(EndingTest, Labels) {
   EXPECT_EQ(of({.exit_code = 9}).reason, Reason::kError);
   EXPECT_EQ(of({.exit_code = 2}).reason, Reason::kUsage);
   EXPECT_EQ(of({.exit_code = 3}).reason, Reason::kError);
+  EXPECT_NE(of({.exit_code = 255}).text.find("could not be started on all hosts"), std::string::npos);
   EXPECT_NE(of({.exit_code = 134, .hosts = {"node2"}}).text.find("SIGABRT, an abort on node2"),
             std::string::npos);
 }

@@ -3,6 +3,7 @@
 #include "launcher/launch/host_list.h"
 #include "launcher/launch/script.h"
 #include "launcher/launch/words.h"
+#include "launcher/usage.h"
 
 #include <tutti/core/error.h>
 
@@ -16,14 +17,15 @@ std::optional<Allocation> detect_flux(const Surroundings& here) {
     // Hosts are the instance's business; their number comes with the script's own --nodes.
     return Allocation{.place = Allocation::Place::kInside, .job_id = job};
   }
-  const bool system =
-      here.find("FLUX_URI") || here.has_file("/etc/flux/system/conf.d") || here.has_file("/run/flux/local");
-  if (!here.has_program("flux") || !system) return std::nullopt;
+  if (!here.has_program("flux")) return std::nullopt;
+  const bool system = here.find("FLUX_URI") || here.has_file("/etc/flux/system/conf.d") ||
+                      here.has_file("/run/flux/local") || here.answer({"flux", "getattr", "size"});
+  if (!system) return std::nullopt;
   return Allocation{.place = Allocation::Place::kLogin};
 }
 
 Rendered render_run(const LaunchSpec& spec, const Allocation& allocation) {
-  require(spec.exclude.empty(), "--exclude: give it to `flux batch`, when the job is submitted");
+  require_usage(spec.exclude.empty(), "--exclude: give it to `flux batch`, when the job is submitted");
   const std::vector<Host> hosts = placed_hosts(spec, allocation);
   std::vector<std::string> words{"flux", "run"};
   words.push_back(fmt::format("--nodes={}", hosts.size()));
@@ -47,13 +49,17 @@ Rendered render_run(const LaunchSpec& spec, const Allocation& allocation) {
 
 Rendered render_flux(const LaunchSpec& spec, const Allocation& allocation) {
   if (allocation.place == Allocation::Place::kInside) return render_run(spec, allocation);
-  require(spec.sweep.empty(), "--sweep: Flux has no job arrays; start each combination by itself");
+  require_usage(spec.sweep.empty(), "--sweep: Flux has no job arrays; start each combination by itself");
+  require_usage(
+      !spec.requeue,
+      "--requeue: Flux queues no job again; queue a second launch behind the first by --after JOB, with "
+      "--resume behind the run file");
   const std::vector<Host> hosts = placed_hosts(spec, allocation);
   Directives lines("# flux:");
   lines.add("--job-name=" + spec.name);
   lines.add_if("--bank=", spec.account);
   lines.add_if("--queue=", spec.partition);
-  require(spec.qos.empty(), "--qos: Flux has none; use --directive=--urgency=N");
+  require_usage(spec.qos.empty(), "--qos: Flux has none; use --directive=--urgency=N");
   lines.add(fmt::format("--nodes={}", hosts.size()));
   lines.add(fmt::format("--nslots={}", total_ranks(hosts)));
   if (spec.cores_per_rank > 0) lines.add(fmt::format("--cores-per-slot={}", spec.cores_per_rank));
@@ -79,15 +85,20 @@ Rendered render_flux(const LaunchSpec& spec, const Allocation& allocation) {
       .submits = true};
 }
 
+/// One state (RFC 21). Jobs that are named are listed in all of them.
+bool waits(std::string_view printed) {
+  return !printed.empty() && printed.find("INACTIVE") == std::string_view::npos;
+}
+
 }  // namespace
 
-const Adapter kFluxAdapter{
-    .name = "flux",
-    .summary = "flux run in a job, flux batch outside",
-    .detect = &detect_flux,
-    .render = &render_flux,
-    .commands = {.list = {"flux", "jobs"},
-                 .waiting = {"flux", "jobs", "--no-header", "--filter=pending,running"},
-                 .cancel = {"flux", "cancel"}}};
+const Adapter kFluxAdapter{.name = "flux",
+                           .summary = "flux run in a job, flux batch outside",
+                           .detect = &detect_flux,
+                           .render = &render_flux,
+                           .commands = {.list = {"flux", "jobs"},
+                                        .waiting = {"flux", "jobs", "-n", "--format={state}"},
+                                        .waits = &waits,
+                                        .cancel = {"flux", "cancel"}}};
 
 }  // namespace tutti

@@ -2,6 +2,7 @@
 // the operator gives the launcher's pod its file.
 #include "launcher/launch/adapters/adapters.h"
 #include "launcher/launch/mpirun.h"
+#include "launcher/usage.h"
 
 #include <tutti/core/error.h>
 
@@ -26,7 +27,8 @@ std::optional<Allocation> detect_host_file(const Surroundings& here) {
 }
 
 Rendered render_host_file(const LaunchSpec& spec, const Allocation& allocation) {
-  require(!allocation.host_file.empty(), "--scheduler hostfile: no file; name it by --host-file FILE");
+  require_usage(!allocation.host_file.empty(), "--scheduler hostfile: no file; name it by --host-file FILE");
+  refuse_requeue(spec);
   const std::vector<Host> hosts = placed_hosts(spec, allocation);
   // A file of its own, because the size or the excluded hosts may differ from what the given one says.
   const std::string path = spec.run_directory + "/launch.hosts";

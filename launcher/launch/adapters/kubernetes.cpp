@@ -4,6 +4,7 @@
 #include "launcher/launch/adapters/adapters.h"
 #include "launcher/launch/script.h"
 #include "launcher/launch/words.h"
+#include "launcher/usage.h"
 
 #include <tutti/core/error.h>
 
@@ -16,12 +17,73 @@ std::optional<Allocation> detect_kubernetes(const Surroundings&) {
   return std::nullopt;
 }
 
-/// Names of Kubernetes' objects: RFC 1123 labels, with room for "-launcher" and a pod's suffix.
-std::string object_name(const std::string& name) {
-  const bool good = name.size() <= 40 && !name.empty() && name.front() != '-' && name.back() != '-' &&
-                    name.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") == std::string::npos;
-  require(good, "--name '{}': Kubernetes wants lower-case letters, digits and '-', 40 at most", name);
+constexpr size_t kLongestLabel = 63;  // RFC 1123
+constexpr int64_t kTries = 4;         // of the launcher's pod with --requeue
+
+/// What Kubernetes needs beyond the time limit that the supervisor keeps: the deadline of a job counts the
+/// pulls of its images too.
+constexpr int64_t kRoom_s = 1800;
+
+/// A label of RFC 1123: lower-case letters, digits and '-' within, 63 at most.
+bool is_label(std::string_view text) {
+  return !text.empty() && text.size() <= kLongestLabel && text.front() != '-' && text.back() != '-' &&
+         text.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") == std::string_view::npos;
+}
+
+/// Labels between dots, 253 characters at most.
+bool is_subdomain(std::string_view text) {
+  constexpr size_t kLongest = 253;
+  if (text.size() > kLongest) return false;
+  while (true) {
+    const size_t dot = text.find('.');
+    if (!is_label(text.substr(0, dot))) return false;
+    if (dot == std::string_view::npos) return true;
+    text.remove_prefix(dot + 1);
+  }
+}
+
+/// The job's name. The operator calls its objects NAME-launcher and NAME-worker-INDEX, and a service NAME,
+/// which must begin with a letter (RFC 1035).
+std::string object_name(const std::string& name, size_t workers) {
+  const size_t suffix =
+      std::max(std::string_view("-launcher").size(), fmt::format("-worker-{}", workers - 1).size());
+  const size_t most = kLongestLabel - suffix;
+  const bool letter = !name.empty() && name.front() >= 'a' && name.front() <= 'z';
+  require_usage(letter && is_label(name) && name.size() <= most,
+                "--name '{}': Kubernetes wants lower-case letters, digits and '-', a letter first and no '-' "
+                "at the end, at most {} characters for {} workers",
+                name, most, workers);
   return name;
+}
+
+/// Throws UsageError for what pods could not do, or would lose at their end.
+void check_pods(const LaunchSpec& spec) {
+  require_usage(!spec.image.empty(), "--scheduler kubernetes needs --image: a container that holds tutti");
+  for (const auto& [option, given] : {std::pair{"--account", !spec.account.empty()},
+                                      {"--qos", !spec.qos.empty()},
+                                      {"--after", !spec.after.empty() || !spec.after_ok.empty()},
+                                      {"--exclude", !spec.exclude.empty()},
+                                      {"--directive", !spec.directives.empty()},
+                                      {"--sweep", !spec.sweep.empty()}}) {
+    require_usage(!given, "{}: an MPIJob has no such thing", option);
+  }
+  require_usage(spec.variables.empty(),
+                "--env {}: pods have the variables of their image, not those from here; set it in the image",
+                spec.variables.empty() ? "" : spec.variables.front());
+  require_usage(spec.kube_namespace.empty() || is_label(spec.kube_namespace),
+                "--namespace '{}': expected lower-case letters, digits and '-' within, 63 at most",
+                spec.kube_namespace);
+  if (spec.command.front() != "train" && spec.volume.empty()) return;
+  require_usage(
+      is_subdomain(spec.volume),
+      "--volume '{}': expected the name of a persistent volume claim, which is mounted at the working "
+      "directory; without one, checkpoints end with their pods",
+      spec.volume);
+  require_usage(
+      spec.run_directory.starts_with(spec.working_directory == "/" ? "/" : spec.working_directory + "/"),
+      "{}: the run directory is outside of the working directory {}, where --volume is mounted: it would end "
+      "with its pods. Choose a run.dir below, or call tutti further up",
+      spec.run_directory, spec.working_directory);
 }
 
 /// A word of a container's command, in which $(NAME) would stand for a variable.
@@ -71,29 +133,29 @@ std::string pod(const LaunchSpec& spec, std::string_view role, int64_t replicas,
 }
 
 Rendered render_kubernetes(const LaunchSpec& spec, const Allocation& allocation) {
-  require(!spec.image.empty(), "--scheduler kubernetes needs --image: a container that holds tutti");
+  check_pods(spec);
   const bool mpich = spec.library.family != MpiLibrary::Family::kOpenMpi;
-  for (const auto& [option, given] : {std::pair{"--account", !spec.account.empty()},
-                                      {"--qos", !spec.qos.empty()},
-                                      {"--after", !spec.after.empty() || !spec.after_ok.empty()},
-                                      {"--exclude", !spec.exclude.empty()},
-                                      {"--directive", !spec.directives.empty()},
-                                      {"--sweep", !spec.sweep.empty()}}) {
-    require(!given, "{}: an MPIJob has no such thing", option);
-  }
   const std::vector<Host> hosts = placed_hosts(spec, allocation);
   const int64_t slots = even_ranks(hosts);
   LaunchSpec inner = sized(spec, hosts);
   inner.executable = "tutti";  // the image's, wherever it stands there
-  const std::string name = object_name(spec.name);
+  inner.requeue = false;       // the tries of the launcher's pod are the job's
+  const std::string name = object_name(spec.name, hosts.size());
+  const int64_t tries = spec.requeue ? kTries : 1;
   std::string text = fmt::format(
-      "# Written by `tutti launch`. Submit it again by: kubectl create --filename FILE\n"
+      "# Written by `tutti launch`. Submitted again, it goes on from the last checkpoint: kubectl create "
+      "--filename FILE,\n"
+      "# where the earlier job was deleted.\n"
       "apiVersion: kubeflow.org/v2beta1\nkind: MPIJob\nmetadata:\n  name: {}\n{}"
-      "spec:\n  slotsPerWorker: {}\n  mpiImplementation: {}\n  runPolicy:\n    cleanPodPolicy: Running\n"
+      "spec:\n  slotsPerWorker: {}\n  mpiImplementation: {}\n"
+      "  launcherCreationPolicy: WaitForWorkersReady\n  runPolicy:\n    cleanPodPolicy: Running\n"
       "    backoffLimit: {}\n",
       name, spec.kube_namespace.empty() ? "" : "  namespace: " + spec.kube_namespace + "\n", slots,
-      mpich ? "MPICH" : "OpenMPI", spec.requeue ? 3 : 0);
-  if (spec.time_limit_s > 0) text += fmt::format("    activeDeadlineSeconds: {}\n", spec.time_limit_s);
+      mpich ? "MPICH" : "OpenMPI", tries - 1);
+  if (spec.time_limit_s > 0) {
+    // The supervisor keeps the limit, of each try; this is for what hangs, and for images that nobody finds.
+    text += fmt::format("    activeDeadlineSeconds: {}\n", tries * (spec.time_limit_s + kRoom_s));
+  }
   if (!spec.partition.empty()) {
     text +=
         fmt::format("    schedulingPolicy:\n      queue: {}\n", yaml_string(spec.partition, "--partition"));
@@ -110,6 +172,15 @@ Rendered render_kubernetes(const LaunchSpec& spec, const Allocation& allocation)
           .submits = true};
 }
 
+constexpr const char* kStateFormat =
+    R"(--output=jsonpath={.metadata.name} {.status.conditions[?(@.status=="True")].type})";
+
+/// The job's name and its conditions that hold.
+bool waits(std::string_view printed) {
+  return !printed.empty() && printed.find(" Succeeded") == std::string_view::npos &&
+         printed.find(" Failed") == std::string_view::npos;
+}
+
 }  // namespace
 
 const Adapter kKubernetesAdapter{.name = "kubernetes",
@@ -117,6 +188,8 @@ const Adapter kKubernetesAdapter{.name = "kubernetes",
                                  .detect = &detect_kubernetes,
                                  .render = &render_kubernetes,
                                  .commands = {.list = {"kubectl", "get", "mpijobs"},
+                                              .waiting = {"kubectl", "get", "mpijob", kStateFormat},
+                                              .waits = &waits,
                                               .cancel = {"kubectl", "delete", "mpijob"},
                                               .group_option = "--namespace"}};
 

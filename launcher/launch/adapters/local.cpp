@@ -19,6 +19,7 @@ Rendered render_local(const LaunchSpec& spec, const Allocation& allocation) {
       "--nodes {}: no scheduler was found here, only this machine. Name the machines by --host-file FILE, or "
       "call tutti on a login node (--scheduler NAME where it is not found by itself)",
       spec.nodes);
+  refuse_requeue(spec);
   const std::vector<Host> hosts = placed_hosts(spec, allocation);
   if (total_ranks(hosts) == 1) return {.argv = rank_command(spec)};
   const bool oversubscribe = hosts.front().slots > hosts.front().cores && hosts.front().cores > 0;

@@ -3,6 +3,7 @@
 #include "launcher/launch/mpirun.h"
 #include "launcher/launch/script.h"
 #include "launcher/launch/words.h"
+#include "launcher/usage.h"
 
 #include <tutti/core/error.h>
 
@@ -11,6 +12,8 @@
 
 namespace tutti {
 namespace {
+
+constexpr int kRequeueCode = 75;
 
 /// "hostA 2 hostB 2".
 std::vector<Host> parse_mcpu_hosts(const std::string& text) {
@@ -71,24 +74,26 @@ std::string requirement(const LaunchSpec& spec, int64_t slots_per_node) {
 }
 
 Rendered render_bsub(const LaunchSpec& spec, const Allocation& allocation) {
-  require(spec.qos.empty(), "--qos: LSF has none; use --directive=-sla=NAME or another queue");
+  require_usage(spec.qos.empty(), "--qos: LSF has none; use --directive=-sla=NAME or another queue");
   const std::vector<Host> hosts = placed_hosts(spec, allocation);
   const int64_t per_node = even_ranks(hosts) * std::max<int64_t>(1, spec.cores_per_rank);
   Directives lines("#BSUB");
   const std::string limit = spec.sweep_limit > 0 ? fmt::format("%{}", spec.sweep_limit) : "";
-  lines.add(spec.sweep.empty() ? "-J " + spec.name
-                               : fmt::format("-J \"{}[1-{}]{}\"", spec.name, spec.sweep_size(), limit));
+  // A sweep of one is an ordinary job, which runs it.
+  const bool array = spec.sweep_size() > 1;
+  lines.add(array ? fmt::format("-J \"{}[1-{}]{}\"", spec.name, spec.sweep_size(), limit)
+                  : "-J " + spec.name);
   lines.add_if("-P ", spec.account);
   lines.add_if("-q ", spec.partition);
   lines.add(fmt::format("-n {}", per_node * static_cast<int64_t>(hosts.size())));
   lines.add(fmt::format("-R \"{}\"", requirement(spec, per_node)));
   if (spec.gpus_per_node > 0) lines.add(fmt::format("-gpu \"num={}/host\"", spec.gpus_per_node));
   if (spec.time_limit_s > 0) lines.add("-W " + limit_text(spec.time_limit_s));
-  // 75: the supervisor says that a checkpoint was saved.
-  if (spec.requeue) lines.add("-r -Q \"75\"");
+  // -r: after the loss of a host. The code is the supervisor's, where the job is to go on.
+  if (spec.requeue) lines.add(fmt::format("-r -Q \"{}\"", kRequeueCode));
   if (const std::string text = condition(spec); !text.empty()) lines.add(fmt::format("-w \"{}\"", text));
   check_directive_path(spec.run_directory, "LSF");
-  lines.add(fmt::format("-o {}/launch-%J{}.log", spec.run_directory, spec.sweep.empty() ? "" : "_%I"));
+  lines.add(fmt::format("-o {}/launch-%J{}.log", spec.run_directory, array ? "_%I" : ""));
   lines.add(fmt::format("-env \"{}\"",
                         spec.forwarded.empty() ? "none" : fmt::format("{}", fmt::join(spec.forwarded, ","))));
   for (const std::string& directive : spec.directives) lines.add(directive);
@@ -111,12 +116,27 @@ Rendered render_lsf(const LaunchSpec& spec, const Allocation& allocation) {
           .argv = mpirun_command(spec, hosts, {.host_file = path, .remote_shell = "blaunch"})};
 }
 
+/// The state of a job, or a line for each of an array. Jobs that are named are listed for a while after their
+/// end.
+bool waits(std::string_view printed) {
+  std::istringstream lines{std::string(printed)};
+  for (std::string line; std::getline(lines, line);) {
+    const auto says = [&](std::string_view state) { return line.find(state) != std::string::npos; };
+    if (line.find_first_not_of(" \t\r") != std::string::npos && !says("DONE") && !says("EXIT")) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 const Adapter kLsfAdapter{.name = "lsf",
                           .summary = "mpirun over blaunch in a job, bsub outside",
                           .detect = &detect_lsf,
                           .render = &render_lsf,
-                          .commands = {.list = {"bjobs"}, .cancel = {"bkill"}}};
+                          .commands = {.list = {"bjobs"},
+                                       .waiting = {"bjobs", "-noheader", "-o", "stat"},
+                                       .waits = &waits,
+                                       .cancel = {"bkill"},
+                                       .requeue_code = kRequeueCode}};
 
 }  // namespace tutti

@@ -5,6 +5,7 @@
 #include "launcher/launch/mpirun.h"
 #include "launcher/launch/script.h"
 #include "launcher/launch/words.h"
+#include "launcher/usage.h"
 
 #include <tutti/core/error.h>
 
@@ -18,7 +19,14 @@ enum class Dialect : uint8_t { kPbs, kTorque };
 /// Whether the environment or, outside a job, the machine's configuration is Torque's.
 bool is_torque(const Surroundings& here) {
   if (here.find("PBS_JOBID")) return here.find("PBS_NUM_NODES").has_value();
-  return !here.has_file("/etc/pbs.conf") && here.has_file("/var/spool/torque/server_name");
+  if (here.find("PBS_CONF_FILE") || here.has_file("/etc/pbs.conf")) return false;
+  for (const char* file :
+       {"/var/spool/torque/server_name", "/var/lib/torque/server_name", "/etc/torque/server_name"}) {
+    if (here.has_file(file)) return true;
+  }
+  // Both may be elsewhere. PBS says "pbs_version = ...", Torque "Version: ...".
+  const std::string version = here.has_program("qsub") ? here.answer({"qsub", "--version"}).value_or("") : "";
+  return version.find("pbs_version") == std::string::npos && version.find("Version:") != std::string::npos;
 }
 
 std::optional<Allocation> detect_pbs_dialect(const Surroundings& here, Dialect dialect) {
@@ -63,9 +71,15 @@ std::string resources(const LaunchSpec& spec, const std::vector<Host>& hosts, Di
 }
 
 Rendered render_script(const LaunchSpec& spec, const Allocation& allocation, Dialect dialect) {
-  require(spec.qos.empty(), "--qos: PBS has none; use --directive");
-  require(spec.exclude.empty(),
-          "--exclude: PBS cannot leave hosts out; use --directive with a host property");
+  require_usage(spec.qos.empty(), "--qos: PBS has none; use --directive");
+  require_usage(spec.exclude.empty(),
+                "--exclude: PBS cannot leave hosts out; use --directive with a host property");
+  // An array of one is refused; a sweep of one is an ordinary job, which runs it.
+  const bool array = spec.sweep_size() > 1;
+  require_usage(!array || !spec.requeue || spec.time_limit_s == 0,
+                "--requeue with --sweep and --time: PBS cannot queue one job of an array again at its time "
+                "limit; leave "
+                "--requeue out, or start each combination by itself");
   const std::vector<Host> hosts = placed_hosts(spec, allocation);
   Directives lines("#PBS");
   lines.add("-N " + spec.name);
@@ -74,8 +88,9 @@ Rendered render_script(const LaunchSpec& spec, const Allocation& allocation, Dia
   lines.add(resources(spec, hosts, dialect));
   if (dialect == Dialect::kPbs) lines.add("-l place=scatter");
   if (spec.time_limit_s > 0) lines.add("-l walltime=" + clock_text(spec.time_limit_s));
-  lines.add(spec.requeue ? "-r y" : "-r n");
-  if (!spec.sweep.empty()) {
+  // PBS Pro takes no array whose jobs may not start again.
+  lines.add(spec.requeue || (array && dialect == Dialect::kPbs) ? "-r y" : "-r n");
+  if (array) {
     const int64_t last = spec.sweep_size() - 1;
     const std::string limit = spec.sweep_limit > 0 ? fmt::format("%{}", spec.sweep_limit) : "";
     lines.add(fmt::format("{} 0-{}{}", dialect == Dialect::kPbs ? "-J" : "-t", last, limit));
@@ -115,7 +130,24 @@ Rendered render_torque(const LaunchSpec& spec, const Allocation& allocation) {
   return render(spec, allocation, Dialect::kTorque);
 }
 
-const JobCommands kCommands{.list = {"qstat"}, .waiting = {"qstat"}, .cancel = {"qdel"}};
+/// The job's attributes, among them its state: C, F and X are ends of jobs, finished ones and those of
+/// arrays.
+bool waits(std::string_view printed) {
+  constexpr std::string_view kKey = "job_state = ";
+  const size_t key = printed.find(kKey);
+  if (key == std::string_view::npos) return !printed.empty();
+  const std::string_view state = printed.substr(key + kKey.size(), 1);
+  return state != "C" && state != "F" && state != "X";
+}
+
+// A job may be queued again by the server and its operators only (qrerun), so that at its limit it submits
+// its own script behind itself.
+const JobCommands kCommands{
+    .list = {"qstat"},
+    .waiting = {"qstat", "-f"},
+    .waits = &waits,
+    .cancel = {"qdel"},
+    .submit_after = {"qsub", "-W", "depend=afterany:{job}", "{directory}/launch.pbs"}};
 
 }  // namespace
 

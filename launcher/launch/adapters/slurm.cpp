@@ -5,11 +5,15 @@
 #include "launcher/launch/mpirun.h"
 #include "launcher/launch/script.h"
 #include "launcher/launch/words.h"
+#include "launcher/usage.h"
 
 #include <tutti/core/error.h>
 
 #include <algorithm>
 #include <array>
+#include <limits>
+#include <map>
+#include <sstream>
 
 namespace tutti {
 namespace {
@@ -33,34 +37,97 @@ std::vector<int64_t> counts(const Surroundings& here, std::string_view name, siz
   return values;
 }
 
-/// "2" of "2", "gpu:2", "gpu:a100:2", and the sum of several kinds; 0 for none.
+/// Cuts at the commas that stand outside of parentheses, as in "gpu:a100:2(IDX:0,3),gpu:v100:1".
+std::vector<std::string_view> kinds_of(std::string_view text) {
+  std::vector<std::string_view> kinds;
+  int depth = 0;
+  size_t begin = 0;
+  for (size_t i = 0; i <= text.size(); ++i) {
+    if (i < text.size() && text[i] == '(') ++depth;
+    if (i < text.size() && text[i] == ')') --depth;
+    if (i < text.size() && (text[i] != ',' || depth > 0)) continue;
+    if (i > begin) kinds.push_back(text.substr(begin, i - begin));
+    begin = i + 1;
+  }
+  return kinds;
+}
+
+/// "2" of "2", "gpu:2", "gpu:a100:2", "a100:2(S:0-1)", 1 of "gpu", and the sum of several kinds; 0 for none.
 int64_t gpu_count(std::string_view text) {
   int64_t sum = 0;
-  while (!text.empty()) {
-    const size_t comma = text.find(',');
-    const std::string_view kind = text.substr(0, comma);
-    sum += expand_counts(kind.substr(kind.rfind(':') + 1)).front();
-    text.remove_prefix(comma == std::string_view::npos ? text.size() : comma + 1);
+  for (std::string_view kind : kinds_of(text)) {
+    kind = kind.substr(0, kind.find('('));
+    const std::string_view number = kind.substr(kind.rfind(':') + 1);
+    const bool counted = !number.empty() && number.find_first_not_of("0123456789") == std::string_view::npos;
+    sum += counted ? expand_counts(number).front() : 1;
   }
   return sum;
 }
 
-int64_t gpus_of_each_host(const Surroundings& here) {
+/// GPUs of each host as `scontrol show job --details` has them: lines with "Nodes=node[1-2]" and
+/// "GRES=gpu:a100:2(IDX:0-1)".
+std::map<std::string, int64_t> gpus_in_details(const std::string& text) {
+  std::map<std::string, int64_t> found;
+  std::istringstream lines(text);
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::string nodes;
+    int64_t gpus = 0;
+    for (std::string word; words >> word;) {
+      if (word.starts_with("Nodes=")) nodes = word.substr(6);
+      if (!word.starts_with("GRES=")) continue;
+      for (const std::string_view kind : kinds_of(std::string_view(word).substr(5))) {
+        if (kind.starts_with("gpu")) gpus += gpu_count(kind);
+      }
+    }
+    if (gpus == 0) continue;
+    for (const std::string& name : expand_host_list(nodes)) found[name] += gpus;
+  }
+  return found;
+}
+
+/// GPUs of the job on each host. Variables tell of the options that Slurm has a variable for and, in a batch
+/// script, of its own host; the controller knows all.
+std::vector<int64_t> gpus_of_hosts(const Surroundings& here, const std::vector<std::string>& names,
+                                   const std::vector<int64_t>& tasks) {
+  const auto total = static_cast<int64_t>(names.size());
+  std::optional<int64_t> each;
   for (const char* name : {"SLURM_GPUS_ON_NODE", "SLURM_GPUS_PER_NODE"}) {
-    if (const std::optional<std::string> text = here.find(name); text && !text->empty())
-      return gpu_count(*text);
+    if (const std::string text = here.text(name); !each && !text.empty()) each = gpu_count(text);
   }
   // Without a word from Slurm, devices that it merely does not hide are not the job's.
-  return here.find("SLURM_JOB_GPUS") ? here.visible_gpus() : 0;
+  if (!each && here.find("SLURM_JOB_GPUS")) each = here.visible_gpus();
+  const std::string sum = here.text("SLURM_GPUS");
+  const bool even = each && (sum.empty() || gpu_count(sum) == *each * total);
+  if (even) return std::vector<int64_t>(names.size(), *each);
+  if (const auto details = here.answer({"scontrol", "show", "job", "--details", here.text("SLURM_JOB_ID")})) {
+    const std::map<std::string, int64_t> found = gpus_in_details(*details);
+    std::vector<int64_t> gpus;
+    for (const std::string& name : names) gpus.push_back(found.contains(name) ? found.at(name) : 0);
+    return gpus;
+  }
+  if (each) return std::vector<int64_t>(names.size(), *each);
+  const std::string of_task = here.text("SLURM_GPUS_PER_TASK");
+  std::vector<int64_t> gpus(names.size(), sum.empty() ? 0 : gpu_count(sum) / total);
+  for (size_t i = 0; i < names.size() && !of_task.empty(); ++i) gpus[i] = tasks[i] * gpu_count(of_task);
+  return gpus;
+}
+
+/// Whether Slurm's commands have a cluster behind them: a package alone brings them too. Without a file in a
+/// usual place, the configuration may be built into them or come from the controller.
+bool has_cluster(const Surroundings& here) {
+  if (here.find("SLURM_CONF")) return true;
+  for (const char* file :
+       {"/etc/slurm/slurm.conf", "/run/slurm/conf/slurm.conf", "/etc/slurm-llnl/slurm.conf"}) {
+    if (here.has_file(file)) return true;
+  }
+  return here.answer({"sinfo", "--noheader", "--format=%R"}).has_value();
 }
 
 std::optional<Allocation> detect_slurm(const Surroundings& here) {
   const std::string job = here.text("SLURM_JOB_ID");
   if (job.empty() || !here.find("SLURM_JOB_NODELIST")) {
-    // The commands alone, as a package brings them, know no cluster.
-    const bool configured = here.find("SLURM_CONF") || here.has_file("/etc/slurm/slurm.conf") ||
-                            here.has_file("/run/slurm/conf/slurm.conf");
-    if (!here.has_program("sbatch") || !configured) return std::nullopt;
+    if (!here.has_program("sbatch") || !has_cluster(here)) return std::nullopt;
     return Allocation{.place = Allocation::Place::kLogin};
   }
   Allocation found{.place = Allocation::Place::kInside, .job_id = job};
@@ -68,14 +135,16 @@ std::optional<Allocation> detect_slurm(const Surroundings& here) {
   const std::vector<int64_t> tasks =
       counts(here, "SLURM_TASKS_PER_NODE", names.size(), in_step(here) ? 0 : 1);
   const std::vector<int64_t> cores = counts(here, "SLURM_JOB_CPUS_PER_NODE", names.size(), 0);
-  const int64_t gpus = gpus_of_each_host(here);
-  // Without --ntasks Slurm calls each core a task; a rank is a GPU's, or else the node's.
+  const std::vector<int64_t> gpus = gpus_of_hosts(here, names, tasks);
+  found.cores_per_rank = here.number("SLURM_CPUS_PER_TASK", 0);
+  // Without --ntasks Slurm calls each core a task; a rank is a GPU's, or else the node's. srun takes no more
+  // ranks than the job has CPUs.
   const bool asked = here.find("SLURM_NTASKS").has_value() || here.find("SLURM_NTASKS_PER_NODE").has_value();
   for (size_t i = 0; i < names.size(); ++i) {
-    const int64_t slots = asked && tasks[i] > 0 ? tasks[i] : std::max<int64_t>(1, gpus);
-    found.hosts.push_back({.name = names[i], .slots = slots, .cores = cores[i], .gpus = gpus});
+    const int64_t fitting = cores[i] > 0 ? cores[i] : std::numeric_limits<int64_t>::max();
+    const int64_t slots = asked && tasks[i] > 0 ? tasks[i] : std::clamp<int64_t>(gpus[i], 1, fitting);
+    found.hosts.push_back({.name = names[i], .slots = slots, .cores = cores[i], .gpus = gpus[i]});
   }
-  found.cores_per_rank = here.number("SLURM_CPUS_PER_TASK", 0);
   found.in_step = in_step(here);
   found.array_index = here.number("SLURM_ARRAY_TASK_ID", -1);
   found.requeues = here.number("SLURM_RESTART_COUNT", 0);
@@ -104,7 +173,14 @@ Rendered render_srun(const LaunchSpec& spec, const Allocation& allocation, const
     for (const Host& host : hosts) names.push_back(host.name);
     words.push_back("--nodelist=" + comma_list(names));
   }
-  const int64_t cores = spec.cores_per_rank > 0 ? spec.cores_per_rank : allocation.cores_per_rank;
+  int64_t cores = spec.cores_per_rank;
+  if (cores == 0 && allocation.cores_per_rank > 0) {
+    cores = allocation.cores_per_rank;
+    // More ranks than the job's tasks share its cores.
+    for (const Host& host : hosts) {
+      if (host.cores > 0) cores = std::min(cores, std::max<int64_t>(1, host.cores / host.slots));
+    }
+  }
   if (cores > 0) words.push_back(fmt::format("--cpus-per-task={}", cores));
   words.push_back("--mpi=" + type);
   // Without it srun waits for ever for the ranks that a dead one leaves behind.
@@ -129,7 +205,7 @@ Rendered render_srun(const LaunchSpec& spec, const Allocation& allocation, const
 }
 
 Rendered render_mpirun(const LaunchSpec& spec, const Allocation& allocation, const std::vector<Host>& hosts) {
-  require(spec.mpi.empty(), "--mpi={} is for srun, not for --starter mpirun", spec.mpi);
+  require_usage(spec.mpi.empty(), "--mpi={} is for srun, not for --starter mpirun", spec.mpi);
   require(!allocation.in_step || hosts.size() == 1,
           "--starter mpirun: inside a step, such as the shell of `srun --pty`, mpirun sees that step's hosts "
           "only. Use --starter srun, or call tutti in the shell of salloc or in a batch script");
@@ -152,8 +228,8 @@ Rendered render_mpirun(const LaunchSpec& spec, const Allocation& allocation, con
 }
 
 Rendered render_inside(const LaunchSpec& spec, const Allocation& allocation) {
-  require(spec.starter == "auto" || spec.starter == "srun" || spec.starter == "mpirun",
-          "--starter '{}': expected auto, srun or mpirun", spec.starter);
+  require_usage(spec.starter == "auto" || spec.starter == "srun" || spec.starter == "mpirun",
+                "--starter '{}': expected auto, srun or mpirun", spec.starter);
   const std::vector<Host> hosts = placed_hosts(spec, allocation);
   return spec.starter == "mpirun" ? render_mpirun(spec, allocation, hosts)
                                   : render_srun(spec, allocation, hosts);

@@ -1,0 +1,106 @@
+#include "launcher/cli/launch_checks.h"
+
+#include "launcher/usage.h"
+
+#include <unistd.h>
+#include <CLI/CLI.hpp>
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <ostream>
+
+namespace tutti {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool holds(const std::vector<std::string>& names, std::string_view name) {
+  return std::find(names.begin(), names.end(), name) != names.end();
+}
+
+}  // namespace
+
+TrainOptions train_options(const std::vector<std::string>& command) {
+  CLI::App app;
+  app.allow_extras();
+  TrainOptions options;
+  app.add_option("RUN.yaml", options.run_file)->required();
+  app.add_option("--set", options.sets)->allow_extra_args(false);
+  app.add_option("--allow-change", options.allow_change)->delimiter(',')->allow_extra_args(false);
+  std::vector<std::string> reversed(command.rbegin(), command.rend() - 1);
+  try {
+    app.parse(reversed);
+  } catch (const CLI::ParseError&) {
+    fail_usage("`train` needs a run file: tutti launch --nodes 2 train run.yaml");
+  }
+  return options;
+}
+
+void check_combinations(const LaunchSpec& spec) {
+  if (spec.sweep.empty()) return;
+  for (int64_t i = 0; i < spec.sweep_size(); ++i) (void)read_settings(train_options(swept(spec, i).command));
+}
+
+void say_what_is_not_here(const std::vector<std::string>& command, std::ostream& err) {
+  if (command.front() != "train") return;
+  const RunSettings settings = read_settings(train_options(command));
+  for (const auto& [key, path] :
+       {std::pair("data.path", settings.data.path), std::pair("model.weights", settings.model.weights)}) {
+    std::error_code error;
+    if (path.empty() || fs::exists(path, error)) continue;
+    err << fmt::format(
+        "tutti: warning: {} {} is not on this host: the job ends at once if its own lack it too\n", key,
+        path);
+  }
+}
+
+std::optional<int64_t> index_among_ranks(const Surroundings& here) {
+  constexpr std::array kVariables{
+      std::pair{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"}, std::pair{"PMI_RANK", "PMI_SIZE"},
+      std::pair{"SLURM_PROCID", "SLURM_STEP_NUM_TASKS"}, std::pair{"FLUX_TASK_RANK", "FLUX_JOB_SIZE"},
+      std::pair{"JSM_NAMESPACE_RANK", "JSM_NAMESPACE_SIZE"}};
+  for (const auto& [rank, size] : kVariables) {
+    // The shell of `srun --pty` is one, whatever the step's other tasks do.
+    const bool shell = rank == std::string_view("SLURM_PROCID") && here.find("SLURM_PTY_PORT");
+    if (here.find(rank) && here.number(size, 1) > 1 && !shell) return here.number(rank, 0);
+  }
+  return std::nullopt;
+}
+
+void check_variables(const LaunchSpec& spec, const Surroundings& here) {
+  for (const std::string& name : spec.variables) {
+    require_usage(here.find(name).has_value(), "--env {}: this variable is not set here", name);
+  }
+}
+
+void keep_secrets(LaunchSpec& spec, const Surroundings& here, std::ostream& err) {
+  constexpr const char* kToken = "TUTTI_METRICS_TOKEN";
+  const std::vector<std::string> kept = without_secrets(spec.forwarded, spec.variables);
+  const bool token_stays = here.find(kToken) && !holds(kept, kToken);
+  for (int64_t i = 0; token_stays && spec.command.front() == "train" && i < spec.sweep_size(); ++i) {
+    const LaunchSpec one = spec.sweep.empty() ? spec : swept(spec, i);
+    const MetricsSection metrics = read_settings(train_options(one.command)).metrics;
+    require(metrics.port == 0 || !metrics.token_file.empty(),
+            "{} is set, but schedulers show a job's variables to others: without it, the job's metrics would "
+            "answer everyone. Put it into a file that only you can read (chmod 600) and name that by "
+            "metrics.token_file, or pass it on all the same by --env {}",
+            kToken, kToken);
+  }
+  for (const std::string& name : spec.forwarded) {
+    if (holds(kept, name)) continue;
+    err << fmt::format("tutti: {} looks like a secret and stays here; --env {} passes it to the job\n", name,
+                       name);
+  }
+  spec.forwarded = kept;
+}
+
+void choose_progress(LaunchSpec& spec) {
+  if (spec.command.front() != "train" || isatty(STDOUT_FILENO) == 1) return;
+  for (const std::string& word : spec.command) {
+    if (word == "-q" || word == "--quiet" || word.starts_with("--progress")) return;
+  }
+  spec.command.insert(spec.command.end(), {"--progress", "lines"});
+}
+
+}  // namespace tutti

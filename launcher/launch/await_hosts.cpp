@@ -1,0 +1,92 @@
+#include "launcher/launch/await_hosts.h"
+
+#include "launcher/launch/child.h"
+#include "launcher/launch/words.h"
+
+#include <tutti/core/checkpoint/file.h>
+#include <tutti/core/error.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <optional>
+#include <ostream>
+#include <thread>
+
+namespace tutti {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int64_t kUsual_s = 60;
+constexpr int64_t kPods_s = 600;
+constexpr double kTrial_s = 60;
+constexpr auto kPause = std::chrono::seconds(2);
+constexpr int kNotStartedCode = 255;  // of ssh, and so of mpirun
+
+/// The line of a program's messages that says most of a host that was not reached.
+std::string telling_line(std::string_view text) {
+  constexpr std::array<std::string_view, 4> kSigns{"ssh: ", "Could not resolve", "onnection refused",
+                                                   "timed out"};
+  std::string_view first;
+  while (!text.empty()) {
+    const std::string_view line = text.substr(0, text.find('\n'));
+    text.remove_prefix(std::min(text.size(), line.size() + 1));
+    if (line.find_first_not_of(" -\r") == std::string_view::npos) continue;
+    if (first.empty()) first = line;
+    if (std::any_of(kSigns.begin(), kSigns.end(),
+                    [&](std::string_view sign) { return line.find(sign) != std::string_view::npos; })) {
+      return std::string(without_line_end(line));
+    }
+  }
+  return first.empty() ? "no message" : std::string(without_line_end(first));
+}
+
+/// Starts a rank a host that does nothing. Returns what was said where a host did not answer.
+std::optional<std::string> unanswered(const Adapter& adapter, const LaunchSpec& trial,
+                                      const Allocation& allocation, const Surroundings& here) {
+  const Rendered rendered = adapter.render(trial, allocation);
+  for (const LaunchFile& file : rendered.files) write_file_atomically(file.path, file.text);
+  Variables variables = launch_environment(here.variables, trial.variables);
+  for (const auto& [name, value] : rendered.variables) variables[name] = value;
+  try {
+    const Output output = run_to_end(rendered.argv, variables, kTrial_s);
+    if (output.exit_code != kNotStartedCode) return std::nullopt;
+    return telling_line(output.err.empty() ? output.out : output.err);
+  } catch (const Error& problem) {
+    return problem.what();  // it takes longer than it may
+  }
+}
+
+}  // namespace
+
+void await_hosts(const Adapter& adapter, const LaunchSpec& spec, const Allocation& allocation,
+                 const Surroundings& here, std::ostream& err) {
+  if (adapter.name != "hostfile") return;
+  LaunchSpec trial = spec;
+  trial.command = {"--version"};
+  trial.ranks_per_node = 1;
+  trial.gpus_per_node = 0;
+  const std::vector<Host> hosts = placed_hosts(trial, allocation);
+  const auto is_here = [&](const Host& host) { return host.name == here.host || host.name == "localhost"; };
+  if (std::all_of(hosts.begin(), hosts.end(), is_here)) return;
+  const bool pods = here.text("K_MPI_JOB_ROLE") == "launcher";
+  const int64_t patience_s = spec.wait_s >= 0 ? spec.wait_s : pods ? kPods_s : kUsual_s;
+  const auto end = Clock::now() + std::chrono::seconds(patience_s);
+  bool told = false;
+  while (const std::optional<std::string> problem = unanswered(adapter, trial, allocation, here)) {
+    require(Clock::now() < end, "not all hosts answer within {} s (--wait gives them longer): {}", patience_s,
+            *problem);
+    if (!told) {
+      err << fmt::format("tutti: not all hosts answer yet; waiting for them, {} s at most: {}\n", patience_s,
+                         *problem)
+          << std::flush;
+    }
+    told = true;
+    std::this_thread::sleep_for(
+        std::min<Clock::duration>(kPause, std::max<Clock::duration>(end - Clock::now(), {})));
+  }
+  if (told) err << "tutti: all hosts answer now\n" << std::flush;
+}
+
+}  // namespace tutti
