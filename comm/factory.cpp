@@ -1,6 +1,7 @@
 #include <tutti/comm/factory.h>
 #include <tutti/comm/mpi/world.h>
 #include <tutti/comm/threads.h>
+#include <tutti/core/memory/shortage.h>
 #include <tutti/core/signal_thread.h>
 
 #include <array>
@@ -67,7 +68,7 @@ int run_program(std::string_view name, const Body& body) noexcept {
     run_world({}, body);
     return EXIT_SUCCESS;
   } catch (const std::exception& error) {
-    return say(error.what());
+    return say(words_of(error).c_str());
   } catch (...) {
     return say("an exception that is not a std::exception");
   }

@@ -1,5 +1,6 @@
 #include <tutti/comm/elements.h>
 #include <tutti/comm/threads.h>
+#include <tutti/core/memory/shortage.h>
 
 #include <algorithm>
 #include <condition_variable>
@@ -248,7 +249,7 @@ void run_ranks(int ranks, const std::function<void(Collective& world)>& body) {
     try {
       body(mine);
     } catch (const std::exception& error) {
-      fails(error.what());
+      fails(words_of(error));
     } catch (...) {
       fails("an exception that is not a std::exception");
     }

@@ -1,4 +1,5 @@
 #include <tutti/core/error.h>
+#include <tutti/core/memory/shortage.h>
 #include <tutti/core/peers.h>
 
 #include <algorithm>
@@ -12,7 +13,7 @@ void Peers::agree(FunctionRef<void()> work) {
   try {
     work();
   } catch (const std::exception& error) {
-    mine = std::string("-") + error.what();
+    mine = "-" + words_of(error);
   }
   const std::vector<std::string> all = all_gather(mine);
   const auto failed =

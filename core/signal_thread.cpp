@@ -2,6 +2,7 @@
 
 #include <tutti/core/affinity.h>
 #include <tutti/core/error.h>
+#include <tutti/core/system_check.h>
 
 #include <poll.h>
 #include <sys/eventfd.h>
@@ -18,7 +19,7 @@ constexpr int kSignals[] = {SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, 
 }  // namespace
 
 SignalThread::SignalThread() : ended_(eventfd(0, EFD_CLOEXEC)) {
-  require(ended_ >= 0, "eventfd: {}", system_error_text(errno));
+  require_system(ended_ >= 0, "eventfd");
   sigset_t held;
   (void)sigemptyset(&held);
   for (const int number : kSignals) (void)sigaddset(&held, number);

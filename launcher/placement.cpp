@@ -3,6 +3,7 @@
 #include "launcher/locality.h"
 
 #include <tutti/core/error.h>
+#include <tutti/core/system_check.h>
 
 #include <unistd.h>
 
@@ -43,8 +44,7 @@ bool overlap(const std::vector<int>& a, const std::vector<int>& b) {
 
 std::string host_name() {
   std::array<char, 256> name{};
-  require(gethostname(name.data(), name.size() - 1) == 0, "cannot read this machine's name: {}",
-          system_error_text(errno));
+  require_system(gethostname(name.data(), name.size() - 1) == 0, "cannot read this machine's name");
   return name.data();
 }
 

@@ -11,6 +11,8 @@
 #include <tutti/core/checkpoint/json.h>
 #include <tutti/core/checkpoint/sha256.h>
 #include <tutti/core/error.h>
+#include <tutti/core/file/place.h>
+#include <tutti/core/system_check.h>
 #include <tutti/kernels/cpu/blas.h>
 #include <tutti/kernels/cpu/isa.h>
 
@@ -40,7 +42,7 @@ constexpr int64_t kMostManifestBytes = int64_t{64} << 20;
 std::string utc_now() {
   const std::time_t now = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
   std::tm parts{};
-  require(gmtime_r(&now, &parts) != nullptr, "gmtime_r: {}", system_error_text(errno));
+  require_system(gmtime_r(&now, &parts) != nullptr, "gmtime_r");
   return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z", parts.tm_year + 1900, parts.tm_mon + 1,
                      parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec);
 }
@@ -175,6 +177,18 @@ std::string found_run(const RunDirectory& run) {
   return "";
 }
 
+void warn_of_other_accounts(const fs::path& path) {
+  struct stat status {};
+  if (stat(path.c_str(), &status) != 0 || !others_can_write(status)) return;
+  // A group of the account's own has its number on most systems.
+  if ((status.st_mode & S_IWOTH) == 0 && status.st_gid == status.st_uid) return;
+  fmt::print(
+      stderr,
+      "tutti: {}: other accounts can write to this directory, and so change or remove what the run keeps "
+      "in it; chmod go-w ends that\n",
+      path.string());
+}
+
 }  // namespace
 
 LockOptions run_lock_options(std::function<void(const std::string& text)> say) {
@@ -202,6 +216,8 @@ RunDirectory::RunDirectory(fs::path path, ExistingRun existing, Peers& peers,
     std::error_code error;
     fs::create_directories(path_, error);
     require(!error, "{}: the run directory cannot be created: {}", path_.string(), error.message());
+    (void)find_place(path_);  // no link of others is followed
+    warn_of_other_accounts(path_);
     lock_.emplace(path_ / "lock", run_lock_options(say));
     if (existing != ExistingRun::kResume || !fs::exists(manifest(), error)) return;
     try {

@@ -2,6 +2,7 @@
 #include <tutti/comm/mpi/handles.h>
 #include <tutti/comm/mpi/session.h>
 #include <tutti/comm/mpi/window.h>
+#include <tutti/core/memory/shortage.h>
 
 #include <pthread.h>
 #include <sys/ioctl.h>
@@ -198,7 +199,7 @@ struct MpiSession::Impl {
       if (job.call) job.call();
       for (const Message& message : job.messages) begin_message(message, job.transfer);
     } catch (const std::exception& error) {
-      job.transfer->fails(error.what());
+      job.transfer->fails(words_of(error));
     }
     job.transfer->finish_one();
   }
@@ -273,7 +274,7 @@ struct MpiSession::Impl {
         check_mpi(code, fmt::format("rank {}: sending {} bytes to rank {}", rank, m.memory.size(), m.peer));
       }
     } catch (const std::exception& error) {
-      piece.transfer->fails(error.what());
+      piece.transfer->fails(words_of(error));
     }
     piece.transfer->finish_one();
   }
@@ -283,7 +284,7 @@ struct MpiSession::Impl {
       try {
         check_mpi(code, "MPI_Testsome");
       } catch (const std::exception& error) {
-        piece.transfer->fails(error.what());
+        piece.transfer->fails(words_of(error));
       }
       piece.transfer->finish_one();
     }

@@ -1,5 +1,6 @@
 #include <tutti/comm/mpi/collective.h>
 #include <tutti/comm/mpi/world.h>
+#include <tutti/core/memory/shortage.h>
 #include <tutti/core/peers.h>
 
 #include <algorithm>
@@ -34,7 +35,7 @@ void run_mpi(const MpiOptions& options, const std::function<void(Collective& wor
   } catch (const AgreedError& error) {
     end_world(session, error.what(), MpiSession::Reason::kOfAllRanks);
   } catch (const std::exception& error) {
-    end_world(session, error.what());
+    end_world(session, words_of(error));
   } catch (...) {
     end_world(session, "an exception that is not a std::exception");
   }

@@ -4,6 +4,8 @@
 #include <tutti/core/checkpoint/sha256.h>
 #include <tutti/core/config/utf8.h>
 #include <tutti/core/error.h>
+#include <tutti/core/file/place.h>
+#include <tutti/core/system_check.h>
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -65,8 +67,8 @@ void rename_over(const fs::path& from, const fs::path& to) {
   if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) != 0) {
     // A file system without it: for a moment only the older steps stand there.
     const fs::path aside = from.string() + "-replaced";
-    require(::rename(to.c_str(), aside.c_str()) == 0 && ::rename(from.c_str(), to.c_str()) == 0,
-            "{}: cannot be replaced: {}", to.string(), system_error_text(errno));
+    require_system(::rename(to.c_str(), aside.c_str()) == 0 && ::rename(from.c_str(), to.c_str()) == 0,
+                   "{}: cannot be replaced", to.string());
     fs::remove_all(aside, ignored);
     return;
   }
@@ -150,12 +152,10 @@ void Checkpoints::lock(const LockOptions& options) {
     if (peers_.rank() != 0) return;
     std::error_code error;
     fs::create_directories(dir_, error);
-    const std::string reason = error.message();
-    require(!error, "checkpoint.dir: {} cannot be created: {}", dir_.string(), reason);
-    const bool writable = ::access(dir_.c_str(), W_OK | X_OK) == 0;
-    const int problem = errno;
-    require(writable, "checkpoint.dir: {} cannot be written to: {}", dir_.string(),
-            system_error_text(problem));
+    require(!error, "checkpoint.dir: {} cannot be created: {}", dir_.string(), error.message());
+    (void)find_place(dir_);  // no link of others is followed
+    require_system(::access(dir_.c_str(), W_OK | X_OK) == 0, "checkpoint.dir: {} cannot be written to",
+                   dir_.string());
     LockOptions own = options;
     own.subject = "another training";
     own.advice = "End it first, or choose another checkpoint.dir";
@@ -229,8 +229,7 @@ void Checkpoints::write(const TrainingState& state, const CheckpointMetadata& me
     if (const int count = remove_leftovers(dir_, temporary_prefix()); count > 0) {
       say(fmt::format("{}: removed {} unfinished checkpoint{}", dir_.string(), count, count > 1 ? "s" : ""));
     }
-    require(fs::create_directory(temporary, error), "{}: cannot create: {}", temporary.string(),
-            error.message());
+    require_system(::mkdir(temporary.c_str(), 0777) == 0, "{}: cannot create", temporary.string());
   });
 
   const ShardOf rank{peers_.rank(), peers_.size()};

@@ -1,5 +1,7 @@
 #include <tutti/core/checkpoint/file.h>
 #include <tutti/core/error.h>
+#include <tutti/core/file/target.h>
+#include <tutti/core/system_check.h>
 
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -17,7 +19,7 @@ namespace {
 class Descriptor {
  public:
   Descriptor(const fs::path& path, int flags) : fd_(::open(path.c_str(), flags | O_CLOEXEC)) {
-    require(fd_ >= 0, "{}: cannot open: {}", path.string(), system_error_text(errno));
+    require_system(fd_ >= 0, "{}: cannot open", path.string());
   }
   ~Descriptor() { ::close(fd_); }
   Descriptor(const Descriptor&) = delete;
@@ -32,7 +34,7 @@ class Descriptor {
 /// writer before it can be refused here.
 size_t regular_size(const Descriptor& file, const fs::path& path) {
   struct stat status {};
-  require(::fstat(file.fd(), &status) == 0, "{}: cannot stat: {}", path.string(), system_error_text(errno));
+  require_system(::fstat(file.fd(), &status) == 0, "{}: cannot stat", path.string());
   require(S_ISREG(status.st_mode), "{}: not a regular file", path.string());
   return static_cast<size_t>(status.st_size);
 }
@@ -40,12 +42,37 @@ size_t regular_size(const Descriptor& file, const fs::path& path) {
 }  // namespace
 
 OutputFile::OutputFile(fs::path path) : path_(std::move(path)) {
-  fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-  require(fd_ >= 0, "{}: cannot create: {}", path_.string(), system_error_text(errno));
+  // O_NONBLOCK, because a FIFO would else wait for a reader; emptied once it is known to be a file.
+  fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0666);
+  require_system(fd_ >= 0, "{}: cannot create", path_.string());
+  struct stat status {};
+  const SystemCheck known = ::fstat(fd_, &status) == 0;
+  const bool regular = known.ok() && S_ISREG(status.st_mode);
+  const SystemCheck emptied = regular && (status.st_size == 0 || ::ftruncate(fd_, 0) == 0);
+  if (!emptied.ok()) ::close(std::exchange(fd_, -1));
+  require_system(known, "{}: cannot stat", path_.string());
+  require(regular, "{}: is {}; expected a regular file", path_.string(), kind_of(status));
+  require_system(emptied, "{}: cannot be emptied", path_.string());
 }
 
+OutputFile OutputFile::create(const fs::path& path, unsigned mode, fs::path shown) {
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+  require_system(fd >= 0, "{}: cannot create", shown.string());
+  return {std::move(shown), fd, true};
+}
+
+OutputFile OutputFile::standard_output() {
+  return {"standard output", STDOUT_FILENO, false};
+}
+
+OutputFile::OutputFile(OutputFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      fd_(std::exchange(other.fd_, -1)),
+      owned_(other.owned_),
+      bytes_(other.bytes_) {}
+
 OutputFile::~OutputFile() {
-  if (fd_ >= 0) ::close(fd_);
+  if (fd_ >= 0 && owned_) ::close(fd_);
 }
 
 void OutputFile::write(std::span<const std::byte> bytes) {
@@ -54,16 +81,19 @@ void OutputFile::write(std::span<const std::byte> bytes) {
   while (!bytes.empty()) {
     const ssize_t written = ::write(fd_, bytes.data(), std::min(bytes.size(), kMost));
     if (written < 0 && errno == EINTR) continue;
-    require(written > 0, "{}: cannot write at byte {}: {}", path_.string(), bytes_, system_error_text(errno));
+    require_system(written > 0, "{}: cannot write at byte {}", path_.string(), bytes_);
     bytes_ += written;
     bytes = bytes.subspan(static_cast<size_t>(written));
   }
 }
 
 void OutputFile::finish() {
-  require(::fsync(fd_) == 0, "{}: cannot sync: {}", path_.string(), system_error_text(errno));
   const int fd = std::exchange(fd_, -1);
-  require(::close(fd) == 0, "{}: cannot close: {}", path_.string(), system_error_text(errno));
+  if (!owned_) return;
+  const SystemCheck synced = ::fsync(fd) == 0;
+  const SystemCheck closed = ::close(fd) == 0;
+  require_system(synced, "{}: cannot sync", path_.string());
+  require_system(closed, "{}: cannot close", path_.string());
 }
 
 std::shared_ptr<const MappedFile> MappedFile::open(const fs::path& path) {
@@ -72,7 +102,7 @@ std::shared_ptr<const MappedFile> MappedFile::open(const fs::path& path) {
   std::shared_ptr<MappedFile> mapped(new MappedFile);
   if (size == 0) return mapped;  // mmap refuses a length of 0
   void* data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, file.fd(), 0);
-  require(data != MAP_FAILED, "{}: cannot map: {}", path.string(), system_error_text(errno));
+  require_system(data != MAP_FAILED, "{}: cannot map", path.string());
   mapped->data_ = static_cast<const std::byte*>(data);
   mapped->size_ = size;
   return mapped;
@@ -85,28 +115,17 @@ MappedFile::~MappedFile() {
 void sync_directory(const fs::path& directory) {
   const Descriptor file(directory, O_RDONLY | O_DIRECTORY);
   // Some file systems cannot sync directories and say so with EINVAL; they need no sync either.
-  require(::fsync(file.fd()) == 0 || errno == EINVAL, "{}: cannot sync: {}", directory.string(),
-          system_error_text(errno));
+  require_system(::fsync(file.fd()) == 0 || errno == EINVAL, "{}: cannot sync", directory.string());
 }
 
-void replace_file(const fs::path& path, FunctionRef<void(const fs::path&)> write) {
-  fs::path temporary = path;
-  temporary += fmt::format(".tmp-{}", ::getpid());
-  std::error_code ignored;
-  try {
-    write(temporary);
-    require(::rename(temporary.c_str(), path.c_str()) == 0, "{}: cannot rename to it: {}", path.string(),
-            system_error_text(errno));
-  } catch (...) {
-    fs::remove(temporary, ignored);
-    throw;
-  }
-  sync_directory(path.has_parent_path() ? path.parent_path() : fs::path("."));
+void replace_file(const fs::path& path, FunctionRef<void(OutputFile)> write) {
+  FileTarget target(path, {.force = true, .make_directories = false});
+  write(target.open());
+  target.commit();
 }
 
 void write_file_atomically(const fs::path& path, std::string_view text) {
-  replace_file(path, [&](const fs::path& temporary) {
-    OutputFile file(temporary);
+  replace_file(path, [&](OutputFile file) {
     file.write(text);
     file.finish();
   });
@@ -122,7 +141,7 @@ std::string read_text_file(const fs::path& path, int64_t most) {
   while (got < size) {
     const ssize_t count = ::read(file.fd(), text.data() + got, size - got);
     if (count < 0 && errno == EINTR) continue;
-    require(count >= 0, "{}: cannot read: {}", path.string(), system_error_text(errno));
+    require_system(count >= 0, "{}: cannot read", path.string());
     if (count == 0) break;  // the file became shorter
     got += static_cast<size_t>(count);
   }

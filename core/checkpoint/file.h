@@ -9,16 +9,24 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace tutti {
 
 /// A new file that is written once. Every error of the system becomes an Error with the path and its text
-/// ("No space left on device").
+/// ("No space left on device"). For what a user names, core/file/target.h decides whether and where.
 class OutputFile {
  public:
-  /// Creates the file or empties an old one.
+  /// Creates the file or empties an old one. Throws Error if what is there is a symbolic link or no regular
+  /// file.
   explicit OutputFile(std::filesystem::path path);
+  /// Creates the file; throws Error if anything is there. `mode` as for open(2). Messages name `shown`.
+  static OutputFile create(const std::filesystem::path& path, unsigned mode, std::filesystem::path shown);
+  /// Writes to standard output, which finish() leaves open.
+  static OutputFile standard_output();
   ~OutputFile();
+  OutputFile(OutputFile&& other) noexcept;
+  OutputFile& operator=(OutputFile&&) = delete;
   OutputFile(const OutputFile&) = delete;
   OutputFile& operator=(const OutputFile&) = delete;
 
@@ -27,11 +35,18 @@ class OutputFile {
   /// Puts the data on the disk (fsync) and closes. Without it the file is closed as it is.
   void finish();
   [[nodiscard]] int64_t bytes() const noexcept { return bytes_; }
+  /// As messages name it.
   [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
+  /// The descriptor, to set owner and mode.
+  [[nodiscard]] int descriptor() const noexcept { return fd_; }
 
  private:
+  OutputFile(std::filesystem::path path, int fd, bool owned)
+      : path_(std::move(path)), fd_(fd), owned_(owned) {}
+
   std::filesystem::path path_;
   int fd_ = -1;
+  bool owned_ = true;  ///< not standard output
   int64_t bytes_ = 0;
 };
 
@@ -55,11 +70,11 @@ class MappedFile {
 /// Puts a directory's entries on the disk: what was created, renamed or deleted in it.
 void sync_directory(const std::filesystem::path& directory);
 
-/// Replaces a file so that after a crash either the old or the new one is there, whole: `write` writes and
-/// syncs the file it is given beside `path`, which is then renamed, and the directory synced. If `write`
-/// throws, nothing is left of it.
-void replace_file(const std::filesystem::path& path,
-                  FunctionRef<void(const std::filesystem::path& temporary)> write);
+/// Replaces a file of this program's own, such as a record in a run directory, without asking: FileTarget
+/// with force. After a crash either the old or the new one is there, whole: `write` writes and finishes the
+/// file it is given beside `path`, which is then renamed, and the directory synced. If `write` throws, or a
+/// signal ends the process, nothing is left of it. Throws Error if what is there is no regular file.
+void replace_file(const std::filesystem::path& path, FunctionRef<void(OutputFile file)> write);
 /// The same for a text.
 void write_file_atomically(const std::filesystem::path& path, std::string_view text);
 

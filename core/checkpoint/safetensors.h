@@ -99,6 +99,10 @@ class SafetensorsWriter {
   /// Creates the file and writes the header. Throws Error on an unknown dtype, a name that stands twice or is
   /// not UTF-8, or if the file cannot be written.
   SafetensorsWriter(std::filesystem::path path, std::vector<Spec> specs,
+                    const std::map<std::string, std::string>& metadata = {})
+      : SafetensorsWriter(OutputFile(std::move(path)), std::move(specs), metadata) {}
+  /// The same for a file that is open and empty, or standard output.
+  SafetensorsWriter(OutputFile file, std::vector<Spec> specs,
                     const std::map<std::string, std::string>& metadata = {});
 
   /// The tensors in the order of their data.
@@ -121,7 +125,10 @@ class SafetensorsWriter {
   std::string digest_;
 };
 
-/// Writes tensors (contiguous, on the CPU) to a file, atomically.
+/// Writes tensors (contiguous) to a file that is open and empty, or standard output, and finishes it.
+void write_safetensors(OutputFile file, std::span<const std::pair<std::string, Tensor>> tensors,
+                       const std::map<std::string, std::string>& metadata = {});
+/// The same, replacing the file of a path by replace_file().
 void write_safetensors(const std::filesystem::path& path,
                        std::span<const std::pair<std::string, Tensor>> tensors,
                        const std::map<std::string, std::string>& metadata = {});

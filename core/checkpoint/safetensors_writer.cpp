@@ -32,9 +32,9 @@ std::string header_bytes(const SafetensorsHeader& header) {
 
 }  // namespace
 
-SafetensorsWriter::SafetensorsWriter(std::filesystem::path path, std::vector<Spec> specs,
+SafetensorsWriter::SafetensorsWriter(OutputFile output, std::vector<Spec> specs,
                                      const std::map<std::string, std::string>& metadata)
-    : file_(std::move(path)) {
+    : file_(std::move(output)) {
   const std::string file = file_.path().string();
   std::stable_sort(specs.begin(), specs.end(), [](const Spec& a, const Spec& b) {
     return safetensors_element_size(a.dtype) > safetensors_element_size(b.dtype);
@@ -76,26 +76,29 @@ void SafetensorsWriter::finish() {
   digest_ = hash_.finish();
 }
 
-void write_safetensors(const std::filesystem::path& path,
-                       std::span<const std::pair<std::string, Tensor>> tensors,
+void write_safetensors(OutputFile file, std::span<const std::pair<std::string, Tensor>> tensors,
                        const std::map<std::string, std::string>& metadata) {
   std::vector<SafetensorsWriter::Spec> specs;
   std::map<std::string_view, const Tensor*> by_name;
   specs.reserve(tensors.size());
   for (const auto& [name, tensor] : tensors) {
-    require(tensor.defined() && tensor.contiguous(), "{}: tensor '{}' is not contiguous", path.string(),
-            name);
+    require(tensor.defined() && tensor.contiguous(), "{}: tensor '{}' is not contiguous",
+            file.path().string(), name);
     specs.push_back({name, std::string(safetensors_dtype(tensor.dtype())), tensor.shape()});
     by_name.emplace(name, &tensor);
   }
-  replace_file(path, [&](const std::filesystem::path& temporary) {
-    SafetensorsWriter writer(temporary, std::move(specs), metadata);
-    for (const SafetensorsEntry& entry : writer.order()) {
-      const Tensor tensor = by_name.at(entry.name)->on_host();
-      writer.write({static_cast<const std::byte*>(tensor.raw()), static_cast<size_t>(tensor.bytes())});
-    }
-    writer.finish();
-  });
+  SafetensorsWriter writer(std::move(file), std::move(specs), metadata);
+  for (const SafetensorsEntry& entry : writer.order()) {
+    const Tensor tensor = by_name.at(entry.name)->on_host();
+    writer.write({static_cast<const std::byte*>(tensor.raw()), static_cast<size_t>(tensor.bytes())});
+  }
+  writer.finish();
+}
+
+void write_safetensors(const std::filesystem::path& path,
+                       std::span<const std::pair<std::string, Tensor>> tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  replace_file(path, [&](OutputFile file) { write_safetensors(std::move(file), tensors, metadata); });
 }
 
 }  // namespace tutti

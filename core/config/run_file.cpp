@@ -2,6 +2,7 @@
 #include <tutti/core/config/run_file.h>
 #include <tutti/core/config/value_text.h>
 #include <tutti/core/error.h>
+#include <tutti/core/system_check.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -18,11 +19,10 @@ constexpr size_t kMaxListed = 10;
 
 std::string read_whole(const std::filesystem::path& path) {
   const std::unique_ptr<FILE, int (*)(FILE*)> file(std::fopen(path.c_str(), "rb"), std::fclose);
-  require(file != nullptr, "{}: cannot open the run file: {}", path.string(), system_error_text(errno));
+  require_system(file != nullptr, "{}: cannot open the run file", path.string());
   std::string text(static_cast<size_t>(kMaxConfigBytes) + 1, '\0');
   text.resize(std::fread(text.data(), 1, text.size(), file.get()));
-  require(std::ferror(file.get()) == 0, "{}: cannot read the run file: {}", path.string(),
-          system_error_text(errno));
+  require_system(std::ferror(file.get()) == 0, "{}: cannot read the run file", path.string());
   return text;
 }
 

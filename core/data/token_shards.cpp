@@ -10,8 +10,6 @@
 namespace tutti {
 namespace {
 
-constexpr int64_t kMaxIndexBytes = int64_t{64} << 20;
-
 template <class Stored>
 void widen(std::span<const std::byte> data, int64_t begin, std::span<int32_t> out) {
   // By memcpy: other writers may not have aligned the data.
@@ -96,7 +94,7 @@ TokenCorpus TokenCorpus::open(const std::filesystem::path& directory, std::strin
   require(std::filesystem::is_directory(directory), "{}: no such directory", directory.string());
   require(std::filesystem::exists(path), "{}: no {} in it: not a directory of token shards, or not complete",
           directory.string(), kTokenIndex);
-  const TokenIndex index = TokenIndex::parse(read_text_file(path, kMaxIndexBytes), path.string());
+  const TokenIndex index = TokenIndex::parse(read_text_file(path, kMaxTokenIndexBytes), path.string());
   const auto found =
       std::find_if(index.splits.begin(), index.splits.end(),
                    [&](const TokenIndex::Split& candidate) { return candidate.name == split; });

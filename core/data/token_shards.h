@@ -15,6 +15,8 @@ namespace tutti {
 
 /// Name of the index in a directory of token shards.
 inline constexpr std::string_view kTokenIndex = "tokens.json";
+/// How long it may be, in bytes.
+inline constexpr int64_t kMaxTokenIndexBytes = int64_t{64} << 20;
 
 /// What a token shard says of the tokenizer that made it.
 struct TokenSource {

@@ -1,11 +1,11 @@
 #include <tutti/core/checkpoint/safetensors.h>
+#include <tutti/core/checkpoint/sha256.h>
 #include <tutti/core/data/bpe_tables.h>
 #include <tutti/core/data/bpe_train.h>
 #include <tutti/core/data/split.h>
 #include <tutti/core/data/token_writer.h>
 #include <tutti/core/error.h>
-
-#include <unistd.h>
+#include <tutti/core/file/target.h>
 
 #include <algorithm>
 #include <chrono>
@@ -79,45 +79,66 @@ size_t validation_begin(std::string_view text, double fraction) {
   return cut_point(text, target);
 }
 
-/// A directory beside `target` that takes its place when it is complete, and goes away if it never is.
-class PendingDirectory {
- public:
-  explicit PendingDirectory(const fs::path& target) : target_(target.lexically_normal()) {
-    if (!target_.has_filename()) target_ = target_.parent_path();  // "out/"
-    const bool replaceable = !fs::exists(target_) || fs::exists(target_ / kTokenIndex) ||
-                             (fs::is_directory(target_) && fs::is_empty(target_));
-    require(replaceable, "{}: exists and is no directory of token shards; it is left as it is",
-            target_.string());
-    path_ = target_.string() + fmt::format(".{}.tmp", getpid());
-    std::error_code error;
-    fs::create_directories(path_, error);
-    require(!error, "{}: cannot be created: {}", path_.string(), error.message());
-  }
-  ~PendingDirectory() {
-    std::error_code ignored;  // of a temporary directory
-    if (!path_.empty()) fs::remove_all(path_, ignored);
-  }
-  PendingDirectory(const PendingDirectory&) = delete;
-  PendingDirectory& operator=(const PendingDirectory&) = delete;
+constexpr const char* kTokenizerFile = "tokenizer.json";
+constexpr int64_t kMostTokenizerBytes = int64_t{1} << 30;
 
-  [[nodiscard]] const fs::path& path() const { return path_; }
+bool is_tokenizer_of(const fs::path& path, const TokenSource& source) try {
+  return sha256(read_text_file(path, kMostTokenizerBytes)) == source.tokenizer_sha256 ||
+         Tokenizer::load(path).sha256() == source.tokenizer_sha256;
+} catch (const Error&) {
+  return false;
+}
 
-  void commit() {
-    sync_directory(path_);
-    const fs::path old = path_.string() + ".old";
-    std::error_code error;
-    if (fs::exists(target_)) fs::rename(target_, old, error);
-    if (!error) fs::rename(path_, target_, error);
-    require(!error, "{}: cannot take the place of {}: {}", path_.string(), target_.string(), error.message());
-    path_.clear();
-    sync_directory(fs::absolute(target_).parent_path());
-    fs::remove_all(old, error);
-    require(!error, "{}: cannot be removed: {}", old.string(), error.message());
+bool is_shard_of(const fs::path& path, const TokenSource& source) try {
+  return path.extension() == ".safetensors" && TokenShard::open(path).source() == source;
+} catch (const Error&) {
+  return false;
+}
+
+/// What an earlier call wrote into the directory: what its index names, as far as it is what the index says.
+std::vector<std::string> earlier_shards(const fs::path& directory) {
+  const fs::path path = directory / kTokenIndex;
+  std::error_code none;
+  if (!fs::is_regular_file(path, none)) return {};
+  std::vector<std::string> names;
+  try {
+    const TokenIndex index = TokenIndex::parse(read_text_file(path, kMaxTokenIndexBytes), path.string());
+    for (const TokenIndex::Split& split : index.splits) {
+      for (const TokenIndex::Shard& shard : split.shards) {
+        if (is_shard_of(directory / shard.file, index.source)) names.push_back(shard.file);
+      }
+    }
+    if (is_tokenizer_of(directory / kTokenizerFile, index.source)) names.emplace_back(kTokenizerFile);
+  } catch (const Error&) {
+    return {};  // not an index: left as it is
   }
+  names.emplace_back(kTokenIndex);
+  return names;
+}
 
- private:
-  fs::path target_, path_;
-};
+/// What to put behind the splits' names so that no file of the directory has the name of a new shard: the
+/// earlier ones are complete until the new index takes the place of theirs.
+std::string free_suffix(const fs::path& directory) {
+  std::vector<std::string> taken;
+  for (const fs::directory_entry& entry : fs::directory_iterator(directory)) {
+    taken.push_back(entry.path().filename().string());
+  }
+  std::string suffix;
+  const auto collides = [&](const std::string& name) {
+    return name.starts_with(fmt::format("train{}-0", suffix)) ||
+           name.starts_with(fmt::format("validation{}-0", suffix));
+  };
+  for (int revision = 2; std::any_of(taken.begin(), taken.end(), collides); ++revision) {
+    suffix = fmt::format("-r{}", revision);
+  }
+  return suffix;
+}
+
+void write_text(DirectoryTarget& directory, const std::string& name, std::string_view text) {
+  OutputFile file = directory.add(name);
+  file.write(text);
+  file.finish();
+}
 
 struct Document {
   std::shared_ptr<const MappedFile> file;
@@ -155,6 +176,7 @@ Tokenizer make_tokenizer(const TokenizeConfig& config, const std::vector<Documen
 void TokenizeConfig::describe(Fields& f) {
   f.value("inputs", inputs, "text files, one document each", not_empty());
   f.value("out", out, "directory to write", not_empty());
+  f.value("force", force, "write into a directory that holds something");
   f.value("tokenizer", tokenizer, "a tokenizer.json; `bytes`; or `train`, to train one on the inputs",
           not_empty());
   f.value("vocabulary", vocabulary, "tokens of a tokenizer that is trained", between(257, 1 << 24));
@@ -165,7 +187,16 @@ void TokenizeConfig::describe(Fields& f) {
 
 TokenShardWriter::TokenShardWriter(fs::path directory, std::string split, TokenSource source,
                                    int64_t shard_tokens)
-    : directory_(std::move(directory)), source_(std::move(source)), shard_tokens_(shard_tokens) {
+    : TokenShardWriter([directory = std::move(directory)](
+                           const std::string& name) { return OutputFile(directory / name); },
+                       split, split, std::move(source), shard_tokens) {}
+
+TokenShardWriter::TokenShardWriter(std::function<OutputFile(const std::string&)> create, std::string stem,
+                                   std::string split, TokenSource source, int64_t shard_tokens)
+    : create_(std::move(create)),
+      stem_(std::move(stem)),
+      source_(std::move(source)),
+      shard_tokens_(shard_tokens) {
   require(shard_tokens >= 1, "token shards: {} tokens in a shard", shard_tokens);
   split_.name = std::move(split);
 }
@@ -186,11 +217,11 @@ void TokenShardWriter::add(std::span<const int32_t> ids) {
 }
 
 void TokenShardWriter::flush() {
-  const std::string file = fmt::format("{}-{:05}.safetensors", split_.name, split_.shards.size());
+  const std::string file = fmt::format("{}-{:05}.safetensors", stem_, split_.shards.size());
   const bool narrow = source_.vocabulary <= 65536;
   const auto count = static_cast<int64_t>(pending_.size());
   SafetensorsWriter writer(
-      directory_ / file, {{"tokens", narrow ? "U16" : "I32", {count}}},
+      create_(file), {{"tokens", narrow ? "U16" : "I32", {count}}},
       {{"vocabulary", std::to_string(source_.vocabulary)}, {"tokenizer_sha256", source_.tokenizer_sha256}});
   if (narrow) {
     const std::vector<uint16_t> halves(pending_.begin(), pending_.end());
@@ -212,6 +243,13 @@ TokenizeReport tokenize_files(const TokenizeConfig& config, ThreadPool& pool,
                               const std::function<void(const TokenizeReport&)>& progress) {
   const auto start = std::chrono::steady_clock::now();
   const std::vector<Document> documents = open_inputs(config);
+  DirectoryRules rules{.force = config.force,
+                       .inputs = {config.inputs.begin(), config.inputs.end()},
+                       .names = {kTokenizerFile, std::string(kTokenIndex)},
+                       .index = std::string(kTokenIndex),
+                       .earlier = &earlier_shards};
+  if (config.tokenizer != "train" && config.tokenizer != "bytes") rules.inputs.emplace_back(config.tokenizer);
+  DirectoryTarget directory(config.out, std::move(rules));
   const Tokenizer tokenizer = make_tokenizer(config, documents, pool);
   const TokenSource source{tokenizer.vocabulary(), tokenizer.sha256()};
   TokenizeReport report{.vocabulary = tokenizer.vocabulary()};
@@ -219,7 +257,6 @@ TokenizeReport tokenize_files(const TokenizeConfig& config, ThreadPool& pool,
     report.total_bytes += static_cast<int64_t>(document.train.size() + document.validation.size());
   }
 
-  PendingDirectory directory(config.out);
   EncoderPool encoders(tokenizer);
   const auto write = [&](std::string_view text, TokenShardWriter& writer, int64_t& tokens) {
     if (text.empty()) return;
@@ -245,13 +282,15 @@ TokenizeReport tokenize_files(const TokenizeConfig& config, ThreadPool& pool,
   };
 
   TokenIndex index{source, {}};
-  TokenShardWriter train(directory.path(), "train", source, config.shard_tokens);
+  const std::string suffix = free_suffix(directory.path());
+  const auto create = [&](const std::string& name) { return directory.add(name); };
+  TokenShardWriter train(create, "train" + suffix, "train", source, config.shard_tokens);
   for (const Document& document : documents) write(document.train, train, report.train_tokens);
   require(report.train_tokens >= 2, "{}: too short: no two tokens are left to train on",
           config.inputs.front());
   index.splits.push_back(train.finish());
   if (config.validation_fraction > 0) {
-    TokenShardWriter validation(directory.path(), "validation", source, config.shard_tokens);
+    TokenShardWriter validation(create, "validation" + suffix, "validation", source, config.shard_tokens);
     for (const Document& document : documents) {
       write(document.validation, validation, report.validation_tokens);
     }
@@ -260,8 +299,8 @@ TokenizeReport tokenize_files(const TokenizeConfig& config, ThreadPool& pool,
             config.validation_fraction);
     index.splits.push_back(validation.finish());
   }
-  tokenizer.save(directory.path() / "tokenizer.json");
-  write_file_atomically(directory.path() / kTokenIndex, index.to_json());
+  write_text(directory, kTokenizerFile, tokenizer.to_json());
+  write_text(directory, std::string(kTokenIndex), index.to_json());
   directory.commit();
   report.bytes = report.total_bytes;
   report.wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

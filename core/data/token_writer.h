@@ -1,5 +1,6 @@
 #pragma once
 
+#include <tutti/core/checkpoint/file.h>
 #include <tutti/core/config/fields.h>
 #include <tutti/core/data/token_shards.h>
 #include <tutti/core/data/tokenizer.h>
@@ -17,6 +18,9 @@ class TokenShardWriter {
   /// Files are `directory`/`split`-00000.safetensors and on. The directory exists.
   TokenShardWriter(std::filesystem::path directory, std::string split, TokenSource source,
                    int64_t shard_tokens);
+  /// The same with the files that `create` makes, given their names: `stem`-00000.safetensors and on.
+  TokenShardWriter(std::function<OutputFile(const std::string& name)> create, std::string stem,
+                   std::string split, TokenSource source, int64_t shard_tokens);
   /// Throws Error on an id outside the vocabulary, or when a file cannot be written.
   void add(std::span<const int32_t> ids);
   /// Writes the last, shorter shard and returns all of them.
@@ -26,7 +30,8 @@ class TokenShardWriter {
  private:
   void flush();
 
-  std::filesystem::path directory_;
+  std::function<OutputFile(const std::string&)> create_;
+  std::string stem_;
   TokenSource source_;
   int64_t shard_tokens_;
   TokenIndex::Split split_;
@@ -38,6 +43,7 @@ class TokenShardWriter {
 struct TokenizeConfig {
   std::vector<std::string> inputs;  ///< text files, one document each
   std::string out;                  ///< directory to write
+  bool force = false;               ///< write into a directory that holds something
   std::string tokenizer = "bytes";  ///< a tokenizer.json, "bytes", or "train"
   int64_t vocabulary = 4096;        ///< of a tokenizer that is trained
   int64_t shard_tokens = int64_t{1} << 26;
@@ -55,9 +61,9 @@ struct TokenizeReport {
   double wall_s = 0;
 };
 
-/// Encodes the inputs into `config.out`: shards of the splits `train` and `validation`, tokenizer.json, and
-/// last tokens.json; the directory appears when it is complete. A directory of token shards that stands there
-/// is replaced, anything else is refused.
+/// Encodes the inputs into `config.out`, a DirectoryTarget: shards of the splits `train` and `validation`,
+/// tokenizer.json, and last tokens.json. With `force`, the shards that tokens.json in it names are replaced,
+/// under names that are free, and removed once the new index is there; every other file is left.
 ///
 /// The last part of each input, from a line's beginning, is for validation; a trained tokenizer sees only
 /// what comes before. Each part of a document ends with <|endoftext|> if the tokenizer has it. The files are

@@ -1,5 +1,6 @@
 // oneDNN: matrix products. Convolutions are in onednn_conv.cpp; no other file sees the library. Works with
 // the 2.x and 3.x interfaces.
+#include <tutti/core/memory/shortage.h>
 #include <tutti/kernels/cpu/blas_backends.h>
 
 #if defined(TUTTI_WITH_ONEDNN)
@@ -101,12 +102,27 @@ bool sgemm(const Gemm& g) {
       dnnl::sgemm(g.a.transposed ? 'T' : 'N', g.b.transposed ? 'T' : 'N', g.m, g.n, g.k, 1.0F,
                   static_cast<const float*>(g.a.data), g.a.ld, static_cast<const float*>(g.b.data), g.b.ld,
                   g.accumulate ? 1.0F : 0.0F, static_cast<float*>(g.c), g.ldc);
-  require(status == dnnl::status::success, "oneDNN: product of ({}, {}) and ({}, {}): status {}", g.m, g.k,
-          g.k, g.n, static_cast<int>(status));
+  require(status == dnnl::status::success, "oneDNN: product of ({}, {}) and ({}, {}): {}", g.m, g.k, g.k, g.n,
+          status == dnnl::status::success ? "" : words_of(static_cast<dnnl_status_t>(status)));
   return true;
 }
 
 }  // namespace
+
+std::string words_of(dnnl_status_t status) {
+  switch (status) {
+    case dnnl_out_of_memory:
+      return "out of memory: " + memory_in_words();
+    case dnnl_invalid_arguments:
+      return "invalid arguments";
+    case dnnl_unimplemented:
+      return "not implemented";
+    case dnnl_runtime_error:
+      return "an error of the primitive";
+    default:
+      return fmt::format("status {}", static_cast<int>(status));
+  }
+}
 
 bool onednn_gemm(const Gemm& g) {
   if (g.dtype == DType::kFloat32 && g.c_dtype == DType::kFloat32) return sgemm(g);
@@ -126,8 +142,8 @@ bool onednn_gemm(const Gemm& g) {
                                        {DNNL_ARG_SCRATCHPAD, product.scratchpad}});
     stream.wait();
   } catch (const dnnl::error& error) {
-    fail("oneDNN: product of ({}, {}) and ({}, {}) in {}: {}", g.m, g.k, g.k, g.n, tutti::name(g.dtype),
-         error.what());
+    fail("oneDNN: product of ({}, {}) and ({}, {}) in {}: {}: {}", g.m, g.k, g.k, g.n, tutti::name(g.dtype),
+         error.what(), words_of(error.status));
   }
   return true;
 }

@@ -235,8 +235,8 @@ void guarded(const ConvShape& s, F f) {
   try {
     f();
   } catch (const dnnl::error& error) {
-    fail("oneDNN: convolution of ({}, {}, {}, {}) with ({}, {}, {}, {}) in {}: {}", s.n, s.h, s.w, s.c, s.o,
-         s.c / s.groups, s.kh, s.kw, tutti::name(s.dtype), error.what());
+    fail("oneDNN: convolution of ({}, {}, {}, {}) with ({}, {}, {}, {}) in {}: {}: {}", s.n, s.h, s.w, s.c,
+         s.o, s.c / s.groups, s.kh, s.kw, tutti::name(s.dtype), error.what(), words_of(error.status));
   }
 }
 

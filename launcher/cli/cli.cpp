@@ -5,12 +5,12 @@
 
 #include <tutti/core/config/nearest.h>
 #include <tutti/core/error.h>
+#include <tutti/core/memory/shortage.h>
 
 #include <CLI/CLI.hpp>
 
 #include <algorithm>
 #include <cstdlib>
-#include <new>
 #include <ostream>
 #include <vector>
 
@@ -161,11 +161,8 @@ ExitCode CommandLine::run(std::span<const std::string> arguments, Console& conso
     console.err << "  found at " << error.where().file_name() << ":" << error.where().line() << std::endl;
   }
   return ExitCode::kError;
-} catch (const std::bad_alloc&) {
-  print_error("out of memory", console.err);
-  return ExitCode::kError;
 } catch (const std::exception& error) {
-  print_error(error.what(), console.err);
+  print_error(words_of(error), console.err);
   return ExitCode::kError;
 } catch (...) {
   print_error("an unknown exception", console.err);

@@ -6,6 +6,7 @@
 #include <tutti/core/data/bpe_train.h>
 #include <tutti/core/data/token_writer.h>
 #include <tutti/core/error.h>
+#include <tutti/core/file/target.h>
 
 #include <unistd.h>
 #include <CLI/CLI.hpp>
@@ -84,6 +85,10 @@ ExitCode write_tokens(const Options& options, Console& console) {
 }
 
 ExitCode train_tokenizer(const Options& options, Console& console) {
+  FileTarget target(options.tokens.out,
+                    {.force = options.tokens.force,
+                     .inputs = {options.tokens.inputs.begin(), options.tokens.inputs.end()},
+                     .standard_output = true});
   std::vector<std::shared_ptr<const MappedFile>> files;
   std::vector<std::string_view> texts;
   for (const std::string& input : options.tokens.inputs) {
@@ -103,10 +108,14 @@ ExitCode train_tokenizer(const Options& options, Console& console) {
     };
     tokenizer = train_bpe(texts, training, pool);
   }
-  tokenizer->save(options.tokens.out);
+  OutputFile file = target.open();
+  file.write(tokenizer->to_json());
+  file.finish();
+  if (target.commit()) console.err << overwritten_note(options.tokens.out) << '\n';
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  console.out << fmt::format("{}: {} tokens, learned in {:.1f} s\n", options.tokens.out,
-                             tokenizer->vocabulary(), seconds);
+  std::ostream& said = target.is_standard_output() ? console.err : console.out;
+  said << fmt::format("{}: {} tokens, learned in {:.1f} s\n", options.tokens.out, tokenizer->vocabulary(),
+                      seconds);
   return ExitCode::kDone;
 }
 
@@ -114,7 +123,7 @@ ExitCode show(const Options& options, Console& console) {
   const fs::path directory(options.directory);
   const fs::path index_file = directory / kTokenIndex;
   const TokenIndex index =
-      TokenIndex::parse(read_text_file(index_file, int64_t{64} << 20), index_file.string());
+      TokenIndex::parse(read_text_file(index_file, kMaxTokenIndexBytes), index_file.string());
   const Tokenizer tokenizer = Tokenizer::load(directory / "tokenizer.json");
   console.out << fmt::format("{}: vocabulary {}\n", options.directory, index.source.vocabulary);
   for (const TokenIndex::Split& split : index.splits) {
@@ -127,9 +136,10 @@ ExitCode show(const Options& options, Console& console) {
   return ExitCode::kDone;
 }
 
-void add_inputs(CLI::App& app, Options& options, const char* out_help) {
+void add_inputs(CLI::App& app, Options& options, const char* out_help, const char* force_help) {
   app.add_option("-i,--input", options.tokens.inputs, "Plain text files")->required();
   app.add_option("-o,--out", options.tokens.out, out_help)->required();
+  app.add_flag("--force", options.tokens.force, force_help);
   app.add_option("--threads", options.threads, "Default: all cores")->check(between_numbers(1));
 }
 
@@ -138,7 +148,8 @@ CommandAction setup(CLI::App& app) {
   app.require_subcommand(1);
 
   CLI::App* const tokens = app.add_subcommand("tokens", "Turn plain text into token shards to train on");
-  add_inputs(*tokens, *options, "Directory to write");
+  add_inputs(*tokens, *options, "Directory to write, new or empty",
+             "Write into a directory that holds files: earlier token shards are replaced, all others stay");
   CLI::Option* const given = tokens->add_option("--tokenizer", options->tokens.tokenizer,
                                                 "A tokenizer.json, or `bytes`: one token a byte");
   given->capture_default_str();
@@ -157,7 +168,8 @@ CommandAction setup(CLI::App& app) {
       ->capture_default_str();
 
   CLI::App* const tokenizer = app.add_subcommand("tokenizer", "Train a tokenizer alone, a tokenizer.json");
-  add_inputs(*tokenizer, *options, "The tokenizer.json to write");
+  add_inputs(*tokenizer, *options, "The tokenizer.json to write; - for standard output",
+             "Replace a file that exists");
   tokenizer->add_option("--vocabulary", options->tokens.vocabulary, "Tokens in all")
       ->check(between_numbers(1))
       ->capture_default_str();

@@ -1,15 +1,17 @@
 #include "launcher/report/report.h"
 #include "launcher/cli/commands.h"
 
-#include <tutti/core/checkpoint/file.h>
 #include <tutti/core/error.h>
+#include <tutti/core/file/target.h>
 
 #include <CLI/CLI.hpp>
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <ostream>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace tutti {
@@ -22,44 +24,59 @@ struct Options {
   std::string out;
   std::string svg;
   std::string png;
+  bool force = false;
 };
 
-void make_folder(const fs::path& folder) {
-  std::error_code error;
-  fs::create_directories(folder, error);
-  require(!error, "{}: cannot be created: {}", folder.string(), error.message());
-}
+/// A file to write, checked before any is written.
+struct Output {
+  FileTarget target;
+  std::function<std::string()> content;
+};
 
 ExitCode report(const Options& options, Console& console) {
   std::vector<RunData> runs;
   runs.reserve(options.directories.size());
   for (const std::string& directory : options.directories) runs.push_back(read_run(directory));
 
-  if (!options.svg.empty()) {
-    make_folder(options.svg);
-    for (const Plot& plot : run_plots(runs)) {
-      SvgCanvas canvas(kPlotWidth, kPlotHeight, SvgCanvas::Kind::kStandAlone, plot.slug, plot.title);
-      draw(plot, canvas);
-      const fs::path path = fs::path(options.svg) / (plot.slug + ".svg");
-      write_file_atomically(path, canvas.finish());
-      console.out << path.string() << '\n';
+  TargetRules rules{.force = options.force,
+                    .inputs = {options.directories.begin(), options.directories.end()}};
+  std::vector<Output> outputs;
+  const std::vector<Plot> plots = run_plots(runs);
+  const auto draw_all = [&](const std::string& folder, const char* ending, std::string_view mark,
+                            auto draw_one) {
+    if (folder.empty()) return;
+    rules.mark = mark;
+    require(folder != "-", "-: a folder of plots cannot be written to standard output; give its name");
+    for (const Plot& plot : plots) {
+      outputs.push_back({FileTarget(fs::path(folder) / (plot.slug + ending), rules),
+                         [&plot, draw_one] { return draw_one(plot); }});
     }
-  }
-  if (!options.png.empty()) {
-    make_folder(options.png);
-    for (const Plot& plot : run_plots(runs)) {
-      PngCanvas canvas(kPlotWidth, kPlotHeight);
-      draw(plot, canvas);
-      const fs::path path = fs::path(options.png) / (plot.slug + ".png");
-      canvas.save(path);
-      console.out << path.string() << '\n';
-    }
-  }
+  };
+  draw_all(options.svg, ".svg", kSvgMark, [](const Plot& plot) {
+    SvgCanvas canvas(kPlotWidth, kPlotHeight, SvgCanvas::Kind::kStandAlone, plot.slug, plot.title);
+    draw(plot, canvas);
+    return canvas.finish();
+  });
+  draw_all(options.png, ".png", kPngMark, [](const Plot& plot) {
+    PngCanvas canvas(kPlotWidth, kPlotHeight);
+    draw(plot, canvas);
+    return canvas.finish();
+  });
   const fs::path page = !options.out.empty() ? fs::path(options.out)
                         : runs.size() == 1   ? fs::path(options.directories.front()) / "report.html"
                                              : fs::path("report.html");
-  write_file_atomically(page, html_report(runs));
-  console.out << page.string() << '\n';
+  rules.mark = kHtmlMark;
+  rules.standard_output = true;
+  outputs.push_back({FileTarget(page, rules), [&] { return html_report(runs); }});
+
+  std::ostream& said = outputs.back().target.is_standard_output() ? console.err : console.out;
+  for (Output& output : outputs) {
+    OutputFile file = output.target.open();
+    file.write(output.content());
+    file.finish();
+    if (output.target.commit()) console.err << overwritten_note(output.target.path()) << '\n';
+    if (!output.target.is_standard_output()) said << output.target.path().string() << '\n';
+  }
   return ExitCode::kDone;
 }
 
@@ -67,8 +84,10 @@ CommandAction setup(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   app.add_option("RUNDIR", options->directories, "Run directories; several are laid over each other")
       ->required();
-  app.add_option("--out", options->out,
-                 "The page to write; default: report.html in RUNDIR, or here for several of them");
+  app.add_option(
+      "--out", options->out,
+      "The page to write, - for standard output; default: report.html in RUNDIR, or here for several");
+  app.add_flag("--force", options->force, "Replace files that exist; its own are replaced without");
   app.add_option("--svg", options->svg, "Also write each plot as an SVG file into this folder");
   app.add_option("--png", options->png, "Also write each plot as a PNG file into this folder");
   return [options](Console& console) { return report(*options, console); };

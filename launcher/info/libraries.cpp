@@ -1,6 +1,7 @@
 #include "launcher/info/libraries.h"
 
 #include <tutti/core/error.h>
+#include <tutti/core/system_check.h>
 #include <tutti/kernels/cpu/blas.h>
 
 #include <cairo.h>
@@ -97,9 +98,9 @@ std::vector<std::pair<std::string, std::string>> library_versions() {
 
 MpiProbe probe_mpi() {
   std::array<int, 2> ends{};
-  require(pipe(ends.data()) == 0, "pipe: {}", system_error_text(errno));
+  require_system(pipe(ends.data()) == 0, "pipe");
   const pid_t child = fork();
-  require(child >= 0, "fork: {}", system_error_text(errno));
+  require_system(child >= 0, "fork");
   if (child == 0) {
     (void)close(ends[0]);
     answer_probe(ends[1]);
@@ -113,7 +114,7 @@ MpiProbe probe_mpi() {
   (void)close(ends[0]);
   int status = 0;
   while (waitpid(child, &status, 0) < 0) {
-    require(errno == EINTR, "waitpid: {}", system_error_text(errno));
+    require_system(errno == EINTR, "waitpid");
   }
   MpiProbe probe;
   if (received != static_cast<ssize_t>(sizeof reply) || !WIFEXITED(status) || WEXITSTATUS(status) != 0) {

@@ -3,6 +3,7 @@
 #include "launcher/placement.h"
 
 #include <tutti/core/error.h>
+#include <tutti/core/system_check.h>
 #include <tutti/core/thread_pool.h>
 
 #include <hwloc.h>
@@ -139,7 +140,7 @@ MachineInfo machine_info() {
     return std::max(0, hwloc_get_nbobjs_by_type(topology.get(), type));
   };
   utsname name{};
-  require(uname(&name) == 0, "uname: {}", system_error_text(errno));
+  require_system(uname(&name) == 0, "uname");
   MachineInfo info{
       .host = host_name(),
       .system = line_value("/etc/os-release", "PRETTY_NAME", '='),
@@ -162,7 +163,7 @@ MachineInfo machine_info() {
 
 int64_t peak_resident_bytes() {
   rusage usage{};
-  require(getrusage(RUSAGE_SELF, &usage) == 0, "getrusage: {}", system_error_text(errno));
+  require_system(getrusage(RUSAGE_SELF, &usage) == 0, "getrusage");
   return static_cast<int64_t>(usage.ru_maxrss) * 1024;
 }
 

@@ -1,6 +1,7 @@
 #include "launcher/launch/child.h"
 
 #include <tutti/core/error.h>
+#include <tutti/core/system_check.h>
 
 #include <fcntl.h>
 #include <poll.h>
@@ -32,7 +33,7 @@ struct Pipe {
 
 Pipe make_pipe() {
   std::array<int, 2> ends{};
-  require(pipe2(ends.data(), O_CLOEXEC) == 0, "pipe2: {}", system_error_text(errno));
+  require_system(pipe2(ends.data(), O_CLOEXEC) == 0, "pipe2");
   return {Descriptor(ends[0]), Descriptor(ends[1])};
 }
 
@@ -65,7 +66,7 @@ std::vector<char*> pointers(std::vector<std::string>& texts) {
   sigset_t none;
   (void)sigemptyset(&none);
   (void)sigprocmask(SIG_SETMASK, &none, nullptr);
-  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE, SIGCHLD}) {
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGPIPE, SIGCHLD, SIGXFSZ}) {
     (void)std::signal(signal, SIG_DFL);
   }
   (void)dup2(in, STDIN_FILENO);
@@ -78,7 +79,7 @@ std::vector<char*> pointers(std::vector<std::string>& texts) {
 }
 
 void set_not_blocking(const Descriptor& pipe) {
-  require(fcntl(pipe.number(), F_SETFL, O_NONBLOCK) == 0, "fcntl: {}", system_error_text(errno));
+  require_system(fcntl(pipe.number(), F_SETFL, O_NONBLOCK) == 0, "fcntl");
 }
 
 /// Appends what can be read now; false at the end of the stream.
@@ -154,14 +155,14 @@ Child Child::start(const std::vector<std::string>& argv, const Variables& variab
   const std::vector<char*> environment_pointers = pointers(environment);
 
   const Descriptor in(open(streams.input.c_str(), O_RDONLY | O_CLOEXEC));
-  require(in.number() >= 0, "{}: {}", streams.input, system_error_text(errno));
+  require_system(in.number() >= 0, "{}", streams.input);
   Pipe out = streams.capture_out ? make_pipe() : Pipe{};
   Pipe err = streams.capture_err ? make_pipe() : Pipe{};
   Pipe report = make_pipe();
   Child child;
   const pid_t parent = getpid();
   child.pid_ = fork();
-  require(child.pid_ >= 0, "fork: {}", system_error_text(errno));
+  require_system(child.pid_ >= 0, "fork");
   if (child.pid_ == 0) {
     become(path.c_str(), argv_pointers.data(), environment_pointers.data(), in.number(), out.write.number(),
            err.write.number(), report.write.number(), parent);
@@ -192,7 +193,7 @@ std::optional<int> Child::poll_status() {
   if (status_) return status_;
   int status = 0;
   const pid_t ended = waitpid(pid_, &status, WNOHANG);
-  require(ended >= 0 || errno == EINTR, "waitpid: {}", system_error_text(errno));
+  require_system(ended >= 0 || errno == EINTR, "waitpid");
   if (ended == pid_) status_ = status;
   return status_;
 }
@@ -225,7 +226,7 @@ Output run_to_end(const std::vector<std::string>& argv, const Variables& variabl
 }
 
 void adopt_orphans() {
-  require(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0, "prctl: {}", system_error_text(errno));
+  require_system(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0, "prctl");
 }
 
 int end_descendants() {

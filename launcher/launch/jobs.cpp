@@ -4,6 +4,7 @@
 #include "launcher/launch/words.h"
 
 #include <tutti/core/error.h>
+#include <tutti/core/system_check.h>
 
 #include <poll.h>
 #include <unistd.h>
@@ -291,8 +292,8 @@ void cancel_job(const NamedJob& job, const Surroundings& here, std::ostream& out
   require(job.record.state == "running", "{}: the launch has ended already", job.directory.string());
   require(is_supervisor(job.record, here), "{}: its supervisor, process {} on {}, is not running here",
           job.directory.string(), job.record.supervisor, job.record.host);
-  require(kill(static_cast<pid_t>(job.record.supervisor), SIGTERM) == 0, "process {}: {}",
-          job.record.supervisor, system_error_text(errno));
+  require_system(kill(static_cast<pid_t>(job.record.supervisor), SIGTERM) == 0, "process {}",
+                 job.record.supervisor);
   out << fmt::format("{}: asked to save and stop\n", job.directory.string());
 }
 

@@ -10,6 +10,7 @@
 
 #include <tutti/core/checkpoint/file.h>
 #include <tutti/core/error.h>
+#include <tutti/core/system_check.h>
 
 #include <poll.h>
 #include <sys/signalfd.h>
@@ -48,7 +49,7 @@ std::chrono::nanoseconds seconds(double s) {
 class Signals {
  public:
   Signals() : descriptor_(signalfd(-1, &held_.set(), SFD_NONBLOCK | SFD_CLOEXEC)) {
-    require(descriptor_.number() >= 0, "signalfd: {}", system_error_text(errno));
+    require_system(descriptor_.number() >= 0, "signalfd");
   }
 
   [[nodiscard]] int descriptor() const { return descriptor_.number(); }

@@ -1,6 +1,7 @@
 #include "launcher/metrics/jsonl.h"
 
 #include <tutti/core/error.h>
+#include <tutti/core/file/place.h>
 
 #include <nlohmann/json.hpp>
 
@@ -18,9 +19,10 @@ const std::filesystem::path& cut(const std::filesystem::path& path, int64_t step
 
 }  // namespace
 
-void drop_records_after(const std::filesystem::path& path, int64_t step) {
-  std::error_code none;
-  if (!std::filesystem::is_regular_file(path, none)) return;
+void drop_records_after(const std::filesystem::path& named, int64_t step) {
+  const Place place = find_place(named);  // no link of others is followed
+  if (!place.status || !S_ISREG(place.status->st_mode)) return;
+  const std::filesystem::path& path = place.path;
   std::ifstream file(path, std::ios::binary);
   require(file.good(), "{}: cannot be read", path.string());
   uintmax_t keep = 0;

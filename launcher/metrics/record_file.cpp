@@ -1,6 +1,8 @@
 #include "launcher/metrics/record_file.h"
 
 #include <tutti/core/error.h>
+#include <tutti/core/file/place.h>
+#include <tutti/core/system_check.h>
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -17,8 +19,7 @@ constexpr size_t kMostPendingBytes = 1 << 20;
 
 RecordFile::RecordFile(std::filesystem::path path)
     : path_(std::move(path)), flushed_(std::chrono::steady_clock::now()) {
-  fd_ = open(path_.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0644);
-  require(fd_ >= 0, "{}: cannot be opened for writing: {}", path_.string(), system_error_text(errno));
+  fd_ = open_regular(path_, O_WRONLY | O_APPEND | O_CREAT);
 }
 
 RecordFile::~RecordFile() {
@@ -54,9 +55,9 @@ void RecordFile::flush() {
 
 void RecordFile::sync() {
   flush();
-  // Files that cannot be synced, such as /dev/stdout, are no disk.
-  require(fdatasync(fd_) == 0 || errno == EINVAL || errno == EROFS, "{}: cannot be put on the disk: {}",
-          path_.string(), system_error_text(errno));
+  // A file system that cannot sync says EINVAL or EROFS; it needs no sync either.
+  require_system(fdatasync(fd_) == 0 || errno == EINVAL || errno == EROFS, "{}: cannot be put on the disk",
+                 path_.string());
 }
 
 }  // namespace tutti

@@ -54,8 +54,7 @@ std::string repair_records(const fs::path& path) {
     return fmt::format("{}: holds no records; it is kept as {}", path.string(), aside.string());
   }
   const int64_t taken_out = bad;
-  replace_file(path, [&](const fs::path& temporary) {
-    OutputFile out(temporary);
+  replace_file(path, [&](OutputFile out) {
     scan([&](const std::string& line) { out.write(line + "\n"); });
     out.finish();
   });

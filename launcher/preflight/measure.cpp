@@ -2,6 +2,8 @@
 
 #include <tutti/core/checkpoint/file.h>
 #include <tutti/core/error.h>
+#include <tutti/core/file/temporary.h>
+#include <tutti/core/system_check.h>
 #include <tutti/core/tensor.h>
 #include <tutti/kernels/cpu/blas.h>
 #include "launcher/placement.h"
@@ -13,6 +15,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <optional>
 #include <vector>
 
 namespace tutti {
@@ -25,29 +28,10 @@ double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-/// A file that is gone at the end, with its directory if that was made for it and holds nothing else.
-class Scratch {
- public:
-  Scratch(fs::path path, bool in_new_directory)
-      : path_(std::move(path)), in_new_directory_(in_new_directory) {}
-  ~Scratch() {
-    std::error_code ignored;
-    fs::remove(path_, ignored);
-    if (in_new_directory_) fs::remove(path_.parent_path(), ignored);
-  }
-  Scratch(const Scratch&) = delete;
-  Scratch& operator=(const Scratch&) = delete;
-  [[nodiscard]] const fs::path& path() const { return path_; }
-
- private:
-  fs::path path_;
-  bool in_new_directory_;
-};
-
 /// Reads the file and compares it with repeated `block`s. Returns the seconds that it took.
 double read_back(const fs::path& path, const std::vector<std::byte>& block) {
   const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  require(file >= 0, "{}: {}", path.string(), system_error_text(errno));
+  require_system(file >= 0, "{}", path.string());
   const std::unique_ptr<const int, void (*)(const int*)> closer(&file, [](const int* f) { (void)close(*f); });
   (void)posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
   std::vector<std::byte> buffer(block.size());
@@ -57,7 +41,7 @@ double read_back(const fs::path& path, const std::vector<std::byte>& block) {
     size_t filled = 0;
     while (filled < buffer.size()) {
       const ssize_t n = read(file, buffer.data() + filled, buffer.size() - filled);
-      require(n >= 0 || errno == EINTR, "{}: {}", path.string(), system_error_text(errno));
+      require_system(n >= 0 || errno == EINTR, "{}", path.string());
       if (n == 0) break;
       if (n > 0) filled += static_cast<size_t>(n);
     }
@@ -128,9 +112,12 @@ DiskSpeed measure_disk(const fs::path& directory, int64_t bytes, double most_s) 
     const bool is_new = fs::create_directories(directory, error);
     require(!error, "{}: cannot be created: {}", directory.string(), error.message());
     struct statvfs space {};
-    require(statvfs(directory.c_str(), &space) == 0, "{}: {}", directory.string(), system_error_text(errno));
+    require_system(statvfs(directory.c_str(), &space) == 0, "{}", directory.string());
     speed.free_bytes = static_cast<int64_t>(space.f_bavail) * static_cast<int64_t>(space.f_frsize);
-    const Scratch scratch(directory / fmt::format(".preflight-{}-{}", host_name(), getpid()), is_new);
+    // Both go away at the end, the directory if it was made for this and holds nothing else.
+    std::optional<Temporary> made;
+    if (is_new) made.emplace(directory, Temporary::Kind::kDirectory);
+    const Temporary scratch(directory / fmt::format(".preflight-{}-{}", host_name(), getpid()));
     constexpr size_t kBlock = size_t{1} << 20;
     std::vector<std::byte> block(kBlock);
     // Bytes that neither compress nor repeat within a block.

@@ -71,6 +71,11 @@ class Canvas {
 /// The width of a text in pixels, roughly: enough to leave room for labels.
 double text_width(std::string_view text, double size);
 
+/// What files of a report hold near their beginning, by which `tutti report` knows its own.
+inline constexpr std::string_view kHtmlMark = R"(<meta name="generator" content="tutti report">)";
+inline constexpr std::string_view kSvgMark = "<!-- generator: tutti report -->";
+inline constexpr std::string_view kPngMark{"Software\0tutti report", 21};
+
 /// An SVG document without scripts or outside references.
 class SvgCanvas final : public Canvas {
  public:
@@ -111,8 +116,8 @@ class PngCanvas final : public Canvas {
   void text(Point at, std::string_view text, const TextStyle& style) override;
   void begin_clip(Point corner, Point opposite) override;
   void end_clip() override;
-  /// Writes the PNG file atomically. Throws Error with the path.
-  void save(const std::filesystem::path& path) const;
+  /// The bytes of the PNG file.
+  [[nodiscard]] std::string finish() const;
 
  private:
   struct Impl;

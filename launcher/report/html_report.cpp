@@ -184,11 +184,12 @@ std::string html_report(std::span<const RunData> runs) {
   const std::string title = alone ? runs.front().name : fmt::format("{} runs compared", runs.size());
   std::string out = fmt::format(
       "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
+      "{}\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n"
       "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src "
       "'unsafe-inline'\">\n"
       "<title>{} – Tutti</title>\n<style>\n{}{}</style>\n</head>\n<body>\n<main>\n<h1>{}{}</h1>\n",
-      escape_markup(title), svg_colours(), kStyle, escape_markup(title), alone ? badge(runs.front()) : "");
+      kHtmlMark, escape_markup(title), svg_colours(), kStyle, escape_markup(title),
+      alone ? badge(runs.front()) : "");
   out += "<p class=\"sub\">Training report</p>\n";
   if (alone) out += tiles(runs.front());
   out += plots_html(runs);

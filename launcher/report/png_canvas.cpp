@@ -1,9 +1,10 @@
 #include "launcher/report/canvas.h"
 
-#include <tutti/core/checkpoint/file.h>
 #include <tutti/core/error.h>
 
 #include <cairo.h>
+
+#include <boost/crc.hpp>
 
 #include <cmath>
 #include <numbers>
@@ -24,13 +25,27 @@ void check(cairo_status_t status, std::string_view what) {
   require(status == CAIRO_STATUS_SUCCESS, "PNG: {}: {}", what, cairo_status_to_string(status));
 }
 
-cairo_status_t write_piece(void* file, const unsigned char* data, unsigned int length) {
+cairo_status_t write_piece(void* bytes, const unsigned char* data, unsigned int length) {
   try {
-    static_cast<OutputFile*>(file)->write(std::as_bytes(std::span(data, length)));
+    static_cast<std::string*>(bytes)->append(reinterpret_cast<const char*>(data), length);
     return CAIRO_STATUS_SUCCESS;
-  } catch (const Error&) {
-    return CAIRO_STATUS_WRITE_ERROR;  // cairo is C: no exception may pass through it
+  } catch (const std::exception&) {
+    return CAIRO_STATUS_NO_MEMORY;  // cairo is C: no exception may pass through it
   }
+}
+
+std::string big_endian(uint32_t value) {
+  std::string bytes;
+  for (int shift = 24; shift >= 0; shift -= 8) bytes.push_back(static_cast<char>(value >> shift & 0xff));
+  return bytes;
+}
+
+/// A tEXt chunk, https://www.w3.org/TR/png-3/#11tEXt.
+std::string text_chunk(std::string_view keyword_and_text) {
+  const std::string body = "tEXt" + std::string(keyword_and_text);
+  boost::crc_32_type crc;
+  crc.process_bytes(body.data(), body.size());
+  return big_endian(static_cast<uint32_t>(keyword_and_text.size())) + body + big_endian(crc.checksum());
 }
 
 }  // namespace
@@ -118,16 +133,12 @@ void PngCanvas::end_clip() {
   cairo_restore(impl_->at());
 }
 
-void PngCanvas::save(const std::filesystem::path& path) const {
+std::string PngCanvas::finish() const {
+  constexpr size_t kSignatureAndHeader = 8 + 25;
   check(cairo_status(impl_->at()), "drawing failed");
-  replace_file(path, [&](const std::filesystem::path& temporary) {
-    OutputFile file(temporary);
-    const cairo_status_t status =
-        cairo_surface_write_to_png_stream(impl_->surface.get(), &write_piece, &file);
-    require(status == CAIRO_STATUS_SUCCESS, "{}: cannot be written: {}", path.string(),
-            cairo_status_to_string(status));
-    file.finish();
-  });
+  std::string bytes;
+  check(cairo_surface_write_to_png_stream(impl_->surface.get(), &write_piece, &bytes), "cannot be encoded");
+  return bytes.insert(kSignatureAndHeader, text_chunk(kPngMark));
 }
 
 }  // namespace tutti

@@ -97,10 +97,11 @@ SvgCanvas::SvgCanvas(double width, double height, Kind kind, std::string name, s
       kFont, escape_markup(title));
   if (kind == Kind::kStandAlone) {
     body_ += fmt::format(
-        "<style>\n{}.paper{{fill:white}}@media(prefers-color-scheme:dark){{.paper{{fill:rgb(22,26,31)}}}}\n</"
+        "{}\n<style>\n{}.paper{{fill:white}}@media(prefers-color-scheme:dark){{.paper{{fill:rgb(22,26,31)}}}}"
+        "\n</"
         "style>\n"
         "<rect class=\"paper\" width=\"100%\" height=\"100%\"/>\n",
-        svg_colours());
+        kSvgMark, svg_colours());
   }
 }
 

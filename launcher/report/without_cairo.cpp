@@ -17,6 +17,8 @@ void PngCanvas::dot(Point, double, Ink, std::string_view) {}
 void PngCanvas::text(Point, std::string_view, const TextStyle&) {}
 void PngCanvas::begin_clip(Point, Point) {}
 void PngCanvas::end_clip() {}
-void PngCanvas::save(const std::filesystem::path&) const {}
+std::string PngCanvas::finish() const {
+  return "";
+}
 
 }  // namespace tutti

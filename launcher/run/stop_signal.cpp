@@ -1,6 +1,7 @@
 #include "launcher/run/stop_signal.h"
 
 #include <tutti/core/error.h>
+#include <tutti/core/system_check.h>
 
 #include <cerrno>
 #include <csignal>
@@ -25,8 +26,7 @@ void catch_stop_signals() {
   action.sa_handler = &on_signal;
   action.sa_flags = SA_RESTART;
   for (const int number : {SIGTERM, SIGUSR1, SIGINT}) {
-    require(sigaction(number, &action, nullptr) == 0, "cannot catch signal {}: {}", number,
-            system_error_text(errno));
+    require_system(sigaction(number, &action, nullptr) == 0, "cannot catch signal {}", number);
   }
 }
 

@@ -326,6 +326,7 @@ TEST(TokenizeFiles, IdsAreThoseOfTheWholeText) {
     tokenizer.save(directory / "tokenizer.json");
     (void)tokenize_files({.inputs = {directory / "in.txt"},
                           .out = directory / "out",
+                          .force = true,
                           .tokenizer = directory / "tokenizer.json",
                           .validation_fraction = 0},
                          pool);
@@ -345,9 +346,13 @@ TEST(TokenizeFiles, SaysWhatIsWrong) {
   write_file(directory / "empty.txt", "");
   write_file(directory / "one.txt", "x");
   write_file(directory / "good.txt", "some words\nand more of them\n");
-  const auto run = [&](const std::string& input, const std::string& out, double fraction = 0) {
-    return tokenize_files(
-        {.inputs = {directory / input}, .out = directory / out, .validation_fraction = fraction}, pool);
+  const auto run = [&](const std::string& input, const std::string& out, double fraction = 0,
+                       bool force = false) {
+    return tokenize_files({.inputs = {directory / input},
+                           .out = directory / out,
+                           .force = force,
+                           .validation_fraction = fraction},
+                          pool);
   };
   expect_error([&] { (void)run("none.txt", "out"); }, "none.txt");
   expect_error([&] { (void)run("empty.txt", "out"); }, "empty.txt: the file is empty");
@@ -355,10 +360,10 @@ TEST(TokenizeFiles, SaysWhatIsWrong) {
   expect_error([&] { (void)run("one.txt", "out", 0.5); }, "one.txt: too short");
   EXPECT_FALSE(std::filesystem::exists(directory / "out"));
   write_file(directory / "mine/letter.txt", "precious");
-  expect_error([&] { (void)run("good.txt", "mine"); }, "left as it is");
+  expect_error([&] { (void)run("good.txt", "mine"); }, "--force");
   EXPECT_EQ(read_file(directory / "mine/letter.txt"), "precious");
   EXPECT_EQ(run("good.txt", "out").train_tokens, 28);
-  EXPECT_EQ(run("good.txt", "out", 0.3).vocabulary, 256);  // a directory of shards is replaced
+  EXPECT_EQ(run("good.txt", "out", 0.3, true).vocabulary, 256);  // earlier shards are replaced
   EXPECT_GT(TokenCorpus::open(directory / "out", "validation").size(), 0);
   for (const auto& entry : std::filesystem::directory_iterator(directory.path())) {
     EXPECT_EQ(entry.path().string().find(".tmp"), std::string::npos) << entry.path();

@@ -13,6 +13,8 @@
 #include <iterator>
 #include <random>
 
+#include "tests/temporary_directory.h"
+
 namespace tutti {
 namespace {
 namespace fs = std::filesystem;
@@ -168,11 +170,15 @@ TEST_F(SafetensorsTest, ErrorsOfTheSystemAreReported) {
     }
     return "";
   };
-  EXPECT_EQ(message([] {
-              OutputFile full("/dev/full");
+  EXPECT_EQ(message([&] {
+              OutputFile full(dir / "full");
+              const FileSizeLimit limit(3);
               full.write("text");
             }),
-            "/dev/full: cannot write at byte 0: No space left on device");
+            (dir / "full").string() + ": cannot write at byte 3: File too large");
+  fs::remove(dir / "full");
+  EXPECT_EQ(message([] { OutputFile device("/dev/full"); }),
+            "/dev/full: is a device; expected a regular file");
   EXPECT_NE(message([&] { (void)SafetensorsFile::open(dir / "none"); }).find("No such file"),
             std::string::npos);
   EXPECT_NE(message([&] { (void)SafetensorsFile::open(dir); }).find("not a regular file"), std::string::npos);
@@ -182,8 +188,7 @@ TEST_F(SafetensorsTest, ErrorsOfTheSystemAreReported) {
   // A replacement that fails leaves the old file and nothing else.
   write("kept", "old");
   EXPECT_EQ(message([&] {
-              replace_file(dir / "kept", [](const fs::path& temporary) {
-                OutputFile file(temporary);
+              replace_file(dir / "kept", [](OutputFile file) {
                 file.write("half");
                 fail("stop");
               });

@@ -123,8 +123,7 @@ TEST(ReportTest, HostileTextsAreText) {
     expect_safe(svg.finish());
     PngCanvas png(kPlotWidth, kPlotHeight);
     draw(plot, png);
-    png.save(folder / (plot.slug + ".png"));
-    EXPECT_TRUE(read_all(folder / (plot.slug + ".png")).starts_with("\x89PNG\r\n\x1a\n"));
+    EXPECT_TRUE(png.finish().starts_with("\x89PNG\r\n\x1a\n"));
   }
 }
 
@@ -142,7 +141,7 @@ TEST(ReportTest, EmptyAndExtremeRunsAreDrawn) {
     for (const Plot& plot : run_plots(runs)) {
       PngCanvas png(kPlotWidth, kPlotHeight);
       draw(plot, png);
-      png.save(folder / "plot.png");
+      EXPECT_FALSE(png.finish().empty());
     }
   }
 }

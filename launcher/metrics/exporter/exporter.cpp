@@ -2,6 +2,7 @@
 
 #include <tutti/core/checkpoint/file.h>
 #include <tutti/core/error.h>
+#include <tutti/core/system_check.h>
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -30,10 +31,10 @@ double unix_time_s() {
 /// The text of a file that only its owner can read. What is checked is what is read: one descriptor.
 std::string private_text(const std::string& path) {
   const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-  require(file >= 0, "{}: cannot be read: {}", path, system_error_text(errno));
+  require_system(file >= 0, "{}: cannot be read", path);
   const std::unique_ptr<const int, void (*)(const int*)> closer(&file, [](const int* f) { (void)close(*f); });
   struct stat status {};
-  require(fstat(file, &status) == 0, "{}: {}", path, system_error_text(errno));
+  require_system(fstat(file, &status) == 0, "{}", path);
   require(S_ISREG(status.st_mode), "{}: not a file", path);
   require((status.st_mode & (S_IRWXG | S_IRWXO)) == 0,
           "{}: a secret that others than its owner can read or write; chmod 600 {}", path, path);
@@ -42,7 +43,7 @@ std::string private_text(const std::string& path) {
   std::array<char, kLongestToken + 2> buffer{};
   while (text.size() <= kLongestToken) {
     const ssize_t n = read(file, buffer.data(), buffer.size());
-    require(n >= 0 || errno == EINTR, "{}: {}", path, system_error_text(errno));
+    require_system(n >= 0 || errno == EINTR, "{}", path);
     if (n == 0) break;
     if (n > 0) text.append(buffer.data(), static_cast<size_t>(n));
   }

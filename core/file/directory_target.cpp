@@ -1,0 +1,150 @@
+#include <tutti/core/error.h>
+#include <tutti/core/file/inputs.h>
+#include <tutti/core/file/make.h>
+#include <tutti/core/file/target.h>
+#include <tutti/core/system_check.h>
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <utility>
+
+namespace tutti {
+namespace fs = std::filesystem;
+namespace {
+
+/// A name in the directory that is there and no leftover of a killed process, or "".
+std::string anything_in(const fs::path& directory) {
+  std::error_code error;
+  for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    if (!is_temporary_name(name)) return name;
+  }
+  require(!error, "{}: cannot be listed: {}", directory.string(), error.message());
+  return "";
+}
+
+/// The status of what has a name, without following it; empty if nothing has.
+std::optional<struct stat> status_of(const fs::path& path) {
+  struct stat status {};
+  const SystemCheck known = ::lstat(path.c_str(), &status) == 0;
+  if (known.ok()) return status;
+  require_system(known.error_number() == ENOENT ? SystemCheck(true) : known, "{}", path.string());
+  return std::nullopt;
+}
+
+}  // namespace
+
+struct DirectoryTarget::Part {
+  std::string name;
+  Temporary temporary;
+};
+
+DirectoryTarget::DirectoryTarget(fs::path path, DirectoryRules rules)
+    : path_(std::move(path)), rules_(std::move(rules)) {
+  require(path_ != "-", "-: a directory cannot be written to standard output; give its name");
+  require(!path_.empty(), "the name of an output directory is empty");
+  refuse_tilde(path_);
+  place_ = find_place(path_);
+  if (place_.status) {
+    require(S_ISDIR(place_.status->st_mode), "{}: is {}; expected a directory, or nothing", path_.string(),
+            kind_of(*place_.status));
+    const std::string other = anything_in(place_.path);
+    require(
+        other.empty() || rules_.force,
+        "{}: holds {} already; choose another directory, or --force, which replaces what this command wrote "
+        "there earlier and leaves all other files",
+        path_.string(), other);
+    if (rules_.earlier != nullptr) earlier_ = rules_.earlier(place_.path);
+  } else {
+    place_.missing.push_back(place_.path);
+    make_directories(place_.missing, made_, path_);
+  }
+  for (const std::string& name : rules_.names) check_name(name);
+  for (const std::string& name : earlier_) check_name(name);
+  probe_directory(place_.path, path_);
+}
+
+DirectoryTarget::~DirectoryTarget() {
+  parts_.clear();
+  while (!made_.empty()) made_.pop_back();  // the innermost first
+}
+
+bool DirectoryTarget::is_earlier(const std::string& name) const {
+  return std::find(earlier_.begin(), earlier_.end(), name) != earlier_.end();
+}
+
+void DirectoryTarget::check_name(const std::string& name) const {
+  require(fs::path(name).filename() == name && name != "." && name != "..",
+          "{}: '{}' cannot be the name of a file in it", path_.string(), name);
+  const fs::path path = place_.path / name;
+  const std::optional<struct stat> status = status_of(path);
+  if (!status) return;
+  const std::string shown = (path_ / name).string();
+  require(S_ISREG(status->st_mode), "{}: is {}; only a regular file can be replaced", shown,
+          kind_of(*status));
+  require(is_earlier(name),
+          "{}: was not written by this command and would be replaced; choose another directory", shown);
+  const std::string input = input_that_is(*status, path, rules_.inputs);
+  require(input.empty(), "{}: would be replaced, but this command reads {}; choose another directory", shown,
+          input);
+}
+
+OutputFile DirectoryTarget::add(const std::string& name) {
+  check_name(name);
+  const bool twice =
+      std::any_of(parts_.begin(), parts_.end(), [&](const auto& part) { return part->name == name; });
+  require(!twice, "{}: is written twice", (path_ / name).string());
+  auto part = std::make_unique<Part>(Part{name, Temporary(place_.path / temporary_name())});
+  OutputFile file = OutputFile::create(part->temporary.path(), 0666, path_ / name);
+  parts_.push_back(std::move(part));
+  return file;
+}
+
+bool DirectoryTarget::is_free(const std::string& name) const {
+  for (const auto& part : parts_) {
+    if (part->name == name) return false;
+  }
+  return !status_of(place_.path / name);
+}
+
+void DirectoryTarget::commit() {
+  const Place now = find_place(path_);
+  require(now.status && now.path == place_.path, "{}: leads to {} now, not to {}", path_.string(),
+          now.path.string(), place_.path.string());
+  for (const auto& part : parts_) check_name(part->name);
+  const auto give_name = [&](Part& part) {
+    const fs::path path = place_.path / part.name;
+    if (is_earlier(part.name)) {
+      require_system(::rename(part.temporary.path().c_str(), path.c_str()) == 0, "{}: cannot rename to it",
+                     path.string());
+    } else {
+      require(rename_to_free(part.temporary.path(), path),
+              "{}: another program has made it meanwhile; it is left as it is", path.string());
+    }
+    part.temporary.keep();
+  };
+  std::vector<Temporary> named;  // go away again if a later one cannot be named
+  for (const auto& part : parts_) {
+    if (part->name == rules_.index) continue;
+    give_name(*part);
+    if (!is_earlier(part->name)) named.emplace_back(place_.path / part->name);
+  }
+  sync_directory(place_.path);
+  for (const auto& part : parts_) {
+    if (part->name == rules_.index) give_name(*part);
+  }
+  for (Temporary& name : named) name.keep();
+  for (Temporary& directory : made_) directory.keep();
+  sync_directory(place_.path);
+  for (const std::string& name : earlier_) {
+    const bool written =
+        std::any_of(parts_.begin(), parts_.end(), [&](const auto& part) { return part->name == name; });
+    if (written) continue;
+    require_system(::unlink((place_.path / name).c_str()) == 0 || errno == ENOENT,
+                   "{}: is no longer needed, but cannot be removed", (place_.path / name).string());
+  }
+}
+
+}  // namespace tutti

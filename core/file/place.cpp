@@ -1,0 +1,217 @@
+#include <tutti/core/error.h>
+#include <tutti/core/file/place.h>
+#include <tutti/core/system_check.h>
+
+#include <fcntl.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+#include <array>
+#include <climits>
+#include <utility>
+
+namespace tutti {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr int kMostLinks = 40;  // as Linux
+constexpr long kProcFileSystem = 0x9fa0;
+
+class Descriptor {
+ public:
+  Descriptor(int parent, const char* name, const fs::path& whole)
+      : fd_(::openat(parent, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) {
+    require_system(fd_ >= 0, "{}: cannot open the directory {}", whole.string(), name);
+  }
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  Descriptor& operator=(Descriptor&& other) noexcept {
+    std::swap(fd_, other.fd_);
+    return *this;
+  }
+  [[nodiscard]] int number() const noexcept { return fd_; }
+
+ private:
+  int fd_;
+};
+
+/// Names of a path, the first one last. A slash at the end stands for "." there.
+void push_names(const fs::path& path, std::vector<std::string>& names) {
+  std::vector<std::string> forward;
+  for (const fs::path& part : path.relative_path()) forward.push_back(part.empty() ? "." : part.string());
+  names.insert(names.end(), forward.rbegin(), forward.rend());
+}
+
+bool trusted(const struct stat& link, const struct stat& directory, bool last) {
+  if (link.st_uid == ::geteuid() || link.st_uid == 0) return true;
+  if (!last) return link.st_uid == directory.st_uid || (directory.st_mode & S_IWOTH) == 0;
+  return (directory.st_uid == ::geteuid() || directory.st_uid == 0) && !others_can_write(directory);
+}
+
+std::string read_link(int directory, const std::string& name, const fs::path& whole) {
+  std::array<char, PATH_MAX> target{};
+  const ssize_t length = ::readlinkat(directory, name.c_str(), target.data(), target.size());
+  require_system(length >= 0, "{}: cannot read the symbolic link {}", whole.string(), name);
+  return {target.data(), static_cast<size_t>(length)};
+}
+
+/// The walk over a path's names.
+class Walk {
+ public:
+  explicit Walk(const fs::path& whole)
+      : whole_(whole), at_(AT_FDCWD, whole.is_absolute() ? "/" : ".", whole) {
+    require(!whole.empty(), "a path is empty; expected the name of a file or directory");
+    if (whole.is_absolute()) place_.path = "/";
+    push_names(whole, names_);
+  }
+
+  Place go() {
+    while (!names_.empty()) {
+      const std::string name = std::move(names_.back());
+      names_.pop_back();
+      if (name == "." && !place_.path.empty()) continue;
+      struct stat status {};
+      if (::fstatat(at_.number(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
+        require_system(errno == ENOENT, "{}", whole_.string());
+        nothing_at(name);
+        return std::move(place_);
+      }
+      if (S_ISLNK(status.st_mode)) {
+        follow(name, status);
+      } else if (only_dots_left() && !(S_ISDIR(status.st_mode))) {
+        require(names_.empty(), "{}: {} is {}, not a directory", whole_.string(),
+                (place_.path / name).string(), kind_of(status));
+        place_.path /= name;
+        place_.status = status;
+        return std::move(place_);
+      } else {
+        require(S_ISDIR(status.st_mode), "{}: {} is {}, not a directory", whole_.string(),
+                (place_.path / name).string(), kind_of(status));
+        at_ = Descriptor(at_.number(), name.c_str(), whole_);
+        place_.path /= name;
+        refuse_proc();
+      }
+    }
+    struct stat status {};
+    require_system(::fstat(at_.number(), &status) == 0, "{}", whole_.string());
+    if (place_.path.empty()) place_.path = ".";
+    place_.status = status;
+    return std::move(place_);
+  }
+
+ private:
+  [[nodiscard]] bool only_dots_left() const {
+    for (const std::string& name : names_) {
+      if (name != ".") return false;
+    }
+    return true;
+  }
+
+  [[nodiscard]] bool inside_link() const { return names_.size() >= behind_link_; }
+
+  void nothing_at(const std::string& name) {
+    require(!inside_link(), "{}: a symbolic link leads to {}, which is not there", whole_.string(),
+            (place_.path / name).string());
+    place_.path /= name;
+    while (!names_.empty()) {
+      const std::string next = std::move(names_.back());
+      names_.pop_back();
+      require(next != "..", "{}: {} is not there", whole_.string(), place_.path.string());
+      if (next == ".") continue;
+      place_.missing.push_back(place_.path);
+      place_.path /= next;
+    }
+  }
+
+  void follow(const std::string& name, const struct stat& link) {
+    require(++links_ <= kMostLinks, "{}: more than {} symbolic links; they form a loop", whole_.string(),
+            kMostLinks);
+    struct stat directory {};
+    require_system(::fstat(at_.number(), &directory) == 0, "{}", whole_.string());
+    const std::string target = read_link(at_.number(), name, whole_);
+    require(trusted(link, directory, only_dots_left()),
+            "{}: the symbolic link {} to {} is of another account (uid {}) in a directory that others can "
+            "write; it is not followed. Give the path of the place itself",
+            whole_.string(), (place_.path / name).string(), target, link.st_uid);
+    if (!inside_link()) behind_link_ = names_.size();
+    const fs::path next(target);
+    if (next.is_absolute()) {
+      at_ = Descriptor(AT_FDCWD, "/", whole_);
+      place_.path = "/";
+    }
+    push_names(next, names_);
+  }
+
+  /// Its links lead to what is open in a process, whatever their text says.
+  void refuse_proc() const {
+    struct statfs system {};
+    if (::fstatfs(at_.number(), &system) != 0) return;
+    require(static_cast<long>(system.f_type) != kProcFileSystem,
+            "{}: leads into /proc; expected a regular file. Standard output is written as -, where a command "
+            "can write to it",
+            whole_.string());
+  }
+
+  fs::path whole_;
+  Descriptor at_;
+  Place place_;
+  std::vector<std::string> names_;  ///< still to go, the next one last
+  int links_ = 0;
+  size_t behind_link_ = SIZE_MAX;  ///< how many names follow those that a link put in
+};
+
+}  // namespace
+
+fs::path Place::directory() const {
+  return path.has_parent_path() ? path.parent_path() : fs::path(".");
+}
+
+bool others_can_write(const struct stat& directory) noexcept {
+  return (directory.st_mode & (S_IWGRP | S_IWOTH)) != 0;
+}
+
+Place find_place(const fs::path& path) {
+  return Walk(path).go();
+}
+
+std::string kind_of(const struct stat& status) {
+  switch (status.st_mode & S_IFMT) {
+    case S_IFREG:
+      return "a regular file";
+    case S_IFDIR:
+      return "a directory";
+    case S_IFCHR:
+    case S_IFBLK:
+      return "a device";
+    case S_IFIFO:
+      return "a FIFO";
+    case S_IFSOCK:
+      return "a socket";
+    case S_IFLNK:
+      return "a symbolic link";
+    default:
+      return "no regular file";
+  }
+}
+
+int open_regular(const fs::path& path, int flags) {
+  const Place place = find_place(path);
+  if (place.status) {
+    require(S_ISREG(place.status->st_mode), "{}: is {}; expected a regular file", path.string(),
+            kind_of(*place.status));
+  }
+  // O_NONBLOCK: a FIFO that takes the file's place now would be waited for.
+  const int file = ::open(place.path.c_str(), flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0666);
+  require_system(file >= 0, "{}: cannot be opened", path.string());
+  struct stat status {};
+  const SystemCheck known = ::fstat(file, &status) == 0;
+  const bool regular = known.ok() && S_ISREG(status.st_mode);
+  if (!regular) ::close(file);
+  require_system(known, "{}: cannot be looked at", path.string());
+  require(regular, "{}: is {}; expected a regular file", path.string(), kind_of(status));
+  return file;
+}
+
+}  // namespace tutti
