@@ -38,4 +38,12 @@ Var tanh(Tape& tape, const Var& x);
 /// Throws Error if the last dim is odd. Source: Shazeer 2020, "GLU variants improve transformer".
 Var swiglu(Tape& tape, const Var& x);
 
+/// Any gated unit: x (..., 2H) holds gate | up; activation(gate) * up, (..., H). kSilu is swiglu; kGeluTanh
+/// is Gemma's. Saves the input. Throws Error if the last dim is odd, or the activation is kNone or kRelu.
+Var gated(Tape& tape, const Var& x, Activation activation);
+
+/// cap * tanh(x / cap): nearly x far below the cap, never beyond it. Saves the output. Throws Error unless
+/// cap is positive. Source: Bello et al. 2016, "Neural combinatorial optimization", for logits.
+Var soft_cap(Tape& tape, const Var& x, double cap);
+
 }  // namespace tutti

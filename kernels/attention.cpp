@@ -20,6 +20,8 @@ struct Sizes {
   int64_t batch, queries, width, head_dim, heads, kv_heads;
   bool causal;
   double scale;
+  int64_t window;  // 0: none
+  double softcap;
 
   [[nodiscard]] int64_t q_width() const { return heads * head_dim; }
   [[nodiscard]] int64_t kv_width() const { return kv_heads * head_dim; }
@@ -36,8 +38,11 @@ Sizes check_sizes(const Tensor& qkv, const AttentionConfig& config) {
   require(qkv.size(2) > 0 && qkv.size(2) % parts == 0,
           "attention: the last dim of {} does not divide into {} query and 2 x {} key and value heads",
           to_string(qkv.shape()), config.heads, config.kv_heads);
-  Sizes s{qkv.size(0),  qkv.size(1),     qkv.size(2),   qkv.size(2) / parts,
-          config.heads, config.kv_heads, config.causal, config.scale};
+  Sizes s{qkv.size(0),     qkv.size(1),   qkv.size(2),  qkv.size(2) / parts, config.heads,
+          config.kv_heads, config.causal, config.scale, config.window,       config.softcap};
+  require(config.window >= 0 && (config.window == 0 || config.causal) && config.softcap >= 0,
+          "attention: a window of {} positions{} and a soft cap of {}", config.window,
+          config.causal ? "" : " without a causal mask", config.softcap);
   if (s.scale == 0) s.scale = 1 / std::sqrt(static_cast<double>(s.head_dim));
   return s;
 }
@@ -49,10 +54,33 @@ struct Block {
   int64_t keys;      // that the last query sees
   int64_t head_dim;
   bool causal;
+  int64_t window;
 
+  /// Keys that a row sees: [hidden(row), visible(row)).
   [[nodiscard]] int64_t visible(int64_t row) const {
     return causal ? std::min(keys, position + row + 1) : keys;
   }
+  [[nodiscard]] int64_t hidden(int64_t row) const {
+    return window == 0 ? 0 : std::max<int64_t>(0, position + row + 1 - window);
+  }
+};
+
+/// `rows` queries from position `first` on, which see at most `keys` keys. Keys before all of their windows
+/// are left out: the block begins with key `skipped`.
+struct Cut {
+  Block block;
+  int64_t skipped;
+};
+
+Cut cut(const Sizes& s, int64_t rows, int64_t first, int64_t keys) {
+  const int64_t skipped = s.window == 0 ? 0 : std::max<int64_t>(0, first + 1 - s.window);
+  const int64_t last = s.causal ? first + rows : keys;
+  return {{rows, first - skipped, last - skipped, s.head_dim, s.causal, s.window}, skipped};
+}
+
+/// How scores become probabilities.
+struct Scoring {
+  double scale, softcap;
 };
 
 /// Calls f(first key, number of keys) for blocks of keys.
@@ -100,6 +128,7 @@ template <class A>
 struct KeySums {
   A* out;
   int64_t ld;
+  [[nodiscard]] KeySums from(int64_t key) const { return {out + key * ld, ld}; }
 };
 
 /// sums (keys, D) = or += p^T x; p (rows, ld), x (rows, D).
@@ -132,7 +161,7 @@ struct ForwardBlock {
 };
 
 template <class T>
-void forward_block(const ForwardBlock<T>& f, double scale, int64_t ld, const Stream& stream) {
+void forward_block(const ForwardBlock<T>& f, const Scoring& scoring, int64_t ld, const Stream& stream) {
   using A = Accumulate<T>;
   const Block& b = f.block;
   const Tensor scratch = Tensor::empty({b.rows * (ld + b.head_dim + 1)}, dtype_of<A>(), stream);
@@ -143,12 +172,18 @@ void forward_block(const ForwardBlock<T>& f, double scale, int64_t ld, const Str
   const Tensor narrow = std::is_same_v<T, A> ? scratch : Tensor::empty({b.rows * ld}, dtype_of<T>(), stream);
   T* const p = narrow.data<T>();
   scores(b, f.q, f.ldq, f.k, f.ldkv, s, ld);
-  const auto a_scale = static_cast<A>(scale);
+  const auto cap = static_cast<A>(scoring.softcap);
+  const A scale = cap > 0 ? A(1) : static_cast<A>(scoring.scale);
   run_best_isa([&] {
     SerialTeam team;
     for (int64_t r = 0; r < b.rows; ++r) {
       A maximum = 0;
-      row::score_row(team, s + r * ld, p + r * ld, b.visible(r), b.keys, a_scale, sum[r], maximum);
+      const int64_t hidden = b.hidden(r);
+      A* const from = s + r * ld + hidden;
+      T* const to = p + r * ld + hidden;
+      if (cap > 0) row::cap_scores(team, from, b.visible(r) - hidden, static_cast<A>(scoring.scale), cap);
+      row::score_row(team, from, to, b.visible(r) - hidden, b.keys - hidden, scale, sum[r], maximum);
+      std::fill(to - hidden, to, T(A(0)));
       if (f.lse != nullptr) f.lse[r] = maximum + math::log(sum[r]);
     }
   });
@@ -175,9 +210,10 @@ void forward(const Sizes& s, const Tensor& qkv, const Tensor& out, const Tensor&
     const int64_t b = task / s.query_blocks() / s.heads;
     const int64_t rows = std::min(kQueryBlock, s.queries - first);
     const T* const sample = data + b * s.queries * s.width;
-    const T* const keys = sample + s.q_width() + head / s.group() * s.head_dim;
+    const auto [block, skipped] = cut(s, rows, first, s.queries);
+    const T* const keys = sample + skipped * s.width + s.q_width() + head / s.group() * s.head_dim;
     forward_block<T>(
-        {.block = {rows, first, s.causal ? first + rows : s.queries, s.head_dim, s.causal},
+        {.block = block,
          .q = sample + first * s.width + head * s.head_dim,
          .k = keys,
          .v = keys + s.kv_width(),
@@ -187,7 +223,7 @@ void forward(const Sizes& s, const Tensor& qkv, const Tensor& out, const Tensor&
          .ldo = s.q_width(),
          .lse =
              lse.defined() ? lse.data<Accumulate<T>>() + (b * s.heads + head) * s.queries + first : nullptr},
-        s.scale, padded(s.queries), stream);
+        {s.scale, s.softcap}, padded(s.queries), stream);
   });
 }
 
@@ -199,6 +235,15 @@ void round_rows(const Accumulate<T>* from, T* to, int64_t rows, int64_t head_dim
       for (int64_t i = 0; i < head_dim; ++i) to[r * ld + i] = T(from[r * head_dim + i]);
     }
   });
+}
+
+/// With a window, no query block sees all keys: each adds to sums that begin with 0.
+template <class T>
+void clear_keys(const Sizes& s, const KeySums<Accumulate<T>>& dk, const KeySums<Accumulate<T>>& dv) {
+  for (int64_t key = 0; key < s.queries; ++key) {
+    std::fill_n(dk.from(key).out, s.head_dim, Accumulate<T>(0));
+    std::fill_n(dv.from(key).out, s.head_dim, Accumulate<T>(0));
+  }
 }
 
 /// Gradients of one key and value head of one sample, over all query heads that it serves.
@@ -229,18 +274,22 @@ void backward_head(const Sizes& s, const T* qkv, const T* out, const T* dout, co
     dv = {dv_out, s.width};
   }
   const auto scale = static_cast<A>(s.scale);
+  const auto cap = static_cast<A>(s.softcap);
+  if (s.window > 0) clear_keys<T>(s, dk, dv);
   for (int64_t head = kv_head * s.group(); head < (kv_head + 1) * s.group(); ++head) {
     // The last queries see all keys: they go first and write the sums that the others add to.
     for (int64_t block = s.query_blocks() - 1; block >= 0; --block) {
-      const bool adds = head > kv_head * s.group() || block < s.query_blocks() - 1;
+      const bool adds = s.window > 0 || head > kv_head * s.group() || block < s.query_blocks() - 1;
       const int64_t first = block * kQueryBlock;
       const int64_t rows = std::min(kQueryBlock, s.queries - first);
-      const Block b{rows, first, s.causal ? first + rows : s.queries, d, s.causal};
+      const auto [b, skipped] = cut(s, rows, first, s.queries);
+      const T* const k_seen = k + skipped * s.width;
+      const T* const v_seen = v + skipped * s.width;
       const T* const q = qkv + first * s.width + head * d;
       const T* const o = out + first * s.q_width() + head * d;
       const T* const g = dout + first * s.q_width() + head * d;
-      scores(b, q, s.width, k, s.width, score, ld);
-      scores(b, g, s.q_width(), v, s.width, dp, ld);
+      scores(b, q, s.width, k_seen, s.width, score, ld);
+      scores(b, g, s.q_width(), v_seen, s.width, dp, ld);
       run_best_isa([&] {
         SerialTeam team;
         for (int64_t r = 0; r < rows; ++r) {
@@ -249,18 +298,29 @@ void backward_head(const Sizes& s, const T* qkv, const T* out, const T* dout, co
             sum += static_cast<A>(o[r * s.q_width() + i]) * static_cast<A>(g[r * s.q_width() + i]);
           }
           delta[r] = sum;
-          row::score_row_backward(team, score + r * ld, dp + r * ld, p + r * ld, ds + r * ld, b.visible(r),
-                                  b.keys, scale, lse[head * s.queries + first + r], delta[r]);
+          const int64_t hidden = b.hidden(r);
+          const int64_t at = r * ld + hidden;
+          const int64_t visible = b.visible(r) - hidden;
+          const A row_lse = lse[head * s.queries + first + r];
+          if (cap > 0) {
+            row::capped_row_backward(team, score + at, dp + at, p + at, ds + at, visible, b.keys - hidden,
+                                     scale, cap, row_lse, delta[r]);
+          } else {
+            row::score_row_backward(team, score + at, dp + at, p + at, ds + at, visible, b.keys - hidden,
+                                    scale, row_lse, delta[r]);
+          }
+          std::fill(p + r * ld, p + at, T(A(0)));
+          std::fill(ds + r * ld, ds + at, T(A(0)));
         }
       });
-      weighted_transposed(b, p, ld, g, s.q_width(), dv, adds);
-      weighted_transposed(b, ds, ld, q, s.width, dk, adds);
+      weighted_transposed(b, p, ld, g, s.q_width(), dv.from(skipped), adds);
+      weighted_transposed(b, ds, ld, q, s.width, dk.from(skipped), adds);
       T* const dq = dqkv + first * s.width + head * d;
       if constexpr (kNarrow) {
-        weighted(b, ds, ld, k, s.width, dq_sums, d);
+        weighted(b, ds, ld, k_seen, s.width, dq_sums, d);
         round_rows(dq_sums, dq, rows, d, s.width);
       } else {
-        weighted(b, ds, ld, k, s.width, dq, s.width);
+        weighted(b, ds, ld, k_seen, s.width, dq, s.width);
       }
     }
   }
@@ -278,12 +338,23 @@ DType accumulate_dtype(DType dtype) {
   return {s.heads, s.kv_heads, s.head_dim, s.causal, s.scale};
 }
 
+/// There are no CUDA kernels for soft caps, nor for windows where there are more positions than they see.
+[[maybe_unused]] void require_plain(const Sizes& s, int64_t keys) {
+  require(s.softcap == 0 && (s.window == 0 || s.window >= keys),
+          "attention: a {} is computed on the CPU only, not on CUDA yet (run.device: cpu)",
+          s.softcap > 0 ? fmt::format("soft cap of {}", s.softcap)
+                        : fmt::format("window of {} of {} positions", s.window, keys));
+}
+
 /// `lse` is undefined where no backward follows.
 void run_forward(const Sizes& s, const Tensor& qkv, const Tensor& out, const Tensor& lse,
                  const Stream& stream) {
   dispatch_compute(qkv.dtype(), "attention", [](auto) {});
   if constexpr (kWithCuda) {
-    if (on_cuda(stream)) return cuda::attention(heads_of(s), qkv, out, lse, stream);
+    if (on_cuda(stream)) {
+      require_plain(s, s.queries);
+      return cuda::attention(heads_of(s), qkv, out, lse, stream);
+    }
   }
   dispatch_compute(qkv.dtype(), "attention",
                    [&]<class T>(TypeTag<T>) { forward<T>(s, qkv, out, lse, stream); });
@@ -345,6 +416,7 @@ Tensor attention_with_cache(const Stream& stream, const Tensor& qkv, const Tenso
   if constexpr (kWithCuda) {
     if (on_cuda(stream)) {
       dispatch_compute(in.dtype(), "attention_with_cache", [](auto) {});
+      require_plain(s, keys);
       cuda::attention_by_blocks(
           heads_of(s),
           {in.slice(2, 0, s.q_width()), k_cache.slice(1, 0, keys), v_cache.slice(1, 0, keys), out, Tensor()},
@@ -358,18 +430,18 @@ Tensor attention_with_cache(const Stream& stream, const Tensor& qkv, const Tenso
       const int64_t head = task / s.query_blocks() % s.heads;
       const int64_t b = task / s.query_blocks() / s.heads;
       const int64_t rows = std::min(kQueryBlock, s.queries - first);
-      const int64_t at = b * capacity * s.kv_width() + head / s.group() * s.head_dim;
-      forward_block<T>(
-          {.block = {rows, used + first, s.causal ? used + first + rows : keys, s.head_dim, s.causal},
-           .q = in.data<T>() + (b * s.queries + first) * s.width + head * s.head_dim,
-           .k = k_cache.data<T>() + at,
-           .v = v_cache.data<T>() + at,
-           .ldq = s.width,
-           .ldkv = s.kv_width(),
-           .out = out.data<T>() + (b * s.queries + first) * s.q_width() + head * s.head_dim,
-           .ldo = s.q_width(),
-           .lse = nullptr},
-          s.scale, padded(capacity), stream);
+      const auto [block, skipped] = cut(s, rows, used + first, keys);
+      const int64_t at = (b * capacity + skipped) * s.kv_width() + head / s.group() * s.head_dim;
+      forward_block<T>({.block = block,
+                        .q = in.data<T>() + (b * s.queries + first) * s.width + head * s.head_dim,
+                        .k = k_cache.data<T>() + at,
+                        .v = v_cache.data<T>() + at,
+                        .ldq = s.width,
+                        .ldkv = s.kv_width(),
+                        .out = out.data<T>() + (b * s.queries + first) * s.q_width() + head * s.head_dim,
+                        .ldo = s.q_width(),
+                        .lse = nullptr},
+                       {s.scale, s.softcap}, padded(capacity), stream);
     });
   });
   return out;

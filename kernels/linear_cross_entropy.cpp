@@ -1,5 +1,6 @@
 #include <tutti/kernels/linear_cross_entropy.h>
 
+#include <tutti/kernels/activation.h>
 #include <tutti/kernels/cpu/gemm_gradient.h>
 #include <tutti/kernels/cpu/sums.h>
 #include <tutti/kernels/cross_entropy_parts.h>
@@ -70,11 +71,12 @@ ChunkLoss fused_loss(const Tensor& logits, const Tensor& targets, const CrossEnt
   return {std::move(loss), LogitGradient{std::move(saved)}};
 }
 
-ChunkLoss loss_of(Tensor logits, const Tensor& targets, const CrossEntropyOptions& options, bool gradient,
-                  const Stream& stream) {
+ChunkLoss loss_of(Tensor logits, const Tensor& targets, const LinearCrossEntropyOptions& options,
+                  bool gradient, const Stream& stream) {
   Tape inner(stream, {}, gradient ? Tape::Mode::kRecord : Tape::Mode::kInference);
   Var x = inner.variable(std::move(logits));
-  const Var loss = cross_entropy(inner, x, targets, options);
+  const Var loss = cross_entropy(inner, options.soft_cap > 0 ? soft_cap(inner, x, options.soft_cap) : x,
+                                 targets, options.loss);
   if (!gradient) return {loss.value, {}};
   x.value = Tensor();  // so that the gradient may take its memory
   inner.backward(loss);
@@ -85,7 +87,7 @@ ChunkLoss loss_of(Tensor logits, const Tensor& targets, const CrossEntropyOption
 struct Chunks {
   const Fp8Pass& fp8;
   bool fuses;
-  const CrossEntropyOptions& loss;
+  const LinearCrossEntropyOptions& options;
 };
 
 /// The loss of rows [first, first + rows), whose gradients go to `held`.
@@ -96,8 +98,8 @@ Tensor chunk_loss(const Sizes& s, const Chunks& chunks, const Tensor& x, const P
   const ProductOperand x_operand = chunks.fp8.operand(Fp8Pass::kX, x, stream);
   Tensor logits = Tensor::empty({rows, s.classes}, s.dtype, stream);
   multiply_into(product(x_operand, false, w, true), logits, false, stream);
-  auto [loss, d] = chunks.fuses ? fused_loss(logits, targets, chunks.loss, stream)
-                                : loss_of(std::move(logits), targets, chunks.loss, gradient, stream);
+  auto [loss, d] = chunks.fuses ? fused_loss(logits, targets, chunks.options.loss, stream)
+                                : loss_of(std::move(logits), targets, chunks.options, gradient, stream);
   if (!gradient) return loss;
   const ProductOperand d_operand = chunks.fp8.operand(Fp8Pass::kDy, d, stream);
   if (held.dx.defined())
@@ -133,7 +135,8 @@ Var linear_cross_entropy(Tape& tape, const Var& x, const Var& w, const Tensor& t
   const std::array<int64_t, 3> extents{s.rows % kFp8Multiple == 0 ? std::min(s.chunk, s.rows) : 0, s.inputs,
                                        s.classes};
   const Fp8Pass fp8(tape, options.ranges, s.dtype, extents);
-  const Chunks chunks{fp8, options.ranges.defined() && Fp8Pass::fuses(tape, extents), options.loss};
+  const bool fuses = options.ranges.defined() && options.soft_cap == 0 && Fp8Pass::fuses(tape, extents);
+  const Chunks chunks{fp8, fuses, options};
   const ProductOperand w_operand = fp8.operand(Fp8Pass::kW, weight, stream);
   const Tensor total = Tensor::zeros({}, s.wide, stream);
   for (int64_t first = 0; first < s.rows; first += s.chunk) {

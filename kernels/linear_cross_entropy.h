@@ -9,6 +9,7 @@ struct LinearCrossEntropyOptions {
   CrossEntropyOptions loss;
   /// Rows whose logits are held at a time; 0: so many that they take about 64 MiB.
   int64_t chunk_rows = 0;
+  double soft_cap = 0;  ///< of the logits, as soft_cap(); 0: none
   /// With them (bf16 only), products are in fp8 as kernels/fp8.h says; dy is the gradient of the logits.
   Fp8Ranges ranges;
 };

@@ -19,13 +19,13 @@ void rotate(const Tensor& x, const Tensor& y, int64_t rotated, int64_t head_dim,
   const int64_t half = head_dim / 2;
   const Tensor table = Tensor::empty({positions, 2, half}, dtype_of<A>(), stream);
   A* const angles = table.data<A>();
+  const double amplitude = config.scaling.amplitude();
   for (int64_t t = 0; t < positions; ++t) {
     for (int64_t i = 0; i < half; ++i) {
-      const double angle =
-          static_cast<double>(config.first_position + t) *
-          std::pow(config.base, -2.0 * static_cast<double>(i) / static_cast<double>(head_dim));
-      angles[t * head_dim + i] = static_cast<A>(std::cos(angle));
-      angles[t * head_dim + half + i] = static_cast<A>(direction * std::sin(angle));
+      const double angle = static_cast<double>(config.first_position + t) *
+                           row::rotary_frequency(config.scaling, config.base, i, head_dim);
+      angles[t * head_dim + i] = static_cast<A>(amplitude * std::cos(angle));
+      angles[t * head_dim + half + i] = static_cast<A>(amplitude * direction * std::sin(angle));
     }
   }
   const T* const from = x.data<T>();
@@ -59,6 +59,7 @@ void turn(const Tensor& x, const Tensor& y, int64_t rotated, int64_t head_dim, c
                           {.rotated = rotated,
                            .head_dim = head_dim,
                            .base = config.base,
+                           .scaling = config.scaling,
                            .first_position = config.first_position,
                            .direction = direction},
                           stream);
@@ -82,6 +83,11 @@ Var rotary(Tape& tape, const Var& qkv, const RotaryConfig& config) {
           to_string(qkv.shape()), config.heads, config.kv_heads);
   require(config.base > 0 && config.first_position >= 0, "rotary: base {} and first position {}", config.base,
           config.first_position);
+  require(config.scaling.kind == RotaryScaling::Kind::kNone ||
+              (config.scaling.factor > 0 &&
+               (config.scaling.kind == RotaryScaling::Kind::kLinear || config.scaling.original_context > 0)),
+          "rotary: scaled by a factor of {} from a context of {}", config.scaling.factor,
+          config.scaling.original_context);
   const Tensor in = qkv.value.to_contiguous(stream);
   const Tensor out = Tensor::empty(in.shape(), in.dtype(), stream);
   const int64_t rotated = config.heads + config.kv_heads;

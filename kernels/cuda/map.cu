@@ -175,6 +175,7 @@ TUTTI_UNARY(GeluTanh)
 TUTTI_UNARY(Silu)
 TUTTI_UNARY(Sigmoid)
 TUTTI_UNARY(Tanh)
+TUTTI_UNARY(SoftCap)
 #undef TUTTI_UNARY
 
 }  // namespace tutti::cuda

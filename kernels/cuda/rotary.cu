@@ -18,12 +18,13 @@ struct Angles {
     const int64_t position = i / half;
     const int64_t k = i % half;
     const double angle = static_cast<double>(r.first_position + position) *
-                         ::pow(r.base, -2.0 * static_cast<double>(k) / static_cast<double>(2 * half));
+                         row::rotary_frequency(r.scaling, r.base, k, 2 * half);
+    const double amplitude = r.scaling.amplitude();
     double sine = 0;
     double cosine = 0;
     ::sincos(angle, &sine, &cosine);
-    table[(2 * position) * half + k] = static_cast<A>(cosine);
-    table[(2 * position + 1) * half + k] = static_cast<A>(r.direction * sine);
+    table[(2 * position) * half + k] = static_cast<A>(amplitude * cosine);
+    table[(2 * position + 1) * half + k] = static_cast<A>(amplitude * r.direction * sine);
   }
 };
 

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <tutti/core/tensor.h>
+#include <tutti/kernels/row/rotary.h>
 
 namespace tutti::cuda {
 
@@ -9,6 +10,7 @@ struct Rotation {
   int64_t rotated;
   int64_t head_dim;
   double base;
+  RotaryScaling scaling;
   int64_t first_position;
   double direction;  ///< 1, or -1 to turn back
 };

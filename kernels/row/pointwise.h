@@ -177,6 +177,20 @@ struct Tanh {
   }
 };
 
+struct SoftCap {
+  static constexpr Saves kSaves = Saves::kOutput;
+  double cap;
+  template <class T>
+  HOST_DEVICE T value(T x) const {
+    return T(cap) * math::tanh(x / T(cap));
+  }
+  template <class T>
+  HOST_DEVICE T derivative(T y) const {
+    const T u = y / T(cap);
+    return T(1) - u * u;
+  }
+};
+
 // Binary operations: derivatives to the first and second operand, and whether those depend on the operands.
 
 struct Add {
@@ -278,6 +292,27 @@ HOST_DEVICE void swiglu_backward(Team& t, const T* dy, const T* gate, const T* u
     const A d = A(dy[i]);
     dgate[i] = T(d * A(up[i]) * (s + s * (A(1) - s) * g));
     dup[i] = T(d * s * g);
+  }
+}
+
+/// y = op(gate) * up, h elements each; `op` saves its input.
+template <class Team, class T, class Op>
+HOST_DEVICE void gated(Team& t, const T* gate, const T* up, T* y, int64_t h, Op op) {
+  using A = Accumulate<T>;
+  INDEPENDENT_LOOP
+  for (int64_t i = t.lane(); i < h; i += t.lanes()) y[i] = T(op.value(A(gate[i])) * A(up[i]));
+}
+
+template <class Team, class T, class Op>
+HOST_DEVICE void gated_backward(Team& t, const T* dy, const T* gate, const T* up, T* dgate, T* dup, int64_t h,
+                                Op op) {
+  using A = Accumulate<T>;
+  INDEPENDENT_LOOP
+  for (int64_t i = t.lane(); i < h; i += t.lanes()) {
+    const A g = A(gate[i]);
+    const A d = A(dy[i]);
+    dgate[i] = T(d * A(up[i]) * op.derivative(g));
+    dup[i] = T(d * op.value(g));
   }
 }
 

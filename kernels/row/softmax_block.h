@@ -45,4 +45,29 @@ HOST_DEVICE void score_row_backward(Team& t, const A* s, const A* dp, T* p, T* d
   }
 }
 
+/// s = cap tanh(scale s / cap), in place: what score_row() then takes with a scale of 1.
+template <class Team, class A>
+HOST_DEVICE void cap_scores(Team& t, A* s, int64_t n, A scale, A cap) {
+  INDEPENDENT_LOOP
+  for (int64_t i = t.lane(); i < n; i += t.lanes()) s[i] = cap * math::tanh(s[i] * scale / cap);
+}
+
+/// score_row_backward() of a row of capped scores. s holds the products before scale and cap; p may be s, and
+/// ds dp.
+template <class Team, class A, class T>
+HOST_DEVICE void capped_row_backward(Team& t, const A* s, const A* dp, T* p, T* ds, int64_t visible,
+                                     int64_t keys, A scale, A cap, A lse, A delta) {
+  INDEPENDENT_LOOP
+  for (int64_t i = t.lane(); i < visible; i += t.lanes()) {
+    const A u = math::tanh(s[i] * scale / cap);
+    const A e = math::exp(cap * u - lse);
+    p[i] = T(e);
+    ds[i] = T(scale * (A(1) - u * u) * e * (dp[i] - delta));
+  }
+  for (int64_t i = visible + t.lane(); i < keys; i += t.lanes()) {
+    p[i] = T(A(0));
+    ds[i] = T(A(0));
+  }
+}
+
 }  // namespace tutti::row

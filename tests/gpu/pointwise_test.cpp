@@ -35,6 +35,15 @@ TEST_F(GpuPointwise, Swiglu) {
   }
 }
 
+TEST_F(GpuPointwise, GatedAndCapped) {
+  for (const Activation activation : {Activation::kGelu, Activation::kGeluTanh}) {
+    compare([&](Tape& t, const std::vector<Var>& v) { return gated(t, v[0], activation); },
+            {random.normal({65, 2 * 64}, 2)});
+  }
+  compare([](Tape& t, const std::vector<Var>& v) { return soft_cap(t, v[0], 3); },
+          {random.normal({65, 33}, 4)});
+}
+
 TEST_F(GpuPointwise, BinaryWithBroadcasting) {
   using Binary = Var (*)(Tape&, const Var&, const Var&);
   const std::vector<std::pair<Shape, Shape>> shapes = {

@@ -15,6 +15,16 @@ TEST_F(GpuSequence, Rotary) {
     compare([&](Tape& t, const std::vector<Var>& v) { return rotary(t, v[0], config); },
             {random.normal({2, 37, 8 * head_dim})});
   }
+  using Kind = RotaryScaling::Kind;
+  for (const Kind kind : {Kind::kLinear, Kind::kLlama3, Kind::kYarn}) {
+    const RotaryConfig config{.heads = 4,
+                              .kv_heads = 2,
+                              .base = 10000,
+                              .scaling = {.kind = kind, .factor = 8, .original_context = 512},
+                              .first_position = 3000};
+    compare([&](Tape& t, const std::vector<Var>& v) { return rotary(t, v[0], config); },
+            {random.normal({2, 37, 8 * 64})});
+  }
 }
 
 TEST_F(GpuSequence, DropoutDropsWhatTheCpuDrops) {

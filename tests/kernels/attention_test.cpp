@@ -3,6 +3,8 @@
 
 #include <tests/kernels/gradcheck.h>
 
+#include <limits>
+
 namespace tutti {
 namespace {
 
@@ -30,10 +32,12 @@ Tensor slow_attention(const Tensor& qkv, const AttentionConfig& c) {
           return x[size_t((b * length + row) * width + column)];
         };
         std::vector<double> p;
+        const int64_t hidden = c.window == 0 ? 0 : std::max<int64_t>(0, t + 1 - c.window);
         for (int64_t s = 0; s < seen; ++s) {
           double dot = 0;
           for (int64_t i = 0; i < d; ++i) dot += at(t, h * d + i) * at(s, kv + i);
-          p.push_back(dot * scale);
+          const double score = c.softcap > 0 ? c.softcap * std::tanh(dot * scale / c.softcap) : dot * scale;
+          p.push_back(s < hidden ? -std::numeric_limits<double>::infinity() : score);
         }
         const double largest = *std::max_element(p.begin(), p.end());
         double sum = 0;
@@ -59,6 +63,12 @@ const Case kCases[] = {
     {2, 67, 8, {.heads = 3, .kv_heads = 3, .causal = false}},
     {1, 300, 16, {.heads = 4, .kv_heads = 2, .causal = true, .scale = 0.3}},
     {1, 129, 5, {.heads = 2, .kv_heads = 1, .causal = false}},
+    {2, 9, 3, {.heads = 2, .kv_heads = 1, .window = 1}},
+    {1, 70, 4, {.heads = 2, .kv_heads = 2, .window = 7}},
+    {1, 330, 6, {.heads = 4, .kv_heads = 2, .scale = 0.3, .window = 65}},
+    {1, 200, 6, {.heads = 2, .kv_heads = 1, .window = 200}},
+    {2, 40, 5, {.heads = 2, .kv_heads = 1, .scale = 0.7, .softcap = 1.5}},
+    {1, 131, 8, {.heads = 3, .kv_heads = 1, .window = 50, .softcap = 2}},
 };
 
 Shape qkv_shape(const Case& c) {
@@ -133,24 +143,41 @@ TEST_F(AttentionTest, LargeScoresStayFinite) {
   for (const float g : tape.gradient(x).span<float>()) ASSERT_TRUE(std::isfinite(g));
 }
 
+TEST_F(AttentionTest, WindowsHaveBoundsToo) {
+  const Tensor qkv = random.normal({1, 70, 3 * 4});
+  Tape tape(stream(), {}, Tape::Mode::kInference);
+  // A window of the whole sequence is none, to the bit; what is outside of one may be anything.
+  const Tensor all = attention(tape, Var(qkv), {}).value;
+  for (const int64_t window : {70, 71, 1000})
+    expect_same_bits(attention(tape, Var(qkv), {.window = window}).value, all);
+  const Tensor other = qkv.clone(stream());
+  fill(other.slice(1, 0, 40), 1e3, stream());
+  expect_same_bits(attention(tape, Var(other), {.window = 6}).value.slice(1, 45, 70).clone(stream()),
+                   attention(tape, Var(qkv), {.window = 6}).value.slice(1, 45, 70).clone(stream()));
+  EXPECT_THROW(attention(tape, Var(qkv), {.causal = false, .window = 5}), Error);
+  EXPECT_THROW(attention(tape, Var(qkv), {.window = -1}), Error);
+  EXPECT_THROW(attention(tape, Var(qkv), {.softcap = -1}), Error);
+}
+
 TEST_F(AttentionTest, TheCacheGivesTheSameRows) {
-  for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
-    const AttentionConfig config{.heads = 4, .kv_heads = 2};
-    const int64_t length = 75;
-    const Tensor qkv = random.normal({2, length, 8 * 6}, 1, dtype);
-    const Tensor k = Tensor::full({2, 80, 12}, std::nan(""), dtype, stream());
-    const Tensor v = Tensor::full({2, 80, 12}, std::nan(""), dtype, stream());
-    const Tensor expected = slow_attention(qkv, config);
-    int64_t used = 0;
-    for (const int64_t step : {1, 2, 65, 1, 6}) {
-      const Tensor y = attention_with_cache(stream(), qkv.slice(1, used, used + step), k, v, used, config);
-      const double tolerance = dtype == DType::kFloat32 ? 1e-5 : 3e-2;
-      expect_close(y, expected.slice(1, used, used + step), tolerance, tolerance);
-      used += step;
+  for (const auto& [window, softcap] : {std::pair{0, 0.0}, {3, 0.0}, {70, 0.0}, {0, 2.0}, {5, 0.5}})
+    for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+      const AttentionConfig config{.heads = 4, .kv_heads = 2, .window = window, .softcap = softcap};
+      const int64_t length = 75;
+      const Tensor qkv = random.normal({2, length, 8 * 6}, 1, dtype);
+      const Tensor k = Tensor::full({2, 80, 12}, std::nan(""), dtype, stream());
+      const Tensor v = Tensor::full({2, 80, 12}, std::nan(""), dtype, stream());
+      const Tensor expected = slow_attention(qkv, config);
+      int64_t used = 0;
+      for (const int64_t step : {1, 2, 65, 1, 6}) {
+        const Tensor y = attention_with_cache(stream(), qkv.slice(1, used, used + step), k, v, used, config);
+        const double tolerance = dtype == DType::kFloat32 ? 1e-5 : 3e-2;
+        expect_close(y, expected.slice(1, used, used + step), tolerance, tolerance);
+        used += step;
+      }
+      EXPECT_THROW((void)attention_with_cache(stream(), qkv.slice(1, 0, 6), k, v, 75, config), Error);
+      EXPECT_THROW((void)attention_with_cache(stream(), qkv, k, v.slice(0, 0, 1), 0, config), Error);
     }
-    EXPECT_THROW((void)attention_with_cache(stream(), qkv.slice(1, 0, 6), k, v, 75, config), Error);
-    EXPECT_THROW((void)attention_with_cache(stream(), qkv, k, v.slice(0, 0, 1), 0, config), Error);
-  }
 }
 
 TEST_F(AttentionTest, RefusesWhatDoesNotFit) {
@@ -159,6 +186,64 @@ TEST_F(AttentionTest, RefusesWhatDoesNotFit) {
   EXPECT_THROW(attention(tape, Var(random.normal({2, 3, 12})), {.heads = 3, .kv_heads = 2}), Error);
   EXPECT_THROW(attention(tape, Var(random.normal({3, 12})), {.heads = 1, .kv_heads = 1}), Error);
   EXPECT_THROW(rotary(tape, Var(random.normal({1, 2, 9})), {.heads = 1, .kv_heads = 1}), Error);
+}
+
+// Frequencies as transformers 5.24 computes them for a head of 16 (modeling_rope_utils.py), and factors on
+// cosines.
+TEST_F(AttentionTest, RotaryScalingsAreThePublishedOnes) {
+  using Kind = RotaryScaling::Kind;
+  struct Row {
+    RotaryScaling scaling;
+    double base;
+    std::vector<double> frequencies;
+    double amplitude;
+  };
+  const Row rows[] = {
+      {{.kind = Kind::kLinear, .factor = 4},
+       10000.0,
+       {0.25, 0.079056941, 0.0250000004, 0.00790569466, 0.00249999994, 0.000790569466, 0.000250000012,
+        7.90569466e-05},
+       1.0},
+      {{.kind = Kind::kLlama3, .factor = 8, .original_context = 8192},
+       500000.0,
+       {1, 0.193922758, 0.0376060307, 0.00729266508, 0.000524846022, 3.42810235e-05, 6.64786967e-06,
+        1.28917316e-06},
+       1.0},
+      {{.kind = Kind::kLlama3, .factor = 32, .original_context = 64},
+       10000.0,
+       {1, 0.236687109, 0.00372535503, 0.000988211832, 0.000312499993, 9.88211832e-05, 3.12500015e-05,
+        9.88211832e-06},
+       1.0},
+      {{.kind = Kind::kYarn, .factor = 4, .original_context = 4096},
+       10000.0,
+       {1, 0.316227764, 0.100000001, 0.025693506, 0.00624999963, 0.00138349656, 0.000250000012,
+        7.90569466e-05},
+       1.138629436111989},
+      {{.kind = Kind::kYarn,
+        .factor = 40,
+        .original_context = 512,
+        .beta_fast = 16,
+        .beta_slow = 2,
+        .attention_factor = 0.7},
+       1000000.0,
+       {1, 0.120033853, 0.0110679725, 0.000140585325, 2.49999994e-05, 4.44569832e-06, 7.90569402e-07,
+        1.40585328e-07},
+       0.7},
+  };
+  for (const Row& row : rows) {
+    for (size_t i = 0; i < 8; ++i) {
+      EXPECT_NEAR(row::rotary_frequency(row.scaling, row.base, int64_t(i), 16), row.frequencies[i],
+                  5e-7 * row.frequencies[i]);
+    }
+    EXPECT_NEAR(row.scaling.amplitude(), row.amplitude, 1e-12);
+    const RotaryConfig config{.heads = 2, .kv_heads = 1, .base = row.base, .scaling = row.scaling};
+    test::check_gradients([&](Tape& t, const std::vector<Var>& v) { return rotary(t, v[0], config); },
+                          {random.normal({2, 5, 4 * 16})}, random);
+  }
+  Tape tape(stream());
+  const Var x(random.normal({1, 2, 12}));
+  EXPECT_THROW(rotary(tape, x, {.scaling = {.kind = Kind::kLlama3, .factor = 8}}), Error);
+  EXPECT_THROW(rotary(tape, x, {.scaling = {.kind = Kind::kLinear, .factor = 0}}), Error);
 }
 
 TEST_F(AttentionTest, RotaryRotatesQueriesAndKeys) {

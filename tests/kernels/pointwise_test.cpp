@@ -154,6 +154,37 @@ TEST_F(Pointwise, Swiglu) {
   EXPECT_THROW(swiglu(tape, Var(random.normal({2, 5}))), Error);
 }
 
+TEST_F(Pointwise, GatedUnits) {
+  for (const auto& [activation, form] :
+       {std::pair{Activation::kGelu, GeluForm::kExact}, std::pair{Activation::kGeluTanh, GeluForm::kTanh}}) {
+    const Function f = [activation](Tape& t, const std::vector<Var>& in) {
+      return gated(t, in[0], activation);
+    };
+    check_gradients(f, {random.normal({2, 3, 14}, 2)}, random);
+    check_precisions(f, {random.normal({61, 2 * 333}, 2)}, random);
+    const Tensor x = random.normal({5, 6}, 2);
+    Tape tape(stream());
+    const Var apart = mul(tape, gelu(tape, Var(x.slice(1, 0, 3)), form), Var(x.slice(1, 3, 6)));
+    test::expect_close(Tensor::from(values(f, {x}, DType::kFloat64), {5, 3}, stream()), apart.value, 1e-15,
+                       1e-15);
+    EXPECT_THROW(gated(tape, Var(random.normal({2, 5})), activation), Error);
+  }
+  Tape tape(stream());
+  EXPECT_THROW(gated(tape, Var(random.normal({2, 4})), Activation::kRelu), Error);
+}
+
+TEST_F(Pointwise, SoftCap) {
+  const Function f = [](Tape& t, const std::vector<Var>& in) { return soft_cap(t, in[0], 3); };
+  check_gradients(f, {random.normal({4, 7}, 4)}, random);
+  check_precisions(f, {random.normal({61, 333}, 4)}, random);
+  const Tensor x = random.normal({5, 6}, 40);
+  const std::vector<double> in = to_doubles(x);
+  const std::vector<double> out = values(f, {x}, DType::kFloat64);
+  for (size_t i = 0; i < in.size(); ++i) EXPECT_NEAR(out[i], 3 * std::tanh(in[i] / 3), 1e-14);
+  Tape tape(stream());
+  EXPECT_THROW(soft_cap(tape, Var(x), 0), Error);
+}
+
 // Elementary functions keep their stated bounds in the compiled kernels, whose compiler may reassociate sums.
 TEST_F(Pointwise, ElementaryFunctionsKeepTheirBounds) {
   struct Case {
