@@ -118,9 +118,11 @@ void ModelConfig::describe(Fields& f) {
   for (const Kind& row : kinds()) {
     if (f.wants_all() || row.name == kind) row.describe(*this, f);
   }
-  f.value("weights", weights,
-          "safetensors file or folder to begin from: with Hugging Face's names (GPT-2, Llama), torchvision's "
-          "(ResNet) or those of a checkpoint; empty: random");
+  f.value(
+      "weights", weights,
+      "safetensors file or folder to begin from: with Hugging Face's names (GPT-2, Llama and their "
+      "relatives; "
+      "their config.json must say the same), torchvision's (ResNet) or those of a checkpoint; empty: random");
 }
 
 void fit_to_data(ModelConfig& config, const DataShape& data) {

@@ -1,111 +1,30 @@
 #include <tutti/models/external_names.h>
 
 #include <tutti/models/gpt.h>
+#include <tutti/models/hugging_face/config.h>
+#include <tutti/models/hugging_face/names.h>
 #include <tutti/models/resnet.h>
 
 #include <algorithm>
+#include <cstring>
+#include <functional>
 #include <map>
 #include <set>
 
 namespace tutti {
 namespace {
 
-/// Finds parameters by their own names and collects rows of the table.
-class Table {
- public:
-  explicit Table(Module& model) {
-    for (Parameter* parameter : model.parameters()) own_[parameter->name] = parameter;
-  }
-
-  void add(const std::string& name, const std::string& own, bool transposed = false) {
-    Parameter* parameter = own_.at(own);
-    rows_.push_back({name, parameter, 0, parameter->shape[0], transposed});
-  }
-  /// Cuts a parameter into parts of these numbers of rows.
-  void add_parts(const std::vector<std::pair<std::string, int64_t>>& parts, const std::string& own) {
-    int64_t at = 0;
-    for (const auto& [name, rows] : parts) {
-      rows_.push_back({name, own_.at(own), at, at + rows, false});
-      at += rows;
-    }
-  }
-  std::vector<ExternalTensor> take() { return std::move(rows_); }
-
- private:
-  std::map<std::string, Parameter*> own_;
-  std::vector<ExternalTensor> rows_;
-};
-
-void add_with_bias(Table& table, const std::string& name, const std::string& own, bool transposed) {
-  table.add(name + ".weight", own + ".weight", transposed);
-  table.add(name + ".bias", own + ".bias");
-}
-
-std::vector<ExternalTensor> gpt2_names(Gpt& model) {
-  Table table(model);
-  table.add("transformer.wte.weight", "embedding.weight");
-  table.add("transformer.wpe.weight", "position.weight");
-  for (int64_t i = 0; i < model.config().layers; ++i) {
-    const std::string theirs = fmt::format("transformer.h.{}.", i);
-    const std::string ours = fmt::format("blocks.{}.", i);
-    add_with_bias(table, theirs + "ln_1", ours + "norm1", false);
-    add_with_bias(table, theirs + "attn.c_attn", ours + "attention.qkv", true);
-    add_with_bias(table, theirs + "attn.c_proj", ours + "attention.output", true);
-    add_with_bias(table, theirs + "ln_2", ours + "norm2", false);
-    add_with_bias(table, theirs + "mlp.c_fc", ours + "mlp.up", true);
-    add_with_bias(table, theirs + "mlp.c_proj", ours + "mlp.down", true);
-  }
-  add_with_bias(table, "transformer.ln_f", "norm", false);
-  if (!model.config().tied) table.add("lm_head.weight", "head.weight");
-  return table.take();
-}
-
-std::vector<ExternalTensor> llama_names(Gpt& model) {
-  const GptConfig& c = model.config();
-  const int64_t head_width = c.width / c.heads;
-  Table table(model);
-  table.add("model.embed_tokens.weight", "embedding.weight");
-  for (int64_t i = 0; i < c.layers; ++i) {
-    const std::string theirs = fmt::format("model.layers.{}.", i);
-    const std::string ours = fmt::format("blocks.{}.", i);
-    table.add(theirs + "input_layernorm.weight", ours + "norm1.weight");
-    table.add_parts({{theirs + "self_attn.q_proj.weight", c.width},
-                     {theirs + "self_attn.k_proj.weight", c.kv_heads * head_width},
-                     {theirs + "self_attn.v_proj.weight", c.kv_heads * head_width}},
-                    ours + "attention.qkv.weight");
-    table.add(theirs + "self_attn.o_proj.weight", ours + "attention.output.weight");
-    table.add(theirs + "post_attention_layernorm.weight", ours + "norm2.weight");
-    table.add_parts({{theirs + "mlp.gate_proj.weight", c.hidden}, {theirs + "mlp.up_proj.weight", c.hidden}},
-                    ours + "mlp.up.weight");
-    table.add(theirs + "mlp.down_proj.weight", ours + "mlp.down.weight");
-  }
-  table.add("model.norm.weight", "norm.weight");
-  if (!c.tied) table.add("lm_head.weight", "head.weight");
-  return table.take();
-}
-
-std::vector<ExternalTensor> gpt_names(Gpt& model) {
-  const GptConfig& c = model.config();
-  const bool is_gpt2 = c.norm == "layer" && c.positions == "learned" && c.bias &&
-                       c.activation == "gelu_tanh" && c.kv_heads == c.heads;
-  const bool is_llama = c.norm == "rms" && c.positions == "rotary" && !c.bias && c.activation == "swiglu";
-  require(is_gpt2 || is_llama,
-          "external names: a gpt with norm {}, positions {}, activation {} and bias {} is neither GPT-2 nor "
-          "Llama",
-          c.norm, c.positions, c.activation, c.bias);
-  return is_gpt2 ? gpt2_names(model) : llama_names(model);
-}
-
 /// What files hold besides weights.
-bool carries_no_weights(std::string_view name, bool tied) {
-  for (const char* ending :
-       {".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq", ".num_batches_tracked"}) {
-    if (name.ends_with(ending)) return true;
+bool carries_no_weights(std::string_view name) {
+  for (const std::string_view buffer :
+       {"attn.bias", "attn.masked_bias", "rotary_emb.inv_freq", "num_batches_tracked"}) {
+    if (name == buffer || (name.ends_with(buffer) && name[name.size() - buffer.size() - 1] == '.'))
+      return true;
   }
   for (const char* range : {"input_range", "weight_range", "gradient_range"}) {
     if (name.ends_with(range)) return true;
   }
-  return tied && name == "lm_head.weight";
+  return false;
 }
 
 Shape external_shape(const ExternalTensor& row) {
@@ -162,56 +81,138 @@ void store(const Place& place, const Tensor& values, const Stream& stream) {
   copy(parameter.value, values, stream);
 }
 
-/// Finds each row's tensor, or throws.
-std::vector<Tensor> match(const std::vector<ExternalTensor>& rows, std::span<const NamedTensor> tensors) {
-  const bool tied = std::none_of(rows.begin(), rows.end(),
-                                 [](const ExternalTensor& row) { return row.name == "lm_head.weight"; });
-  const bool is_gpt2 = rows.front().name.starts_with("transformer.");
-  std::set<std::string> expected;
-  for (const ExternalTensor& row : rows) expected.insert(row.name);
-  std::map<std::string, Tensor> given;
-  std::string problems;
-  for (const NamedTensor& named : tensors) {
-    std::string name = named.name;
-    if (is_gpt2 && !expected.contains(name) && expected.contains("transformer." + name))
-      name.insert(0, "transformer.");
-    if (expected.contains(name))
-      given[name] = named.tensor;
-    else if (!carries_no_weights(name, tied))
-      problems += fmt::format("\n  {}: not a tensor of this model", named.name);
+/// Tensors that a file or a caller offers. Those that carry no weights are never made.
+struct Offer {
+  std::vector<std::string> names;
+  std::function<Tensor(const std::string&)> tensor;
+};
+
+/// What a model takes.
+struct Wanted {
+  std::vector<ExternalTensor> rows;
+  std::string prefix;     ///< that names may lack: "model."
+  std::string tied_head;  ///< the name of a head that is the embedding, rows[0]
+  std::vector<std::pair<std::string, int64_t>> zero_biases;  ///< that may be there, if they are 0
+};
+
+bool same_bytes(const Tensor& a, const Tensor& b) {
+  if (a.shape() != b.shape() || a.dtype() != b.dtype()) return false;
+  ThreadPool one(1);
+  const Stream host = Stream::inline_on(one);
+  const Tensor left = a.to_contiguous(host);
+  const Tensor right = b.to_contiguous(host);
+  return std::memcmp(left.raw(), right.raw(), static_cast<size_t>(left.bytes())) == 0;
+}
+
+bool all_zero(const Tensor& tensor) {
+  ThreadPool one(1);
+  const Tensor values = tensor.to(DType::kFloat64, Stream::inline_on(one));
+  return std::ranges::all_of(values.view({-1}).span<double>(), [](double value) { return value == 0; });
+}
+
+/// Problems of tensors, a line each.
+class Problems {
+ public:
+  void add(const std::string& name, const std::string& what, const std::string& hint = "") {
+    text_ += fmt::format("\n  {}: {}{}{}", name, what, hint.empty() ? "" : "; ", hint);
   }
+  void require_none() const { require(text_.empty(), "import: the tensors do not fit the model:{}", text_); }
+
+ private:
+  std::string text_;
+};
+
+/// The names offered, under those that the model knows.
+std::map<std::string, std::string> sort_names(const Wanted& wanted, const Offer& offer, Problems& problems) {
+  std::set<std::string> known;
+  for (const ExternalTensor& row : wanted.rows) known.insert(row.name);
+  for (const auto& [name, length] : wanted.zero_biases) known.insert(name);
+  if (!wanted.tied_head.empty()) known.insert(wanted.tied_head);
+  std::map<std::string, std::string> offered;
+  for (const std::string& given : offer.names) {
+    const std::string name = known.contains(given) ? given : wanted.prefix + given;
+    if (!known.contains(name)) {
+      if (!carries_no_weights(given))
+        problems.add(given, "not a tensor of this model", hugging_face::hint(given, false));
+    } else if (!offered.emplace(name, given).second) {
+      problems.add(given, fmt::format("is there twice, also as {}", offered[name]));
+    }
+  }
+  return offered;
+}
+
+/// Finds each row's tensor, or throws.
+std::vector<Tensor> match(const Wanted& wanted, const Offer& offer) {
+  Problems problems;
+  const std::map<std::string, std::string> offered = sort_names(wanted, offer, problems);
   std::vector<Tensor> matched;
-  for (const ExternalTensor& row : rows) {
-    const auto found = given.find(row.name);
-    if (found == given.end()) {
-      problems += fmt::format("\n  {}: missing", row.name);
+  for (const ExternalTensor& row : wanted.rows) {
+    const auto found = offered.find(row.name);
+    if (found == offered.end()) {
+      problems.add(row.name, "missing", hugging_face::hint(row.name, true));
       continue;
     }
-    if (found->second.shape() != external_shape(row)) {
-      problems += fmt::format("\n  {}: has shape {}, the model needs {}", row.name,
-                              to_string(found->second.shape()), to_string(external_shape(row)));
-    } else if (!is_floating(found->second.dtype())) {
-      problems +=
-          fmt::format("\n  {}: has dtype {}, expected a floating one", row.name, name(found->second.dtype()));
+    const Tensor tensor = offer.tensor(found->second);
+    if (tensor.shape() != external_shape(row)) {
+      problems.add(row.name, fmt::format("has shape {}, the model needs {}", to_string(tensor.shape()),
+                                         to_string(external_shape(row))));
+    } else if (!is_floating(tensor.dtype())) {
+      problems.add(row.name, fmt::format("has dtype {}, expected a floating one", name(tensor.dtype())));
     }
-    matched.push_back(found->second);
+    matched.push_back(tensor);
   }
-  require(problems.empty(), "import: the tensors do not fit the model:{}", problems);
+  problems.require_none();
+  if (const auto head = offered.find(wanted.tied_head); head != offered.end()) {
+    if (!same_bytes(offer.tensor(head->second), matched.front()))
+      problems.add(head->second,
+                   fmt::format("is another matrix than {}, but model.tied says they are one",
+                               wanted.rows.front().name),
+                   "set model.tied: false");
+  }
+  for (const auto& [name, length] : wanted.zero_biases) {
+    const auto found = offered.find(name);
+    if (found == offered.end()) continue;
+    const Tensor tensor = offer.tensor(found->second);
+    if (!is_floating(tensor.dtype()) || tensor.shape() != Shape{length} || !all_zero(tensor))
+      problems.add(found->second, "is not 0, but the model has no biases", "set model.bias: true");
+  }
+  problems.require_none();
   return matched;
 }
 
 std::vector<ExternalTensor> own_names(Module& model) {
-  Table table(model);
-  for (const Parameter* parameter : model.parameters()) {
-    if (!parameter->keeps_latest) table.add(parameter->name, parameter->name);
+  std::vector<ExternalTensor> rows;
+  for (Parameter* const p : model.parameters()) {
+    if (!p->keeps_latest) rows.push_back({p->name, p, 0, p->shape[0], false});
   }
-  return table.take();
+  return rows;
 }
 
-void import_rows(const std::vector<ExternalTensor>& rows, std::span<const std::unique_ptr<ParamGroup>> groups,
-                 std::span<const NamedTensor> tensors, const Stream& stream) {
+hugging_face::Packing packing_of(const std::vector<std::string>& names) {
+  const bool packed = std::ranges::any_of(
+      names, [](const std::string& name) { return name.ends_with("self_attn.qkv_proj.weight"); });
+  return packed ? hugging_face::Packing::kPacked : hugging_face::Packing::kApart;
+}
+
+/// What a model takes under the names of others.
+Wanted wanted_externally(Module& model, hugging_face::Packing packing) {
+  auto* const gpt = dynamic_cast<Gpt*>(&model);
+  if (gpt == nullptr)
+    return {.rows = external_names(model), .prefix = "", .tied_head = "", .zero_biases = {}};
+  Wanted wanted{.rows = hugging_face::tensor_names(*gpt, packing),
+                .prefix = "",
+                .tied_head = gpt->config().tied ? "lm_head.weight" : "",
+                .zero_biases = hugging_face::absent_biases(*gpt)};
+  const std::string& first = wanted.rows.front().name;
+  wanted.prefix = first.substr(0, first.find('.') + 1);
+  return wanted;
+}
+
+void import_rows(const Wanted& wanted, std::span<const std::unique_ptr<ParamGroup>> groups,
+                 const Offer& offer, const Stream& stream) {
   const auto where = places(groups);
-  const std::vector<Tensor> sources = match(rows, tensors);
+  const std::vector<ExternalTensor>& rows = wanted.rows;
+  const std::vector<Tensor> sources = match(wanted, offer);
   for (const ExternalTensor& row : rows) (void)place_of(where, row.parameter);
   // Files are on the host: what they hold is put together there.
   ThreadPool one(1);
@@ -232,7 +233,8 @@ void import_rows(const std::vector<ExternalTensor>& rows, std::span<const std::u
 }  // namespace
 
 std::vector<ExternalTensor> external_names(Module& model) {
-  if (auto* gpt = dynamic_cast<Gpt*>(&model)) return gpt_names(*gpt);
+  if (auto* gpt = dynamic_cast<Gpt*>(&model))
+    return hugging_face::tensor_names(*gpt, hugging_face::Packing::kApart);
   if (dynamic_cast<ResNet*>(&model) != nullptr) return own_names(model);  // torchvision's already
   fail("external names: only gpt and resnet models have relatives in other libraries");
 }
@@ -246,25 +248,42 @@ std::vector<NamedTensor> export_tensors(Module& model, std::span<const std::uniq
     if (row.transposed) part = part.transpose(0, 1);
     tensors.push_back({row.name, part.clone(stream)});
   }
+  if (const auto* gpt = dynamic_cast<Gpt*>(&model)) {
+    for (const auto& [name, length] : hugging_face::absent_biases(*gpt))
+      tensors.push_back({name, Tensor::zeros({length}, tensors.front().tensor.dtype(), stream)});
+  }
   return tensors;
 }
 
 void import_tensors(Module& model, std::span<const std::unique_ptr<ParamGroup>> groups,
                     std::span<const NamedTensor> tensors, const Stream& stream) {
-  import_rows(external_names(model), groups, tensors, stream);
+  std::map<std::string, Tensor> given;
+  Offer offer{.names = {}, .tensor = [&](const std::string& name) { return given.at(name); }};
+  for (const NamedTensor& named : tensors) {
+    offer.names.push_back(named.name);
+    given[named.name] = named.tensor;
+  }
+  import_rows(wanted_externally(model, packing_of(offer.names)), groups, offer, stream);
 }
 
 void load_weights(Module& model, std::span<const std::unique_ptr<ParamGroup>> groups, const ModelFiles& files,
                   const Stream& stream) {
-  const std::vector<std::string> names = files.names();
-  std::vector<NamedTensor> tensors;
-  tensors.reserve(names.size());
-  for (const std::string& name : names) tensors.push_back({name, files.tensor(name)});
+  const Offer offer{.names = files.names(),
+                    .tensor = [&](const std::string& name) { return files.tensor(name); }};
+  // Some of a Gpt's own names are those that LlamaModel's files have.
+  const auto* const gpt = dynamic_cast<Gpt*>(&model);
   const std::vector<Parameter*> parameters = model.parameters();
-  const bool ours = std::any_of(parameters.begin(), parameters.end(),
-                                [&](const Parameter* p) { return files.contains(p->name); });
+  const bool ours = gpt != nullptr
+                        ? files.contains("embedding.weight") || files.contains("blocks.0.norm1.weight")
+                        : std::any_of(parameters.begin(), parameters.end(),
+                                      [&](const Parameter* p) { return files.contains(p->name); });
+  if (gpt != nullptr && !ours) {
+    if (const auto config = hugging_face_config_of(files.path())) require_same_model(gpt->config(), *config);
+  }
   try {
-    import_rows(ours ? own_names(model) : external_names(model), groups, tensors, stream);
+    import_rows(ours ? Wanted{.rows = own_names(model), .prefix = "", .tied_head = "", .zero_biases = {}}
+                     : wanted_externally(model, packing_of(offer.names)),
+                groups, offer, stream);
   } catch (const Error& error) {
     fail("{}: {}", files.path().string(), error.what());
   }

@@ -1,13 +1,12 @@
 #include <tutti/models/gpt.h>
 
 #include <tutti/kernels/activation.h>
-#include <tutti/kernels/attention.h>
 #include <tutti/kernels/dropout.h>
 #include <tutti/kernels/linear_cross_entropy.h>
 #include <tutti/kernels/pointwise.h>
-#include <tutti/kernels/rotary.h>
 #include <tutti/kernels/shape.h>
 
+#include <algorithm>
 #include <cmath>
 
 namespace tutti {
@@ -17,34 +16,73 @@ Norm::Kind norm_kind(const GptConfig& config) {
   return config.norm == "rms" ? Norm::Kind::kRms : Norm::Kind::kLayer;
 }
 
-/// The activation that the first linear layer applies itself; SwiGLU comes after it.
+bool is_gated(const std::string& name) {
+  return name == "swiglu" || name == "geglu" || name == "geglu_tanh";
+}
+
+/// The activation that the first linear layer applies itself; gated units come after it.
 Activation fused_activation(const std::string& name) {
   if (name == "gelu_tanh") return Activation::kGeluTanh;
   if (name == "gelu") return Activation::kGelu;
   if (name == "relu") return Activation::kRelu;
   if (name == "silu") return Activation::kSilu;
-  require(name == "swiglu", "gpt: unknown activation '{}'", name);
+  require(is_gated(name), "gpt: unknown activation '{}'", name);
   return Activation::kNone;
 }
 
-LinearOptions projection(const GptConfig& c, int64_t inputs, int64_t outputs) {
+Activation gate_activation(const std::string& name) {
+  if (name == "geglu") return Activation::kGelu;
+  return name == "geglu_tanh" ? Activation::kGeluTanh : Activation::kSilu;
+}
+
+Norm make_norm(const GptConfig& c, int64_t width) {
+  return {norm_kind(c), width, c.norm_eps, c.bias, c.norm_offset};
+}
+
+LinearOptions projection(const GptConfig& c, int64_t inputs, int64_t outputs, std::optional<bool> bias) {
   return {.inputs = inputs,
           .outputs = outputs,
-          .bias = c.bias,
+          .bias = bias.value_or(c.bias),
           .init = Init::normal(c.init_deviation),
           .fp8 = c.fp8 != "none"};
 }
 
-LinearOptions residual_projection(const GptConfig& c, int64_t inputs) {
-  LinearOptions options = projection(c, inputs, c.width);
+LinearOptions residual_projection(const GptConfig& c, int64_t inputs, std::optional<bool> bias) {
+  LinearOptions options = projection(c, inputs, c.width, bias);
   options.init = Init::normal(c.init_deviation / std::sqrt(2.0 * static_cast<double>(c.layers)));
   return options;
 }
 
 LinearOptions up_projection(const GptConfig& c) {
-  LinearOptions options = projection(c, c.width, c.activation == "swiglu" ? 2 * c.hidden : c.hidden);
+  LinearOptions options =
+      projection(c, c.width, is_gated(c.activation) ? 2 * c.hidden : c.hidden, c.mlp_bias);
   options.activation = fused_activation(c.activation);
   return options;
+}
+
+AttentionConfig attention_of(const GptConfig& c, int64_t layer) {
+  AttentionConfig attention{.heads = c.heads,
+                            .kv_heads = c.kv_heads,
+                            .scale = c.attention.scale,
+                            .window = c.has_window(layer) ? c.attention.window : 0,
+                            .softcap = c.attention.softcap};
+  if (c.attention.scale_by_layer) {
+    if (attention.scale == 0) attention.scale = 1 / std::sqrt(static_cast<double>(c.head_dim));
+    attention.scale /= static_cast<double>(layer + 1);
+  }
+  return attention;
+}
+
+RotaryConfig rotary_of(const GptConfig& c, int64_t layer) {
+  RotaryConfig rotary{.heads = c.heads,
+                      .kv_heads = c.kv_heads,
+                      .base = c.rotary_base,
+                      .scaling = c.rotary_scaling.resolved()};
+  if (c.rotary_local_base > 0 && c.has_window(layer)) {
+    rotary.base = c.rotary_local_base;
+    rotary.scaling = {};
+  }
+  return rotary;
 }
 
 }  // namespace
@@ -52,25 +90,42 @@ LinearOptions up_projection(const GptConfig& c) {
 /// x + attention(norm(x)), then x + feed_forward(norm(x)): (B, T, width) -> the same.
 class Gpt::Block final : public Module {
  public:
-  explicit Block(const GptConfig& c)
+  Block(const GptConfig& c, int64_t layer)
       : config_(c),
-        attention_{.heads = c.heads, .kv_heads = c.kv_heads},
-        norm1_(norm_kind(c), c.width, c.norm_eps, c.bias),
-        qkv_(projection(c, c.width, (c.heads + 2 * c.kv_heads) * (c.width / c.heads))),
-        output_(residual_projection(c, c.width)),
-        norm2_(norm_kind(c), c.width, c.norm_eps, c.bias),
+        attention_(attention_of(c, layer)),
+        rotary_(rotary_of(c, layer)),
+        norm1_(make_norm(c, c.width)),
+        qkv_(projection(c, c.width, (c.heads + 2 * c.kv_heads) * c.head_dim, c.qkv_bias)),
+        output_(residual_projection(c, c.heads * c.head_dim, c.output_bias)),
+        norm2_(make_norm(c, c.width)),
         up_(up_projection(c)),
-        down_(residual_projection(c, c.hidden)) {
+        down_(residual_projection(c, c.hidden, c.mlp_bias)) {
     register_module("norm1", norm1_);
     register_module("attention.qkv", qkv_);
     register_module("attention.output", output_);
     register_module("norm2", norm2_);
     register_module("mlp.up", up_);
     register_module("mlp.down", down_);
+    if (c.qk_norm) {
+      heads_norms_ = std::make_unique<Norms>(c, c.head_dim);
+      register_module("attention.q_norm", heads_norms_->first);
+      register_module("attention.k_norm", heads_norms_->second);
+    }
+    if (c.post_norms) {
+      post_norms_ = std::make_unique<Norms>(c, c.width);
+      register_module("post_norm1", post_norms_->first);
+      register_module("post_norm2", post_norms_->second);
+    }
   }
 
   [[nodiscard]] int64_t multiply_adds() const {
     return qkv_.multiply_adds() + output_.multiply_adds() + up_.multiply_adds() + down_.multiply_adds();
+  }
+
+  /// Pairs of a query and a key that it sees, in a sequence of `tokens`.
+  [[nodiscard]] int64_t attended_pairs(int64_t tokens) const {
+    const int64_t seen = attention_.window == 0 ? tokens : std::min(attention_.window, tokens);
+    return seen * (seen + 1) / 2 + (tokens - seen) * seen;
   }
 
   /// The block for positions that follow those of the cache; stores their keys and values there.
@@ -79,40 +134,70 @@ class Gpt::Block final : public Module {
     qkv = rotate(tape, qkv, cache.used);
     const Var y(attention_with_cache(tape.stream(), qkv.value, cache.keys[layer], cache.values[layer],
                                      cache.used, attention_));
-    return feed_forward(tape, x, output_(tape, y));
+    return feed_forward(tape, x, added(tape, output_(tape, y), 0));
   }
 
  protected:
   Var forward(Tape& tape, const Var& x) override {
     const Var qkv = call(tape, qkv_, norm1_.input_of(tape, qkv_, x));
     const Var y = attention(tape, rotate(tape, qkv, 0), attention_);
-    return feed_forward(tape, x, dropout(tape, output_(tape, y), config_.dropout, output_.random_stream()));
+    return feed_forward(
+        tape, x, dropout(tape, added(tape, output_(tape, y), 0), config_.dropout, output_.random_stream()));
   }
 
  private:
+  /// A pair of norms that only some models have.
+  struct Norms {
+    Norms(const GptConfig& c, int64_t width) : first(make_norm(c, width)), second(make_norm(c, width)) {}
+    Norm first, second;
+  };
+
   Var rotate(Tape& tape, const Var& qkv, int64_t first_position) {
-    if (config_.positions != "rotary") return qkv;
-    return rotary(tape, qkv,
-                  {.heads = config_.heads,
-                   .kv_heads = config_.kv_heads,
-                   .base = config_.rotary_base,
-                   .first_position = first_position});
+    const Var normed = heads_norms_ ? normalise_heads(tape, qkv) : qkv;
+    if (config_.positions != "rotary") return normed;
+    RotaryConfig config = rotary_;
+    config.first_position = first_position;
+    return rotary(tape, normed, config);
+  }
+
+  Var normalise_heads(Tape& tape, const Var& qkv) {
+    const int64_t width = config_.head_dim;
+    const auto part = [&](Norm& norm, int64_t first, int64_t heads) {
+      const Var x = slice(tape, qkv, 2, first * width, (first + heads) * width);
+      const Shape shape = x.shape();
+      return view(tape, norm(tape, view(tape, x, {shape[0], shape[1], heads, width})), shape);
+    };
+    const int64_t rotated = config_.heads + config_.kv_heads;
+    return concat(tape,
+                  {part(heads_norms_->first, 0, config_.heads),
+                   part(heads_norms_->second, config_.heads, config_.kv_heads),
+                   slice(tape, qkv, 2, rotated * width, qkv.value.size(2))},
+                  2);
+  }
+
+  /// What attention (0) or the feed-forward layer (1) adds to the residual stream.
+  Var added(Tape& tape, const Var& y, int which) {
+    const Var normed = post_norms_ ? (which == 0 ? post_norms_->first : post_norms_->second)(tape, y) : y;
+    return config_.residual_scale == 1 ? normed : scale(tape, normed, config_.residual_scale);
   }
 
   /// x + attended, and what the feed-forward layer makes of that.
   Var feed_forward(Tape& tape, const Var& x, const Var& attended) {
     const auto [sum, in] = norm2_.input_of_sum(tape, up_, x, attended);
-    const Var y = config_.activation == "swiglu" ? down_(tape, swiglu(tape, call(tape, up_, in)))
-                                                 : call_pair(tape, up_, down_, in);
-    return add(tape, sum, dropout(tape, y, config_.dropout, down_.random_stream()));
+    const Var y = is_gated(config_.activation)
+                      ? down_(tape, gated(tape, call(tape, up_, in), gate_activation(config_.activation)))
+                      : call_pair(tape, up_, down_, in);
+    return add(tape, sum, dropout(tape, added(tape, y, 1), config_.dropout, down_.random_stream()));
   }
 
   const GptConfig& config_;
   AttentionConfig attention_;
+  RotaryConfig rotary_;
   Norm norm1_;
   Linear qkv_, output_;
   Norm norm2_;
   Linear up_, down_;
+  std::unique_ptr<Norms> heads_norms_, post_norms_;
 };
 
 Gpt::Gpt(const GptConfig& config) : config_(config.resolved()) {
@@ -125,10 +210,10 @@ Gpt::Gpt(const GptConfig& config) : config_(config.resolved()) {
     register_module("position", *position_);
   }
   for (int64_t i = 0; i < c.layers; ++i) {
-    blocks_.push_back(std::make_unique<Block>(c));
+    blocks_.push_back(std::make_unique<Block>(c, i));
     register_module(fmt::format("blocks.{}", i), *blocks_.back());
   }
-  norm_ = std::make_unique<Norm>(norm_kind(c), c.width, c.norm_eps, c.bias);
+  norm_ = std::make_unique<Norm>(norm_kind(c), c.width, c.norm_eps, c.bias, c.norm_offset);
   register_module("norm", *norm_);
   if (!c.tied) {
     head_ = std::make_unique<Linear>(LinearOptions{
@@ -148,12 +233,14 @@ Gpt::~Gpt() = default;
 
 double Gpt::flops(int64_t tokens) const {
   int64_t weights = config_.vocabulary * config_.width;
-  for (const auto& block : blocks_) weights += block->multiply_adds();
-  // A causal mask leaves half of the scores. Forward makes two products of them, backward five: it computes
-  // the scores again (Dao et al. 2022).
-  const int64_t attended = config_.layers * config_.width * (tokens + 1);
-  return (6.0 * static_cast<double>(weights) + 7.0 * static_cast<double>(attended)) *
-         static_cast<double>(tokens);
+  int64_t pairs = 0;
+  for (const auto& block : blocks_) {
+    weights += block->multiply_adds();
+    pairs += block->attended_pairs(tokens);
+  }
+  // Forward makes two products of the scores, backward five: it computes them again (Dao et al. 2022).
+  return 6.0 * static_cast<double>(weights) * static_cast<double>(tokens) +
+         14.0 * static_cast<double>(pairs) * static_cast<double>(config_.heads * config_.head_dim);
 }
 
 Var Gpt::embed(Tape& tape, const Var& tokens, int64_t first_position) {
@@ -161,15 +248,23 @@ Var Gpt::embed(Tape& tape, const Var& tokens, int64_t first_position) {
   const int64_t last = first_position + tokens.value.size(1);
   require(last <= config_.context, "gpt: a sequence of {} tokens does not fit the context of {}", last,
           config_.context);
-  const Var x = (*embedding_)(tape, tokens);
+  Var x = (*embedding_)(tape, tokens);
+  if (config_.embedding_scale != 1) x = scale(tape, x, config_.embedding_scale);
   if (!position_) return x;
   return add(tape, x, slice(tape, tape.leaf(position_->weight), 0, first_position, last));
 }
 
-Var Gpt::head(Tape& tape, const Var& x) {
+Var Gpt::head_input(Tape& tape, const Var& x) {
   const Var normed = (*norm_)(tape, x);
-  if (head_ && !head_ranges_) return (*head_)(tape, normed);
-  return linear(tape, normed, tape.leaf(head_weight()), Var{}, Activation::kNone, head_ranges(tape));
+  return config_.logit_scale == 1 ? normed : scale(tape, normed, config_.logit_scale);
+}
+
+Var Gpt::head(Tape& tape, const Var& x) {
+  const Var in = head_input(tape, x);
+  const Var logits = head_ && !head_ranges_ ? (*head_)(tape, in)
+                                            : linear(tape, in, tape.leaf(head_weight()), Var{},
+                                                     Activation::kNone, head_ranges(tape));
+  return config_.logit_softcap > 0 ? soft_cap(tape, logits, config_.logit_softcap) : logits;
 }
 
 Var Gpt::blocks(Tape& tape, const Var& tokens) {
@@ -185,16 +280,18 @@ Var Gpt::forward(Tape& tape, const Var& tokens) {
 Var Gpt::loss(Tape& tape, const Tensor& tokens, const Tensor& targets, const CrossEntropyOptions& options) {
   // The logits are a temporary, so that their gradient may take their memory.
   if (config_.loss_rows == 0) return cross_entropy(tape, (*this)(tape, Var(tokens)), targets, options);
-  const Var normed = (*norm_)(tape, blocks(tape, Var(tokens)));
-  return linear_cross_entropy(
-      tape, normed, tape.leaf(head_weight()), targets,
-      {.loss = options, .chunk_rows = config_.loss_rows, .ranges = head_ranges(tape)});
+  const Var in = head_input(tape, blocks(tape, Var(tokens)));
+  return linear_cross_entropy(tape, in, tape.leaf(head_weight()), targets,
+                              {.loss = options,
+                               .chunk_rows = config_.loss_rows,
+                               .soft_cap = config_.logit_softcap,
+                               .ranges = head_ranges(tape)});
 }
 
 KvCache Gpt::make_cache(int64_t sequences, const Stream& stream) const {
   KvCache cache;
   const DType dtype = embedding_->weight.value.dtype();
-  const Shape shape{sequences, config_.context, config_.kv_heads * (config_.width / config_.heads)};
+  const Shape shape{sequences, config_.context, config_.kv_heads * config_.head_dim};
   for (int64_t i = 0; i < config_.layers; ++i) {
     cache.keys.push_back(Tensor::zeros(shape, dtype, stream));
     cache.values.push_back(Tensor::zeros(shape, dtype, stream));

@@ -1,7 +1,9 @@
 #pragma once
 
 #include <tutti/core/config/fields.h>
+#include <tutti/kernels/attention.h>
 #include <tutti/kernels/cross_entropy.h>
+#include <tutti/kernels/rotary.h>
 #include <tutti/models/layers.h>
 
 #include <memory>
@@ -10,6 +12,36 @@
 #include <vector>
 
 namespace tutti {
+
+/// How a Gpt attends, where it is not softmax(q k^T / sqrt(head_dim)) over all positions so far.
+struct GptAttention {
+  double scale = 0;                  ///< factor on q k^T; 0: 1 / sqrt(head_dim)
+  bool scale_by_layer = false;       ///< divides the scale by the layer's number, from 1 on
+  double softcap = 0;                ///< AttentionConfig::softcap
+  int64_t window = 0;                ///< AttentionConfig::window
+  std::vector<int64_t> full_layers;  ///< layers without the window, counted from 0
+
+  void describe(Fields& f);
+};
+
+/// RotaryScaling in a run file.
+struct GptRotaryScaling {
+  // Out of line: GCC 12 takes the members of an inlined one for uninitialised where a GptConfig is an
+  // aggregate.
+  GptRotaryScaling();
+
+  std::string kind = "none";
+  double factor = 1;
+  int64_t original_context = 0;
+  double low_frequency = 1;
+  double high_frequency = 4;
+  double beta_fast = 32;
+  double beta_slow = 1;
+  double attention_factor = 0;
+
+  void describe(Fields& f);
+  [[nodiscard]] RotaryScaling resolved() const;
+};
 
 /// Settings of a decoder-only transformer. `recipe` chooses the defaults of the keys below it:
 ///
@@ -27,14 +59,26 @@ struct GptConfig {
   int64_t width = 384;
   int64_t heads = 6;
   int64_t kv_heads = 0;  ///< 0: as many as heads
+  int64_t head_dim = 0;  ///< width of a head; 0: width / heads
   int64_t hidden = 0;    ///< width inside the feed-forward layer; 0: the recipe's
   std::string norm = "layer";
   double norm_eps = 1e-5;
+  bool norm_offset = false;  ///< norms multiply by 1 + weight
+  bool post_norms = false;   ///< what attention and feed-forward add to the residual stream is normalised
+  bool qk_norm = false;      ///< queries and keys are normalised, each head by itself, before they are turned
   std::string positions = "learned";
   double rotary_base = 10000;
+  double rotary_local_base = 0;  ///< of layers with a window, which are not scaled then; 0: rotary_base
+  GptRotaryScaling rotary_scaling;
+  GptAttention attention;
   std::string activation = "gelu_tanh";
   bool bias = true;
-  bool tied = true;  ///< head and embedding share their weights
+  std::optional<bool> qkv_bias, output_bias, mlp_bias;  ///< of these projections; empty: bias
+  bool tied = true;                                     ///< head and embedding share their weights
+  double embedding_scale = 1;
+  double residual_scale = 1;  ///< factor on what attention and feed-forward add to the residual stream
+  double logit_scale = 1;
+  double logit_softcap = 0;  ///< soft_cap of the logits; 0: none
   double dropout = 0;
   double init_deviation = 0.02;
   bool recompute = false;
@@ -44,19 +88,23 @@ struct GptConfig {
   void describe(Fields& f);
   /// Sets the keys that `recipe` decides.
   void apply_recipe();
-  /// The same with kv_heads and hidden filled in. Throws Error on sizes that do not fit each other.
+  /// The same with kv_heads, head_dim, hidden and the biases filled in. Throws Error on sizes that do not fit
+  /// each other.
   [[nodiscard]] GptConfig resolved() const;
+  /// Whether a layer attends through the window.
+  [[nodiscard]] bool has_window(int64_t layer) const;
 };
 
-/// Keys and values of past positions, one pair a layer, (B, context, kv_heads * head width) each.
+/// Keys and values of past positions, one pair a layer, (B, context, kv_heads * head_dim) each.
 struct KvCache {
   std::vector<Tensor> keys, values;
   int64_t used = 0;  ///< positions that are filled
 };
 
 /// Decoder-only transformer: tokens (B, T) int32 or int64, T <= context -> logits (B, T, vocabulary).
-/// Pre-normalised blocks; queries, keys and values come from one packed projection. Projections onto the
-/// residual stream start with deviation init_deviation / sqrt(2 layers), as GPT-2's.
+/// Pre-normalised blocks (with post_norms, normalised on both sides); queries, keys and values come from one
+/// packed projection. Projections onto the residual stream start with deviation init_deviation / sqrt(2
+/// layers), as GPT-2's.
 class Gpt final : public Module {
  public:
   /// Throws Error on sizes that do not fit each other.
@@ -68,9 +116,9 @@ class Gpt final : public Module {
 
   /// FLOPs of forward and backward for one sequence of `tokens` tokens: 2 for each multiplication and
   /// addition, backward twice forward, so 6 for each weight that multiplies a token (all but embeddings and
-  /// positions; the head counts whether tied or not), and 7 * width * (tokens + 1) a token and layer for the
-  /// products of causal attention, whose row t sees t + 1 keys: two forward, and five backward, which
-  /// computes the scores again. Norms and activations are not counted.
+  /// positions; the head counts whether tied or not), and 14 * heads * head_dim a layer for each pair of a
+  /// query and a key that it sees (row t sees t + 1 keys, or as many as the window has): two products
+  /// forward, and five backward, which computes the scores again. Norms and activations are not counted.
   [[nodiscard]] double flops(int64_t tokens) const;
 
   /// cross_entropy of the logits for `tokens` (B, T) and `targets` (B, T), for training. With loss_rows,
@@ -91,6 +139,8 @@ class Gpt final : public Module {
   Var embed(Tape& tape, const Var& tokens, int64_t first_position);
   Var blocks(Tape& tape, const Var& tokens);
   Var head(Tape& tape, const Var& x);
+  /// What the head multiplies.
+  Var head_input(Tape& tape, const Var& x);
   Parameter& head_weight() { return head_ ? head_->weight : embedding_->weight; }
   Fp8Ranges head_ranges(Tape& tape) { return head_ranges_ ? head_ranges_->on(tape) : Fp8Ranges{}; }
 

@@ -4,6 +4,7 @@
 #include <tutti/kernels/embedding.h>
 #include <tutti/kernels/mlp.h>
 #include <tutti/kernels/norm.h>
+#include <tutti/kernels/pointwise.h>
 
 namespace tutti {
 namespace {
@@ -79,19 +80,24 @@ Var Embedding::forward(Tape& tape, const Var& tokens) {
   return embedding(tape, tape.leaf(weight), tokens.value);
 }
 
-Norm::Norm(Kind kind, int64_t width, double eps, bool has_bias)
-    : weight(describe_parameter({width}, Init::constant(1), Role::kNorm)),
+Norm::Norm(Kind kind, int64_t width, double eps, bool has_bias, bool offset)
+    : weight(describe_parameter({width}, Init::constant(offset ? 0 : 1), Role::kNorm)),
       bias(describe_parameter({width}, Init::constant(0), Role::kNorm)),
       kind_(kind),
       eps_(eps),
-      has_bias_(has_bias && kind == Kind::kLayer) {
+      has_bias_(has_bias && kind == Kind::kLayer),
+      offset_(offset) {
   register_parameter("weight", weight);
   if (has_bias_) register_parameter("bias", bias);
 }
 
+Var Norm::factors(Tape& tape) {
+  return offset_ ? add_scalar(tape, tape.leaf(weight), 1) : tape.leaf(weight);
+}
+
 Var Norm::apply(Tape& tape, const Var& x, OperandSource* left) {
-  if (kind_ == Kind::kRms) return rms_norm(tape, x, tape.leaf(weight), eps_, left);
-  return layer_norm(tape, x, tape.leaf(weight), has_bias_ ? tape.leaf(bias) : Var{}, eps_, left);
+  if (kind_ == Kind::kRms) return rms_norm(tape, x, factors(tape), eps_, left);
+  return layer_norm(tape, x, factors(tape), has_bias_ ? tape.leaf(bias) : Var{}, eps_, left);
 }
 
 LinearInput Norm::input_of(Tape& tape, const Linear& reader, const Var& x) {
@@ -106,8 +112,8 @@ Norm::SumAndInput Norm::input_of_sum(Tape& tape, const Linear& reader, const Var
   const bool leaves = reader.fuses(tape, x);
   OperandSource left;
   OperandSource* const to = leaves ? &left : nullptr;
-  AddNorm both = kind_ == Kind::kRms ? add_rms_norm(tape, x, residual, tape.leaf(weight), eps_, to)
-                                     : add_layer_norm(tape, x, residual, tape.leaf(weight),
+  AddNorm both = kind_ == Kind::kRms ? add_rms_norm(tape, x, residual, factors(tape), eps_, to)
+                                     : add_layer_norm(tape, x, residual, factors(tape),
                                                       has_bias_ ? tape.leaf(bias) : Var{}, eps_, to);
   LinearInput input(std::move(both.y));
   if (leaves) input.source = std::move(left);

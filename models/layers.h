@@ -75,11 +75,11 @@ class Embedding final : public Module {
   Var forward(Tape& tape, const Var& tokens) override;
 };
 
-/// Layer or RMS normalisation over the last dim.
+/// Layer or RMS normalisation over the last dim. With `offset`, what is multiplied in is the weight plus 1.
 class Norm final : public Module {
  public:
   enum class Kind : uint8_t { kLayer, kRms };
-  Norm(Kind kind, int64_t width, double eps, bool has_bias);
+  Norm(Kind kind, int64_t width, double eps, bool has_bias, bool offset = false);
 
   Parameter weight, bias;
   [[nodiscard]] bool has_bias() const noexcept { return has_bias_; }
@@ -97,10 +97,12 @@ class Norm final : public Module {
 
  private:
   Var apply(Tape& tape, const Var& x, OperandSource* left);
+  [[nodiscard]] Var factors(Tape& tape);
 
   Kind kind_;
   double eps_;
   bool has_bias_;
+  bool offset_;
 };
 
 /// Height and width of an image.

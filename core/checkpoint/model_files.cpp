@@ -5,6 +5,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include <cstring>
+
 namespace tutti {
 namespace fs = std::filesystem;
 namespace {
@@ -13,13 +15,38 @@ constexpr int64_t kMaxIndexBytes = int64_t{64} << 20;
 constexpr std::string_view kIndexName = "model.safetensors.index.json";
 constexpr std::string_view kFileName = "model.safetensors";
 
+[[noreturn]] void refuse_pickle(const fs::path& file) {
+  fail(
+      "{}: is a pickle of PyTorch, which may run any program when it is read; expected safetensors. In "
+      "Python, "
+      "transformers' from_pretrained(..).save_pretrained(..), or safetensors.torch.save_file, writes them",
+      file.string());
+}
+
 /// The file that stands for a model at `path`.
 fs::path resolve(const fs::path& path) {
   if (!fs::is_directory(path)) return path;
   for (const std::string_view name : {kIndexName, kFileName}) {
     if (fs::exists(path / name)) return path / name;
   }
+  for (const char* const pickled :
+       {"pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth"}) {
+    if (fs::exists(path / pickled)) refuse_pickle(path / pickled);
+  }
   fail("{}: holds neither {} nor {}", path.string(), kIndexName, kFileName);
+}
+
+/// PyTorch's archives are ZIP files of pickles, its old files pickles.
+void check_is_no_pickle(const fs::path& file) {
+  if (file.extension() == ".json" || !fs::is_regular_file(file)) return;
+  const auto mapped = MappedFile::open(file);
+  const std::span<const std::byte> bytes = mapped->bytes();
+  const auto starts = [&](std::string_view magic) {
+    return bytes.size() >= magic.size() && std::memcmp(bytes.data(), magic.data(), magic.size()) == 0;
+  };
+  if (bytes.size() > 8 && static_cast<char>(bytes[8]) == '{')
+    return;  // the length of a header may look like one
+  if (starts("PK\x03\x04") || starts("\x80\x02")) refuse_pickle(file);
 }
 
 }  // namespace
@@ -46,6 +73,7 @@ ModelFiles ModelFiles::open(const fs::path& path) {
   ModelFiles model;
   model.path_ = path;
   const fs::path file = resolve(path);
+  check_is_no_pickle(file);
   if (file.extension() != ".json") {
     model.files_.push_back(SafetensorsFile::open(file));
     for (const SafetensorsEntry& entry : model.files_[0].entries()) model.where_.emplace(entry.name, 0);

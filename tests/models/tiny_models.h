@@ -30,6 +30,34 @@ inline std::vector<std::pair<std::string, ModelConfig>> tiny_models() {
   llama.gpt.hidden = 13;
   models.emplace_back("llama", llama);
 
+  // As Gemma 3 with Gemma 2's caps, and biases.
+  ModelConfig gemma = llama;
+  gemma.gpt.head_dim = 8;
+  gemma.gpt.norm_offset = gemma.gpt.post_norms = gemma.gpt.qk_norm = true;
+  gemma.gpt.rotary_local_base = 50;
+  gemma.gpt.rotary_scaling.kind = "linear";
+  gemma.gpt.rotary_scaling.factor = 8;
+  gemma.gpt.attention = {.scale = 0.4, .softcap = 5, .window = 3, .full_layers = {1}};
+  gemma.gpt.activation = "geglu_tanh";
+  gemma.gpt.qkv_bias = gemma.gpt.mlp_bias = true;
+  gemma.gpt.tied = true;
+  gemma.gpt.embedding_scale = 4.9;
+  gemma.gpt.logit_softcap = 6;
+  models.emplace_back("gemma", gemma);
+
+  // As Granite, with the rotary scaling of Llama 3.
+  ModelConfig granite = llama;
+  granite.gpt.rotary_scaling.kind = "llama3";
+  granite.gpt.rotary_scaling.factor = 8;
+  granite.gpt.rotary_scaling.original_context = 32;
+  granite.gpt.attention = {.scale = 0.3, .scale_by_layer = true};
+  granite.gpt.activation = "geglu";
+  granite.gpt.output_bias = true;
+  granite.gpt.embedding_scale = 2;
+  granite.gpt.residual_scale = 0.6;
+  granite.gpt.logit_scale = 0.4;
+  models.emplace_back("granite", granite);
+
   for (const int64_t depth : {18, 50}) {
     ModelConfig resnet{.kind = "resnet", .label_smoothing = 0.1};
     resnet.resnet = {.depth = depth, .height = 19, .width = 17, .channels = 3, .classes = 5};

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <tutti/models/external_names.h>
+#include <tutti/models/gpt.h>
+
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+// Private to models: which tensors of transformers' files a Gpt's parameters are.
+namespace tutti::hugging_face {
+
+/// Phi-3 packs queries, keys and values, and gate and up, as we do.
+enum class Packing : uint8_t { kApart, kPacked };
+
+/// Throws Error naming the keys of the run file that keep the model from being GPT-2 or one that follows
+/// Llama.
+std::vector<ExternalTensor> tensor_names(Gpt& model, Packing packing);
+
+/// Biases that GPT-2's files have and a model without biases has not, with their lengths. They are 0.
+std::vector<std::pair<std::string, int64_t>> absent_biases(const Gpt& model);
+
+/// The key of the run file that makes a tensor expected (`missing` false) or not; "" if nobody knows.
+std::string hint(std::string_view name, bool missing);
+
+}  // namespace tutti::hugging_face
