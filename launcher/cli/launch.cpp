@@ -177,6 +177,7 @@ ExitCode launch(const Options& options, const std::vector<std::string>& command,
     choose_progress(spec);
   }
   const Rendered rendered = found.adapter->render(spec, found.allocation);
+  if (found.adapter->name == "kubernetes") check_volume(spec, console.err);
   if (options.dry_run) {
     print_plan(rendered, console.out);
     return ExitCode::kDone;

@@ -55,6 +55,28 @@ void say_what_is_not_here(const std::vector<std::string>& command, std::ostream&
   }
 }
 
+void check_volume(const LaunchSpec& spec, std::ostream& err) {
+  if (spec.command.front() != "train") return;
+  const TrainOptions options = train_options(spec.command);
+  const RunSettings settings = read_settings(options);
+  const auto is_inside = [&](const fs::path& path) {
+    const fs::path way = fs::absolute(path).lexically_normal().lexically_relative(spec.working_directory);
+    return !way.empty() && *way.begin() != "..";
+  };
+  require(is_inside(settings.run.dir),
+          "run.dir {}: is outside of the working directory {}, where --volume is mounted: checkpoints would "
+          "end with their "
+          "pods. Choose one below, or call tutti further up",
+          settings.run.dir, spec.working_directory);
+  for (const auto& [key, path] :
+       {std::pair("the run file", options.run_file.string()), std::pair("data.path", settings.data.path),
+        std::pair("model.weights", settings.model.weights)}) {
+    if (path.empty() || is_inside(path)) continue;
+    err << fmt::format("tutti: warning: {} {} is not on the volume: pods have it only if their image does\n",
+                       key, path);
+  }
+}
+
 std::optional<int64_t> index_among_ranks(const Surroundings& here) {
   constexpr std::array kVariables{
       std::pair{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"}, std::pair{"PMI_RANK", "PMI_SIZE"},

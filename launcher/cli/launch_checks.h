@@ -23,6 +23,10 @@ void check_combinations(const LaunchSpec& spec);
 /// Warns of files of a run that this host does not have: those of the job need them, and may.
 void say_what_is_not_here(const std::vector<std::string>& command, std::ostream& err);
 
+/// For pods, which have the working directory from a volume and all else from their image: throws Error if
+/// the run's own directory is elsewhere, whatever --dir says, and warns of inputs that are.
+void check_volume(const LaunchSpec& spec, std::ostream& err);
+
 /// The index of this process where something has started several of it, with an MPI or without: a launch
 /// among them would start ranks of ranks. nullopt where it is alone.
 std::optional<int64_t> index_among_ranks(const Surroundings& here);

@@ -215,13 +215,14 @@ std::vector<std::string> idle_gpus(const LaunchSpec& spec, const std::vector<Hos
   if (spec.ranks_per_node > 0) return lines;  // as the user wants it
   for (const auto& [size, names] : alike) {
     const auto [gpus, slots, cores] = size;
-    const bool few_cores = cores > 0 && cores < gpus * std::max<int64_t>(1, spec.cores_per_rank);
-    lines.push_back(fmt::format(
-        "{} of {} GPUs idle on {}: {} rank{} there, a GPU each{}", gpus - slots, gpus, fmt::join(names, ", "),
-        slots, slots == 1 ? "" : "s",
-        few_cores ? fmt::format(". The job has {} CPU{} there; ask the scheduler for at least one a GPU",
-                                cores, cores == 1 ? "" : "s")
-                  : fmt::format(". --ranks-per-node {} uses all of them", gpus)));
+    const int64_t wanted = gpus * std::max<int64_t>(1, spec.cores_per_rank);
+    const std::string advice =
+        cores >= wanted ? fmt::format("--ranks-per-node {} uses all of them", gpus)
+        : cores > 0     ? fmt::format("The job has {} CPU{} there; ask the scheduler for at least one a GPU",
+                                      cores, cores == 1 ? "" : "s")
+                        : fmt::format("Ask the scheduler for {} ranks a node", gpus);
+    lines.push_back(fmt::format("{} of {} GPUs idle on {}: {} rank{} there, a GPU each. {}", gpus - slots,
+                                gpus, fmt::join(names, ", "), slots, slots == 1 ? "" : "s", advice));
   }
   return lines;
 }

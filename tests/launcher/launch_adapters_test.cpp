@@ -129,6 +129,13 @@ PretendedPlace pbs_job() {
 
 TEST(LaunchPbsTest, InsideAJobAndOutside) {
   expect_golden("pbs_job.txt", rendered_text(train_spec(), pbs_job()));
+  PretendedPlace four = pbs_job();
+  four.variables["CUDA_VISIBLE_DEVICES"] = "0,1,2,3";
+  const Detected found = detect(surroundings(four), train_spec());
+  EXPECT_EQ(idle_gpus(train_spec(), placed_hosts(train_spec(), found.allocation)),
+            std::vector<std::string>{
+                "2 of 4 GPUs idle on r1i0n1.cluster, r1i0n2.cluster: 2 ranks there, a GPU each. Ask "
+                "the scheduler for 4 ranks a node"});
   const PretendedPlace login{.programs = {"qsub"}, .files = {{"/etc/pbs.conf", ""}}};
   expect_golden("pbs_login.txt", rendered_text(full_spec(), login));
   LaunchSpec spec = train_spec();
