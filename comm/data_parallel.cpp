@@ -70,6 +70,7 @@ DataParallel::DataParallel(Collective& world, std::span<const std::unique_ptr<Pa
       control_(world.split(0, world.rank())),
       peers_(*control_),
       stream_(data_->communication_stream(compute)) {
+  check_settings(config_, "parallel");
   require(data_->rank() == world.rank() && data_->size() == world.size(),
           "data parallelism: gradients would travel in a group of {}, this is a world of {}", data_->size(),
           world.size());

@@ -24,8 +24,10 @@ constexpr std::array kBackends{
     Backend{"self", [](const WorldConfig&, const Body& body) { body(*make_self_collective()); }},
     Backend{"threads",
             [](const WorldConfig& c, const Body& body) { run_ranks(static_cast<int>(c.threads), body); }},
-    Backend{"mpi", [](const WorldConfig& c,
-                      const Body& body) { run_mpi({static_cast<int>(c.ranks_per_node)}, body); }},
+    Backend{"mpi",
+            [](const WorldConfig& c, const Body& body) {
+              run_mpi({static_cast<int>(c.ranks_per_node), c.program}, body);
+            }},
 };
 
 }  // namespace
@@ -51,6 +53,7 @@ std::string_view detect_backend() {
 }
 
 void run_world(const WorldConfig& config, const Body& body) {
+  check_settings(config, "world");
   const std::string_view wanted = config.backend == "auto" ? detect_backend() : config.backend;
   const SignalThread signals;  // before MPI and the backends start threads
   for (const Backend& b : kBackends) {
@@ -65,7 +68,7 @@ int run_program(std::string_view name, const Body& body) noexcept {
     return EXIT_FAILURE;
   };
   try {
-    run_world({}, body);
+    run_world({.program = std::string(name)}, body);
     return EXIT_SUCCESS;
   } catch (const std::exception& error) {
     return say(words_of(error).c_str());

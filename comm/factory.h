@@ -14,8 +14,9 @@ namespace tutti {
 struct WorldConfig {
   /// auto: mpi when a launcher (mpirun, srun, ...) started this process, else self.
   std::string backend = "auto";
-  int64_t threads = 2;         ///< ranks of the threads backend
-  int64_t ranks_per_node = 0;  ///< mpi: pretend that nodes hold no more; 0: as it is
+  int64_t threads = 2;            ///< ranks of the threads backend
+  int64_t ranks_per_node = 0;     ///< mpi: pretend that nodes hold no more; 0: as it is
+  std::string program = "tutti";  ///< what messages on stderr begin with
 
   void describe(Fields& f);
 };
@@ -30,8 +31,8 @@ struct WorldConfig {
 /// meanwhile (core/signal_thread.h).
 void run_world(const WorldConfig& config, const std::function<void(Collective& world)>& body);
 
-/// main() of a program of one's own: run_world({}, body). Says what was thrown on stderr, "NAME: MESSAGE",
-/// and returns the exit code.
+/// main() of a program of one's own: run_world({}, body). Says what was thrown on stderr, "NAME: MESSAGE" or
+/// "NAME: rank R: MESSAGE", and returns the exit code.
 int run_program(std::string_view name, const std::function<void(Collective& world)>& body) noexcept;
 
 /// What `auto` stands for in this process: "mpi" or "self".

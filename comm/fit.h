@@ -2,7 +2,9 @@
 
 #include <tutti/comm/data_parallel.h>
 #include <tutti/comm/factory.h>
+#include <tutti/core/checkpoint/checkpoint.h>
 #include <tutti/core/module.h>
+#include <tutti/core/train/schedule.h>
 #include <tutti/kernels/optimizer.h>
 
 #include <memory>
@@ -10,18 +12,30 @@
 
 namespace tutti {
 
-/// What a Fit has to know besides the model. The learning rate stays as it is given.
+/// What a Fit has to know besides the model.
 struct FitOptions {
   OptimizerConfig optimizer;
+  ScheduleConfig schedule{.kind = "constant", .warmup_steps = 0, .decay_steps = 0, .final_ratio = 0.1};
+  int64_t schedule_steps = 0;  ///< that the schedule is stretched over; `constant` needs none
+  Precision precision;         ///< fp32, or bf16 with fp32 masters
   DataParallelConfig parallel;
   uint64_t seed = 0;  ///< of first values and dropout
   int threads = 1;    ///< of this rank, for the loops of operations
 };
 
 /// Data-parallel training of a model in a program of one's own: the model's parameters in groups, their
-/// reduction over ranks and their optimizer, on the CPU in fp32. Loops that need more, such as schedules,
-/// microbatches or checkpoints, use the parts themselves: make_param_groups, DataParallel, Optimizer and
+/// reduction over ranks, their optimizer and its schedule, on the CPU. Loops that need more, such as GPUs,
+/// microbatches or sharded state, use the parts themselves: make_param_groups, DataParallel, Optimizer and
 /// Trainer.
+///
+/// Checkpoints, as in tests/package/with_checkpoints.cpp:
+///
+///     CollectivePeers peers(world);
+///     Checkpoints checkpoints({.dir = "checkpoints"}, peers, log);
+///     if (const auto found = checkpoints.restore(fit.state())) fit.resume(found->step);
+///     checkpoints.prepare(fit.steps());
+///     ...
+///     checkpoints.save(fit.state(), {.step = fit.steps()});
 class Fit {
  public:
   /// Collective over `world`, which outlives this object as `model` does. Names the parameters and gives them
@@ -36,8 +50,14 @@ class Fit {
   /// Steps done.
   [[nodiscard]] int64_t steps() const noexcept { return steps_; }
 
+  /// Weights and optimizer's state, as Checkpoints saves and restores them.
+  [[nodiscard]] TrainingState state();
+  /// Goes on after `steps` steps, with what has been restored into state().
+  void resume(int64_t steps);
+
  private:
-  uint64_t seed_;
+  FitOptions options_;
+  Module& model_;
   ThreadPool pool_;
   Stream stream_;
   std::vector<std::unique_ptr<ParamGroup>> groups_;

@@ -3,16 +3,23 @@
 
 namespace tutti {
 
+NodeId Gradients::input(size_t i) const {
+  const Tape::Node& node = tape_.nodes_[static_cast<size_t>(node_)];
+  require(i < node.inputs.size(), "{}: its backward asks for the gradient of input {}, it has {} inputs",
+          node.op, i, node.inputs.size());
+  return node.inputs[i];
+}
+
 bool Gradients::needs(size_t i) const {
-  return tape_.nodes_[static_cast<size_t>(node_)].inputs.at(i) != kConstant;
+  return input(i) != kConstant;
 }
 
 Gradients::Slot Gradients::slot(size_t i) const {
-  return tape_.slot(tape_.nodes_[static_cast<size_t>(node_)].inputs.at(i));
+  return tape_.slot(input(i));
 }
 
 void Gradients::add(size_t i, Tensor gradient) const {
-  const NodeId id = tape_.nodes_[static_cast<size_t>(node_)].inputs.at(i);
+  const NodeId id = input(i);
   if (id != kConstant) tape_.add(id, std::move(gradient));
 }
 
@@ -78,6 +85,7 @@ Var Tape::on_backward(const Var& x, std::function<void()> action) {
 }
 
 Gradients::Slot Tape::slot(NodeId id) {
+  require(id != kConstant, "backward: no gradient is wanted of an input that is constant; ask needs() first");
   Node& node = nodes_[static_cast<size_t>(id)];
   if (node.parameter != nullptr) {
     Parameter& p = *node.parameter;

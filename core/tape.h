@@ -57,6 +57,7 @@ class Gradients {
  private:
   friend class Tape;
   Gradients(Tape& tape, NodeId node) : tape_(tape), node_(node) {}
+  [[nodiscard]] NodeId input(size_t i) const;
   Tape& tape_;
   NodeId node_;
 };

@@ -118,7 +118,7 @@ void ModelConfig::describe(Fields& f) {
   for (const Kind& row : kinds()) {
     if (f.wants_all() || row.name == kind) row.describe(*this, f);
   }
-  f.value(
+  f.path(
       "weights", weights,
       "safetensors file or folder to begin from: with Hugging Face's names (GPT-2, Llama and their "
       "relatives; "

@@ -24,6 +24,7 @@ void CnnConfig::describe(Fields& f) {
 
 Cnn::Cnn(CnnConfig config) : config_(std::move(config)) {
   const CnnConfig& c = config_;
+  check_settings(c, "model");
   require(c.height > 0 && c.width > 0 && c.channels > 0 && c.classes > 0,
           "cnn: image size {} x {} x {} and {} classes must be positive", c.height, c.width, c.channels,
           c.classes);

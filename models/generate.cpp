@@ -79,6 +79,7 @@ int32_t sample_token(std::span<const float> logits, const SamplingConfig& config
 
 std::vector<int32_t> generate(Gpt& model, std::span<const int32_t> prompt, const SamplingConfig& config,
                               const Stream& stream, const std::function<bool(int32_t)>& on_token) {
+  check_settings(config, "generate");
   require(!prompt.empty(), "generate: the prompt is empty");
   for (const int32_t token : prompt) {
     require(token >= 0 && token < model.config().vocabulary,

@@ -127,6 +127,7 @@ void GptConfig::describe(Fields& f) {
 
 GptConfig GptConfig::resolved() const {
   GptConfig c = *this;
+  check_settings(c, "model");
   require(c.vocabulary > 0 && c.context > 0 && c.layers > 0 && c.width > 0 && c.heads > 0,
           "gpt: vocabulary {}, context {}, layers {}, width {} and heads {} must be positive", c.vocabulary,
           c.context, c.layers, c.width, c.heads);

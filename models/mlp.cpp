@@ -15,6 +15,7 @@ void MlpConfig::describe(Fields& f) {
 }
 
 Mlp::Mlp(MlpConfig config) : config_(std::move(config)) {
+  check_settings(config_, "model");
   require(config_.inputs > 0 && config_.classes > 0, "mlp: inputs {} and classes {} must be positive",
           config_.inputs, config_.classes);
   int64_t inputs = config_.inputs;

@@ -115,6 +115,7 @@ void ResNetConfig::describe(Fields& f) {
 
 ResNet::ResNet(ResNetConfig config) : config_(std::move(config)) {
   const ResNetConfig& c = config_;
+  check_settings(c, "model");
   require(c.channels > 0 && c.classes > 0 && c.base_filters > 0,
           "resnet: {} channels, {} classes and {} filters must be positive", c.channels, c.classes,
           c.base_filters);

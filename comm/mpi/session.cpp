@@ -336,7 +336,8 @@ MpiSession::~MpiSession() {
   try {
     impl_->run([raw = impl_.get()] { raw->end(); });
   } catch (const std::exception& error) {
-    (void)std::fprintf(stderr, "tutti: rank %d: the end of MPI: %s\n", impl_->rank, error.what());
+    (void)std::fprintf(stderr, "%s: rank %d: the end of MPI: %s\n", impl_->options.program.c_str(),
+                       impl_->rank, error.what());
   }
   impl_->stop_thread();
 }
@@ -381,10 +382,11 @@ void MpiSession::keep(std::shared_ptr<SharedWindow> window) {
 void MpiSession::abort(std::string_view reason, Reason whose) noexcept {
   constexpr int kExitCode = 1;
   const int length = static_cast<int>(reason.size());
+  const char* const program = impl_->options.program.c_str();
   if (whose == Reason::kOfAllRanks)
-    (void)std::fprintf(stderr, "tutti: %.*s\n", length, reason.data());
+    (void)std::fprintf(stderr, "%s: %.*s\n", program, length, reason.data());
   else
-    (void)std::fprintf(stderr, "tutti: rank %d: %.*s\n", impl_->rank, length, reason.data());
+    (void)std::fprintf(stderr, "%s: rank %d: %.*s\n", program, impl_->rank, length, reason.data());
   (void)std::fflush(stderr);
   wait_until_read();
   try {

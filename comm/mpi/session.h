@@ -18,6 +18,8 @@ struct MpiOptions {
   /// Pretends that a node holds at most this many ranks, to try the way between nodes on one machine; 0: as
   /// it is.
   int ranks_per_node = 0;
+  /// What messages on stderr begin with.
+  std::string program = "tutti";
 };
 
 /// This process's place in the MPI world. One thread, started here, makes every MPI call from initialisation

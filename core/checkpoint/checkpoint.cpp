@@ -115,7 +115,7 @@ void write_text(const fs::path& path, std::string_view text) {
 }  // namespace
 
 void CheckpointConfig::describe(Fields& f) {
-  f.value("dir", dir, "where checkpoints go; empty for `checkpoints` in the run directory");
+  f.path("dir", dir, "where checkpoints go; empty for `checkpoints` in the run directory");
   f.value("every", every, "steps between checkpoints; 0 for one at the end only", not_negative());
   f.value("keep_last", keep_last, "how many of the newest are kept", at_least(1));
   f.value("keep_every", keep_every, "also keep each whose step is a multiple of this; 0 for none",
@@ -133,6 +133,7 @@ StateTensor StateTensor::part(std::string name, const Shape& shape, int64_t begi
 
 Checkpoints::Checkpoints(CheckpointConfig config, Peers& peers, Log log)
     : config_(std::move(config)), dir_(config_.dir), peers_(peers), log_(std::move(log)) {
+  check_settings(config_, "checkpoint");
   require(!dir_.empty(), "checkpoint: the directory's name is empty");
 }
 

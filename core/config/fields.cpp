@@ -1,8 +1,51 @@
 #include <tutti/core/config/fields.h>
+#include <tutti/core/config/value_text.h>
+#include <tutti/core/error.h>
 
 #include <cmath>
 
 namespace tutti {
+namespace {
+
+/// Collects what is wrong with the values of a described struct.
+class Checker final : public Fields {
+ public:
+  explicit Checker(std::string_view name) : path_(name) {}
+
+  void finish() const {
+    // Rules over several keys say little while a key is wrong by itself.
+    const std::vector<std::string>& all = problems_.empty() ? refused_ : problems_;
+    if (!all.empty()) throw Error(fmt::format("{}", fmt::join(all, "\n")));
+  }
+
+ protected:
+  void on_value(const Field& field) override {
+    const std::string problem = check_value(field);
+    if (!problem.empty()) problems_.push_back(fmt::format("{}.{}: {}", path_, field.key, problem));
+  }
+  void on_section(std::string_view key, std::string_view, FunctionRef<void()> describe) override {
+    const std::string outer = path_;
+    path_ += fmt::format(".{}", key);
+    describe();
+    path_ = outer;
+  }
+  void on_refused(std::string_view key, std::string_view message) override {
+    refused_.push_back(fmt::format("{}.{}: {}", path_, key, message));
+  }
+
+ private:
+  std::string path_;
+  std::vector<std::string> problems_;
+  std::vector<std::string> refused_;
+};
+
+}  // namespace
+
+void check_fields(std::string_view name, FunctionRef<void(Fields&)> describe) {
+  Checker checker(name);
+  describe(checker);
+  checker.finish();
+}
 
 bool Constraint::allows(double value) const {
   if (std::isnan(value)) return false;

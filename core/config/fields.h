@@ -71,6 +71,7 @@ struct Field {
   std::string_view help;
   Constraint constraint;
   std::span<const std::string> choices;  ///< the possible strings; empty when any is
+  bool is_path = false;                  ///< a file or directory: a leading `~` stands for a home directory
 };
 
 /// Describes a struct of settings, once for all uses: reading run files, `--set`, writing resolved run files
@@ -96,13 +97,24 @@ class Fields {
   /// A key of one of the types of FieldTarget.
   template <class T>
   void value(std::string_view key, T& target, std::string_view help, const Constraint& constraint = {}) {
-    on_value({key, FieldTarget(&target), help, constraint, {}});
+    on_value({.key = key, .target = &target, .help = help, .constraint = constraint, .choices = {}});
+  }
+
+  /// A file or directory.
+  void path(std::string_view key, std::string& target, std::string_view help,
+            const Constraint& constraint = {}) {
+    on_value({.key = key,
+              .target = &target,
+              .help = help,
+              .constraint = constraint,
+              .choices = {},
+              .is_path = true});
   }
 
   /// A string out of a list.
   void choice(std::string_view key, std::string& target, const std::vector<std::string>& choices,
               std::string_view help) {
-    on_value({key, FieldTarget(&target), help, {}, choices});
+    on_value({.key = key, .target = &target, .help = help, .constraint = {}, .choices = choices});
   }
 
   /// A nested struct with a describe() of its own.
@@ -134,5 +146,16 @@ class Fields {
 /// A struct that describes its settings.
 template <class T>
 concept Described = requires(T& settings, Fields& fields) { settings.describe(fields); };
+
+void check_fields(std::string_view name, FunctionRef<void(Fields&)> describe);
+
+/// Checks values that did not come from a run file as if they did. Throws one Error that lists all problems,
+/// a line each: `name` and key, what was expected, what came and the nearest valid name. Problems: numbers
+/// out of their range or not finite, unknown choices, broken rules of Fields::check.
+template <Described T>
+void check_settings(const T& settings, std::string_view name) {
+  T copy = settings;
+  check_fields(name, [&](Fields& fields) { copy.describe(fields); });
+}
 
 }  // namespace tutti

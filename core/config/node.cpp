@@ -1,4 +1,5 @@
 #include <tutti/core/config/node.h>
+#include <tutti/core/config/utf8.h>
 #include <tutti/core/error.h>
 
 #include <yaml-cpp/eventhandler.h>
@@ -15,12 +16,55 @@ std::string place(const std::string& name, const YAML::Mark& mark) {
   return mark.line >= 0 ? fmt::format("{}:{}", name, mark.line + 1) : name;
 }
 
+/// Throws Error naming the line of the first byte that a run file cannot hold. The parser would replace bytes
+/// that are not UTF-8, and takes some control characters for the end of the file.
+void check_characters(std::string_view text, const std::string& name, bool lines) {
+  const auto refuse_at = [&](size_t position, std::string_view message) {
+    const auto line = std::count(text.begin(), text.begin() + static_cast<int64_t>(position), '\n') + 1;
+    fail("{}: {}", lines ? fmt::format("{}:{}", name, line) : name, message);
+  };
+  if (const size_t wrong = first_not_utf8(text); wrong < text.size()) {
+    refuse_at(wrong, fmt::format("byte 0x{:02x} is not UTF-8; expected a run file in UTF-8",
+                                 static_cast<unsigned char>(text[wrong])));
+  }
+  const auto control = std::find_if(text.begin(), text.end(), [](char c) {
+    return (static_cast<unsigned char>(c) < 0x20 && c != '\t' && c != '\n' && c != '\r') || c == 0x7f;
+  });
+  if (control != text.end()) {
+    refuse_at(static_cast<size_t>(control - text.begin()),
+              fmt::format("control character 0x{:02x}; in double quotes it is written \"\\x{:02x}\"",
+                          static_cast<unsigned char>(*control), static_cast<unsigned char>(*control)));
+  }
+}
+
+/// Throws Error if anything but comments follows the mark `...`, which ends a document.
+void check_nothing_follows(std::string_view text, const std::string& name, bool lines) {
+  bool ended = false;
+  int64_t number = 0;
+  while (!text.empty()) {
+    std::string_view line = text.substr(0, text.find('\n'));
+    text.remove_prefix(std::min(line.size() + 1, text.size()));
+    ++number;
+    if (!ended) {
+      ended = line.starts_with("...") && line.find_first_not_of(" \t\r#", 3) != 3;
+      if (!ended) continue;
+      line.remove_prefix(3);
+    }
+    const size_t first = line.find_first_not_of(" \t\r");
+    require(
+        first == std::string_view::npos || line[first] == '#',
+        "{}: this stands behind the document's end (`...`) and would be ignored; remove the mark or the rest",
+        lines ? fmt::format("{}:{}", name, number) : name);
+  }
+}
+
 /// Builds the tree from the parser's events. YAML::Node is not used: it expands aliases and hides duplicate
 /// keys.
 class TreeBuilder final : public YAML::EventHandler {
  public:
-  TreeBuilder(std::shared_ptr<const std::string> source, bool lines)
-      : source_(std::move(source)), lines_(lines) {}
+  /// `text` is what is parsed, and outlives this.
+  TreeBuilder(std::string_view text, std::shared_ptr<const std::string> source, bool lines)
+      : text_(text), source_(std::move(source)), lines_(lines) {}
 
   ConfigNode take() { return std::move(root_); }
 
@@ -37,6 +81,7 @@ class TreeBuilder final : public YAML::EventHandler {
   void OnScalar(const YAML::Mark& mark, const std::string& tag, YAML::anchor_t anchor,
                 const std::string& value) override {
     ConfigNode node = make(ConfigNode::Kind::kScalar, mark, tag, anchor);
+    check_one_line(mark, value);
     node.text = value;
     node.quoted = tag == "!";
     put(std::move(node), mark);
@@ -55,6 +100,31 @@ class TreeBuilder final : public YAML::EventHandler {
  private:
   [[noreturn]] void refuse(const YAML::Mark& mark, const std::string& message) const {
     fail("{}: {}", lines_ ? place(*source_, mark) : *source_, message);
+  }
+
+  /// A forgotten quote or colon makes the lines that follow a part of the value: YAML allows it, nobody means
+  /// it. Block scalars (`|`, `>`) say that they have several lines.
+  void check_one_line(const YAML::Mark& mark, const std::string& value) const {
+    const std::string_view rest =
+        mark.pos >= 0 ? text_.substr(std::min(static_cast<size_t>(mark.pos), text_.size())) : "";
+    if (rest.empty() || rest.front() == '|' || rest.front() == '>') return;
+    const char quote = rest.front();
+    if (quote != '"' && quote != '\'') {
+      if (!rest.starts_with(value)) {
+        refuse(mark, "the value goes on in the next line; write it in one line, or behind `|`");
+      }
+      return;
+    }
+    for (size_t i = 1; i < rest.size() && rest[i] != '\n'; ++i) {
+      if (rest[i] == '\\' && quote == '"') {
+        ++i;
+        if (i < rest.size() && rest[i] == '\n') break;
+      } else if (rest[i] == quote) {
+        if (quote == '"' || i + 1 >= rest.size() || rest[i + 1] != quote) return;
+        ++i;  // '' is a quote inside of single quotes
+      }
+    }
+    refuse(mark, fmt::format("the quote {} that begins here is not closed in its line", quote));
   }
 
   [[nodiscard]] bool expects_key() const {
@@ -110,6 +180,7 @@ class TreeBuilder final : public YAML::EventHandler {
     }
   }
 
+  std::string_view text_;
   std::shared_ptr<const std::string> source_;
   bool lines_;
   int64_t nodes_ = 0;
@@ -131,8 +202,12 @@ const ConfigNode* ConfigNode::find(std::string_view key) const {
 ConfigNode parse_yaml(std::string_view text, const std::string& name, bool lines) {
   require(static_cast<int64_t>(text.size()) <= kMaxConfigBytes, "{}: longer than {} bytes, no run file is",
           name, kMaxConfigBytes);
+  constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
+  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
+  check_characters(text, name, lines);
+  check_nothing_follows(text, name, lines);
   const auto source = std::make_shared<const std::string>(name);
-  TreeBuilder builder(source, lines);
+  TreeBuilder builder(text, source, lines);
   try {
     std::istringstream stream{std::string(text)};
     YAML::Parser parser(stream);
@@ -140,7 +215,7 @@ ConfigNode parse_yaml(std::string_view text, const std::string& name, bool lines
     root.source = source;
     if (parser.HandleNextDocument(builder)) {
       root = builder.take();
-      TreeBuilder second(source, lines);
+      TreeBuilder second(text, source, lines);
       require(!parser.HandleNextDocument(second), "{}: holds a second YAML document; expected one", name);
       if (!root.source) root.source = source;
     }

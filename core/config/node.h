@@ -32,9 +32,10 @@ inline constexpr int64_t kMaxConfigBytes = int64_t{1} << 20;
 inline constexpr int64_t kMaxConfigDepth = 32;
 inline constexpr int64_t kMaxConfigNodes = 50'000;
 
-/// Parses one YAML document. Refused with name and line: what is not YAML, duplicate keys, keys that are not
-/// plain text, anchors, aliases and tags, a second document, and what exceeds the limits above. An empty text
-/// gives a null node. With `lines` false, places are named without a line number.
+/// Parses one YAML document. Refused with name and line: what is not YAML or not UTF-8, duplicate keys, keys
+/// that are not plain text, values that go on in the next line unless they are block scalars, anchors,
+/// aliases and tags, a second document or anything else behind the first, and what exceeds the limits above.
+/// An empty text gives a null node. With `lines` false, places are named without a line number.
 ConfigNode parse_yaml(std::string_view text, const std::string& name, bool lines = true);
 
 }  // namespace tutti

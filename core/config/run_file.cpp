@@ -14,6 +14,28 @@ namespace {
 
 using Kind = ConfigNode::Kind;
 
+/// Puts `value` at the place of `item`: a section is merged key by key, so that what `value` leaves out
+/// stays. Throws Error if it would drop a whole section.
+void override_with(ConfigNode& item, ConfigNode value, const std::string& argument, std::string_view key) {
+  if (item.kind != Kind::kMap || item.keys.empty()) {
+    item = std::move(value);
+    return;
+  }
+  require(value.kind == Kind::kMap,
+          "{}: '{}' is a section, and {} gives it keys; set one of them: --set {}.{}=...", argument, key,
+          item.where(), key, item.keys.front());
+  for (size_t i = 0; i < value.keys.size(); ++i) {
+    const auto found = std::find(item.keys.begin(), item.keys.end(), value.keys[i]);
+    const auto index = static_cast<size_t>(found - item.keys.begin());
+    if (found == item.keys.end()) {
+      item.keys.push_back(value.keys[i]);
+      item.items.emplace_back();
+    }
+    override_with(item.items[index], std::move(value.items[i]), argument,
+                  fmt::format("{}.{}", key, value.keys[i]));
+  }
+}
+
 /// How many problems one message lists.
 constexpr size_t kMaxListed = 10;
 
@@ -54,6 +76,7 @@ class Reader final : public Fields {
     const ConfigNode* node = enter(field.key);
     if (node == nullptr) return;
     std::string problem = assign(*node, field);
+    if (problem.empty() && field.is_path) problem = expand_home(field.target);
     if (!problem.empty()) {
       problems_.push_back(fmt::format("{}: {}: {}", node->where(), path(field.key), problem));
     }
@@ -183,6 +206,11 @@ void RunFile::set(std::string_view assignment) {
     value.source = std::make_shared<const std::string>(argument);
   }
   value.typed = std::string(typed);
+  if (value.kind == Kind::kScalar && !value.quoted) {
+    // As typed: ` #` begins no comment here.
+    const size_t first = typed.find_first_not_of(" \t");
+    value.text = typed.substr(first, typed.find_last_not_of(" \t") + 1 - first);
+  }
 
   ConfigNode* map = &root_;
   std::string_view rest = assignment.substr(0, equals);
@@ -199,7 +227,7 @@ void RunFile::set(std::string_view assignment) {
     }
     ConfigNode& item = map->items[index];
     if (dot == std::string_view::npos) {
-      item = std::move(value);
+      override_with(item, std::move(value), argument, assignment.substr(0, equals));
       return;
     }
     if (item.kind == Kind::kNull) {

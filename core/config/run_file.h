@@ -22,7 +22,8 @@ class RunFile {
   static RunFile from_text(std::string_view text, const std::string& name);
 
   /// Overrides a key, as by the command line's `--set train.steps=100`. The value is YAML: `[0.9, 0.95]` is a
-  /// list, `null` empties an optional. For keys that hold text, what is no YAML scalar is taken as typed.
+  /// list, `null` empties an optional, and a section of keys changes those keys alone. For keys that hold
+  /// text, what is no YAML scalar is taken as typed, and so is ` #`.
   void set(std::string_view assignment);
 
   /// Reads the keys into the members of `settings`; keys that are not there leave theirs as they are.

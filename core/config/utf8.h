@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstddef>
 #include <string_view>
 
 namespace tutti {
@@ -7,5 +8,8 @@ namespace tutti {
 /// Whether the bytes are well-formed UTF-8: shortest forms only, no surrogates, nothing above U+10FFFF.
 /// Source: The Unicode Standard, table 3-7.
 bool is_utf8(std::string_view bytes);
+
+/// Where the first character begins that is not well-formed; bytes.size() if all are.
+size_t first_not_utf8(std::string_view bytes);
 
 }  // namespace tutti

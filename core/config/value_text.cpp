@@ -3,11 +3,15 @@
 #include <tutti/core/config/value_text.h>
 #include <tutti/core/error.h>
 
+#include <pwd.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
 #include <cctype>
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
 
 namespace tutti {
 namespace {
@@ -164,6 +168,40 @@ std::string assign_to(const ConfigNode& node, const Field& field, T& target) {
   }
 }
 
+/// What is wrong with a value that is already there; empty if nothing is.
+template <class T>
+std::string check_typed(const T& value, const Field& field) {
+  if constexpr (kIsOptional<T>) {
+    return value ? check_typed(*value, field) : "";
+  } else if constexpr (kIsList<T>) {
+    const auto count = static_cast<int64_t>(value.size());
+    if ((field.constraint.length >= 0 && count != field.constraint.length) ||
+        (field.constraint.not_empty && count == 0)) {
+      return fmt::format("expected {}, got {} values", expected_text<T>(field), count);
+    }
+    for (size_t i = 0; i < value.size(); ++i) {
+      const std::string problem = check_typed(value[i], field);
+      if (!problem.empty()) return fmt::format("element {}: {}", i + 1, problem);
+    }
+    return "";
+  } else {
+    bool finite = true;
+    if constexpr (std::is_same_v<T, double>) finite = std::isfinite(value);
+    if (finite && allowed(value, field)) return "";
+    std::string came;
+    std::string hint;
+    if constexpr (std::is_same_v<T, std::string>) {
+      came = fmt::format("'{}'", shortened(value));
+      hint = did_you_mean(value, field.choices);
+    } else if constexpr (std::is_same_v<T, DType>) {
+      came = name(value);
+    } else {
+      came = fmt::format("{}", value);
+    }
+    return fmt::format("expected {}, got {}{}", expected_text<T>(field), came, hint);
+  }
+}
+
 /// Whether YAML reads the bare word as text, everywhere: letters, digits and a few signs, and no word that
 /// some YAML reader takes for a number, a truth value or null.
 bool plain(std::string_view text) {
@@ -250,6 +288,29 @@ std::string value_text(const ConfigNode& node) {
 
 std::string assign(const ConfigNode& node, const Field& field) {
   return std::visit([&](auto* target) { return assign_to(node, field, *target); }, field.target);
+}
+
+std::string expand_home(const FieldTarget& target) {
+  std::string* const path = std::get<std::string*>(target);
+  if (!path->starts_with('~')) return "";
+  const size_t slash = std::min(path->find('/'), path->size());
+  const std::string user = path->substr(1, slash - 1);
+  std::string home;
+  if (const char* own = std::getenv("HOME"); user.empty() && own != nullptr) home = own;
+  if (home.empty()) {
+    const passwd* const entry = user.empty() ? ::getpwuid(::getuid()) : ::getpwnam(user.c_str());
+    if (entry != nullptr) home = entry->pw_dir;
+  }
+  if (home.empty()) {
+    return fmt::format("{}: there is no user '{}' here; a directory of that name is written ./{}",
+                       shortened(*path), user, shortened(*path));
+  }
+  path->replace(0, slash, home);
+  return "";
+}
+
+std::string check_value(const Field& field) {
+  return std::visit([&](const auto* value) { return check_typed(*value, field); }, field.target);
 }
 
 std::string_view type_text(const FieldTarget& target) {

@@ -18,6 +18,12 @@ std::string value_text(const ConfigNode& node);
 /// at least 1; got 'many'"), and then leaves the member as it was.
 std::string assign(const ConfigNode& node, const Field& field);
 
+/// What is wrong with the member's value as it is ("expected one of adamw, sgd, got 'adam'"); "" if nothing.
+std::string check_value(const Field& field);
+
+/// Replaces a leading `~` or `~user` of a path by that home directory. Returns "" or what is wrong.
+std::string expand_home(const FieldTarget& path);
+
 /// "integer", "number", "true or false", "list of numbers", ...
 std::string_view type_text(const FieldTarget& target);
 

@@ -42,8 +42,8 @@ bool has_split(const fs::path& directory, std::string_view split) {
 
 void DataConfig::describe(Fields& f) {
   f.choice("kind", kind, {"tokens", "idx", "cifar10", "folder"}, "what lies at `path`");
-  f.value("path", path, "directory of the data", not_empty());
-  f.value("validation_path", validation_path, "another directory for validation; empty: the same");
+  f.path("path", path, "directory of the data", not_empty());
+  f.path("validation_path", validation_path, "another directory for validation; empty: the same");
   if (kind == "tokens" || f.wants_all()) {
     f.value("context", context, "tokens in a sample", at_least(1));
   }
@@ -59,6 +59,7 @@ void DataConfig::describe(Fields& f) {
 
 std::shared_ptr<const Dataset> open_dataset(const DataConfig& config, Split split) {
   require(!config.path.empty(), "data.path is not set");
+  check_settings(config, "data");
   const bool training = split == Split::kTraining;
   const fs::path path = training || config.validation_path.empty() ? config.path : config.validation_path;
   if (config.kind == "tokens") {

@@ -28,6 +28,7 @@ void ImageConfig::describe(Fields& f) {
 ImageDataset::ImageDataset(std::unique_ptr<const ImageSource> source, const ImageConfig& config,
                            Augment augment)
     : source_(std::move(source)) {
+  check_settings(config, "data.image");
   const int64_t channels = source_->image_shape().back();
   for (const auto* values : {&config.mean, &config.deviation}) {
     const auto count = static_cast<int64_t>(values->size());

@@ -81,6 +81,7 @@ std::vector<std::string> ImageFolder::class_names(const fs::path& directory) {
 ImageFolder::ImageFolder(const fs::path& directory, const ImageFolderConfig& config,
                          std::vector<std::string> classes)
     : directory_(directory), config_(config), names_(std::move(classes)) {
+  check_settings(config, "data.folder");
   require(fs::is_directory(directory), "{}: no such directory", directory.string());
   require(config.resize == 0 || config.resize >= config.size,
           "image folder: resize {} is smaller than size {}", config.resize, config.size);

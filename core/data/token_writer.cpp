@@ -242,6 +242,7 @@ TokenIndex::Split TokenShardWriter::finish() {
 TokenizeReport tokenize_files(const TokenizeConfig& config, ThreadPool& pool,
                               const std::function<void(const TokenizeReport&)>& progress) {
   const auto start = std::chrono::steady_clock::now();
+  check_settings(config, "data tokens");
   const std::vector<Document> documents = open_inputs(config);
   DirectoryRules rules{.force = config.force,
                        .inputs = {config.inputs.begin(), config.inputs.end()},

@@ -95,7 +95,10 @@ std::vector<std::vector<Parallel::Shard>> microbatches(const std::vector<Paralle
 }
 
 Trainer::Trainer(TrainConfig config, ScheduleConfig schedule, TrainerParts parts)
-    : config_(config), schedule_(std::move(schedule)), parts_(std::move(parts)) {}
+    : config_(config), schedule_(std::move(schedule)), parts_(std::move(parts)) {
+  check_settings(config_, "train");
+  check_settings(schedule_, "schedule");
+}
 
 void ParameterUpdate::prepare(double, int64_t) {
   fail("this optimizer has no prepared steps");

@@ -119,7 +119,10 @@ void OptimizerConfig::describe(Fields& f) {
            "rule for the weights; muon takes matrices and leaves the rest to adamw");
   f.value("learning_rate", learning_rate, "peak; the schedule scales it", not_negative());
   f.value("weight_decay", weight_decay,
-          "pull towards zero: decoupled for adamw and muon, in the gradient for sgd", not_negative());
+          "pull towards zero: decoupled for adamw and muon, in the gradient for sgd; not of biases and norms "
+          "unless "
+          "their own weight_decay is 1",
+          not_negative());
   f.value("clip_norm", clip_norm, "largest norm of the whole gradient; 0: any", not_negative());
   f.value("momentum", momentum, "of sgd", fraction_below_one());
   f.value("nesterov", nesterov, "of sgd: look one step ahead");
@@ -127,12 +130,12 @@ void OptimizerConfig::describe(Fields& f) {
   f.value("eps", eps, "of adamw: added to the root of the square's average", positive());
   f.value("statistic_momentum", statistic_momentum,
           "share of the newest batch in running statistics (batch normalisation)", between(0, 1));
-  f.section("muon", muon, "matrices under algorithm muon");
+  f.section("muon", muon, "matrices under algorithm muon; packed projections count as one matrix");
   f.section("weight", weight, "matrices and filters");
   f.section("head", head, "output projections");
   f.section("embedding", embedding, "embedding tables");
-  f.section("bias", bias, "biases");
-  f.section("norm", norm, "scales and shifts of normalisations");
+  f.section("bias", bias, "biases; not decayed unless weight_decay is 1");
+  f.section("norm", norm, "scales and shifts of normalisations; not decayed unless weight_decay is 1");
 }
 
 const RoleRule& OptimizerConfig::rule(Role role) const {
@@ -197,7 +200,7 @@ std::vector<UpdateChunk> cut_into_chunks(std::span<const UpdateTarget> targets) 
 Optimizer::Optimizer(OptimizerConfig config, std::span<const std::unique_ptr<ParamGroup>> groups,
                      Stream stream)
     : config_(std::move(config)), groups_(groups), stream_(std::move(stream)) {
-  require(config_.betas.size() == 2, "optimizer: betas are two numbers, not {}", config_.betas.size());
+  check_settings(config_, "optimizer");
   std::vector<UpdateTarget> matrices;
   std::vector<UpdateTarget> others;
   std::vector<UpdateTarget> averages;

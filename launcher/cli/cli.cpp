@@ -1,5 +1,6 @@
 #include "launcher/cli/cli.h"
 
+#include "launcher/cli/checks.h"
 #include "launcher/info/build.h"
 #include "launcher/usage.h"
 
@@ -100,6 +101,7 @@ CommandLine::CommandLine()
     CLI::App* const sub = app_->add_subcommand(std::string(command->name), std::string(command->summary));
     sub->footer("Examples:\n" + std::string(command->examples));
     CommandAction action = command->setup(*sub);
+    check_integers(*sub);
     sub->final_callback([this, action = std::move(action)] { action_ = action; });
   }
 }

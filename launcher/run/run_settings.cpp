@@ -3,7 +3,7 @@
 namespace tutti {
 
 void RunSection::describe(Fields& f) {
-  f.value("dir", dir, "directory of this run; empty: runs/ and the run file's name");
+  f.path("dir", dir, "directory of this run; empty: runs/ and the run file's name");
   f.value("seed", seed, "of first values, data order, dropout and augmentation", not_negative());
   f.value("threads", threads, "threads a rank; 0: an even share of the host's cores", not_negative());
   f.choice("device", device, {"auto", "cpu", "cuda"},

@@ -86,6 +86,16 @@ TEST(Fit, ALossThatIsNotFiniteChangesNothing) {
   });
 }
 
+TEST(Fit, RefusesSettingsThatMakeNoSense) {
+  run_ranks(1, [&](Collective& world) {
+    Line line;
+    EXPECT_THROW(Fit(world, line, {.optimizer = {.algorithm = "adam"}}), Error);
+    EXPECT_THROW(Fit(world, line, {.schedule = {.kind = "linear"}, .schedule_steps = 5}), Error);
+    EXPECT_THROW(Fit(world, line, {.schedule = {.kind = "cosine"}}), Error);
+    EXPECT_THROW(Fit(world, line, {.threads = 0}), Error);
+  });
+}
+
 TEST(RunProgram, ReturnsWhatMainReturns) {
   int ranks = 0;
   EXPECT_EQ(run_program("test", [&](Collective& world) { ranks = world.size(); }), 0);

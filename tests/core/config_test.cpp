@@ -203,7 +203,32 @@ const std::vector<Refused> kDocuments = {
     {"name: &x a\n", "run.yaml:1: anchors and aliases are not allowed in run files"},
     {"name: *x\n", "run.yaml:1: not valid YAML: the referenced anchor is not defined"},
     {"model: !!map {}\n", "run.yaml:1: tags are not allowed in run files"},
-    {"name: a\n  b: [\n", "run.yaml:2: not valid YAML: illegal map value"}};
+    {"name: a\ncomment: b: c\n", "run.yaml:2: not valid YAML: illegal map value"},
+    // A forgotten quote or colon would swallow what follows.
+    {"shuffle: true\nname: \"x\nsizes: [1]\n",
+     "run.yaml:2: the quote \" that begins here is not closed in its line"},
+    {"name: \"x\ncomment: \"y\"\n", "run.yaml:1: the quote \" that begins here is not closed in its line"},
+    {"name: 'x\nsizes: [1]\n", "run.yaml:1: the quote ' that begins here is not closed in its line"},
+    {"name: 'it''s\ncomment: it''s'\n", "run.yaml:1: the quote ' that begins here is not closed in its line"},
+    {"name: \"a\\\"\nsizes: [1]\n", "run.yaml:1: the quote \" that begins here is not closed in its line"},
+    {"name: \"a\\\n  b\"\n", "run.yaml:1: the quote \" that begins here is not closed in its line"},
+    {"\"na\nme\": 1\n", "run.yaml:2: not valid YAML: illegal map value"},
+    {"tags: [a, \"b\n  c\", d]\n", "run.yaml:1: the quote \" that begins here is not closed in its line"},
+    {"name: x\n  shuffle\n",
+     "run.yaml:1: the value goes on in the next line; write it in one line, or behind `|`"},
+    {"name: x\n...\nshuffle: false\n",
+     "run.yaml:3: this stands behind the document's end (`...`) and would be ignored; remove the mark or the "
+     "rest"},
+    {"name: x\n... # end\n\n  @\n",
+     "run.yaml:4: this stands behind the document's end (`...`) and would be ignored; remove the mark or the "
+     "rest"},
+    {"name: x\n... shuffle: false\n",
+     "run.yaml:2: this stands behind the document's end (`...`) and would be ignored; remove the mark or the "
+     "rest"},
+    {"shuffle: true\nname: caf\xe9\n", "run.yaml:2: byte 0xe9 is not UTF-8; expected a run file in UTF-8"},
+    {"\xff\xfen\0a\0", "run.yaml:1: byte 0xff is not UTF-8; expected a run file in UTF-8"},
+    {"name: a\n\x04shuffle: false\n",
+     "run.yaml:2: control character 0x04; in double quotes it is written \"\\x04\""}};
 INSTANTIATE_TEST_SUITE_P(Documents, ConfigRefusal, testing::ValuesIn(kDocuments));
 
 const std::vector<Refused> kRules = {
@@ -267,6 +292,119 @@ TEST(Config, OverridesApplyWithTheSameChecks) {
   EXPECT_EQ(set_refusal("name="), "--set name=: name: expected text, not empty, got nothing");
   EXPECT_EQ(set_refusal("model.heads=7"),
             "run.yaml: model.width (not set, so its default): must be a multiple of heads (7)");
+}
+
+TEST(Config, OverridesOfASectionKeepItsOtherKeys) {
+  const char* const text = "model: {layers: 2, heads: 4, width: 64}\n";
+  const Settings s = read(text, {"model={layers: 3, dropout: 0.5}"});
+  EXPECT_EQ(s.model.layers, 3);
+  EXPECT_EQ(s.model.heads, 4);
+  EXPECT_EQ(s.model.width, 64);
+  EXPECT_EQ(s.model.dropout, 0.5);
+  EXPECT_EQ(read("name: x", {"model={layers: 3}", "model={heads: 3}"}).model.layers, 3);
+  for (const char* const nothing : {"", "null", "5"}) {
+    EXPECT_EQ(
+        refusal(text, {fmt::format("model={}", nothing)}),
+        fmt::format("--set model={}: 'model' is a section, and run.yaml:1 gives it keys; set one of them: "
+                    "--set model.layers=...",
+                    nothing));
+  }
+}
+
+TEST(Config, OverridesAreTakenAsTyped) {
+  EXPECT_EQ(read("name: x", {"name=a #b"}).name, "a #b");
+  EXPECT_EQ(read("name: x", {"name=  a b "}).name, "a b");
+  EXPECT_EQ(read("name: x", {"name='a #b'"}).name, "a #b");
+  EXPECT_EQ(read("name: x", {"name=\"a"}).name, "\"a");
+  EXPECT_EQ(read("name: x", {"name=a\n...\nb"}).name, "a\n...\nb");
+  EXPECT_EQ(read("name: x", {"name=caf\xe9"}).name, "caf\xe9");
+  EXPECT_EQ(refusal("name: x", {"model.layers=5 #b"}),
+            "--set model.layers=5 #b: model.layers: expected an integer, at least 1, got '5 #b'");
+}
+
+TEST(Config, OneLineValuesAreRead) {
+  EXPECT_EQ(read("\xef\xbb\xbfname: \"caf\xc3\xa9 \\\"x\\\" #\" # note\n").name, "caf\xc3\xa9 \"x\" #");
+  EXPECT_EQ(read("comment: \xc3\xa9\xe2\x82\xac\nname: 'it''s'\r\nshuffle: false\r\n").name, "it's");
+  EXPECT_EQ(read("name: |\n  a\n  ...b\nshuffle: false\n").name, "a\n...b\n");
+  EXPECT_EQ(read("name: a\n...\n# the end\n\n").name, "a");
+  EXPECT_EQ(read("name: ...\n").name, "...");
+  EXPECT_EQ(read("? name\n: \"x\"\ntags: [a b, 'c', \"d\"]\n").tags,
+            (std::vector<std::string>{"a b", "c", "d"}));
+}
+
+struct Places {
+  std::string dir = "here";
+  std::string note;
+  void describe(Fields& f) {
+    f.path("dir", dir, "a directory", not_empty());
+    f.value("note", note, "a text");
+  }
+};
+
+TEST(Config, PathsBeginInHomeDirectories) {
+  const char* const before = std::getenv("HOME");
+  const std::string home = before != nullptr ? before : "";
+  ASSERT_EQ(setenv("HOME", "/homes/me", 1), 0);
+  const auto dir = [](const std::string& text) {
+    Places places;
+    read_text("dir: " + text, "run.yaml", places);
+    return places.dir;
+  };
+  EXPECT_EQ(dir("~/data"), "/homes/me/data");
+  EXPECT_EQ(dir("'~'"), "/homes/me");
+  EXPECT_EQ(dir("./~"), "./~");
+  EXPECT_EQ(dir("a/~/b"), "a/~/b");
+  EXPECT_EQ(dir("~root/x"), "/root/x");
+  Places places;
+  apply_set("dir=~/y", places);
+  EXPECT_EQ(places.dir, "/homes/me/y");
+  apply_set("note=~/y", places);
+  EXPECT_EQ(places.note, "~/y");
+  try {
+    (void)dir("~no-such-user/x");
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_EQ(
+        std::string(error.what()),
+        "run.yaml:1: dir: ~no-such-user/x: there is no user 'no-such-user' here; a directory of that name is "
+        "written ./~no-such-user/x");
+  }
+  if (before != nullptr)
+    setenv("HOME", home.c_str(), 1);
+  else
+    unsetenv("HOME");
+}
+
+TEST(Config, StructsAreCheckedLikeFiles) {
+  const auto problem = [](const Settings& settings) -> std::string {
+    try {
+      check_settings(settings, "run");
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  Settings s;
+  EXPECT_EQ(problem(s), "");
+  s.optimizer.algorithm = "adam";
+  s.optimizer.betas = {0.9, 1.5};
+  s.model.dropout = std::nan("");
+  s.name = "";
+  EXPECT_EQ(problem(s),
+            "run.name: expected text, not empty, got ''\n"
+            "run.model.dropout: expected a number, at least 0, below 1, got nan\n"
+            "run.optimizer.algorithm: expected one of sgd, adamw, muon, got 'adam'; did you mean 'adamw'?\n"
+            "run.optimizer.betas: element 2: expected a number, 2 values, between 0 and 1, got 1.5");
+  s = {};
+  s.optimizer.learning_rate = std::numeric_limits<double>::infinity();
+  EXPECT_NE(problem(s), "");
+  s = {};
+  s.optimizer.betas = {0.5};
+  EXPECT_EQ(problem(s),
+            "run.optimizer.betas: expected a list of numbers, 2 values, between 0 and 1, got 1 values");
+  s = {};
+  s.model.heads = 5;
+  EXPECT_EQ(problem(s), "run.model.width: must be a multiple of heads (5)");
 }
 
 TEST(Config, OneOverrideOnAStruct) {

@@ -145,6 +145,27 @@ TEST_F(TapeTest, MisuseIsRefused) {
   EXPECT_THROW(multiply(other, x, x), Error);
 }
 
+TEST_F(TapeTest, GradientsOfInputsThatAreNotThereAreRefused) {
+  const auto refusal = [&](const Backward& backward, bool constant) -> std::string {
+    Tape tape(stream);
+    const Var x = constant ? Var(values({1})) : tape.variable(values({1}));
+    const Var other = tape.variable(values({1}));
+    const Var y = tape.record("twice", values({2}), std::vector<Var>{x, other}, backward);
+    try {
+      tape.backward(y);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  const std::string expected = "twice: its backward asks for the gradient of input 2, it has 2 inputs";
+  EXPECT_EQ(refusal([](const Tensor& dy, const Gradients& g) { g.add(2, dy); }, false), expected);
+  EXPECT_EQ(refusal([](const Tensor&, const Gradients& g) { (void)g.slot(2); }, false), expected);
+  EXPECT_EQ(refusal([](const Tensor&, const Gradients& g) { (void)g.needs(2); }, false), expected);
+  EXPECT_EQ(refusal([](const Tensor&, const Gradients& g) { (void)g.slot(0); }, true),
+            "backward: no gradient is wanted of an input that is constant; ask needs() first");
+}
+
 TEST_F(TapeTest, InferenceRecordsNothing) {
   Parameter w = parameter("w", {2});
   Tape tape(stream, {.training = false}, Tape::Mode::kInference);

@@ -325,6 +325,16 @@ TEST_F(TrainerTest, ARunDoesNotEndWellWithoutItsLastCheckpoint) {
   EXPECT_EQ(stopped.steps.size(), 2U);
 }
 
+TEST_F(TrainerTest, StructsAreCheckedLikeRunFiles) {
+  Log log;
+  ScheduleConfig linear{.kind = "linear"};
+  EXPECT_THROW(Trainer(config, linear, parts(log)), Error);
+  TrainConfig negative = config;
+  negative.microbatch = -1;
+  EXPECT_THROW(Trainer(negative, schedule, parts(log)), Error);
+  EXPECT_THROW((void)learning_rate_factor(linear, 5, 10), Error);
+}
+
 TEST(ScheduleTest, Shapes) {
   const ScheduleConfig cosine{.kind = "cosine", .warmup_steps = 4, .final_ratio = 0.1};
   EXPECT_DOUBLE_EQ(learning_rate_factor(cosine, 0, 20), 0.25);

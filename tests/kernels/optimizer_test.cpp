@@ -224,6 +224,71 @@ TEST_F(OptimizerTest, AdamWFollowsTheFormula) {
   compare_with_reference(config(), kDouble, 1e-12);
 }
 
+/// After one step from zero the averages are (1 - momentum) g and (1 - momentum) g^2: as exact as fp32 has
+/// them.
+TEST_F(OptimizerTest, AveragesNearOneKeepTheirPrecision) {
+  for (const char* algorithm : {"adamw", "muon"}) {
+    OptimizerConfig c;
+    c.algorithm = algorithm;
+    c.betas = {0.999, 0.99999};
+    c.muon.momentum = 0.9999;
+    c.statistic_momentum = 1e-6;
+    Model setup({.seed = random.seed()});
+    Optimizer optimizer(c, setup.groups, setup.stream);
+    setup.draw_gradients(random.seed(), 0);
+    optimizer.step(0, 1, 0);
+    int64_t compared = 0;
+    for (const StateTensor& state : optimizer.states()) {
+      const auto dot = state.name.rfind('.');
+      const std::string kind = state.name.substr(dot + 1);
+      const std::vector<double> values = test::to_doubles(state.data);
+      for (Parameter* p : setup.bag.parameters()) {
+        if (p->name != state.name.substr(0, dot)) continue;
+        const std::vector<double> g = test::to_doubles(p->grad);
+        for (size_t i = 0; i < g.size(); ++i) {
+          const double expected = kind == "exp_avg_sq" ? (1 - c.betas[1]) * g[i] * g[i]
+                                  : kind == "exp_avg"  ? (1 - c.betas[0]) * g[i]
+                                                       : (1 - c.muon.momentum) * g[i];
+          ASSERT_LE(std::abs(values[i] - expected), 3e-7 * std::abs(expected)) << state.name;
+          ++compared;
+        }
+      }
+    }
+    EXPECT_GT(compared, 0) << algorithm;
+  }
+}
+
+TEST_F(OptimizerTest, StructsAreCheckedLikeRunFiles) {
+  const auto refusal = [&](const OptimizerConfig& c) -> std::string {
+    Model setup({.seed = random.seed()});
+    try {
+      const Optimizer optimizer(c, setup.groups, setup.stream);
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "";
+  };
+  OptimizerConfig c;
+  c.algorithm = "adam";
+  EXPECT_EQ(refusal(c),
+            "optimizer.algorithm: expected one of adamw, sgd, muon, got 'adam'; did you mean 'adamw'?");
+  c.algorithm = "SGD";
+  EXPECT_EQ(refusal(c),
+            "optimizer.algorithm: expected one of adamw, sgd, muon, got 'SGD'; did you mean 'sgd'?");
+  c = {};
+  c.betas = {0.9, 1.5};
+  EXPECT_NE(refusal(c), "");
+  c = {};
+  c.learning_rate = -1;
+  EXPECT_EQ(refusal(c), "optimizer.learning_rate: expected a number, at least 0, got -1");
+  c.learning_rate = std::nan("");
+  EXPECT_NE(refusal(c), "");
+  c = {};
+  c.muon.scale = "wide";
+  EXPECT_NE(refusal(c), "");
+  EXPECT_EQ(refusal({}), "");
+}
+
 TEST_F(OptimizerTest, DefaultsDoNotDecayNormsAndBiases) {
   OptimizerConfig c;
   c.weight_decay = 0.5;

@@ -83,10 +83,10 @@ void MetricsSection::describe(Fields& f) {
           between(0, kHighestPort));
   f.value("address", address,
           "IP address to listen on; 0.0.0.0 for all of the host's, which others then reach");
-  f.value("token_file", token_file,
-          "file (mode 0600) with the token that clients must show; empty: $TUTTI_METRICS_TOKEN, or none");
-  f.value("targets_dir", targets_dir,
-          "folder where Prometheus finds the runs (file_sd_configs); empty: metrics-targets.json in run.dir");
+  f.path("token_file", token_file,
+         "file (mode 0600) with the token that clients must show; empty: $TUTTI_METRICS_TOKEN, or none");
+  f.path("targets_dir", targets_dir,
+         "folder where Prometheus finds the runs (file_sd_configs); empty: metrics-targets.json in run.dir");
   f.check(is_ip_address(address), "address", "must be an IPv4 or IPv6 address");
 }
 
@@ -107,6 +107,7 @@ std::string metrics_token(const std::string& file) {
 
 MetricsExporter::MetricsExporter(const MetricsSection& section, RankMetrics who, Peers& peers)
     : metrics_(std::move(who)) {
+  check_settings(section, "metrics");
   metrics_.rank = peers.rank();
   metrics_.started_at_s = unix_time_s();
   const std::vector<std::string> hosts = peers.all_gather(metrics_.host);

@@ -9,7 +9,7 @@
 int main(int argc, char** argv) {
   using namespace tutti;
   const std::string way = argc > 1 ? argv[1] : "";
-  run_world({.backend = "mpi"}, [&](Collective& world) {
+  return run_program("throws", [&](Collective& world) {
     ThreadPool pool(1);
     const Stream on = Stream::inline_on(pool);
     if (way == "all") fail("all ranks say this");
