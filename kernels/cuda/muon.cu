@@ -12,11 +12,11 @@ struct Average {
   M* running;
   M* x;
   M* squares;
-  M momentum, grad_scale;
+  M momentum, rest, grad_scale;  // rest: 1 - momentum, rounded once
   bool nesterov;
   __device__ void operator()(int64_t i) const {
     const M g = static_cast<M>(grad[i]) * grad_scale;
-    const M m = running[i] + (M(1) - momentum) * (g - running[i]);
+    const M m = running[i] + rest * (g - running[i]);
     running[i] = m;
     const M out = nesterov ? g + momentum * (m - g) : m;
     x[i] = out;
@@ -72,7 +72,8 @@ void muon_average(const MuonAverage& p, const Stream& stream) {
     dispatch_compute(p.grad.dtype(), "muon", [&]<class G>(TypeTag<G>) {
       for_elements("muon_average", n, stream,
                    Average<G, M>{p.grad.data<G>(), p.running.data<M>(), p.x.data<M>(), squares.data<M>(),
-                                 static_cast<M>(p.momentum), static_cast<M>(p.grad_scale), p.nesterov});
+                                 static_cast<M>(p.momentum), static_cast<M>(1 - p.momentum),
+                                 static_cast<M>(p.grad_scale), p.nesterov});
     });
     const Tensor total = sum_middle_parts(squares, 1, n, 1, stream);
     add_chunks(total, stream);

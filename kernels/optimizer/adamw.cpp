@@ -30,8 +30,9 @@ class AdamWRule final : public UpdateRule {
       const double rate = now.learning_rate * rule.learning_rate;
       return row::AdamW<M>{static_cast<M>(1 - rate * decay_ * rule.weight_decay),
                            static_cast<M>(rate / correction1),
-                           static_cast<M>(beta1_),
+                           static_cast<M>(1 - beta1_),
                            static_cast<M>(beta2_),
+                           static_cast<M>(1 - beta2_),
                            static_cast<M>(1 / std::sqrt(correction2)),
                            static_cast<M>(eps_),
                            static_cast<M>(now.grad_scale)};

@@ -181,13 +181,14 @@ class MuonRule final : public UpdateRule {
                        M grad_scale) {
     double sum = 0;
     const M mu = static_cast<M>(config_.momentum);
+    const M rest = static_cast<M>(1 - config_.momentum);
     const bool nesterov = config_.nesterov;
     run_best_isa([&] {
       const auto s = span;
       double squares = 0;
       for (int64_t i = 0; i < s.n; ++i) {
         const M g = static_cast<M>(s.grad[i]) * grad_scale;
-        const M m = running[i] + (1 - mu) * (g - running[i]);
+        const M m = running[i] + rest * (g - running[i]);
         running[i] = m;
         const M x = nesterov ? g + mu * (m - g) : m;
         out[i] = x;

@@ -84,8 +84,9 @@ class SgdRule final : public UpdateRule {
 
 class StatisticRule final : public UpdateRule {
   [[nodiscard]] auto numbers() const {
-    return
-        [this]<class M>(TypeTag<M>, const RoleRule&) { return row::Statistic<M>{static_cast<M>(momentum_)}; };
+    return [this]<class M>(TypeTag<M>, const RoleRule&) {
+      return row::Statistic<M>{static_cast<M>(1 - momentum_), static_cast<M>(momentum_)};
+    };
   }
 
  public:
@@ -103,7 +104,7 @@ class StatisticRule final : public UpdateRule {
       const UpdateChunk& chunk = chunks_[static_cast<size_t>(i)];
       with_span(targets_[chunk.target], chunk.begin, chunk.end,
                 [&]<class G, class M, class W>(const UpdateSpan<G, M, W>& s) {
-                  const row::Statistic<M> rule{static_cast<M>(momentum_)};
+                  const row::Statistic<M> rule = numbers()(TypeTag<M>{}, RoleRule{});
                   M unused = 0;
                   for (int64_t k = 0; k < s.n; ++k) {
                     const M x = rule.update(s.master[k], static_cast<M>(s.grad[k]), unused, unused);
