@@ -1,4 +1,5 @@
 #include <tutti/core/error.h>
+#include <tutti/core/interruption.h>
 #include <tutti/core/memory/shortage.h>
 #include <tutti/core/peers.h>
 
@@ -12,13 +13,21 @@ void Peers::agree(FunctionRef<void()> work) {
   std::string mine = "+";
   try {
     work();
+  } catch (const Interrupted& error) {
+    mine = std::string("!") + error.what();
   } catch (const std::exception& error) {
     mine = "-" + words_of(error);
   }
   const std::vector<std::string> all = all_gather(mine);
-  const auto failed =
-      std::find_if(all.begin(), all.end(), [](const auto& text) { return text.front() == '-'; });
-  if (failed == all.end()) return;
+  const auto first = [&](char sign) {
+    return std::find_if(all.begin(), all.end(), [&](const auto& text) { return text.front() == sign; });
+  };
+  const auto failed = first('-');
+  if (failed == all.end()) {
+    const auto interrupted = first('!');
+    if (interrupted != all.end()) throw Interrupted(interrupted->substr(1));
+    return;
+  }
   const bool same = std::all_of(all.begin(), all.end(), [&](const auto& text) { return text == *failed; });
   throw AgreedError(same ? failed->substr(1)
                          : fmt::format("rank {}: {}", failed - all.begin(), failed->substr(1)));

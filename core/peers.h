@@ -30,7 +30,8 @@ class Peers {
   std::string broadcast(const std::string& mine) { return all_gather(mine).front(); }
   /// Runs `work` on each rank and waits for all. If it threw on any, every rank throws one AgreedError with
   /// the message of the lowest such rank, prefixed "rank r: " when not all ranks failed with the same
-  /// message.
+  /// message. If it was interrupted on any (core/interruption.h) and threw on none, every rank throws
+  /// Interrupted.
   void agree(FunctionRef<void()> work);
 };
 

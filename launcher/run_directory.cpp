@@ -6,6 +6,7 @@
 #include "launcher/info/machine.h"
 #include "launcher/metrics/summary.h"
 #include "launcher/placement.h"
+#include "launcher/write_if_different.h"
 
 #include <tutti/core/checkpoint/file.h>
 #include <tutti/core/checkpoint/json.h>
@@ -238,19 +239,31 @@ RunDirectory::RunDirectory(fs::path path, ExistingRun existing, Peers& peers,
   id_ = told.substr(0, told.size() - 1);
 }
 
-void RunDirectory::begin(const RunIdentity& identity, Peers& peers) const {
+void RunDirectory::begin(const RunIdentity& identity, Peers& peers,
+                         const std::function<void(const std::string& text)>& warn) const {
   const std::vector<std::string> places =
       peers.all_gather(Json{{"host", host_name()}, {"threads", identity.threads}}.dump());
   peers.agree([&] {
     if (peers.rank() != 0) return;
-    Json sessions = identity.resumed_step > 0 ? earlier_sessions(manifest()) : Json::array();
+    const auto attempt = [&](const std::function<void()>& work) {
+      try {
+        work();
+      } catch (const Error& error) {
+        if (identity.resumed_step == 0 || !warn) throw;
+        warn(error.what());
+      }
+    };
+    attempt([&] { write_if_different(run_file(), identity.run_file); });
+    Json sessions = Json::array();
+    if (identity.resumed_step > 0) attempt([&] { sessions = earlier_sessions(manifest()); });
     sessions.push_back(session_json(identity, places));
     const Json json{{"format", "tutti-run"},
                     {"id", id_},
                     {"run_file", run_file().filename().string()},
                     {"sessions", sessions}};
-    write_file_atomically(run_file(), identity.run_file);
-    write_file_atomically(manifest(), json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+    attempt([&] {
+      write_file_atomically(manifest(), json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+    });
     std::error_code error;
     fs::remove(summary(), error);
     require(!error, "{}: cannot be removed: {}", summary().string(), error.message());

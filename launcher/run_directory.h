@@ -56,8 +56,10 @@ class RunDirectory {
                const std::function<void(const std::string& text)>& say = {});
 
   /// Writes run.yaml and manifest.json, and takes away the summary of an earlier session. A resumed run's
-  /// manifest keeps its earlier sessions. Collective.
-  void begin(const RunIdentity& identity, Peers& peers) const;
+  /// manifest keeps its earlier sessions; with `warn`, what cannot be read or written for a resumed run is
+  /// said there and ends nothing: its checkpoints are what matters. Collective.
+  void begin(const RunIdentity& identity, Peers& peers,
+             const std::function<void(const std::string& text)>& warn = {}) const;
 
   /// A name of this run that its later sessions have too; the same on all ranks.
   [[nodiscard]] const std::string& id() const { return id_; }

@@ -403,7 +403,7 @@ void MpiSession::abort(std::string_view reason, Reason whose) noexcept {
   }
   // The MPI thread hangs inside MPI. A second thread in there breaks its rules, but nothing is left to lose.
   end_all_ranks(kExitCode);
-  std::terminate();
+  _exit(kExitCode);  // not by exit(), which may wait for threads
 }
 
 }  // namespace tutti

@@ -5,6 +5,7 @@
 #include <tutti/core/config/utf8.h>
 #include <tutti/core/error.h>
 #include <tutti/core/file/place.h>
+#include <tutti/core/interruption.h>
 #include <tutti/core/system_check.h>
 
 #include <fcntl.h>
@@ -116,7 +117,11 @@ void write_text(const fs::path& path, std::string_view text) {
 
 void CheckpointConfig::describe(Fields& f) {
   f.path("dir", dir, "where checkpoints go; empty for `checkpoints` in the run directory");
-  f.value("every", every, "steps between checkpoints; 0 for one at the end only", not_negative());
+  f.value("every", every, "steps between checkpoints; 0 for none by steps", not_negative());
+  f.value(
+      "every_s", every_s,
+      "seconds between checkpoints, longer where saving would take over 5 % of the time; 0 for none by time",
+      not_negative());
   f.value("keep_last", keep_last, "how many of the newest are kept", at_least(1));
   f.value("keep_every", keep_every, "also keep each whose step is a multiple of this; 0 for none",
           not_negative());
@@ -320,6 +325,8 @@ std::optional<CheckpointMetadata> Checkpoints::restore(const TrainingState& stat
         manifest = read_manifest(checkpoint);
         verify_files(checkpoint, manifest, {peers_.rank(), peers_.size()});
       });
+    } catch (const Interrupted&) {
+      throw;
     } catch (const Error& error) {
       if (first_problem.empty()) first_problem = error.what();
       say(fmt::format("checkpoint refused: {}{}", error.what(),

@@ -22,7 +22,8 @@ namespace tutti {
 /// When checkpoints are written and which are kept.
 struct CheckpointConfig {
   std::string dir;         ///< where; empty for the run directory's own place, which the launcher fills in
-  int64_t every = 0;       ///< steps between checkpoints; 0 for one at the end only
+  int64_t every = 0;       ///< steps between checkpoints; 0 for none by steps
+  double every_s = 600;    ///< seconds between checkpoints, by rank 0's clock; 0 for none by time
   int64_t keep_last = 2;   ///< this many of the newest
   int64_t keep_every = 0;  ///< and all whose step is a multiple of this; 0 for none
 

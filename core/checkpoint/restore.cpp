@@ -2,6 +2,7 @@
 #include <tutti/core/checkpoint/safetensors.h>
 #include <tutti/core/config/nearest.h>
 #include <tutti/core/error.h>
+#include <tutti/core/interruption.h>
 
 #include <algorithm>
 #include <cstring>
@@ -177,6 +178,7 @@ void verify_files(const fs::path& checkpoint, const Manifest& manifest, ShardOf 
   int number = 0;
   for (const auto& [file, facts] : manifest.files) {
     if (number++ % share.ranks != share.rank) continue;
+    interruption_point();
     const fs::path path = checkpoint / file;
     const auto mapped = MappedFile::open(path);
     const std::span<const std::byte> bytes = mapped->bytes();
@@ -194,6 +196,7 @@ void load_group(const fs::path& checkpoint, const Manifest& manifest, const std:
   check_fit(checkpoint, group, saved, tensors);
   std::map<std::string, SafetensorsFile> files;
   for (const StateTensor& tensor : tensors) {
+    interruption_point();
     for (const Manifest::Piece& piece : saved.find(tensor.name)->second.pieces) {
       auto at = files.find(piece.file);
       if (at == files.end()) {

@@ -1,5 +1,6 @@
 #include <tutti/core/checkpoint/sha256.h>
 #include <tutti/core/error.h>
+#include <tutti/core/interruption.h>
 
 #include <openssl/evp.h>
 
@@ -19,7 +20,14 @@ Sha256::Sha256() : context_(EVP_MD_CTX_new()) {
 }
 
 void Sha256::update(std::span<const std::byte> bytes) {
-  require(EVP_DigestUpdate(context_.get(), bytes.data(), bytes.size()) == 1, "sha256: OpenSSL failed");
+  constexpr size_t kPiece = size_t{8} << 20;
+  while (true) {
+    const auto piece = bytes.first(std::min(kPiece, bytes.size()));
+    require(EVP_DigestUpdate(context_.get(), piece.data(), piece.size()) == 1, "sha256: OpenSSL failed");
+    bytes = bytes.subspan(piece.size());
+    if (bytes.empty()) return;
+    interruption_point();
+  }
 }
 
 std::string Sha256::finish() {

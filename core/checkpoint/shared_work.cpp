@@ -2,6 +2,7 @@
 #include <tutti/core/checkpoint/sha256.h>
 #include <tutti/core/checkpoint/shared_work.h>
 #include <tutti/core/error.h>
+#include <tutti/core/interruption.h>
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -78,6 +79,9 @@ class Crew {
       try {
         results_[i] = work_(units_[i], progress);
       } catch (const Cancelled&) {
+        break;
+      } catch (const Interrupted&) {
+        cancelled_ = true;
         break;
       } catch (const std::exception& error) {
         const std::scoped_lock lock(mutex_);

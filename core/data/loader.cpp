@@ -119,6 +119,22 @@ double Loader::epoch(int64_t step) const {
   return state_->sampler.epochs(step);
 }
 
+bool Loader::has_next() {
+  const std::scoped_lock lock(state_->mutex);
+  return !state_->ready.empty();
+}
+
+bool Loader::wait(double most_s) {
+  State& s = *state_;
+  std::unique_lock lock(s.mutex);
+  const auto settled = [&] { return !s.ready.empty() || s.ended; };
+  if (settled()) return true;
+  const auto begin = std::chrono::steady_clock::now();
+  const bool done = s.changed.wait_for(lock, std::chrono::duration<double>(most_s), settled);
+  s.waited_s += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return done;
+}
+
 std::vector<Batch> Loader::next() {
   State& s = *state_;
   std::unique_lock lock(s.mutex);

@@ -39,6 +39,8 @@ class Loader final : public BatchSource {
   [[nodiscard]] int64_t samples(int64_t step) const override;
   [[nodiscard]] double predictions(int64_t step) const override;
   [[nodiscard]] double epoch(int64_t step) const override;
+  [[nodiscard]] bool has_next() override;
+  bool wait(double most_s) override;
   /// The batches of the next step, one for each range. Rethrows what reading threw, now and at every later
   /// call; throws Error behind the end.
   std::vector<Batch> next() override;

@@ -29,6 +29,13 @@ class BatchSource {
   [[nodiscard]] virtual double predictions(int64_t step) const = 0;
   /// Passes over the data when `step` begins.
   [[nodiscard]] virtual double epoch(int64_t step) const = 0;
+  /// Whether next() would return batches at once.
+  [[nodiscard]] virtual bool has_next() { return true; }
+  /// Waits until next() would not wait any more, `most_s` seconds at most. Returns whether that is so.
+  virtual bool wait(double most_s) {
+    (void)most_s;
+    return true;
+  }
   /// This rank's microbatches of the next step, in order.
   virtual std::vector<Batch> next() = 0;
 };

@@ -45,6 +45,8 @@ class Observer {
   virtual ~Observer() = default;
   virtual void on_step(const StepReport& report) { (void)report; }
   virtual void on_evaluation(const EvaluationReport& report) { (void)report; }
+  /// Before a checkpoint of `step` steps is written: what was told so far should be safe when it is there.
+  virtual void before_checkpoint(int64_t step) { (void)step; }
   virtual void on_checkpoint(const CheckpointReport& report) { (void)report; }
 };
 

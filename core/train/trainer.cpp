@@ -1,25 +1,19 @@
 #include <tutti/core/cuda/config.h>
 #include <tutti/core/cuda/tensor_ops.h>
+#include <tutti/core/interruption.h>
 #include <tutti/core/train/trainer.h>
 
-#include <chrono>
 #include <cmath>
+#include <limits>
+#include <utility>
 
 namespace tutti {
 namespace {
 
 constexpr int kFailedSavesToEnd = 3;
 
-class Stopwatch {
- public:
-  /// Seconds since the start.
-  [[nodiscard]] double seconds() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
-  }
-
- private:
-  std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
-};
+// In shorter steps a stop waits for the end of the step, and ranks spare themselves a collective.
+constexpr double kLongStep_s = 0.1;
 
 /// A loss that is not finite makes all gradients NaN, so that every rank sees it in the norm.
 void backward(Tape& tape, const Var& loss, const Stream& stream) {
@@ -95,7 +89,11 @@ std::vector<std::vector<Parallel::Shard>> microbatches(const std::vector<Paralle
 }
 
 Trainer::Trainer(TrainConfig config, ScheduleConfig schedule, TrainerParts parts)
-    : config_(config), schedule_(std::move(schedule)), parts_(std::move(parts)) {
+    : config_(config),
+      schedule_(std::move(schedule)),
+      parts_(std::move(parts)),
+      observers_(parts_.observers, parts_.note),
+      timer_(parts_.save_every_s, clock_.seconds()) {
   check_settings(config_, "train");
   check_settings(schedule_, "schedule");
 }
@@ -111,43 +109,58 @@ Tensor ParameterUpdate::step_prepared() {
 TrainResult Trainer::run(int64_t first_step) {
   TrainResult result;
   result.steps = first_step;
+  saved_step_ = first_step;
   const Stopwatch elapsed;
   int64_t skipped = 0;
-  bool stop = false;
   plan_graph();
-  for (int64_t step = first_step; step < config_.steps && !stop; ++step) {
-    StepReport report = train_step(step, stop);
-    report.elapsed_s = elapsed.seconds();
-    result.steps = report.step;
-    result.loss = report.loss;
-    result.wall_s += report.step_s;
-    result.predictions += report.predictions;
-    result.samples += report.samples;
-    for (Observer* observer : parts_.observers) observer->on_step(report);
+  if (parts_.evaluate_first && parts_.validation) evaluate_into(result, first_step);
+  for (int64_t step = first_step; step < config_.steps && leave_.go_on(); ++step) {
+    std::optional<StepReport> report = train_step(step);
+    if (!report) break;
+    report->elapsed_s = elapsed.seconds();
+    result.steps = report->step;
+    result.loss = report->loss;
+    result.wall_s += report->step_s;
+    result.predictions += report->predictions;
+    result.samples += report->samples;
+    observers_.tell([&](Observer& observer) { observer.on_step(*report); });
 
-    skipped = report.skipped ? skipped + 1 : 0;
+    skipped = report->skipped ? skipped + 1 : 0;
     if (skipped > config_.max_skipped_steps) {
       result.reason = TrainResult::Reason::kNotFinite;
       return result;  // the last checkpoint is better than this state
     }
-    const bool last = report.step == config_.steps;
-    if (parts_.validation &&
-        (last || (config_.evaluate_every > 0 && report.step % config_.evaluate_every == 0))) {
-      result.evaluation = evaluate(report.step);
-      result.evaluated = true;
-      for (Observer* observer : parts_.observers) observer->on_evaluation(result.evaluation);
-    }
+    const bool last = report->step == config_.steps;
     // Weights whose loss is not finite push no better checkpoint out.
-    const bool due = parts_.save_every > 0 && report.step % parts_.save_every == 0 && !report.skipped;
-    if (parts_.save && (last || stop || due)) {
-      save(report.step, last || stop);
-    }
+    const bool by_steps = parts_.save_every > 0 && report->step % parts_.save_every == 0;
+    const bool due = (by_steps || save_due_) && !report->skipped;
+    const bool evaluates = evaluation_due(report->step);
+    if (parts_.save && (last || due)) save(report->step, last && !evaluates);
+    if (evaluates) evaluate_into(result, report->step);
   }
-  if (stop && result.steps < config_.steps) result.reason = TrainResult::Reason::kStopped;
+  end_run(result);
   return result;
 }
 
-StepReport Trainer::train_step(int64_t step, bool& stop) {
+/// What is left to do when the last step has been done or the ranks leave before it.
+void Trainer::end_run(TrainResult& result) {
+  const bool done = leave_.go_on() || (result.steps >= config_.steps && !unevaluated_);
+  if (parts_.save && result.steps != saved_step_) {
+    try {
+      save(result.steps, true);
+    } catch (const AgreedError& error) {
+      if (leave_.problem.empty()) throw;
+      throw AgreedError(fmt::format("{}; and {}", leave_.problem, error.what()));
+    }
+  }
+  if (!leave_.problem.empty()) {
+    throw AgreedError(fmt::format("training ends after step {}: {}", result.steps, leave_.problem));
+  }
+  if (!done) result.reason = TrainResult::Reason::kStopped;
+}
+
+/// Empty if the ranks leave before the step is done: leave_ says why.
+std::optional<StepReport> Trainer::train_step(int64_t step) {
   const Stopwatch wall;
   StepReport report{.step = step + 1, .total_steps = config_.steps};
   const int64_t samples = parts_.training.samples(step);
@@ -156,75 +169,125 @@ StepReport Trainer::train_step(int64_t step, bool& stop) {
   report.predictions = static_cast<int64_t>(predictions);
   report.epoch = parts_.training.epoch(step + 1);
 
+  RankPoll poll(parts_.parallel, parts_.stop_requested);
+  RankPoll* polled = poll_next_ ? &poll : nullptr;
   Work work{.step = step, .samples = samples, .predictions = predictions, .shards = {}, .batches = {}};
-  work.batches = parts_.training.next();
+  const auto read = [&] { work.batches = parts_.training.next(); };
+  if (polled != nullptr) {
+    poll.attempt([&] {
+      if (poll.wait_for(parts_.training)) read();
+    });
+    if (graph_) {  // nothing can be asked while work is captured
+      leave_ = poll.agree();
+      if (!leave_.go_on()) return std::nullopt;
+      polled = nullptr;
+    }
+  } else {
+    read();
+  }
   report.data_wait_s = wall.seconds();
   work.shards = microbatches(parts_.parallel.shards(samples), config_.microbatch);
   report.learning_rate =
       parts_.optimizer.peak_learning_rate() * learning_rate_factor(schedule_, step, config_.steps);
-  std::vector<std::vector<double>> leaves(work.shards.size(), {0.0, 0.0});
-  if (parts_.stop_requested && parts_.stop_requested()) leaves.front()[1] = 1;
 
   StepGraphPlan::Way way = StepGraphPlan::Way::kEager;
   if (graph_) way = plan_.next(StepKey::of(samples, predictions, work.shards, work.batches));
-  const Outcome outcome =
-      way == StepGraphPlan::Way::kEager ? eager_step(work) : graph_step(work, report.learning_rate, way);
-  report.comm_wait_s = outcome.comm_wait_s;
-  report.grad_norm = outcome.grad_norm;
+  const std::optional<Outcome> outcome = way == StepGraphPlan::Way::kEager
+                                             ? eager_step(work, polled)
+                                             : graph_step(work, report.learning_rate, way);
+  if (!outcome) return std::nullopt;
+  report.comm_wait_s = outcome->comm_wait_s;
+  report.grad_norm = outcome->grad_norm;
 
   Stopwatch update;
+  // Beside the loss: whether a rank was asked to stop, a checkpoint is due by time, ranks should poll in the
+  // next step.
+  std::vector<std::vector<double>> leaves(work.shards.size(), {0.0, 0.0, 0.0, 0.0});
   size_t next = 0;
   for (size_t s = 0; s < work.shards.size(); ++s) {
-    for (size_t m = 0; m < work.shards[s].size(); ++m) leaves[s][0] += outcome.losses.at(next++);
+    for (size_t m = 0; m < work.shards[s].size(); ++m) leaves[s][0] += outcome->losses.at(next++);
   }
+  leaves.front()[1] = poll.stop_asked() ? 1 : 0;
+  if (parts_.parallel.peers().rank() == 0) {
+    const double unknown = std::numeric_limits<double>::infinity();
+    const double ahead_s = evaluation_due(step + 1) ? evaluation_s_.value_or(unknown) : 0;
+    leaves.front()[2] = timer_.due(clock_.seconds(), ahead_s) ? 1 : 0;
+  }
+  // Where the next batch is not there yet, it may be long in coming, or never come.
+  leaves.front()[3] = wall.seconds() > kLongStep_s || !parts_.training.has_next() ? 1 : 0;
   const std::vector<double> sums = parts_.parallel.sum(leaves);
   report.loss = sums[0];
-  stop = sums[1] > 0;
+  leave_.stop = sums[1] > 0;
+  save_due_ = sums[2] > 0;
+  poll_next_ = sums[3] > 0 || parts_.parallel.peers().size() == 1;
   report.skipped = !std::isfinite(report.loss) || !std::isfinite(report.grad_norm);
-  if (!report.skipped && !outcome.updated) {
+  if (!report.skipped && !outcome->updated) {
     parts_.optimizer.step(report.learning_rate, parts_.optimizer.clip_scale(report.grad_norm), step);
     parts_.parallel.after_update();
   }
-  report.optimizer_s = update.seconds() + outcome.norm_s;
+  report.optimizer_s = update.seconds() + outcome->norm_s;
   report.memory_bytes = memory_stats(parts_.stream.device()).peak_bytes;
   report.step_s = wall.seconds();
   return report;
 }
 
 /// Forward and backward of all microbatches, and the reductions. Returns the seconds of waiting for them.
-double Trainer::forward_backward(const Work& work, std::vector<Batch> batches, Readings& losses) {
+/// With `poll`, ranks agree to go on before the first gradient may be sent; empty if they leave.
+std::optional<double> Trainer::forward_backward(const Work& work, std::vector<Batch> batches,
+                                                Readings& losses, RankPoll* poll) {
   parts_.parallel.begin_step();
+  const auto go_on = [&] {
+    if (poll == nullptr) return true;
+    leave_ = poll->agree();
+    poll = nullptr;
+    return leave_.go_on();
+  };
   size_t next = 0;
   for (size_t s = 0; s < work.shards.size(); ++s) {
+    const bool sends = s + 1 == work.shards.size();
     parts_.parallel.begin_shard(s);
     for (size_t m = 0; m < work.shards[s].size(); ++m) {
-      const Batch batch = std::move(batches.at(next++));
+      const bool last = m + 1 == work.shards[s].size();
+      if (sends && last && !go_on()) return std::nullopt;
       const auto& range = work.shards[s][m];
-      require(batch.first_sample == range.begin && batch.samples() == range.end - range.begin,
-              "training data: step {} needs samples [{}, {}) of the batch, the source gave {} from {}",
-              work.step, range.begin, range.end, batch.samples(), batch.first_sample);
-      batch.use_on(parts_.stream);
-      Tape tape(parts_.stream,
-                {.training = true,
-                 .seed = parts_.seed,
-                 .step = static_cast<uint64_t>(work.step),
-                 .first_sample = batch.first_sample,
-                 .samples = batch.samples(),
-                 .batch_share = static_cast<double>(batch.samples()) / static_cast<double>(work.samples)});
-      const Var loss = parts_.task.loss(tape, batch, work.predictions > 0 ? 1 / work.predictions : 0);
-      losses.take(loss.value, parts_.stream);
-      parts_.parallel.watch(tape, m + 1 == work.shards[s].size());
-      backward(tape, loss, parts_.stream);
+      const auto one = [&] { pass(work, range, std::exchange(batches.at(next), {}), last, losses); };
+      if (poll != nullptr)
+        poll->attempt(one);
+      else
+        one();
+      ++next;
     }
+    if (sends && !go_on()) return std::nullopt;
     parts_.parallel.end_shard(s);
   }
   return parts_.parallel.finish_step();
 }
 
-Trainer::Outcome Trainer::eager_step(Work& work) {
+void Trainer::pass(const Work& work, const Parallel::Shard& range, const Batch& batch, bool last,
+                   Readings& losses) {
+  require(batch.first_sample == range.begin && batch.samples() == range.end - range.begin,
+          "training data: step {} needs samples [{}, {}) of the batch, the source gave {} from {}", work.step,
+          range.begin, range.end, batch.samples(), batch.first_sample);
+  batch.use_on(parts_.stream);
+  Tape tape(parts_.stream,
+            {.training = true,
+             .seed = parts_.seed,
+             .step = static_cast<uint64_t>(work.step),
+             .first_sample = batch.first_sample,
+             .samples = batch.samples(),
+             .batch_share = static_cast<double>(batch.samples()) / static_cast<double>(work.samples)});
+  const Var loss = parts_.task.loss(tape, batch, work.predictions > 0 ? 1 / work.predictions : 0);
+  losses.take(loss.value, parts_.stream);
+  parts_.parallel.watch(tape, last);
+  backward(tape, loss, parts_.stream);
+}
+
+std::optional<Trainer::Outcome> Trainer::eager_step(Work& work, RankPoll* poll) {
   Outcome outcome;
   Readings losses;
-  outcome.comm_wait_s = forward_backward(work, std::move(work.batches), losses);
+  const std::optional<double> waited_s = forward_backward(work, std::move(work.batches), losses, poll);
+  if (!waited_s) return std::nullopt;
+  outcome.comm_wait_s = *waited_s;
   const Stopwatch norm;
   // The one moment of a step at which the host waits for a device: all work before the update is done then.
   outcome.grad_norm = parts_.optimizer.grad_norm();
@@ -241,7 +304,7 @@ void Trainer::plan_graph() {
     graph_ = std::make_unique<StepGraph>(parts_.stream);
     return;
   }
-  if (parts_.note) parts_.note(fmt::format("steps are not captured as a CUDA graph: {}", reason));
+  observers_.say(fmt::format("steps are not captured as a CUDA graph: {}", reason));
 }
 
 /// Returns why the step cannot be captured, the same on all ranks; empty if it was.
@@ -250,7 +313,7 @@ std::string Trainer::capture(const Work& work) {
   try {
     graph_readings_ = std::make_shared<Readings>();
     graph_->capture(work.batches, [&](const std::vector<Batch>& batches) {
-      (void)forward_backward(work, batches, *graph_readings_);
+      (void)forward_backward(work, batches, *graph_readings_, nullptr);
       const Tensor control = parts_.optimizer.step_prepared();
       parts_.parallel.after_update();
       graph_readings_->take(control, parts_.stream);
@@ -273,8 +336,8 @@ Trainer::Outcome Trainer::graph_step(Work& work, double learning_rate, StepGraph
       plan_.failed(problem);
       graph_readings_.reset();
       graph_->clear();
-      if (parts_.note) parts_.note(fmt::format("steps are not captured as a CUDA graph: {}", problem));
-      return eager_step(work);
+      observers_.say(fmt::format("steps are not captured as a CUDA graph: {}", problem));
+      return *eager_step(work, nullptr);
     }
     plan_.captured();
   }
@@ -287,17 +350,46 @@ Trainer::Outcome Trainer::graph_step(Work& work, double learning_rate, StepGraph
   return outcome;
 }
 
+bool Trainer::evaluation_due(int64_t step) const {
+  return parts_.validation &&
+         (step == config_.steps || (config_.evaluate_every > 0 && step % config_.evaluate_every == 0));
+}
+
+/// An evaluation that is left is not recorded.
+void Trainer::evaluate_into(TrainResult& result, int64_t step) {
+  unevaluated_ = true;
+  if (!leave_.go_on()) return;
+  const std::optional<EvaluationReport> report = try_evaluate(step);
+  if (!report) return;
+  unevaluated_ = false;
+  evaluation_s_ = report->wall_s;
+  result.evaluation = *report;
+  result.evaluated = true;
+  observers_.tell([&](Observer& observer) { observer.on_evaluation(*report); });
+}
+
 EvaluationReport Trainer::evaluate(int64_t step) {
+  const std::optional<EvaluationReport> report = try_evaluate(step);
+  if (report) return *report;
+  if (leave_.problem.empty()) throw Interrupted("asked to stop");
+  throw AgreedError(leave_.problem);
+}
+
+/// Empty if the ranks leave before it is done: leave_ says why.
+std::optional<EvaluationReport> Trainer::try_evaluate(int64_t step) {
   const Stopwatch wall;
-  const std::unique_ptr<BatchSource> source = parts_.validation();
-  std::vector<std::vector<double>> leaves;
-  for (int64_t i = 0; i < parts_.validation_steps; ++i) {
+  RankPoll poll(parts_.parallel, parts_.stop_requested);
+  std::unique_ptr<BatchSource> source;
+  poll.attempt([&] { source = parts_.validation(); });
+  std::vector<std::vector<double>> leaves(parts_.parallel.shards(0).size(), {0.0, 0.0, 0.0});
+  const auto work = [&](int64_t i) {
+    if (!poll.wait_for(*source)) return;
     const auto shards = microbatches(parts_.parallel.shards(source->samples(i)), config_.microbatch);
-    leaves.resize(shards.size(), {0.0, 0.0, 0.0});
     const std::vector<Batch> batches = source->next();
     size_t next = 0;
     for (size_t s = 0; s < shards.size(); ++s) {
       for (size_t m = 0; m < shards[s].size(); ++m) {
+        if (poll.stop_asked()) return;
         const Batch& batch = batches.at(next++);
         batch.use_on(parts_.stream);
         const EvaluationSums sums = parts_.task.evaluate(parts_.stream, batch);
@@ -306,6 +398,21 @@ EvaluationReport Trainer::evaluate(int64_t step) {
         leaves[s][2] += sums.count;
       }
     }
+  };
+  int64_t between = 1;
+  Stopwatch since_poll;
+  for (int64_t i = 0, left = 1; i < parts_.validation_steps; ++i) {
+    poll.attempt([&] { work(i); });
+    if (--left > 0 && i + 1 < parts_.validation_steps) continue;
+    const PollResult result = poll.agree(since_poll.seconds());
+    if (!result.go_on()) {
+      leave_ = result;
+      if (!leave_.problem.empty()) leave_.problem = fmt::format("evaluation: {}", leave_.problem);
+      return std::nullopt;
+    }
+    between = pieces_between_polls(between, result.seconds);  // the same on all ranks
+    left = between;
+    since_poll = {};
   }
   const std::vector<double> sums = parts_.parallel.sum(leaves);
   EvaluationReport report{.step = step};
@@ -318,9 +425,16 @@ EvaluationReport Trainer::evaluate(int64_t step) {
 }
 
 void Trainer::save(int64_t step, bool ends) {
+  observers_.tell([&](Observer& observer) { observer.before_checkpoint(step); });
   const CheckpointReport report = parts_.save(step);
-  for (Observer* observer : parts_.observers) observer->on_checkpoint(report);
+  observers_.tell([&](Observer& observer) { observer.on_checkpoint(report); });
+  if (report.error.empty()) saved_step_ = step;
   failed_saves_ = report.error.empty() ? 0 : failed_saves_ + 1;
+  if (timer_.saved(clock_.seconds(), report.wall_s)) {
+    observers_.say(
+        fmt::format("a checkpoint takes {:.0f} s: they are written every {:.0f} s, not every {:.0f} s",
+                    report.wall_s, timer_.interval_s(), parts_.save_every_s));
+  }
   // All ranks hold the same report.
   if (failed_saves_ > 0 && ends) {
     throw AgreedError(fmt::format(

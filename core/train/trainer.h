@@ -2,14 +2,19 @@
 
 #include <tutti/core/config/fields.h>
 #include <tutti/core/train/batch.h>
+#include <tutti/core/train/observers.h>
 #include <tutti/core/train/parallel.h>
+#include <tutti/core/train/rank_poll.h>
 #include <tutti/core/train/report.h>
+#include <tutti/core/train/save_timer.h>
 #include <tutti/core/train/schedule.h>
 #include <tutti/core/train/step_graph.h>
+#include <tutti/core/train/stopwatch.h>
 #include <tutti/core/train/task.h>
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -59,11 +64,16 @@ struct TrainerParts {
   /// A fresh pass over the validation set and its number of steps; empty without a validation set.
   std::function<std::unique_ptr<BatchSource>()> validation;
   int64_t validation_steps = 0;
+  /// Whether a run begins with the evaluation of its state: one that is resumed where that was left out.
+  bool evaluate_first = false;
   /// Saves the state after `step` steps; collective. Empty: no checkpoints.
   std::function<CheckpointReport(int64_t step)> save;
-  int64_t save_every = 0;
+  int64_t save_every = 0;   ///< steps; 0: not by steps
+  double save_every_s = 0;  ///< seconds, by rank 0's clock; 0: not by time
   std::vector<Observer*> observers;
-  /// Asked once a step; true on any rank ends the run on all after the same step, with a checkpoint.
+  /// Asked often; true on any rank ends the run on all ranks alike, with a checkpoint. It takes effect
+  /// between the microbatches of a long step, which is then left undone, while a rank waits for data, and
+  /// within an evaluation, which is then left out.
   std::function<bool()> stop_requested;
   /// Gets what a user should know, in words. Empty: nobody.
   std::function<void(const std::string& text)> note;
@@ -87,17 +97,23 @@ std::string_view name(TrainResult::Reason reason);
 /// The training loop: gradient accumulation over shards and microbatches, clipping, schedule, evaluation,
 /// checkpoints. It decides everything from numbers that are equal on all ranks, so all ranks take the same
 /// branches.
+///
+/// Nothing that can fail or take long comes before the checkpoint of the same step: a checkpoint that is due
+/// is written before the evaluation, and before an evaluation in which the time for the next one would pass.
+/// Errors in an evaluation, in reading data, and in a pass over a microbatch before gradients are sent end
+/// the run on all ranks with a checkpoint of the last whole step.
 class Trainer {
  public:
   Trainer(TrainConfig config, ScheduleConfig schedule, TrainerParts parts);
 
   /// Trains from step `first_step` to config.steps.
   /// A loss or gradient that is not finite skips the update on all ranks; after max_skipped_steps in a row
-  /// the run ends with Reason::kNotFinite. No checkpoint that `save_every` asks for is written after such a
-  /// step. Throws Error when checkpoints fail three times in a row, and what its parts throw.
+  /// the run ends with Reason::kNotFinite. No checkpoint that is due is written after such a step. Throws
+  /// Error when checkpoints fail three times in a row, and what its parts throw, except observers.
   TrainResult run(int64_t first_step = 0);
 
-  /// One pass over the validation set in inference mode.
+  /// One pass over the validation set in inference mode. Throws AgreedError on all ranks if one of them
+  /// fails, Interrupted if one was asked to stop.
   EvaluationReport evaluate(int64_t step);
 
  private:
@@ -119,18 +135,35 @@ class Trainer {
   };
   class Readings;
 
-  StepReport train_step(int64_t step, bool& stop);
-  double forward_backward(const Work& work, std::vector<Batch> batches, Readings& losses);
-  Outcome eager_step(Work& work);
+  std::optional<StepReport> train_step(int64_t step);
+  std::optional<double> forward_backward(const Work& work, std::vector<Batch> batches, Readings& losses,
+                                         RankPoll* poll);
+  void pass(const Work& work, const Parallel::Shard& range, const Batch& batch, bool last, Readings& losses);
+  std::optional<Outcome> eager_step(Work& work, RankPoll* poll);
   Outcome graph_step(Work& work, double learning_rate, StepGraphPlan::Way way);
   std::string capture(const Work& work);
   void plan_graph();
+  [[nodiscard]] bool evaluation_due(int64_t step) const;
+  void evaluate_into(TrainResult& result, int64_t step);
+  std::optional<EvaluationReport> try_evaluate(int64_t step);
   void save(int64_t step, bool ends);
+  void end_run(TrainResult& result);
 
   TrainConfig config_;
   ScheduleConfig schedule_;
   TrainerParts parts_;
+  Observers observers_;
+
   int failed_saves_ = 0;
+  int64_t saved_step_ = 0;
+  bool save_due_ = false;  // by time
+  Stopwatch clock_;
+  SaveTimer timer_;  // rank 0's counts
+
+  PollResult leave_;          // why the run ends before its last step
+  bool poll_next_ = true;     // whether ranks poll within the next step
+  bool unevaluated_ = false;  // an evaluation that is due was left out
+  std::optional<double> evaluation_s_;
 
   StepGraphPlan plan_;
   std::unique_ptr<StepGraph> graph_;

@@ -20,26 +20,7 @@ struct Options {
   bool quiet = false;
 };
 
-ExitCode run(const Options& options, Console& console) {
-  TrainOptions train_options = options.train;
-  train_options.progress = options.quiet ? ProgressStyle::kNone : progress_style_from_name(options.progress);
-  TrainResult::Reason reason = TrainResult::Reason::kCompleted;
-  const Surroundings here = this_surroundings();
-  const MpiLibrary library = parse_mpi_library(mpi_library_version());
-  check_can_meet(here, library);
-  // From the start: what asks to stop while ranks are getting ready is heeded after the first step.
-  catch_stop_signals();
-  run_world({}, [&](Collective& world) {
-    check_world_size(here, library, world.size());
-    reason = train(train_options, world, console.out);
-    if (reason == TrainResult::Reason::kNotFinite && world.rank() == 0) {
-      print_error(
-          "training ended: loss or gradient were not finite for more than train.max_skipped_steps steps in a "
-          "row; no such step changed the weights. A smaller optimizer.learning_rate or optimizer.clip_norm "
-          "may help",
-          console.err);
-    }
-  });
+ExitCode exit_code(TrainResult::Reason reason) {
   switch (reason) {
     case TrainResult::Reason::kCompleted:
       return ExitCode::kDone;
@@ -51,14 +32,39 @@ ExitCode run(const Options& options, Console& console) {
   return ExitCode::kError;
 }
 
+ExitCode run(const Options& options, Console& console) {
+  TrainOptions train_options = options.train;
+  train_options.progress = options.quiet ? ProgressStyle::kNone : progress_style_from_name(options.progress);
+  TrainResult::Reason reason = TrainResult::Reason::kCompleted;
+  const Surroundings here = this_surroundings();
+  const MpiLibrary library = parse_mpi_library(mpi_library_version());
+  check_can_meet(here, library);
+  catch_stop_signals();
+  run_world({}, [&](Collective& world) {
+    check_world_size(here, library, world.size());
+    reason = train(train_options, world, console.out, console.err);
+    stops_end_now(static_cast<int>(exit_code(reason)));
+    if (reason == TrainResult::Reason::kNotFinite && world.rank() == 0) {
+      print_error(
+          "training ended: loss or gradient were not finite for more than train.max_skipped_steps steps in a "
+          "row; no such step changed the weights. A smaller optimizer.learning_rate or optimizer.clip_norm "
+          "may help",
+          console.err);
+    }
+  });
+  console.out.clear();  // without a reader of its messages, a training is done all the same
+  return exit_code(reason);
+}
+
 CommandAction setup(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   app.add_option("RUN.yaml", options->train.run_file, "The run file; models/recipes holds one for each model")
       ->required();
   add_set_option(app, options->train.sets, "Override a key of the run file: train.steps=100; may come again");
-  auto* const resume =
-      app.add_flag("--resume", options->train.resume,
-                   "Go on from the newest checkpoint in the run directory; begin where there is none");
+  auto* const resume = app.add_flag(
+      "--resume", options->train.resume,
+      "Go on from the newest checkpoint in the run directory; begin where there is none, and conclude "
+      "a run that has done its steps");
   app.add_option(
          "--allow-change", options->train.allow_change,
          "With --resume: keys, or sections, that may differ from the checkpoint although they change what is "

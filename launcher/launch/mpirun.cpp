@@ -13,6 +13,10 @@ namespace {
 
 using Words = std::vector<std::string>;
 
+// What ranks have from the SIGTERM that mpirun sends them, when it gets one itself or one of them has died,
+// to the SIGKILL. Open MPI's own second is too short to save in; ranks that wait for a dead one wait it out.
+constexpr int kSavingTime_s = 4;
+
 void add(Words& words, std::initializer_list<std::string> more) {
   words.insert(words.end(), more);
 }
@@ -34,6 +38,7 @@ Words open_mpi(const LaunchSpec& spec, const std::vector<Host>& hosts, const Mpi
     add(words, {"--map-by", "slot:OVERSUBSCRIBE"});
   }
   add(words, {"--bind-to", "none"});
+  add(words, {runtime, "odls_base_sigkill_timeout", std::to_string(kSavingTime_s)});
   if (several(hosts)) {
     add(words, {runtime, "oob_tcp_keepalive_time", "3", runtime, "oob_tcp_keepalive_intvl", "1", runtime,
                 "oob_tcp_keepalive_probes", "5"});

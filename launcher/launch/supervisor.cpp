@@ -7,8 +7,8 @@
 #include "launcher/launch/submit.h"
 #include "launcher/launch/words.h"
 #include "launcher/metrics/summary.h"
+#include "launcher/write_if_different.h"
 
-#include <tutti/core/checkpoint/file.h>
 #include <tutti/core/error.h>
 #include <tutti/core/system_check.h>
 
@@ -249,7 +249,7 @@ Supervisor::Supervisor(const Adapter& adapter, LaunchSpec spec, Allocation alloc
 Ending Supervisor::attempt(const LaunchSpec& spec, LaunchRecord& record, Stop& stop) {
   const std::vector<Host> hosts = placed_hosts(spec, allocation_);
   const Rendered rendered = adapter_.render(spec, allocation_);
-  for (const LaunchFile& file : rendered.files) write_file_atomically(file.path, file.text);
+  for (const LaunchFile& file : rendered.files) write_if_different(file.path, file.text);
   Variables variables = launch_environment(here_.variables, spec.variables);
   for (const auto& [name, value] : rendered.variables) variables[name] = value;
   variables["TUTTI_LAUNCH_RANKS"] = std::to_string(total_ranks(hosts));
@@ -367,7 +367,7 @@ void Supervisor::leave_out(const Ending& ending, std::map<std::string, int64_t>&
   }
 }
 
-bool Supervisor::requeue(LaunchRecord& record) try {
+bool Supervisor::requeue(LaunchRecord& record, Stop& stop) try {
   if (allocation_.place != Allocation::Place::kInside) return false;
   const JobCommands& commands = adapter_.commands;
   std::vector<std::string> argv = commands.requeue;
@@ -391,9 +391,16 @@ bool Supervisor::requeue(LaunchRecord& record) try {
     err_ << fmt::format("tutti: the job is queued again, as {}\n", job) << std::flush;
     return true;
   }
-  // The scheduler now ends this job: an exit code of its own would only race with that.
+  // The scheduler now ends this job: an exit code of its own would only race with that. When the scheduler
+  // asks this process to end, or a user does, there is nothing left to wait for.
   err_ << "tutti: the job is queued again" << std::endl;
-  std::this_thread::sleep_for(seconds(patience_.requeue_s));
+  for (const auto end = Clock::now() + seconds(patience_.requeue_s); Clock::now() < end;) {
+    pollfd wait{stop.signals.descriptor(), POLLIN, 0};
+    (void)poll(&wait, 1, kTickMs);
+    while (const int signal = stop.signals.next()) {
+      if (signal == SIGTERM || signal == SIGINT) return true;
+    }
+  }
   return true;
 } catch (const Error& problem) {
   err_ << fmt::format("tutti: the job could not be queued again: {}\n", problem.what()) << std::flush;
@@ -428,7 +435,7 @@ Ending Supervisor::run() {
   };
   const auto conclude = [&](Ending ending) {
     const int code = adapter_.commands.requeue_code;
-    if (is_to_be_queued_again(ending) && requeue(record)) {
+    if (is_to_be_queued_again(ending) && requeue(record, stop)) {
       if (code != 0) ending.exit_code = code;
       return ending;
     }

@@ -54,7 +54,7 @@ class Supervisor {
   [[nodiscard]] std::set<std::string> steps() const;
   void end_steps(const std::set<std::string>& before);
   void leave_out(const Ending& ending, std::map<std::string, int64_t>& failures);
-  bool requeue(LaunchRecord& record);
+  bool requeue(LaunchRecord& record, Stop& stop);
 
   const Adapter& adapter_;
   LaunchSpec spec_;

@@ -6,14 +6,30 @@
 #include <nlohmann/json.hpp>
 
 #include <fstream>
+#include <limits>
+#include <utility>
 
 namespace tutti {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-const std::filesystem::path& cut(const std::filesystem::path& path, int64_t step) {
-  drop_records_after(path, step);
+/// The step of a line of a metrics file; empty if it is no record.
+std::optional<int64_t> step_of(const std::string& line) {
+  const Json record = Json::parse(line, nullptr, false);
+  if (!record.is_object() || !record.contains("step") || !record["step"].is_number_integer())
+    return std::nullopt;
+  return record["step"].get<int64_t>();
+}
+
+const std::filesystem::path& cut(const std::filesystem::path& path, int64_t step,
+                                 const RecordFile::Tell& tell) {
+  try {
+    drop_records_after(path, step);
+  } catch (const Error& error) {
+    if (!tell) throw;
+    tell(fmt::format("{}; records are appended all the same", error.what()));
+  }
   return path;
 }
 
@@ -30,10 +46,10 @@ void drop_records_after(const std::filesystem::path& named, int64_t step) {
   for (std::string line; std::getline(file, line);) {
     ++number;
     if (file.eof()) break;  // without its end: not written whole
-    const Json record = Json::parse(line, nullptr, false);
-    require(record.is_object() && record.contains("step") && record["step"].is_number_integer(),
-            "{}:{}: not a record of metrics; nothing is appended to a foreign file", path.string(), number);
-    if (record["step"].get<int64_t>() > step) break;
+    const std::optional<int64_t> at = step_of(line);
+    require(at.has_value(), "{}:{}: not a record of metrics; nothing is appended to a foreign file",
+            path.string(), number);
+    if (*at > step) break;
     keep += line.size() + 1;
   }
   file.close();
@@ -42,8 +58,32 @@ void drop_records_after(const std::filesystem::path& named, int64_t step) {
   require(!error, "{}: cannot be shortened: {}", path.string(), error.message());
 }
 
-JsonlWriter::JsonlWriter(const std::filesystem::path& path, int64_t resumed_step)
-    : file_(cut(path, resumed_step)) {}
+RecordedStep recorded_step(const std::filesystem::path& path, int64_t step) {
+  RecordedStep recorded;
+  std::ifstream file(path, std::ios::binary);
+  const std::string mark = fmt::format("\"step\":{},", step);
+  const auto number = [](const Json& record, const char* key) {
+    const auto found = record.find(key);
+    return found != record.end() && found->is_number() ? found->get<double>()
+                                                       : std::numeric_limits<double>::quiet_NaN();
+  };
+  for (std::string line; std::getline(file, line);) {
+    if (file.eof() || line.find(mark) == std::string::npos || step_of(line) != step) continue;
+    const Json record = Json::parse(line, nullptr, false);
+    const auto kind = record.find("kind");
+    if (kind == record.end()) continue;
+    if (*kind == "step") recorded.loss = number(record, "loss");
+    if (*kind != "evaluation") continue;
+    recorded.evaluation = EvaluationReport{.step = step,
+                                           .loss = number(record, "loss"),
+                                           .accuracy = number(record, "accuracy"),
+                                           .wall_s = number(record, "wall_s")};
+  }
+  return recorded;
+}
+
+JsonlWriter::JsonlWriter(const std::filesystem::path& path, int64_t resumed_step, RecordFile::Tell tell)
+    : file_(cut(path, resumed_step, tell), tell) {}
 
 void JsonlWriter::append(const Json& record) {
   // A path may hold bytes that are no UTF-8; the record is written all the same.
@@ -76,6 +116,10 @@ void JsonlWriter::on_evaluation(const EvaluationReport& report) {
           {"accuracy", report.accuracy},
           {"wall_s", report.wall_s}});
   file_.flush();
+}
+
+void JsonlWriter::before_checkpoint(int64_t) {
+  file_.sync();
 }
 
 void JsonlWriter::on_checkpoint(const CheckpointReport& report) {

@@ -9,6 +9,7 @@
 #include <array>
 #include <cmath>
 #include <ostream>
+#include <utility>
 #include <vector>
 
 namespace tutti {
@@ -145,8 +146,17 @@ void Progress::draw() {
   const int columns = options_.columns() - 1;
   clear();
   out_ << progress_line(last_, meter_, options_.item, columns, options_.unicode) << std::flush;
+  look_at_output();
   drawn_ = true;
   shown_ = Clock::now();
+}
+
+/// Without a reader there is nothing to see, but the run goes on.
+void Progress::look_at_output() {
+  if (out_.good()) return;
+  out_.clear();  // what comes next is tried again: a full disk may become free
+  if (!std::exchange(lost_, true) && options_.warn)
+    options_.warn("the output cannot be written: its reader is gone or the disk is full; training goes on");
 }
 
 void Progress::line(std::string_view text) {
@@ -154,6 +164,7 @@ void Progress::line(std::string_view text) {
   const bool redraw = drawn_;
   clear();
   out_ << text << '\n' << std::flush;
+  look_at_output();
   if (redraw) draw();
 }
 
@@ -161,6 +172,7 @@ void Progress::finish() {
   if (options_.style == ProgressStyle::kBar && started_) {
     draw();
     out_ << '\n' << std::flush;
+    look_at_output();
     drawn_ = false;
     started_ = false;
   }

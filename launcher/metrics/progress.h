@@ -59,6 +59,9 @@ class Progress final : public Observer {
     bool unicode = false;
     std::chrono::milliseconds line_interval{10000};  ///< of kLines
     std::chrono::milliseconds redraw_interval{100};  ///< of kBar
+    /// Gets a line when the output cannot be written, because its reader is gone or the disk is full. Empty:
+    /// nobody.
+    std::function<void(const std::string& text)> warn;
     /// Columns of the terminal; asked at each redraw. Empty: terminal.width().
     std::function<int()> columns;
   };
@@ -80,6 +83,7 @@ class Progress final : public Observer {
   using Clock = std::chrono::steady_clock;
   void draw();
   void clear();
+  void look_at_output();
 
   Options options_;
   std::ostream& out_;
@@ -88,6 +92,7 @@ class Progress final : public Observer {
   Clock::time_point shown_;
   bool drawn_ = false;    ///< the cursor is at the end of a bar
   bool started_ = false;  ///< a step has been seen
+  bool lost_ = false;     ///< the output could not be written
 };
 
 }  // namespace tutti

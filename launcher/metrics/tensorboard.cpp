@@ -20,11 +20,11 @@ double seconds_since_1970() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
-std::filesystem::path new_file(const std::filesystem::path& folder) {
+std::filesystem::path new_file(const std::filesystem::path& folder, bool must_be) {
   static std::atomic<int> number{0};
   std::error_code error;
   std::filesystem::create_directories(folder, error);
-  require(!error, "{}: cannot be created: {}", folder.string(), error.message());
+  require(!error || !must_be, "{}: cannot be created: {}", folder.string(), error.message());
   return folder / fmt::format("events.out.tfevents.{:010}.{}.{}.{}",
                               static_cast<int64_t>(seconds_since_1970()), host_name(), getpid(), number++);
 }
@@ -63,8 +63,9 @@ std::string tf_record(std::string_view data) {
 }
 
 TensorBoardWriter::TensorBoardWriter(const std::filesystem::path& folder, std::string_view item,
-                                     int64_t resumed_step)
-    : file_(new_file(folder)), throughput_tag_(fmt::format("throughput/{}_per_s", item)) {
+                                     int64_t resumed_step, RecordFile::Tell tell)
+    : file_(new_file(folder, tell == nullptr), tell),
+      throughput_tag_(fmt::format("throughput/{}_per_s", item)) {
   events::Event version;
   version.set_file_version("brain.Event:2");
   file_.append(encode(version, 0));
@@ -109,7 +110,7 @@ void TensorBoardWriter::on_evaluation(const EvaluationReport& report) {
   file_.flush();
 }
 
-void TensorBoardWriter::on_checkpoint(const CheckpointReport&) {
+void TensorBoardWriter::before_checkpoint(int64_t) {
   file_.sync();
 }
 

@@ -26,15 +26,18 @@ std::string tf_record(std::string_view data);
 class TensorBoardWriter final : public Observer {
  public:
   /// A new file in `folder`. `item` is what throughput counts: "tokens" or "images". With `resumed_step`
-  /// above 0 readers drop what earlier files hold of later steps. Throws Error with the path if it cannot be
-  /// written.
-  TensorBoardWriter(const std::filesystem::path& folder, std::string_view item, int64_t resumed_step = 0);
+  /// above 0 readers drop what earlier files hold of later steps. Errors go to `tell` (see RecordFile);
+  /// without it, throws Error with the path if it cannot be written.
+  TensorBoardWriter(const std::filesystem::path& folder, std::string_view item, int64_t resumed_step = 0,
+                    RecordFile::Tell tell = {});
 
   void on_step(const StepReport& report) override;
   void on_evaluation(const EvaluationReport& report) override;
-  void on_checkpoint(const CheckpointReport& report) override;
+  void before_checkpoint(int64_t step) override;
   /// Puts everything on the disk.
   void finish() { file_.sync(); }
+  /// Throws Error if the file cannot be written.
+  void check() const { file_.check(); }
 
  private:
   using Scalar = std::pair<std::string_view, double>;

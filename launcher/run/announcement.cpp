@@ -14,6 +14,22 @@ std::string thousands(int64_t n) {
   return n < 1000 ? std::to_string(n) : fmt::format("{},{:03}", thousands(n / 1000), n % 1000);
 }
 
+/// What a run that is killed loses, where that is more than checkpoints by time would have it by default.
+std::string possible_loss(const CheckpointConfig& checkpoint) {
+  if (checkpoint.every_s > CheckpointConfig{}.every_s) {
+    return fmt::format("a run that is killed loses up to {:.0f} s of training (checkpoint.every_s)",
+                       checkpoint.every_s);
+  }
+  if (checkpoint.every_s > 0) return "";
+  if (checkpoint.every > 0) {
+    return fmt::format(
+        "a run that is killed loses up to {} steps, however long they take (checkpoint.every_s 0)",
+        checkpoint.every);
+  }
+  return "nothing is saved before the end: a run that is killed loses all of its steps (checkpoint.every 0, "
+         "checkpoint.every_s 0)";
+}
+
 std::string plural(int64_t n) {
   return n == 1 ? "" : "s";
 }
@@ -47,6 +63,7 @@ std::vector<std::string> Announcement::lines(Module& model) const {
       all.push_back(fmt::format("on the CPU: {}", device.note));
     }
   }
+  if (const std::string loss = possible_loss(settings.checkpoint); !loss.empty()) all.push_back(loss);
   all.push_back(fmt::format("run directory {}{}", settings.run.dir,
                             first_step > 0 ? fmt::format(", resumed after step {}", first_step) : ""));
   return all;

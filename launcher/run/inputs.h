@@ -1,6 +1,7 @@
 #pragma once
 
 #include <tutti/core/data/dataset.h>
+#include <tutti/core/param_group.h>
 #include <tutti/core/train/task.h>
 #include "launcher/run/run_settings.h"
 
@@ -18,5 +19,10 @@ struct Inputs {
 /// Opens the data and makes the task; fills in what `settings.model` takes from the data. Throws Error where
 /// the data cannot be used: damaged files, or a validation set that does not match the training set.
 Inputs open_inputs(RunSettings& settings);
+
+/// Reads this rank's share of the validation set as far as it comes within some seconds, so that what is
+/// damaged there is found now and not in the first evaluation. Throws Error naming the file, or the sample
+/// whose tokens or class the model does not have.
+void check_validation(const Inputs& inputs, ShardOf share, const Stream& host);
 
 }  // namespace tutti

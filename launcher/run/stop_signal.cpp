@@ -3,35 +3,101 @@
 #include <tutti/core/error.h>
 #include <tutti/core/system_check.h>
 
+#include <unistd.h>
+
+#include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <cstring>
+#include <string_view>
+
+extern char** environ;
 
 namespace tutti {
 namespace {
 
-volatile std::sig_atomic_t signalled = 0;
+// What the handler uses: lock-free atomics are safe there.
+std::atomic<bool> signalled{false};
+std::atomic<bool> saves{false};
+std::atomic<int> code_at_end{-1};
+bool speaks = true;
+static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int>::is_always_lock_free);
+
+void acknowledge(int number) {
+  const bool interactive = number == SIGINT;
+  constexpr std::string_view kAgain = "; press Ctrl-C again to end without saving";
+  constexpr std::string_view kSaves = "\ntutti: asked to stop: saving after this step";
+  constexpr std::string_view kStarts = "\ntutti: asked to stop: ending before the first step";
+  const std::string_view what = saves ? kSaves : kStarts;
+  char text[160];
+  size_t length = 0;
+  const auto add = [&](std::string_view part) {
+    std::memcpy(text + length, part.data(), part.size());
+    length += part.size();
+  };
+  add(isatty(STDERR_FILENO) == 1 ? what : what.substr(1));  // a terminal may show a progress bar
+  if (interactive && saves) add(kAgain);
+  add("\n");
+  (void)!write(STDERR_FILENO, text, length);
+}
 
 void on_signal(int number) {
-  if (signalled != 0 && number == SIGINT) {
-    std::signal(SIGINT, SIG_DFL);
+  const int error = errno;
+  if (const int code = code_at_end; code >= 0) {
+    if (number != SIGUSR1) _exit(code);
+  } else if (signalled && number == SIGINT) {
+    (void)std::signal(SIGINT, SIG_DFL);
     (void)std::raise(SIGINT);
+  } else if (!signalled.exchange(true) && speaks) {
+    acknowledge(number);
   }
-  signalled = 1;
+  errno = error;
+}
+
+/// Whether a launcher says that this is not rank 0.
+bool is_other_rank(char** environment) {
+  constexpr std::string_view kRanks[] = {"OMPI_COMM_WORLD_RANK=", "PMIX_RANK=",    "PMI_RANK=",
+                                         "PALS_RANKID=",          "SLURM_PROCID=", "MV2_COMM_WORLD_RANK="};
+  for (char** entry = environment; entry != nullptr && *entry != nullptr; ++entry) {
+    for (const std::string_view rank : kRanks) {
+      if (std::strncmp(*entry, rank.data(), rank.size()) == 0 && std::strcmp(*entry + rank.size(), "0") != 0)
+        return true;
+    }
+  }
+  return false;
 }
 
 }  // namespace
 
-void catch_stop_signals() {
+bool catch_stop_signals(char** environment) noexcept {
+  speaks = !is_other_rank(environment);
   struct sigaction action {};
   action.sa_handler = &on_signal;
   action.sa_flags = SA_RESTART;
-  for (const int number : {SIGTERM, SIGUSR1, SIGINT}) {
-    require_system(sigaction(number, &action, nullptr) == 0, "cannot catch signal {}", number);
+  for (const int number : {SIGTERM, SIGUSR1, SIGINT, SIGHUP}) {
+    struct sigaction before {};
+    if (sigaction(number, nullptr, &before) != 0) return false;
+    if (number == SIGHUP && before.sa_handler == SIG_IGN) continue;
+    if (sigaction(number, &action, nullptr) != 0) return false;
   }
+  action.sa_handler = SIG_IGN;
+  return sigaction(SIGPIPE, &action, nullptr) == 0 && sigaction(SIGXFSZ, &action, nullptr) == 0;
+}
+
+void catch_stop_signals() {
+  require_system(catch_stop_signals(environ), "signals cannot be caught");
 }
 
 bool stop_signalled() noexcept {
-  return signalled != 0;
+  return signalled;
+}
+
+void stops_save_now() noexcept {
+  saves = true;
+}
+
+void stops_end_now(int exit_code) noexcept {
+  code_at_end = exit_code;
 }
 
 }  // namespace tutti

@@ -7,6 +7,7 @@
 #include <tutti/core/cuda/config.h>
 #include <tutti/core/cuda/device.h>
 #include <tutti/core/data/loader.h>
+#include <tutti/core/interruption.h>
 #include <tutti/models/external_names.h>
 #include "launcher/info/build.h"
 #include "launcher/metrics/exporter/exporter.h"
@@ -23,6 +24,7 @@
 #include "launcher/run/writers.h"
 #include "launcher/run_directory.h"
 
+#include <limits>
 #include <optional>
 #include <ostream>
 #include <utility>
@@ -39,10 +41,12 @@ std::string parameters_digest(Module& model) {
 /// One training from its settings to its summary, on one rank.
 class Training {
  public:
-  Training(const TrainOptions& options, Collective& world, std::ostream& out)
-      : options_(options), world_(world), peers_(world), out_(out) {}
+  Training(const TrainOptions& options, Collective& world, std::ostream& out, std::ostream& err)
+      : options_(options), world_(world), peers_(world), out_(out), err_(err) {}
 
+  /// Throws Interrupted on all ranks if one was asked to stop before the first step.
   TrainResult::Reason run() {
+    std::optional<Interruptible> start(&stop_signalled);
     std::vector<std::string> warnings;
     peers_.agree([&] {
       check_allowed(options_.allow_change);
@@ -73,6 +77,7 @@ class Training {
     auto facts =
         verify_data(inputs, settings_.data, peers_, check_work("data.verify", placement.threads, say));
     if (!facts) return TrainResult::Reason::kStopped;
+    peers_.agree([&] { check_validation(inputs, {peers_.rank(), peers_.size()}, Stream::inline_on(pool)); });
 
     Module& model = inputs.task->model();
     const auto groups = make_param_groups(model, group_options(settings_, world_), stream);
@@ -102,8 +107,16 @@ class Training {
       if (!verified) return TrainResult::Reason::kStopped;
       peers_.agree([&] { load_weights(model, groups, ModelFiles::open(settings_.model.weights), stream); });
     }
-    require(first_step < settings_.train.steps, "{}: this run has done its {} steps (train.steps {})",
-            settings_.run.dir, first_step, settings_.train.steps);
+    if (first_step > 0 && is_finished(directory, first_step)) {
+      writers.say(
+          fmt::format("{}: this run is finished: it has done {} steps, train.steps is {}; with more "
+                      "steps it goes on",
+                      settings_.run.dir, first_step, settings_.train.steps));
+      return TrainResult::Reason::kCompleted;
+    }
+    const RecordedStep recorded = first_step > 0 && peers_.rank() == 0
+                                      ? recorded_step(directory.metrics(), first_step)
+                                      : RecordedStep{};
 
     checkpoints.prepare(first_step);
     directory.begin({.run_file = to_yaml(with_absolute_paths(settings_), YamlComments::kHelp),
@@ -112,14 +125,9 @@ class Training {
                      .threads = placement.threads,
                      .resumed_step = first_step,
                      .differences = restored.differences},
-                    peers_);
+                    peers_, [&](const std::string& text) { writers.warn(text); });
     peers_.agree([&] {
-      if (peers_.rank() != 0) return;
-      // Text can be generated from the run directory alone, wherever the data is then.
-      if (const auto tokenizer = open_tokenizer(settings_.data)) tokenizer->save(directory.tokenizer());
-      if (const std::string repaired = repair_records(directory.metrics()); !repaired.empty()) say(repaired);
-      writers.jsonl.emplace(directory.metrics(), first_step);
-      writers.tensorboard.emplace(directory.tensorboard(), item_, first_step);
+      if (peers_.rank() == 0) open_writers(writers, directory, first_step);
     });
     const Announcement announcement{settings_, device_, placement, parallel, world_.size(), first_step};
     for (const std::string& line : announcement.lines(model)) writers.say(line);
@@ -128,8 +136,12 @@ class Training {
     peers_.agree([&] {
       if (!exporter || peers_.rank() != 0) return;
       for (const std::string& notice : exporter->notices()) writers.say(notice);
-      targets.emplace(targets_path(settings_.metrics.targets_dir, directory.path()),
-                      targets_json(exporter->targets(), settings_.run.dir));
+      try {
+        targets.emplace(targets_path(settings_.metrics.targets_dir, directory.path()),
+                        targets_json(exporter->targets(), settings_.run.dir));
+      } catch (const Error& error) {
+        writers.warn(fmt::format("{}; Prometheus does not find this run there", error.what()));
+      }
     });
 
     Loader training(inputs.training, sampler, loader_options(parallel, first_step, settings_.train.steps));
@@ -139,7 +151,7 @@ class Training {
                        .training = training,
                        .observers = observers(writers, exporter),
                        .stop_requested = &stop_signalled,
-                       .note = [&](const std::string& text) { writers.say(text); },
+                       .note = [&](const std::string& text) { writers.warn(text); },
                        .stream = stream,
                        .seed = seed()};
     if (inputs.validation && inputs.validation->size() > 0) {
@@ -149,15 +161,31 @@ class Training {
         return std::make_unique<Loader>(inputs.validation, order,
                                         loader_options(parallel, 0, order.steps_per_epoch()));
       };
+      const bool missing = peers_.broadcast(recorded.evaluation ? "" : "missing") == "missing";
+      parts.evaluate_first = first_step > 0 && evaluation_due(first_step) && missing;
     }
     parts.save_every = checkpoint.every;
+    parts.save_every_s = checkpoint.every_s;
     parts.save = [&](int64_t step) {
       return checkpoints.save(state, checkpoint_metadata(settings_, sampler, step, *facts));
     };
 
+    if (first_step >= settings_.train.steps) {
+      writers.say(fmt::format("all {} steps are done: concluding the run", first_step));
+    }
     Trainer trainer(settings_.train, settings_.schedule, parts);
-    const TrainResult result = trainer.run(first_step);
-    parallel.check_equal_weights();
+    peers_.agree([] { interruption_point(); });
+    start.reset();
+    stops_save_now();
+    TrainResult result;
+    try {
+      result = trainer.run(first_step);
+      parallel.check_equal_weights();
+    } catch (...) {
+      stops_end_now(1);  // nothing that is undone from here on would save more
+      throw;
+    }
+    if (result.steps == first_step) add_recorded(result, recorded);
     finish(result, writers, directory, model);
     return result.reason;
   }
@@ -174,6 +202,57 @@ class Training {
                 info.name, info.capability / 10, info.capability % 10);
       }
     });
+  }
+
+  /// Whether the run's summary says that it has come to its end with these steps.
+  bool is_finished(const RunDirectory& directory, int64_t steps) {
+    if (steps < settings_.train.steps) return false;
+    std::string finished;
+    if (peers_.rank() == 0) {
+      try {
+        const Summary summary = read_summary(directory.summary());
+        if (summary.steps == steps && summary.exit_reason == name(TrainResult::Reason::kCompleted))
+          finished = "yes";
+      } catch (const Error&) {
+        // None, or a damaged one: concluding writes it.
+      }
+    }
+    return !peers_.broadcast(finished).empty();
+  }
+
+  [[nodiscard]] bool evaluation_due(int64_t step) const {
+    const int64_t every = settings_.train.evaluate_every;
+    return step >= settings_.train.steps || (every > 0 && step % every == 0);
+  }
+
+  /// What an earlier session has recorded of the step with which this one ends, having done none.
+  static void add_recorded(TrainResult& result, const RecordedStep& recorded) {
+    result.loss = recorded.loss.value_or(std::numeric_limits<double>::quiet_NaN());
+    if (result.evaluated || !recorded.evaluation) return;
+    result.evaluation = *recorded.evaluation;
+    result.evaluated = true;
+  }
+
+  /// A run that begins needs its files; one that is resumed has checkpoints, which matter more.
+  void open_writers(Writers& writers, const RunDirectory& directory, int64_t first_step) {
+    const auto warn = [&](const std::string& text) { writers.warn(text); };
+    try {
+      if (const std::string repaired = repair_records(directory.metrics()); !repaired.empty()) warn(repaired);
+    } catch (const Error& error) {
+      if (first_step == 0) throw;
+      warn(error.what());
+    }
+    writers.jsonl.emplace(directory.metrics(), first_step, warn);
+    writers.tensorboard.emplace(directory.tensorboard(), item_, first_step, warn);
+    try {
+      writers.jsonl->check();
+      writers.tensorboard->check();
+      // Text can be generated from the run directory alone, wherever the data is then.
+      if (const auto tokenizer = open_tokenizer(settings_.data)) tokenizer->save(directory.tokenizer());
+    } catch (const Error& error) {
+      if (first_step == 0) throw;
+      warn(error.what());
+    }
   }
 
   [[nodiscard]] uint64_t seed() const { return static_cast<uint64_t>(settings_.run.seed); }
@@ -213,6 +292,9 @@ class Training {
     options.item = item_;
     options.terminal = Terminal::find();
     options.unicode = Terminal::unicode();
+    options.warn = [&](const std::string& text) { err_ << "tutti: " << text << std::endl; };
+    writers.quiet = options.style == ProgressStyle::kNone;
+    writers.err = &err_;
     writers.progress.emplace(std::move(options), out_);
   }
 
@@ -233,15 +315,25 @@ class Training {
         summary.val_accuracy = result.evaluation.accuracy;
       }
       if (result.wall_s > 0) summary.items_per_s = static_cast<double>(result.predictions) / result.wall_s;
-      write_summary(directory.summary(), summary);
       writers.finish();
-      writers.say(fmt::format("{} after {} steps in {:.1f} s: loss {:.4f}{}, {:.0f} {}/s",
-                              summary.exit_reason, summary.steps, summary.wall_s, summary.loss,
-                              result.evaluated
-                                  ? fmt::format(", validation {:.4f} ({:.2f} % right)",
-                                                result.evaluation.loss, 100 * result.evaluation.accuracy)
-                                  : "",
-                              summary.items_per_s, item_));
+      try {
+        write_summary(directory.summary(), summary);
+      } catch (const Error& error) {
+        require(result.reason == TrainResult::Reason::kStopped,
+                "{}; the checkpoint of step {} is saved, and --resume concludes the run", error.what(),
+                result.steps);
+        writers.warn(error.what());
+      }
+      std::string text = fmt::format("{} after {} steps", summary.exit_reason, summary.steps);
+      if (result.samples > 0) {
+        text += fmt::format(" in {:.1f} s: loss {:.4f}, {:.0f} {}/s", summary.wall_s, summary.loss,
+                            summary.items_per_s, item_);
+      }
+      if (result.evaluated) {
+        text += fmt::format(", validation {:.4f} ({:.2f} % right)", result.evaluation.loss,
+                            100 * result.evaluation.accuracy);
+      }
+      writers.say(text);
     });
   }
 
@@ -249,6 +341,7 @@ class Training {
   Collective& world_;
   CollectivePeers peers_;
   std::ostream& out_;
+  std::ostream& err_;
   RunSettings settings_;
   DevicePlacement device_;
   std::string item_;
@@ -274,8 +367,15 @@ RunSettings read_settings(const TrainOptions& options, std::vector<std::string>*
   return settings;
 }
 
-TrainResult::Reason train(const TrainOptions& options, Collective& world, std::ostream& out) {
-  return Training(options, world, out).run();
+TrainResult::Reason train(const TrainOptions& options, Collective& world, std::ostream& out,
+                          std::ostream& err) {
+  try {
+    return Training(options, world, out, err).run();
+  } catch (const Interrupted&) {
+    const bool speaks = world.rank() == 0 && options.progress != ProgressStyle::kNone;
+    if (speaks) out << "stopped before the first step: nothing was lost" << std::endl;
+    return TrainResult::Reason::kStopped;
+  }
 }
 
 }  // namespace tutti

@@ -27,6 +27,8 @@ RunSettings read_settings(const TrainOptions& options, std::vector<std::string>*
 
 /// Trains as this rank of `world`: data, model, optimizer, checkpoints and metrics put together from the run
 /// file. Returns why it ended. Errors that all ranks share come as one Error with the same message on all.
-TrainResult::Reason train(const TrainOptions& options, Collective& world, std::ostream& out);
+/// `err` gets warnings that are shown with ProgressStyle::kNone too.
+TrainResult::Reason train(const TrainOptions& options, Collective& world, std::ostream& out,
+                          std::ostream& err);
 
 }  // namespace tutti

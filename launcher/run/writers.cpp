@@ -1,5 +1,7 @@
 #include "launcher/run/writers.h"
 
+#include <ostream>
+
 namespace tutti {
 
 std::vector<Observer*> Writers::observers() {
@@ -12,6 +14,15 @@ std::vector<Observer*> Writers::observers() {
 
 void Writers::say(const std::string& text) {
   if (progress) progress->line(text);
+}
+
+void Writers::warn(const std::string& text) {
+  if (err != nullptr && (quiet || !progress)) {
+    *err << "tutti: " << text << std::endl;
+    err->clear();
+  } else {
+    say(text);
+  }
 }
 
 void Writers::finish() {
