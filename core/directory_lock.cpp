@@ -330,10 +330,12 @@ struct DirectoryLock::State {
         watched_since = now;
       }
       Life life = life_of(*found, options.self);
-      if (life == Life::kUnknown && now - watched_since >= options.stale) life = Life::kDead;
-      if (life == Life::kUnknown && seen_alive) life = Life::kAlive;
       const bool own_job = options.supersedes_own_job && found->holder && !found->holder->job.empty() &&
                            found->holder->job == options.self.job;
+      // The end of an earlier attempt is known; a few beats tell whether it was heeded.
+      const auto stale = own_job ? std::min(options.stale, 3 * options.beat) : options.stale;
+      if (life == Life::kUnknown && now - watched_since >= stale) life = Life::kDead;
+      if (life == Life::kUnknown && seen_alive) life = Life::kAlive;
       if (life == Life::kAlive && now - begin > options.patience) {
         if (!own_job) refuse(*found);
         life = Life::kDead;
@@ -349,6 +351,9 @@ struct DirectoryLock::State {
         options.say(fmt::format("{}: the lock of {}: waiting up to {} s for a sign that it is at work",
                                 path.string(), found->name(),
                                 std::chrono::duration_cast<std::chrono::seconds>(options.stale).count()));
+      }
+      if (options.cancelled && options.cancelled()) {
+        fail("{}: asked to stop while waiting for {}", path.string(), found->name());
       }
       watched = std::move(found);
       std::this_thread::sleep_for(kPoll);

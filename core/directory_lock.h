@@ -34,6 +34,8 @@ struct LockOptions {
   /// On another kernel, a holder that has not done so for this long is dead.
   std::chrono::milliseconds stale{30000};
   LockHolder self = LockHolder::self();
+  /// Asked while the lock is waited for; true gives up. Empty: never.
+  std::function<bool()> cancelled;
   /// Gets a line where the lock of another host must be watched. Empty: nobody.
   std::function<void(const std::string& text)> say;
 };
@@ -49,7 +51,7 @@ struct LockOptions {
 class DirectoryLock {
  public:
   /// Takes the lock `file`. Throws Error naming the holder if one is alive for longer than the patience, or
-  /// with the path if the file cannot be made, or is no regular file.
+  /// with the path if the file cannot be made, is no regular file, or the wait is cancelled.
   DirectoryLock(std::filesystem::path file, LockOptions options);
   /// Gives it up.
   ~DirectoryLock();

@@ -6,6 +6,7 @@
 #include "launcher/info/machine.h"
 #include "launcher/metrics/summary.h"
 #include "launcher/placement.h"
+#include "launcher/run/stop_signal.h"
 #include "launcher/write_if_different.h"
 
 #include <tutti/core/checkpoint/file.h>
@@ -199,6 +200,7 @@ LockOptions run_lock_options(std::function<void(const std::string& text)> say) {
   options.advice = "End it first, or choose another run.dir";
   options.patience = supervised ? kSupervisedPatience : kPatience;
   options.supersedes_own_job = supervised;
+  options.cancelled = &stop_signalled;
   options.say = std::move(say);
   return options;
 }

@@ -69,6 +69,8 @@ class RunDirectory {
   void take_id(std::string id) { id_ = std::move(id); }
   /// What a user should know of the state that the directory was found in; on rank 0.
   [[nodiscard]] const std::vector<std::string>& notes() const { return notes_; }
+  /// False on rank 0 once another process has taken the directory's lock: this one was taken for dead.
+  [[nodiscard]] bool held() const { return !lock_ || lock_->held(); }
   /// Throws Error, the same on all ranks, if another process has taken the directory's lock. Collective.
   void require_held(Peers& peers) const;
 

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <set>
 
 namespace tutti {
 namespace fs = std::filesystem;
@@ -138,6 +139,57 @@ void copy_piece(const SafetensorsFile& file, const Manifest::Piece& piece, const
   copy(tensor.data.view({-1}).slice(0, begin - tensor.begin, end - tensor.begin), read, host);
 }
 
+constexpr std::string_view kMaster = ".master";
+
+/// The parameter that "NAME.master" is the master of; empty for other names.
+std::string_view mastered(std::string_view name) {
+  return name.ends_with(kMaster) ? name.substr(0, name.size() - kMaster.size()) : std::string_view();
+}
+
+/// The optimizer's tensors as this checkpoint can give them. Where weights and masters are one, a run saves
+/// no masters; one that shards them does, of the same values. Either goes on with the other's checkpoints.
+struct OptimizerLoad {
+  Manifest::Group saved;                  ///< without masters that this run has as its weights
+  std::vector<StateTensor> own;           ///< saved under their names
+  std::vector<StateTensor> from_weights;  ///< saved as weights, under whose names they stand
+};
+
+OptimizerLoad plan_optimizer(const Manifest& manifest, const TrainingState& state) {
+  OptimizerLoad plan{group_of(manifest, "optimizer"), {}, {}};
+  const Manifest::Group& weights = group_of(manifest, "model");
+  std::set<std::string_view> names;
+  for (const StateTensor& tensor : state.optimizer) {
+    names.insert(tensor.name);
+    const std::string_view parameter = mastered(tensor.name);
+    const auto weight = weights.find(parameter);
+    const bool one = !plan.saved.contains(tensor.name) && weight != weights.end() &&
+                     weight->second.shape == tensor.shape && weight->second.dtype == tensor.data.dtype();
+    (one ? plan.from_weights : plan.own).push_back(tensor);
+    if (one) plan.from_weights.back().name = parameter;
+  }
+  std::erase_if(plan.saved, [&](const auto& entry) {
+    const auto weight = weights.find(mastered(entry.first));
+    return !names.contains(entry.first) && weight != weights.end() &&
+           weight->second.dtype == entry.second.dtype;
+  });
+  return plan;
+}
+
+void copy_group(const fs::path& checkpoint, const Manifest::Group& saved,
+                std::span<const StateTensor> tensors) {
+  std::map<std::string, SafetensorsFile> files;
+  for (const StateTensor& tensor : tensors) {
+    interruption_point();
+    for (const Manifest::Piece& piece : saved.find(tensor.name)->second.pieces) {
+      auto at = files.find(piece.file);
+      if (at == files.end()) {
+        at = files.emplace(piece.file, SafetensorsFile::open(checkpoint / piece.file)).first;
+      }
+      copy_piece(at->second, piece, tensor);
+    }
+  }
+}
+
 }  // namespace
 
 std::string checkpoint_name(int64_t step) {
@@ -194,24 +246,16 @@ void load_group(const fs::path& checkpoint, const Manifest& manifest, const std:
                 std::span<const StateTensor> tensors) {
   const Manifest::Group& saved = group_of(manifest, group);
   check_fit(checkpoint, group, saved, tensors);
-  std::map<std::string, SafetensorsFile> files;
-  for (const StateTensor& tensor : tensors) {
-    interruption_point();
-    for (const Manifest::Piece& piece : saved.find(tensor.name)->second.pieces) {
-      auto at = files.find(piece.file);
-      if (at == files.end()) {
-        at = files.emplace(piece.file, SafetensorsFile::open(checkpoint / piece.file)).first;
-      }
-      copy_piece(at->second, piece, tensor);
-    }
-  }
+  copy_group(checkpoint, saved, tensors);
 }
 
 void load_state(const fs::path& checkpoint, const Manifest& manifest, const TrainingState& state) {
   check_fit(checkpoint, "model", group_of(manifest, "model"), state.model);
-  check_fit(checkpoint, "optimizer", group_of(manifest, "optimizer"), state.optimizer);
+  const OptimizerLoad optimizer = plan_optimizer(manifest, state);
+  check_fit(checkpoint, "optimizer", optimizer.saved, optimizer.own);
   load_group(checkpoint, manifest, "model", state.model);
-  load_group(checkpoint, manifest, "optimizer", state.optimizer);
+  copy_group(checkpoint, optimizer.saved, optimizer.own);
+  copy_group(checkpoint, group_of(manifest, "model"), optimizer.from_weights);
 }
 
 }  // namespace tutti

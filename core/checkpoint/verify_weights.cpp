@@ -17,29 +17,6 @@ namespace fs = std::filesystem;
 constexpr int64_t kMostSumsBytes = int64_t{64} << 20;
 constexpr size_t kDigits = 64;  // of a SHA-256
 
-/// The lines of `sha256sum`: file -> digest. Names that lead elsewhere are left out: no file that is read
-/// here has one.
-std::map<std::string, std::string> parse_sums(std::string_view text, const std::string& name) {
-  std::map<std::string, std::string> sums;
-  int64_t number = 0;
-  while (!text.empty()) {
-    const size_t end = std::min(text.find('\n'), text.size());
-    std::string_view line = text.substr(0, end);
-    text.remove_prefix(std::min(end + 1, text.size()));
-    ++number;
-    if (line.empty()) continue;
-    const std::string_view digest = line.substr(0, std::min(kDigits, line.size()));
-    // Two spaces, or a space and an asterisk.
-    require(line.size() > kDigits + 2 && line[kDigits] == ' ' &&
-                digest.find_first_not_of("0123456789abcdef") == std::string_view::npos,
-            "{}:{}: expected a SHA-256 and a file's name, as sha256sum writes them", name, number);
-    std::string_view file = line.substr(kDigits + 2);
-    if (file.starts_with("./")) file.remove_prefix(2);
-    sums.emplace(file, digest);
-  }
-  return sums;
-}
-
 struct Recorded {
   fs::path path;
   std::string sha256;
@@ -63,7 +40,7 @@ std::vector<Recorded> recorded_sums(const fs::path& path) {
     require(!manifest, "{}: the checkpoint has no SHA256SUMS: it is not complete", directory.string());
     return {};
   }
-  const auto sums = parse_sums(read_text_file(sums_path, kMostSumsBytes), sums_path.string());
+  const auto sums = parse_checksum_list(read_text_file(sums_path, kMostSumsBytes), sums_path.string());
   for (const std::string_view small : {"manifest.json", "model.safetensors.index.json"}) {
     if (sums.contains(std::string(small)) && fs::exists(directory / small, none))
       files.push_back(directory / small);
@@ -77,6 +54,30 @@ std::vector<Recorded> recorded_sums(const fs::path& path) {
 }
 
 }  // namespace
+
+std::map<std::string, std::string> parse_checksum_list(std::string_view text, const std::string& name) {
+  std::map<std::string, std::string> sums;
+  int64_t number = 0;
+  while (!text.empty()) {
+    const size_t end = std::min(text.find('\n'), text.size());
+    std::string_view line = text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+    ++number;
+    if (line.empty()) continue;
+    const std::string_view digest = line.substr(0, std::min(kDigits, line.size()));
+    // Two spaces, or a space and an asterisk.
+    require(line.size() > kDigits + 2 && line[kDigits] == ' ' &&
+                digest.find_first_not_of("0123456789abcdef") == std::string_view::npos,
+            "{}:{}: expected a SHA-256 and a file's name, as sha256sum writes them; make the list again, or "
+            "remove it",
+            name, number);
+    std::string_view file = line.substr(kDigits + 2);
+    while (file.starts_with("./")) file.remove_prefix(2);
+    require(!file.empty(), "{}:{}: names no file", name, number);
+    sums.emplace(file, digest);
+  }
+  return sums;
+}
 
 std::optional<int64_t> verify_weights(const fs::path& path, Peers& peers, const SharedWork& options) {
   std::vector<Recorded> recorded;

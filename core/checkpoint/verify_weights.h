@@ -4,9 +4,15 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
+#include <string>
+#include <string_view>
 
 namespace tutti {
+
+/// The lines of `sha256sum`: file -> digest. Throws Error naming `name` and the line that is none.
+std::map<std::string, std::string> parse_checksum_list(std::string_view text, const std::string& name);
 
 /// Compares the files that ModelFiles::open(path) reads with the checksums recorded beside them: in
 /// SHA256SUMS, as checkpoints have it, and in the manifest of a checkpoint. The ranks read a share each.

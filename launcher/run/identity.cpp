@@ -206,6 +206,17 @@ std::map<std::string, std::string> data_facts(const DataIdentity& training,
   return facts;
 }
 
+void keep_contents(std::map<std::string, std::string>& facts,
+                   const std::map<std::string, std::string>& then) {
+  for (const std::string_view key : {kTraining, kValidation}) {
+    const std::string listed(key);
+    const std::string contents = listed + std::string(kContents);
+    if (facts.contains(contents) || !then.contains(contents) || fact(facts, listed) != fact(then, listed))
+      continue;
+    facts[contents] = then.at(contents);
+  }
+}
+
 std::vector<Difference> compare(const CheckpointMetadata& then, const RunNow& now) {
   std::vector<Difference> all;
   const auto number = [&](const char* key, const std::string& was, const std::string& is) {

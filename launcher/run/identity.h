@@ -39,6 +39,10 @@ struct Difference {
 std::map<std::string, std::string> data_facts(const DataIdentity& training,
                                               const std::optional<DataIdentity>& validation, int64_t samples);
 
+/// Adds digests of contents that were not read this time to `facts`, from a checkpoint that lists the same
+/// files: a later session that reads them compares them still.
+void keep_contents(std::map<std::string, std::string>& facts, const std::map<std::string, std::string>& then);
+
 /// A run as it would go on: to be compared with a checkpoint.
 struct RunNow {
   const RunSettings& settings;

@@ -52,6 +52,7 @@ Restored restore(Checkpoints& checkpoints, const TrainingState& state,
   if (!found) return restored;
   for (const auto& group : groups) group->round_weights(stream);
   restored.step = found->step;
+  restored.facts = found->extra;
   return restored;
 }
 

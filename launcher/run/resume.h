@@ -26,9 +26,10 @@ CheckpointMetadata checkpoint_metadata(const RunSettings& settings, const Sample
 
 /// Where a resumed run goes on.
 struct Restored {
-  int64_t step = 0;                     ///< steps done; 0 without a checkpoint
-  std::vector<Difference> differences;  ///< noted or allowed ones
-  std::string run_id;                   ///< as the checkpoint tells it; empty if it does not
+  int64_t step = 0;                          ///< steps done; 0 without a checkpoint
+  std::vector<Difference> differences;       ///< noted or allowed ones
+  std::string run_id;                        ///< as the checkpoint tells it; empty if it does not
+  std::map<std::string, std::string> facts;  ///< of the data, as the checkpoint tells them
 };
 
 /// Fills `state` from the newest checkpoint that verifies and rounds the weights of `groups`. Collective.

@@ -76,7 +76,7 @@ class Training {
     for (const std::string& note : directory.notes()) say(note);
     auto facts =
         verify_data(inputs, settings_.data, peers_, check_work("data.verify", placement.threads, say));
-    if (!facts) return TrainResult::Reason::kStopped;
+    if (!facts) return stopped_before_training(writers);
     peers_.agree([&] { check_validation(inputs, {peers_.rank(), peers_.size()}, Stream::inline_on(pool)); });
 
     Module& model = inputs.task->model();
@@ -100,11 +100,12 @@ class Training {
     if (!directory.has_earlier_id() && !restored.run_id.empty()) directory.take_id(restored.run_id);
     checkpoints.set_owner(directory.id());
     (*facts)["run"] = directory.id();
+    keep_contents(*facts, restored.facts);
     const int64_t first_step = restored.step;
     if (first_step == 0 && !settings_.model.weights.empty()) {
       const auto verified = verify_weights(settings_.model.weights, peers_,
                                            check_work("model.weights", placement.threads, say));
-      if (!verified) return TrainResult::Reason::kStopped;
+      if (!verified) return stopped_before_training(writers);
       peers_.agree([&] { load_weights(model, groups, ModelFiles::open(settings_.model.weights), stream); });
     }
     if (first_step > 0 && is_finished(directory, first_step)) {
@@ -150,7 +151,7 @@ class Training {
                        .optimizer = optimizer,
                        .training = training,
                        .observers = observers(writers, exporter),
-                       .stop_requested = &stop_signalled,
+                       .stop_requested = [&] { return stop_signalled() || !directory.held(); },
                        .note = [&](const std::string& text) { writers.warn(text); },
                        .stream = stream,
                        .seed = seed()};
@@ -167,6 +168,7 @@ class Training {
     parts.save_every = checkpoint.every;
     parts.save_every_s = checkpoint.every_s;
     parts.save = [&](int64_t step) {
+      directory.require_held(peers_);
       return checkpoints.save(state, checkpoint_metadata(settings_, sampler, step, *facts));
     };
 
@@ -191,6 +193,11 @@ class Training {
   }
 
  private:
+  static TrainResult::Reason stopped_before_training(Writers& writers) {
+    writers.say("asked to stop while files were being checked: nothing was trained");
+    return TrainResult::Reason::kStopped;
+  }
+
   /// Throws Error, the same on all ranks, if one of them is on a GPU that has no fp8.
   void check_fp8() {
     peers_.agree([&] {

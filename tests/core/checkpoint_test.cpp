@@ -127,6 +127,71 @@ TEST_F(CheckpointTest, TensorsThatDoNotFitAreNamedAndNothingIsWritten) {
   EXPECT_EQ(static_cast<unsigned char*>(training.state.model[0].data.raw())[5], 0xee);
 }
 
+// Weights are the masters, or ranks keep parts of masters apart: either goes on with the other's checkpoint.
+TEST_F(CheckpointTest, MastersComeFromWeightsWhereNoneAreSaved) {
+  const Shape shape{5, 3};
+  const auto weights = [&](float first) {
+    Tensor tensor = Tensor::zeros(shape, DType::kFloat32, stream);
+    for (float& value : tensor.span<float>()) value = first++;
+    return tensor;
+  };
+  const auto state_of = [&](int rank, int ranks, float first, bool masters) {
+    TrainingState state;
+    state.model.push_back(StateTensor::whole("w", weights(first)));
+    const int64_t begin = 15 * rank / ranks;
+    const int64_t end = 15 * (rank + 1) / ranks;
+    const auto part = [&](const std::string& name) {
+      return StateTensor::part(name, shape, begin, weights(first).view({15}).slice(0, begin, end));
+    };
+    if (masters) state.optimizer.push_back(part("w.master"));
+    state.optimizer.push_back(part("w.exp_avg"));
+    return state;
+  };
+  for (const bool saved_masters : {false, true}) {
+    std::filesystem::remove_all(config.dir);
+    ThreadWorld::run(2, [&](Peers& peers) {
+      EXPECT_EQ(checkpoints(peers).save(state_of(peers.rank(), 2, 10, saved_masters), metadata_of(1)).error,
+                "");
+    });
+    ThreadWorld::run(3, [&](Peers& peers) {
+      TrainingState state = state_of(peers.rank(), 3, 99, !saved_masters);
+      ASSERT_TRUE(checkpoints(peers).restore(state).has_value());
+      for (const auto* group : {&state.model, &state.optimizer}) {
+        for (const StateTensor& tensor : *group) {
+          for (int64_t i = 0; i < tensor.data.numel(); ++i) {
+            EXPECT_EQ(tensor.data.span<float>()[static_cast<size_t>(i)],
+                      10.0F + static_cast<float>(tensor.begin + i))
+                << tensor.name;
+          }
+        }
+      }
+    });
+  }
+}
+
+TEST_F(CheckpointTest, AnotherTrainingsWorkIsNotTouched) {
+  SinglePeer alone;
+  Checkpoints first = checkpoints(alone);
+  first.set_owner("aaaa");
+  first.prepare(0);
+  EXPECT_NE(message([&] { checkpoints(alone).prepare(0); }).find("another training is at work there"),
+            std::string::npos);
+  FakeTraining training(1, 0, 1, stream);
+  training.fill();
+  EXPECT_NE(checkpoints(alone).save(training.state, metadata_of(1)).error.find("another training"),
+            std::string::npos);
+  const std::vector<std::string> others{".tmp-bbbb-step-00000001", ".tmp-mine", ".tmp-step-00000001"};
+  for (const std::string& name : others)
+    std::filesystem::create_directories(std::filesystem::path(config.dir) / name);
+  std::filesystem::create_directories(std::filesystem::path(config.dir) / ".tmp-aaaa-step-00000007");
+  EXPECT_EQ(first.save(training.state, metadata_of(1)).error, "");
+  EXPECT_NE(last_log().find("removed 1 unfinished checkpoint"), std::string::npos) << last_log();
+  std::vector<std::string> left = others;
+  left.insert(left.begin(), ".lock");
+  left.push_back(checkpoint_name(1));
+  EXPECT_EQ(file_names(config.dir), left);
+}
+
 TEST_F(CheckpointTest, UnfitStatesAreRefusedOnAllRanks) {
   const auto refused = [&](auto&& spoil) {
     std::string text;

@@ -268,6 +268,18 @@ TEST(DirectoryLockTest, AGuardThatACrashLeftIsNotForEver) {
   EXPECT_EQ(entries(folder.path()), 0);
 }
 
+TEST(DirectoryLockTest, AStopEndsTheWait) {
+  const TemporaryDirectory folder;
+  const fs::path file = folder / "lock";
+  const Holder holder(file, quick());
+  LockOptions asking = quick();
+  asking.patience = std::chrono::seconds(600);
+  std::atomic<int> asked{0};
+  asking.cancelled = [&] { return ++asked > 2; };
+  EXPECT_NE(refusal(file, asking).find("asked to stop while waiting for process"), std::string::npos);
+  EXPECT_EQ(entries(folder.path()), 1);
+}
+
 TEST(DirectoryLockTest, AFileDeletedByHandComesAgain) {
   const TemporaryDirectory folder;
   const fs::path file = folder / "lock";

@@ -198,6 +198,14 @@ TEST(IdentityTest, DataIsComparedByContentClassesAndNumber) {
   EXPECT_EQ(keys(data_facts(other, validation, 100)), std::set<std::string>{"data.training"});
   other.contents = "";  // not read this time: names and sizes are as they were
   EXPECT_TRUE(keys(data_facts(other, validation, 100)).empty());
+  // Nor is it forgotten what they held.
+  auto unread = data_facts(other, validation, 100);
+  keep_contents(unread, facts);
+  EXPECT_EQ(unread, facts);
+  other.listed = "ax";
+  unread = data_facts(other, validation, 100);
+  keep_contents(unread, facts);
+  EXPECT_FALSE(unread.contains("data.training.contents"));
   other = training;
   other.listed = "ax";
   other.classes = {"dog", "cat"};
