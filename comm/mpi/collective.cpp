@@ -138,9 +138,34 @@ class MpiCollective final : public Collective {
   }
   [[nodiscard]] int local_rank() const { return rank() % layout_.ranks_per_node; }
 
+  /// Whether all nodes of the group have room for windows of `bytes` a rank. The first rank of a node that
+  /// has not says so, once.
+  bool has_room(int64_t bytes) {
+    constexpr size_t kWords = 2;  // free, promised to earlier windows
+    std::vector<int64_t> known(kWords * static_cast<size_t>(size()));
+    std::array<int64_t, kWords> mine{free_shared_memory_bytes(), session_.untouched_window_bytes()};
+    all_.all_gather(of(known), {reinterpret_cast<std::byte*>(mine.data()), kWords, DType::kInt64});
+    const auto ranks = static_cast<size_t>(layout_.ranks_per_node);
+    const int64_t needed = needed_shared_memory_bytes(bytes, layout_.ranks_per_node);
+    bool all = true;
+    for (size_t first = 0; first < static_cast<size_t>(size()); first += ranks) {
+      int64_t free = known[kWords * first];
+      int64_t promised = 0;
+      for (size_t i = first; i < first + ranks; ++i) {
+        free = std::min(free, known[kWords * i]);
+        promised += known[kWords * i + 1];
+      }
+      if (free - promised >= needed) continue;
+      all = false;
+      if (first == static_cast<size_t>(rank())) session_.say_shared_memory_is_short(free - promised, needed);
+    }
+    return all;
+  }
+
   /// A window on each node of the group, or none anywhere. Making one blocks inside MPI, so nobody starts
-  /// before all have come.
+  /// before all have come and are known to have room for it.
   std::shared_ptr<SharedWindow> share(int64_t bytes) {
+    if (!has_room(bytes)) return nullptr;
     all_.barrier();
     auto window = SharedWindow::make(session_, layout_.local, tag_, bytes);
     std::vector<int64_t> made(static_cast<size_t>(size()));

@@ -8,6 +8,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <condition_variable>
 #include <cstdio>
@@ -103,6 +104,7 @@ struct MpiSession::Impl {
   int max_tag = 32767;
   std::vector<int> node_of_rank;
   std::atomic<int64_t> next_context{0};
+  bool said_memory_is_short = false;
 
   std::mutex mutex;
   std::vector<std::shared_ptr<SharedWindow>> windows;
@@ -377,6 +379,26 @@ void MpiSession::use_context(int64_t context) noexcept {
 void MpiSession::keep(std::shared_ptr<SharedWindow> window) {
   const std::scoped_lock lock(impl_->mutex);
   impl_->windows.push_back(std::move(window));
+}
+
+int64_t MpiSession::untouched_window_bytes() const {
+  const std::scoped_lock lock(impl_->mutex);
+  int64_t bytes = 0;
+  for (const auto& window : impl_->windows) bytes += window->untouched_bytes();
+  return bytes;
+}
+
+void MpiSession::say_shared_memory_is_short(int64_t free_bytes, int64_t needed_bytes) {
+  if (std::exchange(impl_->said_memory_is_short, true)) return;
+  constexpr double kMiB = 1 << 20;
+  std::array<char, 256> host{};
+  (void)gethostname(host.data(), host.size() - 1);
+  (void)std::fprintf(
+      stderr,
+      "tutti: %s on %s has %.0f MiB free, shared windows take %.0f MiB: reductions among its ranks go "
+      "without them, slower and to the same bits. A container gets more by --shm-size\n",
+      shared_memory_folder().c_str(), host.data(),
+      static_cast<double>(std::max<int64_t>(0, free_bytes)) / kMiB, static_cast<double>(needed_bytes) / kMiB);
 }
 
 void MpiSession::abort(std::string_view reason, Reason whose) noexcept {

@@ -85,6 +85,10 @@ class MpiSession {
   /// Keeps a window until the session ends: freeing is collective and must not depend on when each rank
   /// destroys its tensors.
   void keep(std::shared_ptr<SharedWindow> window);
+  /// Bytes of this rank's parts of them that take no space so far, and will.
+  [[nodiscard]] int64_t untouched_window_bytes() const;
+  /// Says on stderr, once in a session, that reductions on this host go without them.
+  void say_shared_memory_is_short(int64_t free_bytes, int64_t needed_bytes);
 
   /// Logs `reason`, as this rank's unless all ranks share it, and ends all ranks of the world with exit code
   /// 1; does not return normally.

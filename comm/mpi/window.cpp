@@ -1,6 +1,14 @@
 #include <tutti/comm/mpi/handles.h>
 #include <tutti/comm/mpi/window.h>
 
+#include <sys/mman.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <limits>
+
 namespace tutti {
 namespace {
 
@@ -85,6 +93,7 @@ std::shared_ptr<SharedWindow> SharedWindow::make(MpiSession& session, const std:
     }
     check_mpi(MPI_Win_set_errhandler(win, MPI_ERRORS_RETURN), "MPI_Win_set_errhandler");
     check_mpi(MPI_Win_lock_all(MPI_MODE_NOCHECK, win), "MPI_Win_lock_all");
+    made->me_ = static_cast<size_t>(std::find(ranks.begin(), ranks.end(), session.rank()) - ranks.begin());
     for (int i = 0; i < static_cast<int>(ranks.size()); ++i) {
       MPI_Aint size = 0;
       int unit = 0;
@@ -100,6 +109,15 @@ std::shared_ptr<SharedWindow> SharedWindow::make(MpiSession& session, const std:
   return made;
 }
 
+int64_t SharedWindow::untouched_bytes() const {
+  if (parts_.empty()) return 0;
+  const std::span<std::byte> part = parts_[me_];
+  std::vector<unsigned char> resident((part.size() + kPage - 1) / kPage);
+  if (resident.empty() || mincore(part.data(), part.size(), resident.data()) != 0) return 0;
+  return kPage *
+         std::count_if(resident.begin(), resident.end(), [](unsigned char page) { return (page & 1U) == 0; });
+}
+
 void SharedWindow::release() {
   if (window_->win != MPI_WIN_NULL) {
     check_mpi(MPI_Win_unlock_all(window_->win), "MPI_Win_unlock_all");
@@ -107,6 +125,30 @@ void SharedWindow::release() {
   }
   if (window_->comm != MPI_COMM_NULL) check_mpi(MPI_Comm_free(&window_->comm), "MPI_Comm_free");
   parts_.clear();
+}
+
+std::string shared_memory_folder() {
+#ifdef OPEN_MPI
+  if (const char* chosen = std::getenv("OMPI_MCA_osc_sm_backing_directory"); chosen != nullptr) return chosen;
+#endif
+  if (access("/dev/shm", W_OK) == 0) return "/dev/shm";
+  const char* temporary = std::getenv("TMPDIR");
+  return temporary != nullptr ? temporary : "/tmp";
+}
+
+int64_t free_shared_memory_bytes() {
+  struct statvfs space {};
+  constexpr int64_t kUnknown = std::numeric_limits<int64_t>::max();
+  if (statvfs(shared_memory_folder().c_str(), &space) != 0) return kUnknown;
+  if (space.f_blocks == 0) return kUnknown;  // a tmpfs without a limit
+  return static_cast<int64_t>(space.f_bavail) * static_cast<int64_t>(space.f_frsize);
+}
+
+int64_t needed_shared_memory_bytes(int64_t bytes, int64_t ranks) {
+  // Open MPI leaves a twentieth free; state of the window and its ranks comes on top.
+  constexpr int64_t kOwn = int64_t{1} << 20;
+  const int64_t windows = ranks * (bytes + 2 * kPage);
+  return windows + windows / 16 + kOwn;
 }
 
 }  // namespace tutti
