@@ -7,6 +7,7 @@
 #include "launcher/metrics/summary.h"
 #include "launcher/placement.h"
 #include "launcher/run/stop_signal.h"
+#include "launcher/shared_directory.h"
 #include "launcher/write_if_different.h"
 
 #include <tutti/core/checkpoint/file.h>
@@ -239,6 +240,7 @@ RunDirectory::RunDirectory(fs::path path, ExistingRun existing, Peers& peers,
   const std::string told = peers.broadcast(id_ + (earlier_id_ ? "+" : "-"));
   earlier_id_ = told.back() == '+';
   id_ = told.substr(0, told.size() - 1);
+  check_all_hosts_share(path_, "run.dir", peers);
 }
 
 void RunDirectory::begin(const RunIdentity& identity, Peers& peers,

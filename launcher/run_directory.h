@@ -50,8 +50,8 @@ class RunDirectory {
  public:
   /// Creates the directory, checks that it can be written, and keeps other runs out of it until destroyed. A
   /// manifest that cannot be read is renamed to manifest.json.damaged. Collective; throws the same Error on
-  /// all ranks if it holds a run that `existing` does not let go on, cannot be written, or another run is at
-  /// work there. `say` gets a line where that must be waited for.
+  /// all ranks if it holds a run that `existing` does not let go on, cannot be written, is not shared by all
+  /// hosts, or another run is at work there. `say` gets a line where that must be waited for.
   RunDirectory(std::filesystem::path path, ExistingRun existing, Peers& peers,
                const std::function<void(const std::string& text)>& say = {});
 

@@ -1,5 +1,6 @@
 #include "launcher/info/machine.h"
 
+#include "launcher/info/memory_limit.h"
 #include "launcher/placement.h"
 
 #include <tutti/core/error.h>
@@ -13,6 +14,7 @@
 #include <algorithm>
 #include <charconv>
 #include <fstream>
+#include <iterator>
 #include <memory>
 #include <sstream>
 
@@ -91,15 +93,10 @@ double cpu_limit() {
   return 0;
 }
 
-int64_t memory_limit(int64_t memory_bytes) {
-  for (const char* const name : {"memory.max", "memory.limit_in_bytes"}) {
-    const std::string text = group_value("memory", name);
-    int64_t value = 0;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-    // Version 1 says "no limit" by a number beyond all memory.
-    if (error == std::errc() && value > 0 && value < memory_bytes) return value;
-  }
-  return 0;
+int64_t memory_limit_here(int64_t memory_bytes) {
+  std::ifstream file("/proc/self/cgroup");
+  const std::string self{std::istreambuf_iterator<char>(file), {}};
+  return memory_limit(self, "/sys/fs/cgroup", memory_bytes);
 }
 
 std::vector<CacheInfo> caches(hwloc_topology_t topology) {
@@ -157,8 +154,14 @@ MachineInfo machine_info() {
       .memory_bytes = kibibytes(line_value("/proc/meminfo", "MemTotal", ':')),
       .available_bytes = kibibytes(line_value("/proc/meminfo", "MemAvailable", ':')),
   };
-  info.memory_limit_bytes = memory_limit(info.memory_bytes);
+  info.memory_limit_bytes = memory_limit_here(info.memory_bytes);
   return info;
+}
+
+int64_t usable_memory_bytes() {
+  const int64_t all = kibibytes(line_value("/proc/meminfo", "MemTotal", ':'));
+  const int64_t limit = memory_limit_here(all);
+  return limit > 0 ? limit : all;
 }
 
 int64_t peak_resident_bytes() {

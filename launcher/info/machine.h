@@ -28,10 +28,13 @@ struct MachineInfo {
   std::vector<std::string> features;  ///< instruction set extensions that matter for computing
   int64_t memory_bytes = 0;
   int64_t available_bytes = 0;
-  int64_t memory_limit_bytes = 0;  ///< of a container; 0: no limit
+  int64_t memory_limit_bytes = 0;  ///< of a container or job; 0: no limit
 };
 
 MachineInfo machine_info();
+
+/// Bytes of memory that the processes of this container or job may use together on this host.
+int64_t usable_memory_bytes();
 
 /// Largest amount of memory that this process had resident so far, in bytes.
 int64_t peak_resident_bytes();

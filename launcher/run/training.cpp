@@ -10,12 +10,14 @@
 #include <tutti/core/interruption.h>
 #include <tutti/models/external_names.h>
 #include "launcher/info/build.h"
+#include "launcher/info/machine.h"
 #include "launcher/metrics/exporter/exporter.h"
 #include "launcher/metrics/repair.h"
 #include "launcher/metrics/summary.h"
 #include "launcher/placement.h"
 #include "launcher/run/announcement.h"
 #include "launcher/run/inputs.h"
+#include "launcher/run/memory_check.h"
 #include "launcher/run/own_run.h"
 #include "launcher/run/parts.h"
 #include "launcher/run/resume.h"
@@ -23,6 +25,7 @@
 #include "launcher/run/verify_inputs.h"
 #include "launcher/run/writers.h"
 #include "launcher/run_directory.h"
+#include "launcher/shared_directory.h"
 
 #include <limits>
 #include <optional>
@@ -80,6 +83,10 @@ class Training {
     peers_.agree([&] { check_validation(inputs, {peers_.rank(), peers_.size()}, Stream::inline_on(pool)); });
 
     Module& model = inputs.task->model();
+    for (const std::string& warning :
+         memory_warnings(model, settings_.optimizer.algorithm, on_cpu ? usable_memory_bytes() : 0, peers_)) {
+      say(warning);
+    }
     const auto groups = make_param_groups(model, group_options(settings_, world_), stream);
     Optimizer optimizer(settings_.optimizer, groups, stream);
     DataParallel parallel(world_, groups, settings_.parallel.data, stream,
@@ -87,7 +94,11 @@ class Training {
     const Sampler sampler(inputs.training->size(), settings_.train.batch, SampleOrder::kShuffled, seed());
 
     CheckpointConfig checkpoint = settings_.checkpoint;
-    if (checkpoint.dir.empty()) checkpoint.dir = directory.checkpoints().string();
+    if (checkpoint.dir.empty()) {
+      checkpoint.dir = directory.checkpoints().string();
+    } else {
+      make_shared_directory(checkpoint.dir, "checkpoint.dir", peers_);
+    }
     Checkpoints checkpoints(checkpoint, peers_, say);
     checkpoints.lock(run_lock_options(say));
     const TrainingState state = training_state(model, optimizer);
