@@ -14,7 +14,8 @@ constexpr const char* kTarget = "The run directory, or the id that the scheduler
 
 CommandAction setup_jobs(CLI::App& app) {
   const auto runs = std::make_shared<std::string>("runs");
-  app.add_option("--runs", *runs, "Without a scheduler: where the run directories are")
+  app.add_option("--runs", *runs,
+                 "Where run directories are: their launches without a scheduler, and those whose job is gone")
       ->capture_default_str();
   return [runs](Console& console) {
     return static_cast<ExitCode>(list_jobs(this_surroundings(), *runs, console.out));

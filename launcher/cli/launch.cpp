@@ -213,7 +213,10 @@ void add_options(CLI::App& app, Options& o) {
                  "others take "
                  "their place; strict: ends where a slow one has to take part; off")
       ->capture_default_str();
-  app.add_option("--restarts", s.restarts, "Start the ranks again from the last checkpoint, at most so often")
+  app.add_option(
+         "--restarts", s.restarts,
+         "Start the ranks again from the last checkpoint, at most so often; Slurm queues the job again "
+         "if its first host is lost")
       ->check(between_numbers(0));
   app.add_flag(
       "--requeue", s.requeue,

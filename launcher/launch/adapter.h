@@ -24,9 +24,7 @@ struct Rendered {
   Variables variables;            ///< set for the program, beside the environment that it is given
   std::string input;              ///< file that the program reads as its standard input; empty: nothing
   std::vector<std::string> argv;  ///< never goes through a shell
-  bool misses_lost_hosts =
-      false;             ///< the program does not notice by itself, within 10 s, that a host is gone
-  bool submits = false;  ///< the program queues a job and prints its id; otherwise it is the job
+  bool submits = false;           ///< the program queues a job and prints its id; otherwise it is the job
 };
 
 /// The scheduler's own commands. All but the first take a job's id as their last argument; empty where a
@@ -45,7 +43,16 @@ struct JobCommands {
   /// Prints the steps of a job, "JOB.NUMBER" a line, which `cancel` ends too: where ranks live on without the
   /// program that started them.
   std::vector<std::string> steps;
-  std::string group_option;  ///< with it, an id is "GROUP/NAME", given as `OPTION GROUP NAME`
+  std::vector<std::string> end_step;  ///< ends a step at once: its ranks get no time to save
+  std::vector<std::string> restarts;  ///< prints how often the job has been queued again so far
+  std::vector<std::string> settings;  ///< prints what `facts` reads; takes no job
+  std::string group_option;           ///< with it, an id is "GROUP/NAME", given as `OPTION GROUP NAME`
+};
+
+/// What a supervisor has to know of the scheduler around it.
+struct SchedulerFacts {
+  std::vector<std::string> controllers;  ///< hosts or addresses of its own daemons, apart from those of jobs
+  double kill_wait_s = 0;                ///< between SIGTERM and SIGKILL for what it ends; 0: not known
 };
 
 /// One scheduler, or another way to start ranks. Both functions are pure: all that they know stands in their
@@ -59,6 +66,10 @@ struct Adapter {
   /// Error if the scheduler cannot do what `spec` asks for.
   Rendered (*render)(const LaunchSpec& spec, const Allocation& allocation) = nullptr;
   JobCommands commands;
+  /// From what commands.settings prints.
+  SchedulerFacts (*facts)(std::string_view text) = nullptr;
+  /// The command by which a running job keeps the hosts `kept` only, and goes on when another is given up.
+  std::vector<std::string> (*shrink)(const std::string& job, const std::vector<std::string>& kept) = nullptr;
 };
 
 /// All adapters in the order in which they are asked: those inside a job first.

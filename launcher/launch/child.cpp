@@ -25,6 +25,7 @@ namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
 constexpr int kCannotStart = 127;
+constexpr auto kRound = std::chrono::milliseconds(10);
 
 struct Pipe {
   Descriptor read;
@@ -229,18 +230,42 @@ void adopt_orphans() {
   require_system(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0, "prctl");
 }
 
-int end_descendants() {
-  int ended = 0;
-  // A process that is killed hands its children to this one: look until there are none.
-  constexpr int kMostRounds = 200;
-  for (int round = 0; round < kMostRounds; ++round) {
+int end_descendants(std::chrono::nanoseconds patience) {
+  const auto reaped = [] {
     while (waitpid(-1, nullptr, WNOHANG) > 0) {
     }
-    const std::vector<pid_t> left = descendants();
-    if (left.empty()) break;
-    if (round == 0) ended = static_cast<int>(left.size());
+    return descendants();
+  };
+  std::vector<pid_t> left = reaped();
+  for (const auto end = Clock::now() + patience; !left.empty() && Clock::now() < end; left = reaped()) {
+    std::this_thread::sleep_for(kRound);
+  }
+  const int ended = static_cast<int>(left.size());
+  // A process that is killed hands its children to this one: look until there are none.
+  constexpr int kMostRounds = 200;
+  for (int round = 0; round < kMostRounds && !left.empty(); ++round, left = reaped()) {
     for (const pid_t process : left) (void)kill(process, SIGKILL);
-    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    std::this_thread::sleep_for(kRound);
+  }
+  return ended;
+}
+
+int end_ranks_here(const std::string& job_id) {
+  if (job_id.empty()) return 0;
+  int ended = 0;
+  std::error_code error;
+  const fs::path own = fs::read_symlink("/proc/self/exe", error);
+  for (const auto& [process, parent] : processes_and_parents()) {
+    const fs::path folder = fmt::format("/proc/{}", process);
+    if (process == getpid() || fs::read_symlink(folder / "exe", error) != own || error) continue;
+    std::ifstream file(folder / "environ", std::ios::binary);
+    bool of_job = false;
+    bool of_launch = false;
+    for (std::string entry; std::getline(file, entry, '\0');) {
+      of_launch = of_launch || entry.starts_with("TUTTI_LAUNCH_RANKS=");
+      of_job = of_job || entry.ends_with("JOB_ID=" + job_id) || entry.ends_with("JOBID=" + job_id);
+    }
+    if (of_job && of_launch && kill(process, SIGKILL) == 0) ++ended;
   }
   return ended;
 }

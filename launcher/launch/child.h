@@ -4,6 +4,7 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <optional>
 #include <string>
 #include <vector>
@@ -75,8 +76,13 @@ Output run_to_end(const std::vector<std::string>& argv, const Variables& variabl
 /// Makes this process the one that orphaned descendants come to.
 void adopt_orphans();
 
-/// Kills every descendant of this process and waits for them; those of remote hosts are their launchers'.
-/// Returns how many there were.
-int end_descendants();
+/// Waits `patience` for the descendants of this process to end, kills those that are left, and waits for
+/// them; those of remote hosts are their launchers'. Returns how many were killed.
+int end_descendants(std::chrono::nanoseconds patience = {});
+
+/// Kills the ranks on this machine of the launch in job `job_id`, which a scheduler's daemon has started and
+/// which are no descendants: processes of this program that have the job's id and TUTTI_LAUNCH_RANKS in their
+/// environment. Returns how many there were; 0 for an empty id.
+int end_ranks_here(const std::string& job_id);
 
 }  // namespace tutti

@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <csignal>
+#include <cstring>
 #include <fstream>
 #include <iterator>
 #include <sstream>
@@ -20,7 +22,7 @@ using Reason = Ending::Reason;
 
 constexpr int kPreemptedCode = 75;    // EX_TEMPFAIL of sysexits.h
 constexpr int kDaemonLostCode = 205;  // Open MPI: a daemon, and so a host, went away
-constexpr int kNotStartedCode = 255;  // of ssh, and so of mpirun
+constexpr int kNotReachedCode = 255;  // ssh, and so mpirun: a host could not be reached
 constexpr int kSignalBase = 128;
 constexpr int kMostSignals = 64;
 
@@ -97,6 +99,10 @@ std::string_view name(Reason reason) {
       return "signal";
     case Reason::kHostLost:
       return "host lost";
+    case Reason::kIsolated:
+      return "host isolated";
+    case Reason::kNotStarted:
+      return "not started";
     case Reason::kUsage:
       return "wrong usage";
     case Reason::kError:
@@ -106,9 +112,11 @@ std::string_view name(Reason reason) {
 }
 
 Ending label(const EndFacts& facts) {
-  // srun gives the highest of the ranks' codes: that of one whose connection to the dead one broke.
+  // srun gives the highest of the ranks' codes: that of one whose connection to the dead one broke, or that
+  // was ended after it.
   const bool followed = facts.saw_kill && facts.exit_code == kSignalBase + SIGPIPE;
   int code = followed ? kSignalBase + SIGKILL : facts.exit_code;
+  if (code != 0 && facts.first_code != 0) code = facts.first_code;
   if (facts.bare_signals && is_deadly(code)) code += kSignalBase;
   Ending end{.reason = Reason::kError, .exit_code = code, .hosts = facts.hosts};
   if (code > kSignalBase && code <= kSignalBase + kMostSignals) end.signal = code - kSignalBase;
@@ -119,19 +127,28 @@ Ending label(const EndFacts& facts) {
   } else if (code == 0) {
     end.reason = Reason::kDone;
     end.text = "done";
-  } else if (facts.oom_kills > 0) {
+  } else if (facts.oom_kills > 0 || facts.saw_memory) {
     end.reason = Reason::kOutOfMemory;
     end.exit_code = kSignalBase + SIGKILL;
     end.signal = SIGKILL;
-    end.text =
-        "a rank was killed because its host or job was out of memory; ask for more memory, or set "
-        "train.microbatch lower";
+    end.text = fmt::format(
+        "a rank was killed{} because its host or job was out of memory; ask for more memory (Slurm: "
+        "--directive=--mem=64G), or set train.microbatch lower",
+        at(facts.hosts));
   } else if (facts.asked_to_stop) {
     end.reason = Reason::kStopped;
     end.text =
         "asked to stop, and ended without having saved a checkpoint: a message above says why, or --grace "
         "gives "
         "it longer";
+  } else if (facts.isolated) {
+    end.exit_code = kDaemonLostCode;
+    end.signal = 0;
+    end.reason = Reason::kIsolated;
+    end.hosts.clear();
+    end.text =
+        "this host is cut off from all others of the launch: its ranks are ended, and no host is blamed; "
+        "--resume goes on from the last checkpoint";
   } else if (code == kDaemonLostCode || facts.saw_loss) {
     end.exit_code = kDaemonLostCode;
     end.signal = 0;
@@ -144,11 +161,14 @@ Ending label(const EndFacts& facts) {
   } else if (end.signal != 0) {
     end.reason = Reason::kSignal;
     end.text = fmt::format("a rank ended by {}{}", signal_name(end.signal), at(facts.hosts));
-  } else if (code == kNotStartedCode) {
-    end.text =
-        "the ranks could not be started on all hosts: a remote shell, or what it starts there, failed (exit "
-        "code 255); "
-        "its message stands above";
+  } else if (code == kNotReachedCode) {
+    end.reason = Reason::kNotStarted;
+    end.signal = 0;
+    end.text = fmt::format(
+        "the ranks could not be started on all hosts{}: a remote shell, or what it starts there, failed "
+        "(exit "
+        "code 255); its message stands above",
+        facts.hosts.empty() ? "" : fmt::format(" ({})", fmt::join(facts.hosts, ", ")));
   } else if (code == 2) {
     end.reason = Reason::kUsage;
     end.text = "the command cannot be understood; its message stands above";
@@ -175,9 +195,41 @@ std::string blamed_host(std::string_view line) {
   return is_host_name(host) ? host : "";
 }
 
+int told_code(std::string_view line) {
+  if (!line.starts_with("srun: error: ")) return 0;
+  const size_t task = line.find(": task");
+  if (task == std::string_view::npos) return 0;
+  const size_t colon = line.find(": ", task + 2);
+  if (colon == std::string_view::npos) return 0;
+  const std::string_view how = line.substr(colon + 2);
+  constexpr std::string_view kCode = "Exited with exit code ";
+  if (how.starts_with(kCode)) {
+    int code = 0;
+    (void)std::from_chars(how.data() + kCode.size(), how.data() + how.size(), code);
+    return code;
+  }
+  if (how.starts_with("Out Of Memory")) return kSignalBase + SIGKILL;
+  for (int signal = 1; signal <= kMostSignals; ++signal) {
+    const char* text = sigdescr_np(signal);
+    if (text != nullptr && how.starts_with(text)) return kSignalBase + signal;
+  }
+  return 0;
+}
+
+bool tells_out_of_memory(std::string_view line) {
+  const auto holds = [&](std::string_view text) { return line.find(text) != std::string_view::npos; };
+  if (line.starts_with("srun: error: ")) return holds(": task") && holds(": Out Of Memory");
+  // "slurmstepd: error: Detected 1 oom_kill event in StepId=4.0", "Detected 2 oom-kill event(s) in step 4.0
+  // cgroup", "StepId=4.0 exceeded memory limit (2100 > 2048), being killed", "Exceeded job memory limit".
+  if (!line.starts_with("slurmstepd")) return false;
+  return holds("oom_kill event") || holds("oom-kill event") || holds("exceeded memory limit") ||
+         (holds("Exceeded ") && holds(" memory limit"));
+}
+
 void Blame::look_at(std::string_view line) {
   const auto holds = [&](std::string_view text) { return line.find(text) != std::string_view::npos; };
   if (holds("Job step aborted") || (holds("*** STEP ") && holds(" CANCELLED AT "))) aborted_ = true;
+  if (tells_out_of_memory(line)) saw_memory_ = true;
   const std::string host = blamed_host(line);
   if (aborted_ || host.empty() || holds("Broken pipe")) return;
   if (holds("Node failure on ") || holds("Remote daemon:")) {
@@ -186,6 +238,7 @@ void Blame::look_at(std::string_view line) {
     aborted_ = true;
   }
   if (holds("Killed") || holds("exited on signal 9")) saw_kill_ = true;
+  if (first_code_ == 0) first_code_ = told_code(line);
   if (std::find(hosts_.begin(), hosts_.end(), host) == hosts_.end()) hosts_.push_back(host);
 }
 

@@ -18,6 +18,8 @@ struct Ending {
     kKilled,       ///< SIGKILL by someone else
     kSignal,       ///< another signal: a crash
     kHostLost,     ///< a host, its link or its daemon
+    kIsolated,     ///< this host itself is cut off from all others
+    kNotStarted,   ///< a host could not be reached to start ranks there
     kUsage,        ///< the command line cannot be understood
     kError,
   };
@@ -40,6 +42,9 @@ struct EndFacts {
   std::string run_reason;          ///< exit_reason of a summary.json written meanwhile; empty without one
   bool saw_kill = false;           ///< the launcher's messages say that a rank was killed
   bool saw_loss = false;           ///< they say that a host was lost
+  bool saw_memory = false;         ///< they say that a rank was killed for memory
+  bool isolated = false;           ///< no other host, nor the scheduler, could be reached from here
+  int first_code = 0;              ///< that they give for the first rank that ended badly; 0: they give none
   std::vector<std::string> hosts;  ///< that they blame
 };
 
@@ -51,6 +56,12 @@ Ending label(const EndFacts& facts);
 /// lines.
 std::string blamed_host(std::string_view line);
 
+/// How a rank ended, as srun's line about it says: its exit code, 128 + n for signal n; 0 for other lines.
+int told_code(std::string_view line);
+
+/// Whether a line is Slurm's about a rank that was killed because its job used more memory than it may.
+bool tells_out_of_memory(std::string_view line);
+
 /// Reads the messages of the program that started the ranks, line by line, for who is to blame. What comes
 /// after a job step was aborted or a host was lost follows from it, as does a rank that died because
 /// another's connection broke.
@@ -60,11 +71,16 @@ class Blame {
   [[nodiscard]] const std::vector<std::string>& hosts() const { return hosts_; }
   [[nodiscard]] bool saw_kill() const { return saw_kill_; }
   [[nodiscard]] bool saw_loss() const { return saw_loss_; }
+  [[nodiscard]] bool saw_memory() const { return saw_memory_; }
+  /// The exit code of the first rank that ended badly, 128 + n for signal n; 0 as long as none has.
+  [[nodiscard]] int first_code() const { return first_code_; }
 
  private:
   std::vector<std::string> hosts_;
   bool saw_kill_ = false;
   bool saw_loss_ = false;
+  bool saw_memory_ = false;
+  int first_code_ = 0;
   bool aborted_ = false;
 };
 

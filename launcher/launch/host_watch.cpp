@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <poll.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <memory>
@@ -19,6 +20,18 @@ bool is_answer(int error) {
   return error == 0 || error == ECONNREFUSED;
 }
 
+/// Whether an address is one of this machine's: only to such can a socket be bound.
+bool is_own(const addrinfo& found) {
+  const Descriptor socket(::socket(found.ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  sockaddr_storage address{};
+  std::memcpy(&address, found.ai_addr, found.ai_addrlen);
+  // Any free port will do.
+  if (address.ss_family == AF_INET) reinterpret_cast<sockaddr_in*>(&address)->sin_port = 0;
+  if (address.ss_family == AF_INET6) reinterpret_cast<sockaddr_in6*>(&address)->sin6_port = 0;
+  return socket.number() >= 0 &&
+         bind(socket.number(), reinterpret_cast<const sockaddr*>(&address), found.ai_addrlen) == 0;
+}
+
 }  // namespace
 
 HostWatch::HostWatch(const std::vector<std::string>& names, std::string_view own, int silence_s)
@@ -31,6 +44,7 @@ HostWatch::HostWatch(const std::vector<std::string>& names, std::string_view own
     addrinfo* found = nullptr;
     if (getaddrinfo(name.c_str(), kPort, &hints, &found) != 0) continue;
     const std::unique_ptr<addrinfo, decltype(&freeaddrinfo)> owned(found, &freeaddrinfo);
+    if (is_own(*found)) continue;
     Watched host{.name = name, .address_bytes = found->ai_addrlen};
     std::memcpy(&host.address, found->ai_addr, found->ai_addrlen);
     hosts_.push_back(std::move(host));
@@ -68,6 +82,10 @@ void HostWatch::listen(Watched& host) {
     host.known = true;
     host.missed = 0;
   }
+}
+
+int64_t HostWatch::known() const {
+  return std::count_if(hosts_.begin(), hosts_.end(), [](const Watched& host) { return host.known; });
 }
 
 std::vector<std::string> HostWatch::lost() {

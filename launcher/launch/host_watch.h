@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 
 #include <chrono>
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,12 +18,15 @@ namespace tutti {
 /// run on the hosts.
 class HostWatch {
  public:
-  /// Ignores `own` and names without an address. `silence_s` whole seconds without an answer are a loss.
+  /// Ignores `own`, other names of this machine, and names without an address. `silence_s` whole seconds
+  /// without an answer are a loss.
   HostWatch(const std::vector<std::string>& names, std::string_view own, int silence_s = 6);
 
   /// To be called several times a second. The hosts that have been silent for so long; time in which this
   /// process itself was stopped does not count.
   std::vector<std::string> lost();
+  /// How many have answered at least once.
+  [[nodiscard]] int64_t known() const;
 
  private:
   struct Watched {

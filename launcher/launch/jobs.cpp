@@ -211,19 +211,46 @@ NamedJob find_job(const std::string& name, const Surroundings& here) {
   return {.adapter = found.adapter, .id = name};
 }
 
-int list_jobs(const Surroundings& here, const fs::path& runs, std::ostream& out) {
-  const Detected found = detect(here, {});
-  if (!found.adapter->commands.list.empty()) {
-    const Output output = run_command(*found.adapter, found.adapter->commands.list, "", here);
-    out << output.out << output.err;
-    return output.exit_code;
-  }
+namespace {
+
+/// The run directories with a record of a launch.
+std::vector<fs::path> launches_below(const fs::path& runs) {
   std::error_code error;
   std::vector<fs::path> directories;
   for (const fs::directory_entry& entry : fs::directory_iterator(runs, error)) {
     if (fs::exists(LaunchRecord::path_in(entry.path()), error)) directories.push_back(entry.path());
   }
   std::sort(directories.begin(), directories.end());
+  return directories;
+}
+
+/// Launches whose record has not ended though their job has: the scheduler lists them no more.
+void list_gone_jobs(const Surroundings& here, const fs::path& runs, std::ostream& out) {
+  for (const fs::path& directory : launches_below(runs)) {
+    try {
+      const NamedJob job = find_job(directory.string(), here);
+      if (job.id.empty() || job.record.state == "ended" || !is_gone(job, here)) continue;
+      out << fmt::format(
+          "{:<24} gone: job {} has ended without a word, as when its supervisor or first host was lost; "
+          "--resume goes on from its last checkpoint\n",
+          directory.string(), job.id);
+    } catch (const Error&) {
+      // A record that cannot be read hides none of the others.
+    }
+  }
+}
+
+}  // namespace
+
+int list_jobs(const Surroundings& here, const fs::path& runs, std::ostream& out) {
+  const Detected found = detect(here, {});
+  if (!found.adapter->commands.list.empty()) {
+    const Output output = run_command(*found.adapter, found.adapter->commands.list, "", here);
+    out << output.out << output.err;
+    if (output.exit_code == 0) list_gone_jobs(here, runs, out);
+    return output.exit_code;
+  }
+  const std::vector<fs::path> directories = launches_below(runs);
   for (const fs::path& directory : directories) {
     std::string state;
     try {

@@ -1,5 +1,7 @@
 #include "launcher/launch/record.h"
 
+#include "launcher/launch/overwrite.h"
+
 #include <tutti/core/checkpoint/file.h>
 #include <tutti/core/error.h>
 
@@ -146,6 +148,7 @@ void LaunchRecord::end(const Ending& ending) {
   json_->value["state"] = "ended";
   json_->value["exit_code"] = ending.exit_code;
   json_->value["reason"] = name(ending.reason);
+  if (json_->value["attempts"].empty()) json_->value["text"] = ending.text;
   write_if_possible();
 }
 
@@ -164,8 +167,11 @@ void LaunchRecord::write_if_possible() const try { write(); } catch (const Error
 
 void LaunchRecord::write() const {
   // Arguments need not be UTF-8.
-  write_file_atomically(path_,
-                        json_->value.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n");
+  const auto text = [&](int indent) {
+    return json_->value.dump(indent, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+  };
+  // On a full disk, what is shorter may fit where the record was.
+  write_or_overwrite(path_, text(2), text(-1));
 }
 
 }  // namespace tutti

@@ -1,19 +1,16 @@
 #include "launcher/launch/supervisor.h"
 
 #include "launcher/launch/child.h"
-#include "launcher/launch/held_signals.h"
-#include "launcher/launch/host_watch.h"
+#include "launcher/launch/losses.h"
+#include "launcher/launch/messages.h"
+#include "launcher/launch/overwrite.h"
 #include "launcher/launch/record.h"
-#include "launcher/launch/submit.h"
-#include "launcher/launch/words.h"
-#include "launcher/metrics/summary.h"
-#include "launcher/write_if_different.h"
+#include "launcher/launch/run_progress.h"
+#include "launcher/launch/stop.h"
 
 #include <tutti/core/error.h>
-#include <tutti/core/system_check.h>
 
 #include <poll.h>
-#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -23,10 +20,8 @@
 #include <cmath>
 #include <csignal>
 #include <filesystem>
-#include <map>
 #include <optional>
 #include <ostream>
-#include <sstream>
 #include <thread>
 
 namespace tutti {
@@ -38,144 +33,10 @@ using Reason = Ending::Reason;
 
 constexpr int kTickMs = 100;
 constexpr int64_t kFailuresOfABadHost = 2;
-constexpr double kRequeueTimeout_s = 30;
-constexpr double kStepsTimeout_s = 10;
+constexpr int kSavedCode = 75;  // of a rank that has saved upon request
 
 std::chrono::nanoseconds seconds(double s) {
   return std::chrono::nanoseconds(static_cast<int64_t>(s * 1e9));
-}
-
-/// Takes the signals that end or concern a launch out of the process's usual handling, as long as it lives.
-class Signals {
- public:
-  Signals() : descriptor_(signalfd(-1, &held_.set(), SFD_NONBLOCK | SFD_CLOEXEC)) {
-    require_system(descriptor_.number() >= 0, "signalfd");
-  }
-
-  [[nodiscard]] int descriptor() const { return descriptor_.number(); }
-  /// The next signal that has come; 0 for none.
-  int next() {
-    signalfd_siginfo info{};
-    const ssize_t n = read(descriptor_.number(), &info, sizeof info);
-    return n == static_cast<ssize_t>(sizeof info) ? static_cast<int>(info.ssi_signo) : 0;
-  }
-
- private:
-  HeldSignals held_;
-  Descriptor descriptor_;
-};
-
-/// The name of the newest checkpoint of a run; empty without one.
-std::string newest_checkpoint(const std::string& run_directory) {
-  std::string newest;
-  std::error_code error;
-  for (const fs::directory_entry& entry :
-       fs::directory_iterator(fs::path(run_directory) / "checkpoints", error)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with("step-")) newest = std::max(newest, name);
-  }
-  return newest;
-}
-
-/// When a run's summary was written, by the clock of its file system; nullopt without one.
-std::optional<fs::file_time_type> summary_time(const std::string& run_directory) {
-  std::error_code error;
-  const fs::file_time_type written = fs::last_write_time(fs::path(run_directory) / "summary.json", error);
-  return error ? std::nullopt : std::optional(written);
-}
-
-/// Why the run says that it ended; empty if its summary is the one that was there `before`.
-std::string run_reason(const std::string& run_directory, std::optional<fs::file_time_type> before) {
-  const fs::path path = fs::path(run_directory) / "summary.json";
-  const std::optional<fs::file_time_type> written = summary_time(run_directory);
-  if (!written || written == before) return "";
-  try {
-    return read_summary(path).exit_reason;
-  } catch (const Error&) {
-    return "";
-  }
-}
-
-/// Passes a program's messages on to `err` and notes whom they blame.
-class Messages {
- public:
-  explicit Messages(std::ostream& err) : err_(err) {}
-
-  /// Reads what is there; false at the end.
-  bool pump(const Descriptor& pipe) {
-    std::array<char, 4096> buffer{};
-    while (true) {
-      const ssize_t n = read(pipe.number(), buffer.data(), buffer.size());
-      if (n == 0) return false;
-      if (n < 0 && errno == EINTR) continue;
-      if (n < 0) return errno == EAGAIN;
-      const std::string_view text(buffer.data(), static_cast<size_t>(n));
-      err_ << text << std::flush;
-      look_at(text);
-    }
-  }
-  [[nodiscard]] const Blame& blame() const { return blame_; }
-
- private:
-  void look_at(std::string_view text) {
-    constexpr size_t kLongestLine = 4096;
-    for (const char c : text) {
-      if (c != '\n') {
-        if (line_.size() < kLongestLine) line_ += c;
-        continue;
-      }
-      blame_.look_at(line_);
-      line_.clear();
-    }
-  }
-
-  std::ostream& err_;
-  std::string line_;
-  Blame blame_;
-};
-
-/// Hosts that go away while ranks run: the program that started the ranks names them, or a watch does where
-/// that program would not notice. Either then waits for answers that cannot come.
-class Losses {
- public:
-  Losses(const Rendered& rendered, const std::vector<Host>& hosts, std::string_view own, std::ostream& err)
-      : watch_(rendered.misses_lost_hosts ? names(hosts) : std::vector<std::string>(), own), err_(err) {}
-
-  /// Ends `child` when a host is lost.
-  void tend(Child& child, const Blame& blame, double patience_s) {
-    const auto now = Clock::now();
-    if (hosts_.empty()) {
-      hosts_ = watch_.lost();
-      if (!hosts_.empty()) {
-        err_ << fmt::format("tutti: {} does not answer any more\n", fmt::join(hosts_, ", ")) << std::flush;
-        child.send(SIGTERM);
-      }
-    }
-    if (hosts_.empty() && !blame.saw_loss()) return;
-    if (!since_) since_ = now;
-    if (now > *since_ + seconds(patience_s)) child.send(SIGKILL);
-  }
-  /// As the watch found them.
-  [[nodiscard]] const std::vector<std::string>& hosts() const { return hosts_; }
-
- private:
-  static std::vector<std::string> names(const std::vector<Host>& hosts) {
-    std::vector<std::string> all;
-    all.reserve(hosts.size());
-    for (const Host& host : hosts) all.push_back(host.name);
-    return all;
-  }
-
-  HostWatch watch_;
-  std::ostream& err_;
-  std::vector<std::string> hosts_;
-  std::optional<Clock::time_point> since_;
-};
-
-/// `text` with the first `name` in it replaced.
-std::string replaced(std::string text, std::string_view name, std::string_view by) {
-  if (const size_t found = text.find(name); found != std::string::npos) text.replace(found, name.size(), by);
-  return text;
 }
 
 std::string text_after(double s) {
@@ -184,40 +45,12 @@ std::string text_after(double s) {
 
 }  // namespace
 
-/// What the supervisor was told, over all attempts.
-struct Supervisor::Stop {
-  Signals signals;
-  bool asked = false;
-  int first_signal = 0;
-  bool at_once = false;
-  Clock::time_point since;
-  Clock::time_point limit = Clock::time_point::max();  ///< when ranks are told to stop
-
-  /// Takes in what has come. Returns whether it is the first request to stop.
-  bool look() {
-    const bool before = asked;
-    while (const int signal = signals.next()) {
-      if (signal == SIGCHLD || signal == SIGUSR2) continue;
-      if (asked && (signal == SIGINT || signal == SIGTERM)) at_once = true;
-      if (!asked) ask(signal);
-    }
-    if (!asked && Clock::now() >= limit) ask(SIGUSR1);
-    return asked && !before;
-  }
-
- private:
-  void ask(int signal) {
-    asked = true;
-    first_signal = signal;
-    since = Clock::now();
-  }
-};
-
 bool worth_restarting(const Ending& ending, bool saved_meanwhile) {
   switch (ending.reason) {
     case Reason::kKilled:
     case Reason::kSignal:
     case Reason::kHostLost:
+    case Reason::kNotStarted:
       return true;
     case Reason::kOutOfMemory:
     case Reason::kError:
@@ -225,6 +58,7 @@ bool worth_restarting(const Ending& ending, bool saved_meanwhile) {
     case Reason::kDone:
     case Reason::kPreempted:
     case Reason::kStopped:
+    case Reason::kIsolated:
     case Reason::kUsage:
       return false;
   }
@@ -244,107 +78,167 @@ Supervisor::Supervisor(const Adapter& adapter, LaunchSpec spec, Allocation alloc
       allocation_(std::move(allocation)),
       here_(here),
       err_(err),
-      patience_(patience) {}
+      patience_(patience),
+      control_(adapter_, allocation_, here_, err_) {}
 
-Ending Supervisor::attempt(const LaunchSpec& spec, LaunchRecord& record, Stop& stop) {
-  const std::vector<Host> hosts = placed_hosts(spec, allocation_);
-  const Rendered rendered = adapter_.render(spec, allocation_);
-  for (const LaunchFile& file : rendered.files) write_if_different(file.path, file.text);
-  Variables variables = launch_environment(here_.variables, spec.variables);
-  for (const auto& [name, value] : rendered.variables) variables[name] = value;
-  variables["TUTTI_LAUNCH_RANKS"] = std::to_string(total_ranks(hosts));
+/// The ranks of one attempt, from their start to their end.
+class Supervisor::Attempt {
+ public:
+  Attempt(Supervisor& supervisor, const LaunchSpec& spec, Stop& stop, LaunchRecord& record)
+      : s_(supervisor),
+        spec_(spec),
+        stop_(stop),
+        hosts_(placed_hosts(spec, s_.allocation_)),
+        rendered_(s_.adapter_.render(spec, s_.allocation_)),
+        summary_before_(summary_time(spec.run_directory)),
+        oom_before_(oom_kills_here()),
+        steps_before_(s_.control_.steps()),
+        messages_(s_.err_),
+        losses_(hosts_, s_.facts_.controllers, s_.here_.host, s_.err_),
+        child_(start(record)),
+        next_request_(Clock::now() + seconds(s_.patience_.again_s)) {}
 
-  const std::optional<fs::file_time_type> summary_before = summary_time(spec.run_directory);
-  const int64_t oom_before = oom_kills_here();
-  const std::set<std::string> steps_before = steps();
-  record.begin_attempt(rendered.argv, hosts);
-  Child child = Child::start(rendered.argv, variables, {.capture_err = true});
-  Messages messages(err_);
-  Clock::time_point next_request = Clock::now() + seconds(patience_.again_s);
-  bool terminated = false;
-  bool open = true;
-  Losses losses(rendered, hosts, here_.host, err_);
-  std::optional<int> status;
-  while (!(status = child.poll_status())) {
-    std::array<pollfd, 2> waits{pollfd{stop.signals.descriptor(), POLLIN, 0},
-                                pollfd{open ? child.err().number() : -1, POLLIN, 0}};
-    (void)poll(waits.data(), waits.size(), kTickMs);
-    if (open) open = messages.pump(child.err());
-    losses.tend(child, messages.blame(), patience_.loss_s);
-    if (stop.look()) {
-      err_ << fmt::format("tutti: asked to stop: the ranks have {} s to save\n", spec.grace_s) << std::flush;
+  Ending run() {
+    std::optional<int> status;
+    bool open = true;
+    while (!(status = child_.poll_status())) {
+      std::array<pollfd, 2> waits{pollfd{stop_.signals.descriptor(), POLLIN, 0},
+                                  pollfd{open ? child_.err().number() : -1, POLLIN, 0}};
+      (void)poll(waits.data(), waits.size(), kTickMs);
+      if (open) open = messages_.pump(child_.err());
+      losses_.tend(child_, messages_.blame(), s_.patience_.loss_s);
+      end_what_a_death_leaves();
+      if (stop_.look()) announce_stop();
+      if (stop_.asked) ask_to_save();
     }
-    if (!stop.asked) continue;
+    clear_up(*status);
+    if (open) (void)messages_.pump(child_.err());
+    // A scheduler that cancels a job tells all of its processes at once: the ranks may have been quicker.
+    (void)stop_.look();
+    return ending(*status);
+  }
+
+ private:
+  Child start(LaunchRecord& record) {
+    for (const LaunchFile& file : rendered_.files) write_or_overwrite(file.path, file.text);
+    Variables variables = launch_environment(s_.here_.variables, spec_.variables);
+    for (const auto& [name, value] : rendered_.variables) variables[name] = value;
+    variables["TUTTI_LAUNCH_RANKS"] = std::to_string(total_ranks(hosts_));
+    record.begin_attempt(rendered_.argv, hosts_);
+    return Child::start(rendered_.argv, variables, {.capture_err = true});
+  }
+
+  /// The ranks that are left wait for the dead one in MPI and cannot save: they are ended, unless they end by
+  /// themselves. Upon SIGTERM, srun and mpirun kill them.
+  void end_what_a_death_leaves() {
+    const int code = messages_.blame().first_code();
+    if (code == 0 || code == kSavedCode) return;
     const auto now = Clock::now();
-    if (!terminated && now >= next_request) {
+    if (!death_) death_ = now;
+    if (now < *death_ + seconds(s_.patience_.death_s)) return;
+    if (!death_told_) child_.send(SIGTERM);
+    death_told_ = true;
+    if (now > *death_ + seconds(s_.patience_.death_s + s_.patience_.loss_s)) child_.send(SIGKILL);
+  }
+
+  void announce_stop() {
+    const double wait = s_.facts_.kill_wait_s;
+    const auto grace = static_cast<double>(spec_.grace_s);
+    const bool shorter = stop_.first_signal == SIGTERM && stop_.by_scheduler && wait > 0 && wait < grace;
+    s_.err_ << (shorter
+                    ? fmt::format("tutti: asked to stop: the ranks have {:.0f} s to save, after which the "
+                                  "scheduler ends them (its KillWait; --grace is {:.0f} s)\n",
+                                  wait, grace)
+                    : fmt::format("tutti: asked to stop: the ranks have {:.0f} s to save\n", grace))
+            << std::flush;
+  }
+
+  void ask_to_save() {
+    const auto now = Clock::now();
+    const auto grace = seconds(static_cast<double>(spec_.grace_s));
+    if (!terminated_ && now >= next_request_) {
       // mpirun ends its ranks upon SIGTERM before they can save; it and srun pass SIGUSR1 on to all of them.
-      child.send(SIGUSR1);
-      next_request = now + seconds(patience_.again_s);
+      child_.send(SIGUSR1);
+      next_request_ = now + seconds(s_.patience_.again_s);
     }
-    const auto grace = seconds(static_cast<double>(spec.grace_s));
-    if (!terminated && (stop.at_once || now > stop.since + grace)) {
-      child.send(SIGTERM);
-      terminated = true;
-      stop.since = now - grace;
+    if (!terminated_ && (stop_.at_once || now > stop_.since + grace)) {
+      child_.send(SIGTERM);
+      terminated_ = true;
+      stop_.since = now - grace;
     }
-    if (terminated && now > stop.since + grace + seconds(patience_.term_s)) child.send(SIGKILL);
+    if (terminated_ && now > stop_.since + grace + seconds(s_.patience_.term_s)) child_.send(SIGKILL);
   }
-  if (WIFSIGNALED(*status)) end_steps(steps_before);
-  const int left = end_descendants();
-  if (left > 0) err_ << fmt::format("tutti: ended {} processes that were left\n", left);
-  if (open) (void)messages.pump(child.err());
-  // A scheduler that cancels a job tells all of its processes at once: the ranks may have been quicker.
-  (void)stop.look();
-  Ending ending =
-      label({.exit_code = WIFSIGNALED(*status) ? 128 + WTERMSIG(*status) : WEXITSTATUS(*status),
-             .bare_signals = runs_under_hydra(spec.library) && rendered.argv.front() == spec.mpirun,
-             .asked_to_stop = stop.asked,
-             .oom_kills = oom_kills_here() - oom_before,
-             .run_reason = run_reason(spec.run_directory, summary_before),
-             .saw_kill = messages.blame().saw_kill(),
-             .saw_loss = messages.blame().saw_loss() || !losses.hosts().empty(),
-             .hosts = losses.hosts().empty() ? messages.blame().hosts() : losses.hosts()});
-  if (spec.command.front() == "preflight" && ending.reason == Reason::kError && ending.exit_code == 1) {
-    // Its verdict: the host of the rank that gives it is no more to blame than others.
-    ending.hosts.clear();
-    ending.text =
-        "preflight has found something that training should not start with; its table and messages stand "
-        "above";
-  }
-  return ending;
-}
 
-std::set<std::string> Supervisor::steps() const {
-  std::set<std::string> found;
-  if (allocation_.place != Allocation::Place::kInside || adapter_.commands.steps.empty()) return found;
-  std::vector<std::string> argv = adapter_.commands.steps;
-  argv.push_back(allocation_.job_id);
-  try {
-    std::istringstream lines(run_to_end(argv, launch_environment(here_.variables, {}), kStepsTimeout_s).out);
-    for (std::string step; lines >> step;) {
-      const size_t dot = step.rfind('.');
-      const bool numbered = dot != std::string::npos && dot + 1 < step.size() &&
-                            step.find_first_not_of("0123456789", dot + 1) == std::string::npos;
-      if (numbered && is_plain_word(step)) found.insert(step);  // not the batch script's
-    }
-  } catch (const Error&) {
-    // A scheduler that does not answer ends no step either.
+  /// Ends what the program that started the ranks has left.
+  void clear_up(int status) {
+    const bool isolated = losses_.verdict() == LossVerdict::kSelf;
+    // Those of this host first: for the others a scheduler may have to wait.
+    int left = end_descendants(seconds(WIFSIGNALED(status) ? 0 : s_.patience_.leave_s));
+    if (isolated || WIFSIGNALED(status)) left += end_ranks_here(s_.allocation_.job_id);
+    if (left > 0) s_.err_ << fmt::format("tutti: ended {} processes that were left\n", left) << std::flush;
+    if (isolated) return;  // the scheduler does not hear
+    s_.release(lost_hosts());
+    if (WIFSIGNALED(status)) s_.control_.end_steps(steps_before_);
   }
-  return found;
-}
 
-void Supervisor::end_steps(const std::set<std::string>& before) {
-  for (const std::string& step : steps()) {
-    if (before.contains(step)) continue;
-    std::vector<std::string> argv = adapter_.commands.cancel;
-    argv.push_back(step);
-    try {
-      (void)run_to_end(argv, launch_environment(here_.variables, {}), kStepsTimeout_s);
-      err_ << fmt::format("tutti: ended step {}, whose starter was killed\n", step) << std::flush;
-    } catch (const Error& problem) {
-      err_ << fmt::format("tutti: step {} may go on: {}\n", step, problem.what()) << std::flush;
-    }
+  [[nodiscard]] bool lost() const { return messages_.blame().saw_loss() || !losses_.hosts().empty(); }
+  [[nodiscard]] std::vector<std::string> lost_hosts() const {
+    if (!losses_.hosts().empty()) return losses_.hosts();
+    return lost() ? messages_.blame().hosts() : std::vector<std::string>();
   }
+
+  [[nodiscard]] Ending ending(int status) const {
+    const Blame& blame = messages_.blame();
+    Ending ending = label({.exit_code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status),
+                  .bare_signals = runs_under_hydra(spec_.library) && rendered_.argv.front() == spec_.mpirun,
+                  .asked_to_stop = stop_.asked,
+                  .oom_kills = oom_kills_here() - oom_before_,
+                  .run_reason = run_reason(spec_.run_directory, summary_before_),
+                  .saw_kill = blame.saw_kill(),
+                  .saw_loss = lost(),
+                  .saw_memory = blame.saw_memory(),
+                  .isolated = losses_.verdict() == LossVerdict::kSelf,
+                  .first_code = blame.first_code(),
+                  .hosts = losses_.hosts().empty() ? blame.hosts() : losses_.hosts()});
+    if (spec_.command.front() == "preflight" && ending.reason == Reason::kError && ending.exit_code == 1) {
+      // Its verdict: the host of the rank that gives it is no more to blame than others.
+      ending.hosts.clear();
+      ending.text =
+          "preflight has found something that training should not start with; its table and messages stand "
+          "above";
+    }
+    return ending;
+  }
+
+  Supervisor& s_;
+  const LaunchSpec& spec_;
+  Stop& stop_;
+  std::vector<Host> hosts_;
+  Rendered rendered_;
+  std::optional<fs::file_time_type> summary_before_;
+  int64_t oom_before_;
+  std::set<std::string> steps_before_;
+  Messages messages_;
+  Losses losses_;
+  Child child_;
+  Clock::time_point next_request_;
+  bool terminated_ = false;
+  std::optional<Clock::time_point> death_;
+  bool death_told_ = false;
+};
+
+void Supervisor::release(const std::vector<std::string>& lost) {
+  if (lost.empty() || adapter_.shrink == nullptr) return;
+  std::set<std::string> released = released_;
+  released.insert(lost.begin(), lost.end());
+  std::vector<std::string> kept;
+  // The allocation stays as it was: so do the scheduler's variables, which mpirun goes by.
+  for (const Host& host : allocation_.hosts) {
+    if (!released.contains(host.name)) kept.push_back(host.name);
+  }
+  if (released == released_ || kept.size() == allocation_.hosts.size() || !control_.keep_only(kept)) return;
+  released_ = std::move(released);
+  err_ << fmt::format("tutti: {} is no longer part of the job\n", fmt::join(lost, ", ")) << std::flush;
 }
 
 void Supervisor::leave_out(const Ending& ending, std::map<std::string, int64_t>& failures) {
@@ -363,48 +257,89 @@ void Supervisor::leave_out(const Ending& ending, std::map<std::string, int64_t>&
     if (!ours || left == 0) continue;
     without.nodes = std::min(without.nodes, left);
     spec_ = std::move(without);
-    err_ << fmt::format("tutti: {} is left out from now on; {} hosts remain\n", host, left);
+    err_ << fmt::format("tutti: {} is left out from now on; {} hosts remain\n", host, left) << std::flush;
   }
 }
 
-bool Supervisor::requeue(LaunchRecord& record, Stop& stop) try {
-  if (allocation_.place != Allocation::Place::kInside) return false;
+bool Supervisor::requeue(LaunchRecord& record, Stop& stop) {
   const JobCommands& commands = adapter_.commands;
-  std::vector<std::string> argv = commands.requeue;
-  if (!argv.empty()) argv.push_back(allocation_.job_id);
-  if (argv.empty()) {
-    for (const std::string& word : commands.submit_after) {
-      argv.push_back(
-          replaced(replaced(word, "{job}", allocation_.job_id), "{directory}", spec_.submission_directory));
+  if (control_.can_requeue()) {
+    record.queued_again();  // before the scheduler ends this process
+    if (const std::string problem = control_.requeue(); !problem.empty()) {
+      err_ << fmt::format("tutti: the job could not be queued again: {}\n", problem) << std::flush;
+      return false;
     }
+    // The scheduler now ends this job: an exit code before its signal would only race with that.
+    err_ << "tutti: the job is queued again" << std::endl;
+    stop.wait_for_end(patience_.requeue_s);
+    return true;
   }
-  if (argv.empty() && commands.requeue_code == 0) return false;
-  if (!commands.requeue.empty() || argv.empty())
-    record.queued_again();        // before the scheduler ends this process
-  if (argv.empty()) return true;  // the exit code says it
-  const Output output =
-      run_to_end(argv, launch_environment(here_.variables, spec_.variables), kRequeueTimeout_s);
-  require(output.exit_code == 0, "{}", without_line_end(output.err.empty() ? output.out : output.err));
-  if (commands.requeue.empty()) {
-    const std::string job = parse_job_id(output.out);
+  if (allocation_.place != Allocation::Place::kInside) return false;
+  if (!commands.submit_after.empty()) {
+    const std::string job = control_.submit_again(spec_);
+    if (job.empty()) return false;
     record.queued_again(job);
     err_ << fmt::format("tutti: the job is queued again, as {}\n", job) << std::flush;
     return true;
   }
-  // The scheduler now ends this job: an exit code of its own would only race with that. When the scheduler
-  // asks this process to end, or a user does, there is nothing left to wait for.
-  err_ << "tutti: the job is queued again" << std::endl;
-  for (const auto end = Clock::now() + seconds(patience_.requeue_s); Clock::now() < end;) {
-    pollfd wait{stop.signals.descriptor(), POLLIN, 0};
-    (void)poll(&wait, 1, kTickMs);
-    while (const int signal = stop.signals.next()) {
-      if (signal == SIGTERM || signal == SIGINT) return true;
+  if (commands.requeue_code == 0) return false;
+  record.queued_again();  // the exit code says it
+  return true;
+}
+
+void Supervisor::wait_to_be_queued_again(Stop& stop) {
+  if (!control_.can_requeue() || !(spec_.requeue || spec_.restarts > 0)) return;
+  err_ << "tutti: the scheduler starts the job again when it gives this host up, or as soon as it can be "
+          "reached"
+       << std::endl;
+  const auto end = Clock::now() + seconds(patience_.isolated_s);
+  while (Clock::now() < end && !stop.asked) {
+    if (const std::optional<int64_t> restarts = control_.restarts()) {
+      // From then on the job is another supervisor's.
+      if (*restarts > allocation_.requeues) return;
+      if (control_.requeue().empty()) {
+        err_ << "tutti: the job is queued again" << std::endl;
+        return stop.wait_for_end(patience_.requeue_s);
+      }
+    }
+    for (const auto next = Clock::now() + seconds(patience_.again_s); Clock::now() < next && !stop.asked;) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(kTickMs));
+      (void)stop.look();
     }
   }
-  return true;
-} catch (const Error& problem) {
-  err_ << fmt::format("tutti: the job could not be queued again: {}\n", problem.what()) << std::flush;
-  return false;
+}
+
+bool Supervisor::is_to_be_queued_again(const Ending& ending, const Stop& stop) const {
+  // Upon the warning of a time limit, also one that only the ranks heard. SIGTERM is a scheduler that ends
+  // the job and queues it again itself if it means to, or a user who cancels it.
+  const bool warned = !stop.asked || stop.first_signal == SIGUSR1;
+  // The warning may meet ranks that start again or do not answer: a job that has come further goes on.
+  const bool interrupted =
+      stop.asked && (ending.reason == Reason::kStopped || worth_restarting(ending, false));
+  const bool further = newest_checkpoint(spec_.run_directory) != first_checkpoint_;
+  return spec_.requeue && warned && (ending.reason == Reason::kPreempted || (interrupted && further));
+}
+
+Ending Supervisor::conclude(Ending ending, LaunchRecord& record, Stop& stop) {
+  if (ending.reason == Reason::kIsolated) {
+    record.end(ending);
+    wait_to_be_queued_again(stop);
+    return ending;
+  }
+  const int code = adapter_.commands.requeue_code;
+  if (is_to_be_queued_again(ending, stop) && requeue(record, stop)) {
+    if (code != 0) ending.exit_code = code;
+    return ending;
+  }
+  // A scheduler that goes by the exit code must not queue a job again that was cancelled.
+  if (spec_.requeue && code != 0 && ending.exit_code == code) ending.exit_code = 128 + SIGTERM;
+  record.end(ending);
+  // A scheduler that preempts a job, or a user by its command, may have queued it again already.
+  if (stop.first_signal == SIGTERM && control_.restarts().value_or(0) > allocation_.requeues) {
+    record.queued_again();
+    err_ << "tutti: the scheduler has queued the job again" << std::endl;
+  }
+  return ending;
 }
 
 Ending Supervisor::run() {
@@ -422,28 +357,8 @@ Ending Supervisor::run() {
                        .supervisor = getpid(),
                        .host = here_.host},
                       err_);
-  const std::string first_checkpoint = newest_checkpoint(spec_.run_directory);
-  const auto is_to_be_queued_again = [&](const Ending& ending) {
-    // Upon the warning of a time limit, also one that only the ranks heard. SIGTERM is a scheduler that ends
-    // the job and queues it again itself if it means to, or a user who cancels it.
-    const bool warned = !stop.asked || stop.first_signal == SIGUSR1;
-    // The warning may meet ranks that start again or do not answer: a job that has come further goes on.
-    const bool interrupted =
-        stop.asked && (ending.reason == Reason::kStopped || worth_restarting(ending, false));
-    const bool further = newest_checkpoint(spec_.run_directory) != first_checkpoint;
-    return spec_.requeue && warned && (ending.reason == Reason::kPreempted || (interrupted && further));
-  };
-  const auto conclude = [&](Ending ending) {
-    const int code = adapter_.commands.requeue_code;
-    if (is_to_be_queued_again(ending) && requeue(record, stop)) {
-      if (code != 0) ending.exit_code = code;
-      return ending;
-    }
-    // A scheduler that goes by the exit code must not queue a job again that was cancelled.
-    if (spec_.requeue && code != 0 && ending.exit_code == code) ending.exit_code = 128 + SIGTERM;
-    record.end(ending);
-    return ending;
-  };
+  facts_ = control_.facts();
+  first_checkpoint_ = newest_checkpoint(spec_.run_directory);
   std::map<std::string, int64_t> failures;
   int64_t in_a_row = 0;
   for (int64_t restarts = 0;; ++restarts) {
@@ -454,14 +369,12 @@ Ending Supervisor::run() {
         std::find(spec.command.begin(), spec.command.end(), "--resume") != spec.command.end();
     if (again && spec.command.front() == "train" && !resumes) spec.command.emplace_back("--resume");
     const std::string checkpoint = newest_checkpoint(spec.run_directory);
-    const Ending ending = attempt(spec, record, stop);
+    const Ending ending = Attempt(*this, spec, stop, record).run();
     record.end_attempt(ending);
     const bool saved = newest_checkpoint(spec.run_directory) != checkpoint;
     const bool restart = !stop.asked && restarts < spec_.restarts && worth_restarting(ending, saved);
     if (ending.reason != Reason::kDone) err_ << fmt::format("tutti: {}\n", ending.text) << std::flush;
-    if (!restart) {
-      return conclude(ending);
-    }
+    if (!restart) return conclude(ending, record, stop);
     leave_out(ending, failures);
     in_a_row = saved ? 1 : in_a_row + 1;
     const double wait = wait_before_restart_s(patience_, in_a_row);
@@ -471,9 +384,7 @@ Ending Supervisor::run() {
       std::this_thread::sleep_for(std::chrono::milliseconds(kTickMs));
       (void)stop.look();
     }
-    if (stop.asked) {
-      return conclude(ending);
-    }
+    if (stop.asked) return conclude(ending, record, stop);
   }
 }
 

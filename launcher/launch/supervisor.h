@@ -2,6 +2,7 @@
 
 #include "launcher/launch/adapter.h"
 #include "launcher/launch/ending.h"
+#include "launcher/launch/job_control.h"
 
 #include <cstdint>
 #include <iosfwd>
@@ -12,6 +13,7 @@
 namespace tutti {
 
 class LaunchRecord;
+struct Stop;
 
 /// How long the supervisor waits for what.
 struct Patience {
@@ -20,8 +22,11 @@ struct Patience {
   double term_s = 5;   ///< between SIGTERM and SIGKILL
   double again_s = 2;  ///< before the first request to save, which would end a program that is only starting,
                        ///< and between two, of which it may miss one
-  double requeue_s = 60;  ///< that a scheduler has to end a job that it has queued again
-  double loss_s = 2;      ///< that mpirun or srun has to end by itself after it has named a lost host
+  double requeue_s = 60;     ///< that a scheduler has to end a job that it has queued again
+  double loss_s = 2;         ///< that mpirun or srun has to end by itself after it has named a lost host
+  double death_s = 1;        ///< that ranks have to end by themselves when one has died
+  double leave_s = 2;        ///< that processes of ranks which have ended well have to go away by themselves
+  double isolated_s = 3600;  ///< that a host which is cut off waits for its job to be queued again
 };
 
 /// Whether ranks that ended like this are started again. Crashes, kills and lost hosts are; an error of the
@@ -38,8 +43,11 @@ double wait_before_restart_s(const Patience& patience, int64_t restart);
 /// SIGTERM, SIGINT, SIGHUP and SIGUSR1 ask the ranks to save and stop; those that are still there after
 /// spec.grace_s are ended, at once upon a second SIGINT or SIGTERM. The same happens grace_s before a time
 /// limit that the supervisor is to keep. When the program that started the ranks has ended, nothing that it
-/// left on this machine lives on, nor its step of a scheduler's job if it was killed. A host that a rank died
-/// on or was lost twice is left out if others remain.
+/// left on this machine lives on, nor its step of a scheduler's job if it was killed. Ranks that a dead one
+/// leaves behind are ended within seconds. A host that a rank died on twice, or that was lost, is left out if
+/// others remain, and a lost one is given back to the scheduler. If no other host can be reached, nor the
+/// scheduler, it is this one that is cut off: its ranks are ended, nobody is left out, and the job waits to
+/// be queued again.
 class Supervisor {
  public:
   Supervisor(const Adapter& adapter, LaunchSpec spec, Allocation allocation, const Surroundings& here,
@@ -49,12 +57,13 @@ class Supervisor {
   Ending run();
 
  private:
-  struct Stop;
-  Ending attempt(const LaunchSpec& spec, LaunchRecord& record, Stop& stop);
-  [[nodiscard]] std::set<std::string> steps() const;
-  void end_steps(const std::set<std::string>& before);
+  class Attempt;
   void leave_out(const Ending& ending, std::map<std::string, int64_t>& failures);
+  void release(const std::vector<std::string>& lost);
+  [[nodiscard]] bool is_to_be_queued_again(const Ending& ending, const Stop& stop) const;
   bool requeue(LaunchRecord& record, Stop& stop);
+  void wait_to_be_queued_again(Stop& stop);
+  Ending conclude(Ending ending, LaunchRecord& record, Stop& stop);
 
   const Adapter& adapter_;
   LaunchSpec spec_;
@@ -62,6 +71,10 @@ class Supervisor {
   const Surroundings& here_;
   std::ostream& err_;
   Patience patience_;
+  JobControl control_;
+  SchedulerFacts facts_;
+  std::set<std::string> released_;  ///< hosts that are no longer part of the job
+  std::string first_checkpoint_;
 };
 
 }  // namespace tutti

@@ -414,5 +414,21 @@ TEST(LaunchEnvironmentTest, SecretsStayWhereTheyAre) {
             (std::vector<std::string>{"PATH", "NCCL_DEBUG", "MY_PASSWORD"}));
 }
 
+TEST(SlurmTest, WhatASupervisorReadsOfTheSettings) {
+  const SchedulerFacts facts = adapter_named("slurm").facts(
+      "Configuration data as of 2026-11-29T18:49:00\n"
+      "KillWait                = 30 sec\n"
+      "SlurmctldHost[0]        = head(10.77.0.254)\n"
+      "SlurmctldHost[1]        = spare\n"
+      "SlurmctldHost[2]        = -x;y\n"
+      "SlurmctldAddr           = (null)\n");
+  EXPECT_EQ(facts.kill_wait_s, 30);
+  EXPECT_EQ(facts.controllers, (std::vector<std::string>{"10.77.0.254", "spare"}));
+  EXPECT_TRUE(
+      adapter_named("slurm").facts("slurm_load_ctl_conf error: Unable to contact\n").controllers.empty());
+  EXPECT_EQ(adapter_named("slurm").shrink("4711", {"node1", "node3"}),
+            (std::vector<std::string>{"scontrol", "update", "JobId=4711", "NodeList=node1,node3"}));
+}
+
 }  // namespace
 }  // namespace tutti

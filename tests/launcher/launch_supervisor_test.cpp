@@ -1,4 +1,6 @@
 #include "launcher/launch/child.h"
+#include "launcher/launch/losses.h"
+#include "launcher/launch/overwrite.h"
 #include "launcher/launch/record.h"
 #include "launcher/launch/supervisor.h"
 #include "tests/launcher/launch_helpers.h"
@@ -76,7 +78,9 @@ class SupervisorTest : public testing::Test {
                      .term_s = 0.3,
                      .again_s = 0.1,
                      .requeue_s = 0.01,
-                     .loss_s = 0.1};
+                     .loss_s = 0.1,
+                     .death_s = 0.2,
+                     .leave_s = 0.2};
   Allocation allocation_{.hosts = {{.name = "node1", .slots = 2}, {.name = "node2", .slots = 2}}};
   std::string messages_;
 };
@@ -208,6 +212,86 @@ TEST_F(SupervisorTest, WhatAKilledStarterLeavesOnOtherHostsIsEnded) {
   EXPECT_EQ(written("ended"), "4711.1\n");
 }
 
+TEST_F(SupervisorTest, RanksThatADeadOneLeavesAreEnded) {
+  // srun waits for them; upon SIGTERM it kills them.
+  const auto begin = Clock::now();
+  const Ending ending = supervise(
+      "trap 'echo told >$TUTTI_RUN/told; exit 137' TERM; echo 'srun: error: node2: task 2: Killed' >&2; "
+      "while :; "
+      "do sleep 0.05; done");
+  EXPECT_LT(Clock::now() - begin, std::chrono::seconds(4));
+  EXPECT_EQ(written("told"), "told\n");
+  EXPECT_EQ(ending.reason, Reason::kKilled);
+  EXPECT_EQ(ending.hosts, std::vector<std::string>{"node2"});
+  // One that does not listen, after a rank that ended by an error of its own.
+  const Ending deaf = supervise(
+      "trap '' TERM; echo 'srun: error: node2: task 2: Exited with exit code 3' >&2; while :; do sleep 0.05; "
+      "done");
+  EXPECT_EQ(deaf.reason, Reason::kError);
+  EXPECT_EQ(deaf.exit_code, 3);
+}
+
+TEST_F(SupervisorTest, ARankThatHasSavedHurriesNobody) {
+  const Ending ending = supervise(
+      "trap 'exit 137' TERM; echo 'srun: error: node2: task 2: Exited with exit code 75' >&2; sleep 1; exit "
+      "75");
+  EXPECT_EQ(ending.reason, Reason::kPreempted);
+}
+
+TEST_F(SupervisorTest, ProcessesThatEndByThemselvesAreNotWorthAWord) {
+  EXPECT_EQ(supervise("(sleep 0.1 &); exit 0").reason, Reason::kDone);
+  EXPECT_EQ(messages_, "");
+}
+
+TEST_F(SupervisorTest, AJobThatItsSchedulerHasQueuedAgainIsSubmitted) {
+  static const Adapter kRestarts{.name = "local",
+                                 .detect = nullptr,
+                                 .render = &render_script,
+                                 .commands = {.restarts = {"/bin/sh", "-c", "echo 1"}}};
+  adapter_ = &kRestarts;
+  allocation_.place = Allocation::Place::kInside;
+  allocation_.job_id = "4711";
+  const std::string script = "trap 'exit 75' USR1; kill -TERM $PPID; while :; do sleep 0.05; done";
+  EXPECT_EQ(supervise(script).reason, Reason::kPreempted);
+  EXPECT_EQ(record()["state"], "submitted");
+  allocation_.requeues = 1;  // it is that one
+  (void)supervise(script);
+  EXPECT_EQ(record()["state"], "ended");
+}
+
+TEST_F(SupervisorTest, ALostHostIsGivenBackToTheScheduler) {
+  static const Adapter kShrinks{
+      .name = "local",
+      .detect = nullptr,
+      .render = &render_script,
+      .shrink = [](const std::string& job, const std::vector<std::string>& kept) -> std::vector<std::string> {
+        return {"/bin/sh", "-c", "echo \"$0 $@\" >>$TUTTI_RUN/kept; [ -z \"$SLURM_JOBID\" ]", job,
+                kept.front()};
+      }};
+  adapter_ = &kShrinks;
+  allocation_.place = Allocation::Place::kInside;
+  allocation_.job_id = "4711";
+  const Ending ending = supervise(
+      R"(echo $HOSTS >>$TUTTI_RUN/hosts
+         case "$HOSTS" in *node2*) echo "srun: error: Node failure on node2" >&2; exit 1;; esac)",
+      2);
+  EXPECT_EQ(ending.reason, Reason::kDone) << messages_;
+  EXPECT_EQ(written("hosts"), "node1 node2\nnode1\n");
+  EXPECT_EQ(written("kept"), "4711 node1\n");
+  EXPECT_NE(messages_.find("node2 is left out from now on; 1 hosts remain"), std::string::npos) << messages_;
+}
+
+TEST(LossesTest, WhoIsCutOff) {
+  EXPECT_EQ(judge_losses(0, 3, 1, 1), LossVerdict::kNone);
+  EXPECT_EQ(judge_losses(1, 3, 1, 1), LossVerdict::kOthers);
+  EXPECT_EQ(judge_losses(3, 3, 0, 1), LossVerdict::kOthers) << "the controller answers";
+  EXPECT_EQ(judge_losses(3, 3, 1, 1), LossVerdict::kSelf);
+  EXPECT_EQ(judge_losses(1, 1, 2, 2), LossVerdict::kSelf);
+  EXPECT_EQ(judge_losses(1, 1, 1, 2), LossVerdict::kOthers) << "a second controller answers";
+  EXPECT_EQ(judge_losses(1, 1, 0, 0), LossVerdict::kOthers) << "nobody else can be asked";
+  EXPECT_EQ(judge_losses(2, 2, 0, 0), LossVerdict::kSelf);
+}
+
 TEST_F(SupervisorTest, WhatNohupIgnoresStaysIgnored) {
   struct sigaction before {};
   struct sigaction ignore {};
@@ -306,6 +390,48 @@ TEST(EndingTest, Labels) {
             std::string::npos);
 }
 
+TEST(EndingTest, WhatSlurmSaysOfEnds) {
+  EXPECT_EQ(told_code("srun: error: node2: task 1: Killed"), 137);
+  EXPECT_EQ(told_code("srun: error: node2: tasks 2-3: Segmentation fault (core dumped)"), 139);
+  EXPECT_EQ(told_code("srun: error: node2: tasks 0,2: Exited with exit code 3"), 3);
+  EXPECT_EQ(told_code("srun: error: node2: task 1: Out Of Memory"), 137);
+  EXPECT_EQ(told_code("srun: error: Node failure on node3"), 0);
+  EXPECT_EQ(told_code("a rank says: task 1: Killed"), 0);
+  for (const char* line :
+       {"srun: error: node1: task 1: Out Of Memory",
+        "slurmstepd: error: Detected 1 oom_kill event in StepId=8.0. Some of the step tasks "
+        "have been OOM Killed.",
+        "slurmstepd: error: Detected 2 oom-kill event(s) in step 8.0 cgroup. Some of your "
+        "processes may have been killed by the cgroup out-of-memory handler.",
+        "slurmstepd-node1: error: StepId=8.0 exceeded memory limit (2100 > 2048), being killed",
+        "slurmstepd: error: Exceeded job memory limit"}) {
+    EXPECT_TRUE(tells_out_of_memory(line)) << line;
+    Blame blame;
+    blame.look_at(line);
+    const Ending ending = label({.exit_code = 1, .saw_memory = blame.saw_memory(), .hosts = blame.hosts()});
+    EXPECT_EQ(ending.reason, Reason::kOutOfMemory) << line;
+    EXPECT_EQ(ending.exit_code, 137);
+    EXPECT_NE(ending.text.find("--mem="), std::string::npos);
+  }
+  for (const char* line : {"step 3: Out Of Memory", "srun: error: node1: task 1: Killed", "oom_kill event",
+                           "srun: Job step aborted: Waiting up to 32 seconds for job step to finish."}) {
+    EXPECT_FALSE(tells_out_of_memory(line)) << line;
+  }
+}
+
+TEST(EndingTest, TheFirstBadEndCounts) {
+  // A rank ended by an error; the supervisor ended the others, and srun gives the highest code.
+  EXPECT_EQ(label({.exit_code = 137, .first_code = 1}).reason, Reason::kError);
+  EXPECT_EQ(label({.exit_code = 137, .first_code = 139}).signal, SIGSEGV);
+  EXPECT_EQ(label({.exit_code = 0, .first_code = 1}).reason, Reason::kDone);
+  const Ending isolated = label({.exit_code = 137, .saw_loss = true, .isolated = true, .hosts = {"node2"}});
+  EXPECT_EQ(isolated.reason, Reason::kIsolated);
+  EXPECT_EQ(isolated.exit_code, 205);
+  EXPECT_TRUE(isolated.hosts.empty());
+  EXPECT_FALSE(worth_restarting(isolated, true));
+  EXPECT_EQ(label({.exit_code = 255}).reason, Reason::kNotStarted);
+}
+
 TEST(EndingTest, HostsInMessages) {
   EXPECT_EQ(
       blamed_host("mpirun noticed that process rank 1 with PID 4711 on node gpu-07 exited on signal 9."),
@@ -401,6 +527,18 @@ TEST(ChildTest, CommandsAndTheirFailures) {
   const auto begin = Clock::now();
   EXPECT_THROW((void)run_to_end({"sleep", "100"}, variables, 0.2), Error);
   EXPECT_LT(Clock::now() - begin, std::chrono::seconds(5));
+}
+
+TEST(OverwriteTest, AFileKeepsItsPlaceWhereThereIsNoOther) {
+  const TemporaryDirectory folder;
+  const std::filesystem::path path = folder / "record";
+  write_or_overwrite(path, "first");
+  EXPECT_EQ(read_all(path), "first");
+  const auto inode = [&] { return std::filesystem::last_write_time(path); };
+  const auto before = inode();
+  write_or_overwrite(path, "first");
+  EXPECT_EQ(inode(), before) << "written again";
+  EXPECT_THROW(write_or_overwrite(folder / "nowhere/record", "text"), Error);
 }
 
 }  // namespace

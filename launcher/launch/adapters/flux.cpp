@@ -39,7 +39,7 @@ Rendered render_run(const LaunchSpec& spec, const Allocation& allocation) {
   }
   // A rank that dies ends the others at once.
   words.emplace_back("-oexit-on-error");
-  words.emplace_back("-oexit-timeout=5s");
+  words.emplace_back("-oexit-timeout=2s");
   words.emplace_back("--env=-*");
   for (const std::string& name : spec.forwarded) words.push_back("--env=" + name);
   const std::vector<std::string> command = rank_command(spec);

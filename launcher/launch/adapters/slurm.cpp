@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <limits>
 #include <map>
 #include <sstream>
@@ -183,8 +184,10 @@ Rendered render_srun(const LaunchSpec& spec, const Allocation& allocation, const
   }
   if (cores > 0) words.push_back(fmt::format("--cpus-per-task={}", cores));
   words.push_back("--mpi=" + type);
-  // Without it srun waits for ever for the ranks that a dead one leaves behind.
-  words.emplace_back("--kill-on-bad-exit=1");
+  // The supervisor ends the ranks that a dead one leaves behind: it takes srun's word that one died, and srun
+  // kills the others upon SIGTERM. Slurm itself would ask them to save, which they cannot, and then hear
+  // nobody for KillWait, by default 30 s.
+  words.emplace_back("--kill-on-bad-exit=0");
   if (spec.restarted || allocation.in_step)
     words.insert(words.end(), kShareWithEarlier.begin(), kShareWithEarlier.end());
   std::vector<std::string> names = spec.forwarded;
@@ -196,8 +199,6 @@ Rendered render_srun(const LaunchSpec& spec, const Allocation& allocation, const
     names.emplace_back("SLURM_PMIX_FENCE");
   }
   words.push_back("--export=" + comma_list(names));
-  // Slurm gives a host up after SlurmdTimeout, by default five minutes.
-  rendered.misses_lost_hosts = hosts.size() > 1;
   const std::vector<std::string> command = rank_command(spec);
   words.insert(words.end(), command.begin(), command.end());
   rendered.argv = std::move(words);
@@ -257,9 +258,9 @@ Directives sbatch_directives(const LaunchSpec& spec, const std::vector<Host>& ho
   number("--gpus-per-node=", spec.gpus_per_node);
   lines.add_if("--time=", spec.time_limit_s > 0 ? clock_text_with_days(spec.time_limit_s) : "");
   if (spec.time_limit_s > 0) number("--signal=B:USR1@", spec.grace_s);
-  lines.add(spec.requeue ? "--requeue" : "--no-requeue");
-  // The supervisor goes on without a node that fails.
-  if (spec.restarts > 0 && hosts.size() > 1) lines.add("--no-kill");
+  // A node that fails is taken out of the job by the supervisor, except for its own: then Slurm starts the
+  // job again. --no-kill would leave an empty job that runs for ever.
+  lines.add(spec.requeue || spec.restarts > 0 ? "--requeue" : "--no-requeue");
   if (!spec.sweep.empty()) {
     lines.add(fmt::format("--array=0-{}{}", spec.sweep_size() - 1,
                           spec.sweep_limit > 0 ? fmt::format("%{}", spec.sweep_limit) : ""));
@@ -289,6 +290,37 @@ Rendered render_slurm(const LaunchSpec& spec, const Allocation& allocation) {
           .submits = true};
 }
 
+/// Of lines such as "KillWait  = 30 sec" and "SlurmctldHost[0] = head(10.1.0.1)" of `scontrol show config`.
+SchedulerFacts slurm_facts(std::string_view text) {
+  SchedulerFacts facts;
+  std::istringstream lines{std::string(text)};
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::string name;
+    std::string sign;
+    std::string value;
+    if (!(words >> name >> sign >> value) || sign != "=") continue;
+    if (name.starts_with("SlurmctldHost[")) {
+      const size_t open = value.find('(');
+      const std::string host = open != std::string::npos && value.ends_with(')')
+                                   ? value.substr(open + 1, value.size() - open - 2)
+                                   : value;
+      // Of a service's several names the first will do.
+      const std::string first = host.substr(0, host.find(','));
+      if (is_host_name(first)) facts.controllers.push_back(first);
+    } else if (name == "KillWait") {
+      int64_t seconds = 0;
+      if (std::from_chars(value.data(), value.data() + value.size(), seconds).ec == std::errc())
+        facts.kill_wait_s = static_cast<double>(seconds);
+    }
+  }
+  return facts;
+}
+
+std::vector<std::string> shrink_slurm(const std::string& job, const std::vector<std::string>& kept) {
+  return {"scontrol", "update", "JobId=" + job, "NodeList=" + comma_list(kept)};
+}
+
 }  // namespace
 
 const Adapter kSlurmAdapter{
@@ -300,6 +332,11 @@ const Adapter kSlurmAdapter{
                  .waiting = {"squeue", "--noheader", "--jobs"},
                  .cancel = {"scancel"},
                  .requeue = {"scontrol", "requeue"},
-                 .steps = {"squeue", "--noheader", "--steps", "--format=%i", "--jobs"}}};
+                 .steps = {"squeue", "--noheader", "--steps", "--format=%i", "--jobs"},
+                 .end_step = {"scancel", "--signal=KILL"},
+                 .restarts = {"squeue", "--noheader", "--Format=restartcnt", "--jobs"},
+                 .settings = {"scontrol", "show", "config"}},
+    .facts = &slurm_facts,
+    .shrink = &shrink_slurm};
 
 }  // namespace tutti

@@ -1,0 +1,156 @@
+#include "launcher/launch/job_control.h"
+
+#include "launcher/launch/child.h"
+#include "launcher/launch/submit.h"
+#include "launcher/launch/words.h"
+
+#include <tutti/core/error.h>
+
+#include <algorithm>
+#include <charconv>
+#include <ostream>
+#include <sstream>
+
+namespace tutti {
+namespace {
+
+constexpr double kTimeout_s = 10;
+constexpr double kRequeueTimeout_s = 30;
+
+std::vector<std::string> with(std::vector<std::string> command, const std::string& last) {
+  command.push_back(last);
+  return command;
+}
+
+/// `text` with the first `name` in it replaced.
+std::string replaced(std::string text, std::string_view name, std::string_view by) {
+  if (const size_t found = text.find(name); found != std::string::npos) text.replace(found, name.size(), by);
+  return text;
+}
+
+/// "4711.2", and not "4711.batch".
+bool is_numbered_step(const std::string& step) {
+  const size_t dot = step.rfind('.');
+  return dot != std::string::npos && dot + 1 < step.size() &&
+         step.find_first_not_of("0123456789", dot + 1) == std::string::npos && is_plain_word(step);
+}
+
+}  // namespace
+
+JobControl::JobControl(const Adapter& adapter, const Allocation& allocation, const Surroundings& here,
+                       std::ostream& err)
+    : adapter_(adapter), allocation_(allocation), here_(here), err_(err) {}
+
+bool JobControl::in_job() const {
+  return allocation_.place == Allocation::Place::kInside && !allocation_.job_id.empty();
+}
+
+SchedulerFacts JobControl::facts() const {
+  if (!in_job() || adapter_.commands.settings.empty() || adapter_.facts == nullptr) return {};
+  try {
+    const Output output =
+        run_to_end(adapter_.commands.settings, launch_environment(here_.variables, {}), kTimeout_s);
+    if (output.exit_code == 0) return adapter_.facts(output.out);
+  } catch (const Error&) {
+    // A scheduler that does not answer is not told from one that nobody asked.
+  }
+  return {};
+}
+
+std::set<std::string> JobControl::steps() const {
+  std::set<std::string> found;
+  if (!in_job() || adapter_.commands.steps.empty()) return found;
+  try {
+    std::istringstream lines(run_to_end(with(adapter_.commands.steps, allocation_.job_id),
+                                        launch_environment(here_.variables, {}), kTimeout_s)
+                                 .out);
+    for (std::string step; lines >> step;) {
+      if (is_numbered_step(step)) found.insert(step);
+    }
+  } catch (const Error&) {
+    // A scheduler that does not answer ends no step either.
+  }
+  return found;
+}
+
+void JobControl::end_steps(const std::set<std::string>& before) const {
+  const std::vector<std::string>& command =
+      adapter_.commands.end_step.empty() ? adapter_.commands.cancel : adapter_.commands.end_step;
+  for (const std::string& step : steps()) {
+    if (before.contains(step)) continue;
+    try {
+      (void)run_to_end(with(command, step), launch_environment(here_.variables, {}), kTimeout_s);
+      err_ << fmt::format("tutti: ended step {}, whose starter was killed\n", step) << std::flush;
+    } catch (const Error& problem) {
+      err_ << fmt::format("tutti: step {} may go on: {}\n", step, problem.what()) << std::flush;
+    }
+  }
+}
+
+bool JobControl::keep_only(const std::vector<std::string>& kept) const {
+  if (!in_job() || adapter_.shrink == nullptr || kept.empty()) return false;
+  Variables variables = launch_environment(here_.variables, {});
+  variables.erase(
+      "SLURM_JOBID");  // with it, scontrol writes a script of variables into the working directory
+  std::string words;
+  try {
+    const Output output = run_to_end(adapter_.shrink(allocation_.job_id, kept), variables, kTimeout_s);
+    if (output.exit_code == 0) return true;
+    words = without_line_end(output.err);
+  } catch (const Error& problem) {
+    words = problem.what();
+  }
+  err_ << fmt::format(
+              "tutti: the lost host stays part of the job ({}): the scheduler may end the job, or start it "
+              "again, when it gives that host up\n",
+              words)
+       << std::flush;
+  return false;
+}
+
+std::optional<int64_t> JobControl::restarts() const {
+  if (!in_job() || adapter_.commands.restarts.empty()) return std::nullopt;
+  try {
+    const Output output = run_to_end(with(adapter_.commands.restarts, allocation_.job_id),
+                                     launch_environment(here_.variables, {}), kTimeout_s);
+    int64_t count = 0;
+    if (output.exit_code == 0 && std::istringstream(output.out) >> count) return count;
+  } catch (const Error&) {
+    // Nothing is known.
+  }
+  return std::nullopt;
+}
+
+bool JobControl::can_requeue() const {
+  return in_job() && !adapter_.commands.requeue.empty();
+}
+
+std::string JobControl::requeue() const {
+  try {
+    const Output output = run_to_end(with(adapter_.commands.requeue, allocation_.job_id),
+                                     launch_environment(here_.variables, {}), kRequeueTimeout_s);
+    if (output.exit_code == 0) return "";
+    return output.err.empty() ? "no reason given" : std::string(without_line_end(output.err));
+  } catch (const Error& problem) {
+    return problem.what();
+  }
+}
+
+std::string JobControl::submit_again(const LaunchSpec& spec) const {
+  std::vector<std::string> argv;
+  for (const std::string& word : adapter_.commands.submit_after) {
+    argv.push_back(
+        replaced(replaced(word, "{job}", allocation_.job_id), "{directory}", spec.submission_directory));
+  }
+  try {
+    const Output output =
+        run_to_end(argv, launch_environment(here_.variables, spec.variables), kRequeueTimeout_s);
+    require(output.exit_code == 0, "{}", without_line_end(output.err.empty() ? output.out : output.err));
+    return parse_job_id(output.out);
+  } catch (const Error& problem) {
+    err_ << fmt::format("tutti: the job could not be queued again: {}\n", problem.what()) << std::flush;
+    return "";
+  }
+}
+
+}  // namespace tutti

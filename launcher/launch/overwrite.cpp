@@ -1,0 +1,51 @@
+#include "launcher/launch/overwrite.h"
+
+#include "launcher/launch/child.h"
+
+#include <tutti/core/checkpoint/file.h>
+#include <tutti/core/error.h>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <string>
+
+namespace tutti {
+namespace {
+
+constexpr int64_t kMostBytes = int64_t{16} << 20;
+constexpr int64_t kUnit = 512;  // of st_blocks
+
+/// Puts a text into the blocks that a file has; false if they are too few.
+bool overwrite(const std::filesystem::path& path, std::string_view text) {
+  const Descriptor file(open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOFOLLOW));
+  struct stat found {};
+  if (file.number() < 0 || fstat(file.number(), &found) != 0 || !S_ISREG(found.st_mode)) return false;
+  if (static_cast<int64_t>(text.size()) > static_cast<int64_t>(found.st_blocks) * kUnit) return false;
+  // One write, so that a reader sees one text or the other.
+  std::string whole(text);
+  if (static_cast<int64_t>(whole.size()) < found.st_size)
+    whole.resize(static_cast<size_t>(found.st_size), '\n');
+  return pwrite(file.number(), whole.data(), whole.size(), 0) == static_cast<ssize_t>(whole.size()) &&
+         ftruncate(file.number(), static_cast<off_t>(text.size())) == 0;
+}
+
+}  // namespace
+
+void write_or_overwrite(const std::filesystem::path& path, std::string_view text, std::string_view shorter) {
+  std::error_code error;
+  try {
+    if (std::filesystem::is_regular_file(path, error) && read_text_file(path, kMostBytes) == text) return;
+  } catch (const Error&) {
+    // It is written anew.
+  }
+  try {
+    write_file_atomically(path, text);
+  } catch (const Error&) {
+    if (overwrite(path, text) || (!shorter.empty() && overwrite(path, shorter))) return;
+    throw;
+  }
+}
+
+}  // namespace tutti

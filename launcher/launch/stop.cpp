@@ -1,0 +1,69 @@
+#include "launcher/launch/stop.h"
+
+#include <tutti/core/error.h>
+#include <tutti/core/system_check.h>
+
+#include <poll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <fstream>
+#include <string>
+
+namespace tutti {
+namespace {
+
+/// Whether a process is one of Slurm's daemons, by which signals to a job come.
+bool is_scheduler(pid_t process) {
+  std::ifstream file(fmt::format("/proc/{}/comm", process));
+  std::string name;
+  std::getline(file, name);
+  return name.starts_with("slurmstepd") || name.starts_with("slurmd");
+}
+
+}  // namespace
+
+Signals::Signals() : descriptor_(signalfd(-1, &held_.set(), SFD_NONBLOCK | SFD_CLOEXEC)) {
+  require_system(descriptor_.number() >= 0, "signalfd");
+}
+
+Signals::Received Signals::next() {
+  signalfd_siginfo info{};
+  const ssize_t n = read(descriptor_.number(), &info, sizeof info);
+  if (n != static_cast<ssize_t>(sizeof info)) return {};
+  return {static_cast<int>(info.ssi_signo), static_cast<pid_t>(info.ssi_pid)};
+}
+
+bool Stop::look() {
+  const bool before = asked;
+  for (Signals::Received signal = signals.next(); signal.number != 0; signal = signals.next()) {
+    if (signal.number == SIGCHLD || signal.number == SIGUSR2) continue;
+    if (asked && (signal.number == SIGINT || signal.number == SIGTERM)) at_once = true;
+    if (!asked) ask(signal);
+  }
+  if (!asked && Clock::now() >= limit) ask({.number = SIGUSR1});
+  return asked && !before;
+}
+
+void Stop::wait_for_end(double seconds) {
+  const auto end =
+      Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
+  constexpr int kTickMs = 100;
+  while (Clock::now() < end) {
+    pollfd wait{signals.descriptor(), POLLIN, 0};
+    (void)poll(&wait, 1, kTickMs);
+    for (Signals::Received signal = signals.next(); signal.number != 0; signal = signals.next()) {
+      if (signal.number == SIGTERM || signal.number == SIGINT) return;
+    }
+  }
+}
+
+void Stop::ask(const Signals::Received& signal) {
+  asked = true;
+  first_signal = signal.number;
+  by_scheduler = signal.sender > 0 && is_scheduler(signal.sender);
+  since = Clock::now();
+}
+
+}  // namespace tutti
