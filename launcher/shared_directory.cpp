@@ -3,6 +3,7 @@
 #include "launcher/placement.h"
 
 #include <tutti/core/error.h>
+#include <tutti/core/system_check.h>
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -38,7 +39,7 @@ std::string drawn_name() {
 
 void make(const fs::path& path) {
   const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
-  require(file >= 0, "{}: cannot be made: {}", path.string(), system_error_text(errno));
+  require_system(file >= 0, "{}: cannot be made", path.string());
   (void)close(file);
 }
 

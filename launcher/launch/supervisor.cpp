@@ -189,17 +189,18 @@ class Supervisor::Attempt {
 
   [[nodiscard]] Ending ending(int status) const {
     const Blame& blame = messages_.blame();
-    Ending ending = label({.exit_code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status),
-                  .bare_signals = runs_under_hydra(spec_.library) && rendered_.argv.front() == spec_.mpirun,
-                  .asked_to_stop = stop_.asked,
-                  .oom_kills = oom_kills_here() - oom_before_,
-                  .run_reason = run_reason(spec_.run_directory, summary_before_),
-                  .saw_kill = blame.saw_kill(),
-                  .saw_loss = lost(),
-                  .saw_memory = blame.saw_memory(),
-                  .isolated = losses_.verdict() == LossVerdict::kSelf,
-                  .first_code = blame.first_code(),
-                  .hosts = losses_.hosts().empty() ? blame.hosts() : losses_.hosts()});
+    Ending ending =
+        label({.exit_code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status),
+               .bare_signals = runs_under_hydra(spec_.library) && rendered_.argv.front() == spec_.mpirun,
+               .asked_to_stop = stop_.asked,
+               .oom_kills = oom_kills_here() - oom_before_,
+               .run_reason = run_reason(spec_.run_directory, summary_before_),
+               .saw_kill = blame.saw_kill(),
+               .saw_loss = lost(),
+               .saw_memory = blame.saw_memory(),
+               .isolated = losses_.verdict() == LossVerdict::kSelf,
+               .first_code = blame.first_code(),
+               .hosts = losses_.hosts().empty() ? blame.hosts() : losses_.hosts()});
     if (spec_.command.front() == "preflight" && ending.reason == Reason::kError && ending.exit_code == 1) {
       // Its verdict: the host of the rank that gives it is no more to blame than others.
       ending.hosts.clear();
