@@ -8,6 +8,7 @@
 #include <tutti/kernels/row/pointwise.h>
 #include <tutti/kernels/row/pool.h>
 #include <tutti/kernels/row/softmax.h>
+#include <tutti/kernels/row/softmax_block.h>
 #include <tutti/kernels/row/thread_team.h>
 
 #include <cmath>
@@ -116,6 +117,14 @@ TEST_F(RowProgram, Pointwise) {
     check(normal(3 * n), [&](auto& t, float* p) { row::swiglu(t, p, p + n, p + 2 * n, n); });
     check(normal(2 * n),
           [&](auto& t, float* p) { row::swiglu_backward(t, dy.data(), p, p + n, p, p + n, n); });
+    check(normal(3 * n), [&](auto& t, float* p) { row::gated(t, p, p + n, p + 2 * n, n, row::GeluTanh{}); });
+    check(normal(2 * n), [&](auto& t, float* p) {
+      row::gated_backward(t, dy.data(), p, p + n, p, p + n, n, row::GeluTanh{});
+    });
+    check(normal(n), [&](auto& t, float* s) { row::cap_scores(t, s, n, 0.5F, 2.0F); });
+    check(normal(2 * n), [&](auto& t, float* s) {
+      row::capped_row_backward(t, s, s + n, s, s + n, n / 2 + 1, n, 0.5F, 2.0F, 1.0F, 0.1F);
+    });
     const RandomKey key{1, 2, 3, 4};
     check(
         normal(n),
