@@ -5,10 +5,10 @@
 namespace tutti {
 
 std::span<const Command* const> commands() {
-  static constexpr std::array kAll{&kTrainCommand, &kLaunchCommand,    &kPreflightCommand, &kJobsCommand,
-                                   &kLogsCommand,  &kCancelCommand,    &kGenerateCommand,  &kExportCommand,
-                                   &kDataCommand,  &kConfigCommand,    &kBenchCommand,     &kReportCommand,
-                                   &kInfoCommand,  &kCompletionCommand};
+  static constexpr std::array kAll{&kTrainCommand,  &kLaunchCommand, &kPreflightCommand, &kJobsCommand,
+                                   &kLogsCommand,   &kCancelCommand, &kGenerateCommand,  &kEvaluateCommand,
+                                   &kImportCommand, &kExportCommand, &kDataCommand,      &kConfigCommand,
+                                   &kBenchCommand,  &kReportCommand, &kInfoCommand,      &kCompletionCommand};
   return kAll;
 }
 

@@ -1,69 +1,129 @@
 #include "launcher/cli/checks.h"
 #include "launcher/cli/commands.h"
+#include "launcher/run/exported.h"
 #include "launcher/run/run_model.h"
 
 #include <tutti/core/checkpoint/safetensors.h>
+#include <tutti/core/error.h>
 #include <tutti/core/file/target.h>
-#include <tutti/models/external_names.h>
 
 #include <CLI/CLI.hpp>
 
+#include <filesystem>
 #include <memory>
+#include <optional>
 #include <ostream>
 #include <string>
-#include <utility>
-#include <vector>
 
 namespace tutti {
 namespace {
 
+namespace fs = std::filesystem;
+
 struct Options {
   std::string directory;
   std::string out;
+  std::string dtype;
+  int64_t shard_mib = 5120;
   bool force = false;
   int64_t step = 0;
 };
 
-ExitCode export_weights(const Options& options, Console& console) {
+struct Opened {
+  RunModel run;
+  DType dtype;
+};
+
+/// The run, with its masters where fp32 (or fp16, which is rounded once) is asked for.
+Opened open(const Options& options, const Stream& stream, std::ostream& err) {
+  const std::optional<DType> asked =
+      options.dtype.empty() ? std::nullopt : std::optional(dtype_from_name(options.dtype));
+  const bool masters = asked && *asked != DType::kBFloat16;
+  RunModel run = open_run_model(options.directory, options.step, stream, err,
+                                masters ? Weights::kMasters : Weights::kComputed);
+  const DType dtype = asked.value_or(run.dtype);
+  return {std::move(run), dtype};
+}
+
+/// The run's own copy, else the one beside its data, where that is still there.
+std::optional<Tokenizer> tokenizer_of(const fs::path& directory, const DataConfig& data) {
+  std::error_code none;
+  if (fs::exists(directory / "tokenizer.json", none)) return Tokenizer::load(directory / "tokenizer.json");
+  if (data.kind != "tokens" || !fs::exists(fs::path(data.path) / "tokenizer.json", none)) return std::nullopt;
+  return open_tokenizer(data);
+}
+
+ExitCode export_to_file(const Options& options, const Stream& stream, Console& console) {
   FileTarget target(options.out,
                     {.force = options.force, .inputs = {options.directory}, .standard_output = true});
-  ThreadPool pool(1);
-  const Stream stream = Stream::inline_on(pool);
-  const RunModel run = open_run_model(options.directory, options.step, stream, console.err);
-  if (!run.settings.checkpoint.dir.empty()) target.add_input(run.settings.checkpoint.dir);
-  std::vector<std::pair<std::string, Tensor>> tensors;
-  int64_t elements = 0;
-  for (const NamedTensor& named : export_tensors(run.task->model(), run.groups, stream)) {
-    tensors.emplace_back(named.name, named.tensor.to(run.dtype, stream));
-    elements += named.tensor.numel();
-  }
-  // transformers refuses files that do not say so.
+  const Opened opened = open(options, stream, console.err);
+  if (const std::string& dir = opened.run.settings.checkpoint.dir; !dir.empty()) target.add_input(dir);
+  const auto tensors = tensors_to_export(opened.run, opened.dtype, stream);
   write_safetensors(target.open(), tensors, {{"format", "pt"}});
   if (target.commit()) console.err << overwritten_note(options.out) << '\n';
   std::ostream& said = target.is_standard_output() ? console.err : console.out;
-  said << fmt::format("{}: {} tensors of {}, {} elements, {}, of step {}\n", options.out, tensors.size(),
-                      options.directory, elements, name(run.dtype), run.step);
+  said << fmt::format("{}: {} tensors of {}, {}, of step {}\n", options.out, tensors.size(),
+                      options.directory, name(opened.dtype), opened.run.step);
   return ExitCode::kDone;
+}
+
+ExitCode export_to_folder(const Options& options, const Stream& stream, Console& console) {
+  DirectoryTarget target(options.out, {.force = options.force,
+                                       .inputs = {options.directory},
+                                       .names = {},
+                                       .index = "config.json",
+                                       .earlier = &exported_names});
+  const Opened opened = open(options, stream, console.err);
+  const std::optional<Tokenizer> tokenizer = tokenizer_of(options.directory, opened.run.settings.data);
+  export_folder(target, opened.run, tokenizer,
+                {.dtype = opened.dtype, .shard_bytes = options.shard_mib << 20}, stream);
+  target.commit();
+  console.out << fmt::format("{}: {}, {}, of step {}{}\n", options.out, options.directory, name(opened.dtype),
+                             opened.run.step, tokenizer ? "" : ", without a tokenizer: the run has none");
+  return ExitCode::kDone;
+}
+
+/// Whether `out` names a file: by its ending, or because there is something that is no directory.
+bool is_file_name(const fs::path& out) {
+  if (out.filename() == "-" || out.extension() == ".safetensors") return true;
+  std::error_code none;
+  return fs::exists(fs::symlink_status(out, none)) && !fs::is_directory(out, none);
 }
 
 CommandAction setup(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   app.add_option("RUNDIR", options->directory, "Directory of a run that trained a gpt or resnet model")
       ->required();
-  app.add_option("-o,--out", options->out, "The safetensors file to write; - for standard output")
+  app.add_option(
+         "-o,--out", options->out,
+         "The folder to write for transformers; or FILE.safetensors for the weights alone, - for those on "
+         "standard output")
       ->required();
-  app.add_flag("--force", options->force, "Replace a file that exists");
+  app.add_option("--dtype", options->dtype,
+                 "fp32 (of a bf16 run its masters), bf16 or fp16; default: what forward reads in the run")
+      ->check(CLI::IsMember({"fp32", "bf16", "fp16"}));
+  app.add_option("--shard-mib", options->shard_mib, "Weights of a folder are cut into files of this size")
+      ->check(between_numbers(1, 1 << 20))
+      ->capture_default_str();
+  app.add_flag("--force", options->force, "Replace files that exist");
   app.add_option("--step", options->step, "Use the checkpoint of this step; default: the newest")
       ->check(between_numbers(1));
-  return [options](Console& console) { return export_weights(*options, console); };
+  return [options](Console& console) {
+    ThreadPool pool(1);
+    const Stream stream = Stream::inline_on(pool);
+    return is_file_name(options->out) ? export_to_file(*options, stream, console)
+                                      : export_to_folder(*options, stream, console);
+  };
 }
 
 }  // namespace
 
-const Command kExportCommand{"export",
-                             "Write a run's weights as a safetensors file with Hugging Face's names",
-                             R"(  tutti export runs/kjv --out kjv.safetensors
-  mpirun -n 2 tutti train run.yaml --set model.weights=kjv.safetensors    # and the way in again)",
-                             &setup};
+const Command kExportCommand{
+    "export", "Write a run's model as a folder that transformers opens, or its weights as a safetensors file",
+    R"(  tutti export runs/kjv --out kjv                      # AutoModelForCausalLM.from_pretrained("kjv")
+  tutti export runs/kjv --out kjv --dtype fp32 --force
+  tutti export runs/resnet --out resnet.safetensors    # torchvision's names
+  mpirun -n 2 tutti train run.yaml --set model.weights=kjv    # and the way in again)",
+    &setup};
 
 }  // namespace tutti

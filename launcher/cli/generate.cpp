@@ -10,7 +10,9 @@
 #include <filesystem>
 #include <memory>
 #include <ostream>
+#include <set>
 #include <string>
+#include <utility>
 
 namespace tutti {
 namespace {
@@ -37,31 +39,64 @@ Tokenizer run_tokenizer(const fs::path& directory, const DataConfig& data) {
   return *std::move(found);
 }
 
-ExitCode generate_text(const Options& options, Console& console) {
-  const fs::path directory(options.directory);
-  ThreadPool pool(options.threads > 0 ? static_cast<int>(options.threads) : usable_cores());
-  const Stream stream = Stream::inline_on(pool);
-  const RunModel run = open_run_model(directory, options.step, stream, console.err);
-  auto* const model = dynamic_cast<Gpt*>(&run.task->model());
-  require(model != nullptr, "{}: model.kind is {}; text comes from gpt models", options.directory,
-          run.settings.model.kind);
-  const Tokenizer tokenizer = run_tokenizer(directory, run.settings.data);
-  require(tokenizer.vocabulary() <= model->config().vocabulary,
-          "{}: the tokenizer has {} tokens, the model knows {}", options.directory, tokenizer.vocabulary(),
-          model->config().vocabulary);
-  console.err << fmt::format("{}, step {}\n", options.directory, run.step) << std::flush;
+/// A model, what it reads and writes, and what it goes on from.
+struct Writer {
+  RunModel run;
+  Tokenizer tokenizer;
+  std::vector<int32_t> prompt;
+  std::set<int32_t> ends;  ///< tokens at which the text ends
+};
 
+Writer open_run(const Options& options, const Stream& stream, std::ostream& err) {
+  RunModel run = open_run_model(options.directory, options.step, stream, err);
+  require(run.settings.model.kind == "gpt", "{}: model.kind is {}; text comes from gpt models",
+          options.directory, run.settings.model.kind);
+  Tokenizer tokenizer = run_tokenizer(options.directory, run.settings.data);
   std::vector<int32_t> prompt = tokenizer.encode(options.prompt, AddedTokens::kAsText);
   const std::optional<int32_t> end = tokenizer.added(kEndOfText);
+  if (prompt.empty() && end) prompt.push_back(*end);
+  std::set<int32_t> ends;
+  if (end) ends.insert(*end);
+  return {std::move(run), std::move(tokenizer), std::move(prompt), std::move(ends)};
+}
+
+Writer open_folder(const Options& options, const Stream& stream) {
+  const fs::path folder(options.directory);
+  require(options.step == 0, "{}: --step chooses a run's checkpoint; this is a folder of transformers",
+          options.directory);
+  Tokenizer tokenizer = Tokenizer::load(folder / "tokenizer.json");
+  std::vector<int32_t> prompt = tokenizer.encode(options.prompt, AddedTokens::kRecognise);
+  RunModel run = open_hugging_face_model(
+      folder, static_cast<int64_t>(prompt.size()) + 1 + options.sampling.tokens, stream);
+  if (prompt.empty() && run.folder->begin_token)
+    prompt.push_back(static_cast<int32_t>(*run.folder->begin_token));
+  std::set<int32_t> ends;
+  for (const int64_t end : run.folder->end_tokens) ends.insert(static_cast<int32_t>(end));
+  return {std::move(run), std::move(tokenizer), std::move(prompt), std::move(ends)};
+}
+
+ExitCode generate_text(const Options& options, Console& console) {
+  ThreadPool pool(options.threads > 0 ? static_cast<int>(options.threads) : usable_cores());
+  const Stream stream = Stream::inline_on(pool);
+  const bool is_folder = is_hugging_face_folder(options.directory);
+  const Writer writer = is_folder ? open_folder(options, stream) : open_run(options, stream, console.err);
+  const auto& [run, tokenizer, prompt, ends] = writer;
+  auto& model = dynamic_cast<Gpt&>(run.task->model());
+  require(tokenizer.vocabulary() <= model.config().vocabulary,
+          "{}: the tokenizer has {} tokens, the model knows {}", options.directory, tokenizer.vocabulary(),
+          model.config().vocabulary);
+  console.err << options.directory << (is_folder ? "" : fmt::format(", step {}", run.step)) << '\n'
+              << std::flush;
   if (prompt.empty()) {
-    if (!end) fail("--prompt: this tokenizer has no {} to begin with; give some text", kEndOfText);
-    prompt.push_back(*end);
+    fail("--prompt: {} has no {} to begin with; give some text", options.directory,
+         is_folder ? "bos_token_id" : kEndOfText);
   }
   console.out << options.prompt << std::flush;
-  (void)generate(*model, prompt, options.sampling, stream, [&](int32_t token) {
-    if (end && token == *end) return false;
+  (void)generate(model, prompt, options.sampling, stream, [&](int32_t token) {
+    if (writer.ends.contains(token)) return false;
     // A model may have more outputs than the tokenizer has tokens, to round its matrices.
-    if (token < tokenizer.vocabulary()) console.out << tokenizer.decode({&token, 1}) << std::flush;
+    if (token < writer.tokenizer.vocabulary())
+      console.out << writer.tokenizer.decode({&token, 1}) << std::flush;
     return console.out.good();
   });
   console.out << '\n';
@@ -70,7 +105,9 @@ ExitCode generate_text(const Options& options, Console& console) {
 
 CommandAction setup(CLI::App& app) {
   const auto options = std::make_shared<Options>();
-  app.add_option("RUNDIR", options->directory, "Directory of a run that trained a gpt model")->required();
+  app.add_option("RUNDIR", options->directory,
+                 "Directory of a run that trained a gpt model, or folder of transformers")
+      ->required();
   app.add_option("-p,--prompt", options->prompt, "Text to go on from; default: the beginning of a document");
   app.add_option("-n,--tokens", options->sampling.tokens, "At most so many new tokens")
       ->check(between_numbers(1))
@@ -97,7 +134,8 @@ CommandAction setup(CLI::App& app) {
 
 const Command kGenerateCommand{"generate", "Let a trained language model write",
                                R"(  tutti generate runs/kjv --prompt "In the beginning"
-  tutti generate runs/kjv --prompt "And God said" --tokens 50 --temperature 0.7 --top-k 40 --seed 3)",
+  tutti generate runs/kjv --prompt "And God said" --tokens 50 --temperature 0.7 --top-k 40 --seed 3
+  tutti generate SmolLM-135M --prompt "Gravity is" -t 0    # config.json, tokenizer.json, *.safetensors)",
                                &setup};
 
 }  // namespace tutti

@@ -35,6 +35,7 @@ std::string to_json(const Summary& summary) {
       {"steps", summary.steps}, {"world_size", summary.world_size}, {"loss", summary.loss}};
   json["val_loss"] = summary.val_loss ? nlohmann::ordered_json(*summary.val_loss) : nullptr;
   json["val_accuracy"] = summary.val_accuracy ? nlohmann::ordered_json(*summary.val_accuracy) : nullptr;
+  if (summary.val_bits_per_byte) json["val_bits_per_byte"] = *summary.val_bits_per_byte;
   json[summary.item + "_per_s"] = summary.items_per_s;
   json["wall_s"] = summary.wall_s;
   json["peak_memory_bytes"] = summary.peak_memory_bytes;
@@ -57,6 +58,7 @@ Summary read_summary(const std::filesystem::path& path) {
     summary.loss = number_or_nan(json.at("loss"));
     summary.val_loss = optional_number(json, "val_loss");
     summary.val_accuracy = optional_number(json, "val_accuracy");
+    summary.val_bits_per_byte = optional_number(json, "val_bits_per_byte");
     summary.item = json.contains("images_per_s") ? "images" : "tokens";
     summary.items_per_s = number_or_nan(json.at(summary.item + "_per_s"));
     summary.wall_s = number_or_nan(json.at("wall_s"));

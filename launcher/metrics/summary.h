@@ -16,16 +16,18 @@ struct Summary {
   double loss = 0;  ///< of the last step
   std::optional<double> val_loss;
   std::optional<double> val_accuracy;
-  std::string item = "tokens";  ///< what throughput counts: "tokens" or "images"
-  double items_per_s = 0;       ///< over the training steps of this session
-  double wall_s = 0;            ///< of the training steps of this session
+  std::optional<double> val_bits_per_byte;  ///< of text
+  std::string item = "tokens";              ///< what throughput counts: "tokens" or "images"
+  double items_per_s = 0;                   ///< over the training steps of this session
+  double wall_s = 0;                        ///< of the training steps of this session
   int64_t peak_memory_bytes = 0;
   std::string params_sha256;
   std::string exit_reason;
 };
 
-/// The JSON text: steps, world_size, loss, val_loss, val_accuracy, ITEM_per_s, wall_s, peak_memory_bytes,
-/// params_sha256, exit_reason. Numbers that are not finite, and those that there are not, stand as null.
+/// The JSON text: steps, world_size, loss, val_loss, val_accuracy, of text val_bits_per_byte, ITEM_per_s,
+/// wall_s, peak_memory_bytes, params_sha256, exit_reason. Numbers that are not finite, and those that there
+/// are not, stand as null.
 std::string to_json(const Summary& summary);
 /// Writes it atomically.
 void write_summary(const std::filesystem::path& path, const Summary& summary);

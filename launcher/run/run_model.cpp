@@ -7,8 +7,11 @@
 #include <tutti/core/error.h>
 #include <tutti/models/external_names.h>
 
+#include <algorithm>
+#include <cstring>
 #include <ostream>
 #include <string>
+#include <tuple>
 
 namespace tutti {
 namespace {
@@ -16,39 +19,101 @@ namespace {
 namespace fs = std::filesystem;
 
 /// Returns the dtype that the weights have in the files.
-DType load_checkpoint(const CheckpointPlace& place, RunModel& run, const Stream& stream) {
+DType load_checkpoint(const CheckpointPlace& place, Task& task,
+                      std::span<const std::unique_ptr<ParamGroup>> groups, const Stream& stream) {
   verify_files(place.path, read_manifest(place.path));
   const ModelFiles files = ModelFiles::open(place.path);
-  load_weights(run.task->model(), run.groups, files, stream);
+  load_weights(task.model(), groups, files, stream);
   const std::vector<std::string> names = files.names();
   return names.empty() ? DType::kFloat32 : files.tensor(names.front()).dtype();
 }
 
+/// Reads one tensor of a checkpoint, whatever ranks have its pieces.
+Tensor read_pieces(const fs::path& checkpoint, const Manifest::Entry& entry, const Stream& stream) {
+  const Tensor whole = Tensor::empty(entry.shape, entry.dtype, stream);
+  for (const Manifest::Piece& piece : entry.pieces) {
+    const auto file = MappedFile::open(checkpoint / piece.file);
+    const int64_t bytes = (piece.end - piece.begin) * size_of(entry.dtype);
+    const auto source = file->bytes();
+    require(piece.offset >= 0 && piece.offset + bytes <= static_cast<int64_t>(source.size()),
+            "{}: is shorter than the manifest says", (checkpoint / piece.file).string());
+    std::memcpy(static_cast<std::byte*>(whole.raw()) + piece.begin * size_of(entry.dtype),
+                source.data() + piece.offset, static_cast<size_t>(bytes));
+  }
+  return whole;
+}
+
+/// Puts the optimizer's masters in the place of the weights that are their rounding.
+void load_masters(const fs::path& checkpoint, Task& task, const Stream& stream) {
+  const Manifest manifest = read_manifest(checkpoint);
+  const auto optimizer = manifest.groups.find("optimizer");
+  if (optimizer == manifest.groups.end()) return;
+  for (Parameter* const parameter : task.model().parameters()) {
+    const auto found = optimizer->second.find(parameter->name + ".master");
+    if (found == optimizer->second.end()) continue;
+    require(found->second.shape == parameter->shape, "{}: master of '{}' has shape {}, the model needs {}",
+            checkpoint.string(), parameter->name, to_string(found->second.shape),
+            to_string(parameter->shape));
+    copy(parameter->value, read_pieces(checkpoint, found->second, stream), stream);
+  }
+}
+
 }  // namespace
 
-RunModel open_run_model(const fs::path& directory, int64_t step, const Stream& stream, std::ostream& err) {
-  RunModel run;
-  OwnRun own = read_own_run(directory);
-  for (const std::string& warning : own.warnings) err << "tutti: " << warning << '\n';
-  run.settings = std::move(own.settings);
-  run.task = make_task(run.settings.model);
-  run.groups = make_param_groups(run.task->model(), {.seed = 0}, stream);
-  const std::string& elsewhere = run.settings.checkpoint.dir;
-  const fs::path checkpoints = elsewhere.empty() ? directory / "checkpoints" : fs::path(elsewhere);
+std::pair<int64_t, DType> load_run_weights(const RunCheckpoint& from, Task& task,
+                                           std::span<const std::unique_ptr<ParamGroup>> groups,
+                                           const Stream& stream, std::ostream& err) {
+  const fs::path checkpoints = from.checkpoints.empty() ? from.directory / "checkpoints" : from.checkpoints;
   std::string problems;
   for (const CheckpointPlace& place : list_checkpoints(checkpoints)) {
-    if (step > 0 && place.step != step) continue;
+    if (from.step > 0 && place.step != from.step) continue;
     try {
-      run.dtype = load_checkpoint(place, run, stream);
-      run.step = place.step;
-      return run;
+      const DType dtype = load_checkpoint(place, task, groups, stream);
+      if (from.weights == Weights::kMasters) load_masters(place.path, task, stream);
+      return {place.step, dtype};
     } catch (const Error& error) {
       err << "tutti: " << error.what() << '\n';
       problems = ", or none that is whole";
     }
   }
   fail("{}: there is no checkpoint{}{}", checkpoints.string(),
-       step > 0 ? fmt::format(" of step {}", step) : "", problems);
+       from.step > 0 ? fmt::format(" of step {}", from.step) : "", problems);
+}
+
+RunModel open_run_model(const fs::path& directory, int64_t step, const Stream& stream, std::ostream& err,
+                        Weights weights) {
+  RunModel run;
+  OwnRun own = read_own_run(directory);
+  for (const std::string& warning : own.warnings) err << "tutti: " << warning << '\n';
+  run.settings = std::move(own.settings);
+  run.task = make_task(run.settings.model);
+  run.groups = make_param_groups(run.task->model(), {.seed = 0}, stream);
+  std::tie(run.step, run.dtype) = load_run_weights(
+      {.directory = directory, .checkpoints = run.settings.checkpoint.dir, .step = step, .weights = weights},
+      *run.task, run.groups, stream, err);
+  return run;
+}
+
+bool is_hugging_face_folder(const fs::path& path) {
+  std::error_code none;
+  return fs::exists(path / "config.json", none) && !fs::exists(path / "run.yaml", none);
+}
+
+RunModel open_hugging_face_model(const fs::path& folder, int64_t context, const Stream& stream) {
+  RunModel model;
+  model.folder = hugging_face_config_of(folder);
+  require(model.folder.has_value(), "{}: has no config.json", folder.string());
+  GptConfig& gpt = model.settings.model.gpt;
+  gpt = model.folder->gpt;
+  if (gpt.positions != "learned") gpt.context = std::min(gpt.context, std::max<int64_t>(1, context));
+  model.task = make_task(model.settings.model);
+  model.groups = make_param_groups(model.task->model(), {.seed = 0}, stream);
+  const ModelFiles files = ModelFiles::open(folder);
+  load_weights(model.task->model(), model.groups, files, stream);
+  if (const auto dtype = dtype_from_safetensors(files.at(files.names().front()).dtype);
+      dtype && is_floating(*dtype))
+    model.dtype = *dtype;
+  return model;
 }
 
 }  // namespace tutti

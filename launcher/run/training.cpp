@@ -16,6 +16,7 @@
 #include "launcher/metrics/summary.h"
 #include "launcher/placement.h"
 #include "launcher/run/announcement.h"
+#include "launcher/run/evaluation.h"
 #include "launcher/run/inputs.h"
 #include "launcher/run/memory_check.h"
 #include "launcher/run/own_run.h"
@@ -331,6 +332,7 @@ class Training {
       if (result.evaluated) {
         summary.val_loss = result.evaluation.loss;
         summary.val_accuracy = result.evaluation.accuracy;
+        summary.val_bits_per_byte = validation_bits_per_byte(settings_.data, result.evaluation.loss);
       }
       if (result.wall_s > 0) summary.items_per_s = static_cast<double>(result.predictions) / result.wall_s;
       writers.finish();

@@ -1,0 +1,108 @@
+#include "launcher/cli/checks.h"
+#include "launcher/cli/commands.h"
+
+#include <tutti/core/checkpoint/model_files.h>
+#include <tutti/core/config/run_file.h>
+#include <tutti/core/config/value_text.h>
+#include <tutti/core/error.h>
+#include <tutti/core/file/target.h>
+#include <tutti/models/builder.h>
+#include <tutti/models/hugging_face/config.h>
+
+#include <CLI/CLI.hpp>
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+#include <ostream>
+#include <string>
+
+namespace tutti {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kUsualContext = 2048;
+
+struct Options {
+  std::string folder;
+  std::string out;
+  int64_t context = 0;
+  bool force = false;
+};
+
+/// The context to train with: as long as asked for, or as usual; never beyond the model's.
+int64_t context_of(const Options& options, const HuggingFaceConfig& config) {
+  const int64_t longest = config.gpt.context;
+  if (options.context == 0) return std::min(longest, kUsualContext);
+  require(options.context <= longest, "--context: {} is more than {} has, {}", options.context, config.name,
+          longest);
+  return options.context;
+}
+
+std::string quoted(std::string text) {
+  return yaml_text(FieldTarget(&text), "path");
+}
+
+std::string run_file(const Options& options) {
+  const auto config = hugging_face_config_of(options.folder);
+  require(config.has_value() && fs::is_directory(options.folder), "{}: expected a folder with a config.json",
+          options.folder);
+  (void)ModelFiles::open(options.folder);  // says what is wrong with the weights
+  GptConfig gpt = config->gpt;
+  const int64_t context = context_of(options, *config);
+  if (gpt.positions != "learned") gpt.context = context;
+  const bool tokenizer = fs::exists(fs::path(options.folder) / "tokenizer.json");
+  std::string text = fmt::format("# {} of {}, for `tutti train`. The model's own context is {} tokens.\n",
+                                 config->model_type, options.folder, config->gpt.context);
+  text += "data:\n  kind: tokens\n";
+  if (tokenizer) {
+    text += fmt::format("  # Made by: tutti data tokens --input TEXT.. --tokenizer {} --out data\n",
+                        (fs::path(options.folder) / "tokenizer.json").string());
+  }
+  text += fmt::format("  path: data\n  context: {}\nmodel:\n  kind: gpt\n  weights: {}\n{}", context,
+                      quoted(options.folder), gpt_section(gpt));
+  ModelConfig back;
+  // The text is what a run will read: it must say the same.
+  read_text(text.substr(text.find("model:\n") + 7), "the written model section", back);
+  require_same_model(back.gpt, *config);
+  return text;
+}
+
+ExitCode import_folder(const Options& options, Console& console) {
+  FileTarget target(options.out,
+                    {.force = options.force, .inputs = {options.folder}, .standard_output = true});
+  const std::string text = run_file(options);
+  if (target.is_standard_output()) {
+    console.out << text;
+    return ExitCode::kDone;
+  }
+  OutputFile file = target.open();
+  file.write(text);
+  file.finish();
+  if (target.commit()) console.err << overwritten_note(options.out) << '\n';
+  console.out << options.out << '\n';
+  return ExitCode::kDone;
+}
+
+CommandAction setup(CLI::App& app) {
+  const auto options = std::make_shared<Options>();
+  app.add_option("FOLDER", options->folder,
+                 "Folder of transformers: config.json, *.safetensors, tokenizer.json")
+      ->required();
+  app.add_option("-o,--out", options->out, "The run file to write; - for standard output")->required();
+  app.add_flag("--force", options->force, "Replace a file that exists");
+  app.add_option("--context", options->context, "Tokens of a sequence; default: the model's, at most 2048")
+      ->check(between_numbers(1));
+  return [options](Console& console) { return import_folder(*options, console); };
+}
+
+}  // namespace
+
+const Command kImportCommand{
+    "import", "Write a run file that goes on from a model of transformers",
+    R"(  tutti import SmolLM-135M --out run.yaml    # config.json becomes the model section
+  tutti import Llama-3.2-1B --context 4096 --out -)",
+    &setup};
+
+}  // namespace tutti

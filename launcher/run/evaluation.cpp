@@ -1,0 +1,203 @@
+#include "launcher/run/evaluation.h"
+
+#include "launcher/device_placement.h"
+#include "launcher/placement.h"
+#include "launcher/run/own_run.h"
+#include "launcher/run/parts.h"
+#include "launcher/run/run_model.h"
+
+#include <tutti/comm/data_parallel.h>
+#include <tutti/comm/peers.h>
+#include <tutti/core/config/run_file.h>
+#include <tutti/core/data/loader.h>
+#include <tutti/core/error.h>
+#include <tutti/core/train/trainer.h>
+#include <tutti/models/external_names.h>
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <ostream>
+
+namespace tutti {
+namespace {
+
+/// The run's settings, or those of a folder's model, with what the command line overrides.
+RunSettings settings_of(const EvaluateOptions& options) {
+  RunSettings settings;
+  if (is_hugging_face_folder(options.model)) {
+    require(options.step == 0, "{}: --step chooses a run's checkpoint; this is a folder of transformers",
+            options.model.string());
+    require(!options.data.empty(), "--data: say what {} shall be evaluated on", options.model.string());
+    settings.model.gpt = hugging_face_config_of(options.model)->gpt;
+    settings.train.batch = 8;
+    settings.data.context = std::min<int64_t>(settings.model.gpt.context, 1024);
+  } else {
+    settings = read_own_run(options.model).settings;
+  }
+  for (const std::string& assignment : options.sets) apply_set(assignment, settings);
+  if (!options.data.empty()) {
+    settings.data.path = options.data;
+    settings.data.validation_path.clear();
+  }
+  return settings;
+}
+
+/// One rank's part of a pass.
+class Pass {
+ public:
+  Pass(const EvaluateOptions& options, Collective& world, std::ostream& err)
+      : options_(options), world_(world), peers_(world), err_(err) {}
+
+  Evaluation run() {
+    peers_.agree([&] { settings_ = settings_of(options_); });
+    device_ = place_device(peers_, settings_.run.device, settings_.run.share_gpus);
+    settings_.parallel.data.settle_mode(device_.device.type);
+    const ThreadPlacement placement = place_threads(peers_, settings_.run.threads, device_.pci);
+    ThreadPool pool(placement.threads, placement.cores);
+    pool.bind_caller();
+    const bool on_cpu = device_.device.type == DeviceType::kCpu;
+    const Stream stream = on_cpu ? Stream::inline_on(pool) : Stream::cuda(device_.device.index);
+    std::shared_ptr<const Dataset> data;
+    std::unique_ptr<Task> task;
+    peers_.agree([&] {
+      data = open_dataset(settings_.data, options_.training_split ? Split::kTraining : Split::kValidation);
+      require(data != nullptr && data->size() > 0, "{}: has no {} set", settings_.data.path,
+              options_.training_split ? "training" : "validation");
+      // The model is what it is; only what a run leaves to its data is filled in.
+      fit_to_data(settings_.model, {data->sample_shape(), data->classes()});
+      task = make_task(settings_.model);
+    });
+    settings_.parallel.zero = 0;
+    const auto groups = make_param_groups(task->model(), group_options(settings_, world_), stream);
+    peers_.agree([&] { load(*task, groups, stream); });
+    DataParallel parallel(world_, groups, settings_.parallel.data, stream,
+                          gradient_collective(settings_, device_, world_, stream));
+    Evaluation result = sums(*task, parallel, data, stream);
+    if (settings_.data.kind == "tokens") {
+      peers_.agree([&] {
+        const std::optional<Tokenizer> tokenizer = open_tokenizer(settings_.data);
+        if (!tokenizer) return;
+        if (const auto bytes = bytes_per_prediction(*data, *tokenizer, Stream::inline_on(pool)))
+          result.bits_per_byte = bits_per_byte(result.loss, *bytes);
+      });
+    }
+    return result;
+  }
+
+ private:
+  void load(Task& task, std::span<const std::unique_ptr<ParamGroup>> groups, const Stream& stream) {
+    if (is_hugging_face_folder(options_.model)) {
+      load_weights(task.model(), groups, ModelFiles::open(options_.model), stream);
+    } else {
+      std::ostream& err = peers_.rank() == 0 ? err_ : nowhere_;
+      load_run_weights(
+          {.directory = options_.model, .checkpoints = settings_.checkpoint.dir, .step = options_.step}, task,
+          groups, stream, err);
+    }
+  }
+
+  Evaluation sums(Task& task, DataParallel& parallel, const std::shared_ptr<const Dataset>& data,
+                  const Stream& stream) {
+    const Sampler order(data->size(), settings_.train.batch, SampleOrder::kSequential, 0);
+    const int64_t most = settings_.train.microbatch;
+    Loader loader(data, order,
+                  {.ranges =
+                       [&parallel, most](int64_t, int64_t samples) {
+                         std::vector<Parallel::Shard> flat;
+                         for (const auto& row : microbatches(parallel.shards(samples), most))
+                           flat.insert(flat.end(), row.begin(), row.end());
+                         return flat;
+                       },
+                   .first_step = 0,
+                   .end_step = order.steps_per_epoch(),
+                   .ahead = settings_.data.ahead,
+                   .threads = static_cast<int>(settings_.data.threads),
+                   .device = device_.device});
+    std::vector<std::vector<double>> leaves;
+    for (int64_t step = 0; step < order.steps_per_epoch(); ++step) {
+      const auto shards = microbatches(parallel.shards(loader.samples(step)), most);
+      leaves.resize(shards.size(), {0.0, 0.0, 0.0});
+      const std::vector<Batch> batches = loader.next();
+      size_t next = 0;
+      for (size_t s = 0; s < shards.size(); ++s) {
+        for (size_t m = 0; m < shards[s].size(); ++m) {
+          const Batch& batch = batches.at(next++);
+          batch.use_on(stream);
+          const EvaluationSums part = task.evaluate(stream, batch);
+          leaves[s][0] += part.loss;
+          leaves[s][1] += part.correct;
+          leaves[s][2] += part.count;
+        }
+      }
+    }
+    const std::vector<double> total = parallel.sum(leaves);
+    require(total[2] > 0, "{}: nothing is predicted in it", settings_.data.path);
+    return {.loss = total[0] / total[2],
+            .accuracy = total[1] / total[2],
+            .count = static_cast<int64_t>(total[2]),
+            .bits_per_byte = std::nullopt,
+            .item = settings_.data.kind == "tokens" ? "tokens" : "images"};
+  }
+
+  const EvaluateOptions& options_;
+  Collective& world_;
+  CollectivePeers peers_;
+  std::ostream& err_;
+  std::ostream nowhere_{nullptr};
+  RunSettings settings_;
+  DevicePlacement device_;
+};
+
+}  // namespace
+
+Evaluation evaluate(const EvaluateOptions& options, Collective& world, std::ostream& err) {
+  return Pass(options, world, err).run();
+}
+
+std::optional<double> bytes_per_prediction(const Dataset& data, const Tokenizer& tokenizer,
+                                           const Stream& stream) {
+  constexpr int64_t kSamples = 64;
+  std::vector<int64_t> lengths(static_cast<size_t>(tokenizer.vocabulary()));
+  for (size_t id = 0; id < lengths.size(); ++id) {
+    const auto token = static_cast<int32_t>(id);
+    lengths[id] = static_cast<int64_t>(tokenizer.decode({&token, 1}).size());
+  }
+  if (const auto end = tokenizer.added(kEndOfText)) lengths.at(static_cast<size_t>(*end)) = 0;
+  int64_t bytes = 0;
+  int64_t count = 0;
+  for (int64_t first = 0; first < data.size(); first += kSamples) {
+    std::vector<int64_t> ids(static_cast<size_t>(std::min(kSamples, data.size() - first)));
+    std::iota(ids.begin(), ids.end(), first);
+    const Tensor targets = data.read(ids, {}, stream).targets;
+    dispatch_index(targets.dtype(), "targets", [&]<class T>(TypeTag<T>) {
+      for (const T target : targets.span<T>()) {
+        if (target < 0 || static_cast<size_t>(target) >= lengths.size()) continue;
+        bytes += lengths[static_cast<size_t>(target)];
+        ++count;
+      }
+    });
+  }
+  if (count == 0 || bytes == 0) return std::nullopt;
+  return static_cast<double>(bytes) / static_cast<double>(count);
+}
+
+std::optional<double> validation_bits_per_byte(const DataConfig& data, double loss) {
+  if (data.kind != "tokens") return std::nullopt;
+  try {
+    const std::optional<Tokenizer> tokenizer = open_tokenizer(data);
+    const std::shared_ptr<const Dataset> set = open_dataset(data, Split::kValidation);
+    if (!tokenizer || !set) return std::nullopt;
+    ThreadPool pool(1);
+    const auto bytes = bytes_per_prediction(*set, *tokenizer, Stream::inline_on(pool));
+    return bytes ? std::optional(bits_per_byte(loss, *bytes)) : std::nullopt;
+  } catch (const Error&) {
+    return std::nullopt;  // a figure that is not there must not end a training that is done
+  }
+}
+
+double bits_per_byte(double loss, double bytes_per_prediction) {
+  return loss / std::log(2.0) / bytes_per_prediction;
+}
+
+}  // namespace tutti

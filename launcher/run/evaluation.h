@@ -1,0 +1,49 @@
+#pragma once
+
+#include <tutti/comm/collective.h>
+#include <tutti/core/data/data_config.h>
+#include <tutti/core/data/dataset.h>
+#include <tutti/core/data/tokenizer.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <iosfwd>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace tutti {
+
+/// What `tutti evaluate` was asked for.
+struct EvaluateOptions {
+  std::filesystem::path model;    ///< run directory, or folder of transformers
+  std::string data;               ///< directory; empty: the run's
+  std::vector<std::string> sets;  ///< overrides of the run file: data.context=512
+  bool training_split = false;    ///< instead of the validation set
+  int64_t step = 0;               ///< of the checkpoint; 0: the newest
+};
+
+struct Evaluation {
+  double loss = 0;                      ///< mean over predictions, nats
+  double accuracy = 0;                  ///< part of the predictions that are right
+  int64_t count = 0;                    ///< predictions
+  std::optional<double> bits_per_byte;  ///< of text whose tokenizer is known
+  std::string item;                     ///< "tokens" or "images"
+};
+
+/// One pass over a data set, collective over `world`; the result is the same on all ranks, and in ordered
+/// mode the same to the bit for all worlds that training has the same bits in.
+Evaluation evaluate(const EvaluateOptions& options, Collective& world, std::ostream& err);
+
+/// Bytes of text that a prediction of this set of tokens stands for, on average; <|endoftext|> is no text.
+/// Reads all targets. Empty if there are none.
+std::optional<double> bytes_per_prediction(const Dataset& data, const Tokenizer& tokenizer,
+                                           const Stream& stream);
+
+/// Nats a prediction as bits a byte.
+double bits_per_byte(double loss, double bytes_per_prediction);
+
+/// The same for a loss on the validation set of `data`; empty where that is no text of a known tokenizer.
+std::optional<double> validation_bits_per_byte(const DataConfig& data, double loss);
+
+}  // namespace tutti

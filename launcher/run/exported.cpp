@@ -1,0 +1,134 @@
+#include "launcher/run/exported.h"
+
+#include <tutti/core/checkpoint/model_files.h>
+#include <tutti/core/checkpoint/safetensors.h>
+#include <tutti/core/error.h>
+
+#include <nlohmann/json.hpp>
+
+#include <algorithm>
+#include <cmath>
+
+namespace tutti {
+namespace {
+
+namespace fs = std::filesystem;
+using Json = nlohmann::ordered_json;
+
+// transformers refuses files that do not say so.
+const std::map<std::string, std::string> kMetadata{{"format", "pt"}};
+
+void add_text(DirectoryTarget& target, const std::string& name, const std::string& text) {
+  OutputFile file = target.add(name);
+  file.write(text);
+  file.finish();
+}
+
+/// Cuts the tensors into files of at most `most` bytes, or one tensor.
+std::vector<std::vector<std::pair<std::string, Tensor>>> shards_of(
+    std::vector<std::pair<std::string, Tensor>> tensors, int64_t most) {
+  std::vector<std::vector<std::pair<std::string, Tensor>>> shards(1);
+  int64_t bytes = 0;
+  for (auto& [name, tensor] : tensors) {
+    const int64_t size = tensor.numel() * size_of(tensor.dtype());
+    if (!shards.back().empty() && bytes + size > most) {
+      shards.emplace_back();
+      bytes = 0;
+    }
+    bytes += size;
+    shards.back().emplace_back(name, tensor);
+  }
+  return shards;
+}
+
+void add_weights(DirectoryTarget& target, std::vector<std::pair<std::string, Tensor>> tensors, int64_t most) {
+  const auto shards = shards_of(std::move(tensors), most);
+  if (shards.size() == 1) return write_safetensors(target.add("model.safetensors"), shards[0], kMetadata);
+  std::map<std::string, std::string> index;
+  int64_t total = 0;
+  for (size_t i = 0; i < shards.size(); ++i) {
+    const std::string name = fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
+    for (const auto& [tensor_name, tensor] : shards[i]) {
+      index[tensor_name] = name;
+      total += tensor.numel() * size_of(tensor.dtype());
+    }
+    write_safetensors(target.add(name), shards[i], kMetadata);
+  }
+  add_text(target, "model.safetensors.index.json", model_index(index, total));
+}
+
+void add_tokenizer(DirectoryTarget& target, const Tokenizer& tokenizer, int64_t context, bool has_end) {
+  add_text(target, "tokenizer.json", tokenizer.to_json());
+  Json config{{"tokenizer_class", "PreTrainedTokenizerFast"},
+              {"model_max_length", context},
+              {"clean_up_tokenization_spaces", false}};
+  Json special = Json::object();
+  if (has_end) {
+    for (const char* const role : {"bos_token", "eos_token"}) {
+      config[role] = special[role] = kEndOfText;
+    }
+  }
+  add_text(target, "tokenizer_config.json", config.dump(2) + "\n");
+  add_text(target, "special_tokens_map.json", special.dump(2) + "\n");
+}
+
+}  // namespace
+
+std::vector<std::string> exported_names(const fs::path& folder) {
+  std::vector<std::string> names;
+  std::error_code none;
+  if (!fs::exists(folder / "config.json", none)) return names;
+  for (const auto& entry : fs::directory_iterator(folder, none)) {
+    const std::string name = entry.path().filename().string();
+    const bool weights = name.starts_with("model") && name.ends_with(".safetensors");
+    const bool text = name == "config.json" || name == "generation_config.json" || name == "tokenizer.json" ||
+                      name == "tokenizer_config.json" || name == "special_tokens_map.json" ||
+                      name == "model.safetensors.index.json";
+    if (weights || text) names.push_back(name);
+  }
+  return names;
+}
+
+std::vector<std::pair<std::string, Tensor>> tensors_to_export(const RunModel& run, DType dtype,
+                                                              const Stream& stream) {
+  std::vector<std::pair<std::string, Tensor>> tensors;
+  for (const NamedTensor& named : export_tensors(run.task->model(), run.groups, stream)) {
+    const Tensor converted = named.tensor.to(dtype, stream);
+    if (dtype == DType::kFloat16) {
+      const Tensor back = converted.to(DType::kFloat32, stream).to_contiguous(stream);
+      const Tensor whole = named.tensor.to(DType::kFloat32, stream).to_contiguous(stream);
+      const bool overflows =
+          !std::ranges::equal(back.view({-1}).span<float>(), whole.view({-1}).span<float>(),
+                              [](float a, float b) { return std::isfinite(a) || !std::isfinite(b); });
+      require(!overflows, "{}: has values beyond fp16's largest, 65504; export bf16 or fp32", named.name);
+    }
+    tensors.emplace_back(named.name, converted.to_contiguous(stream));
+  }
+  return tensors;
+}
+
+void export_folder(DirectoryTarget& target, const RunModel& run, const std::optional<Tokenizer>& tokenizer,
+                   const FolderExport& options, const Stream& stream) {
+  const auto* const gpt = dynamic_cast<const Gpt*>(&run.task->model());
+  require(
+      gpt != nullptr,
+      "--out: model.kind {} has no class in transformers; with a name that ends in .safetensors, its weights "
+      "alone are written",
+      run.settings.model.kind);
+  HuggingFaceExport about{.dtype = options.dtype, .begin_token = {}, .end_token = {}};
+  if (tokenizer) {
+    if (const auto end = tokenizer->added(kEndOfText)) about.begin_token = about.end_token = *end;
+  }
+  const std::string config = hugging_face_config(gpt->config(), about);
+  add_weights(target, tensors_to_export(run, options.dtype, stream), options.shard_bytes);
+  Json generation{{"_from_model_config", true}};
+  if (about.end_token) {
+    generation["bos_token_id"] = *about.end_token;
+    generation["eos_token_id"] = *about.end_token;
+  }
+  add_text(target, "generation_config.json", generation.dump(2) + "\n");
+  if (tokenizer) add_tokenizer(target, *tokenizer, gpt->config().context, about.end_token.has_value());
+  add_text(target, "config.json", config);
+}
+
+}  // namespace tutti
