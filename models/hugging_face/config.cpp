@@ -226,6 +226,7 @@ GptConfig canonical(const GptConfig& config, int64_t context) {
   if (c.attention.window >= context) c.attention.window = context;
   if (c.positions != "rotary") c.rotary_base = defaults.rotary_base;
   GptRotaryScaling& scaling = c.rotary_scaling;
+  const GptRotaryScaling unused;
   if (c.positions != "rotary" || scaling.kind == "none" ||
       (scaling.kind == "linear" && scaling.factor == 1)) {
     scaling = {};
@@ -235,9 +236,12 @@ GptConfig canonical(const GptConfig& config, int64_t context) {
     scaling.kind = "linear";
     scaling.factor = factor;
   } else if (scaling.kind == "llama3") {
-    scaling.beta_fast = scaling.beta_slow = scaling.attention_factor = 0;
+    scaling.beta_fast = unused.beta_fast;
+    scaling.beta_slow = unused.beta_slow;
+    scaling.attention_factor = unused.attention_factor;
   } else {
-    scaling.low_frequency = scaling.high_frequency = 0;
+    scaling.low_frequency = unused.low_frequency;
+    scaling.high_frequency = unused.high_frequency;
     scaling.attention_factor = scaling.resolved().amplitude();
   }
   return c;

@@ -158,6 +158,12 @@ TEST_F(HuggingFaceTest, EveryKeyThatChangesTheFunctionIsCompared) {
     EXPECT_NE(error.find("set model." + c.run_key + ": "), std::string::npos) << c.key << ": " << error;
     EXPECT_NE(error.find(c.key), std::string::npos) << error;
   }
+  // Only what the kind uses is named.
+  const std::string llama3 = R"({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0, "original_max_position_embeddings": 32})";
+  const std::string scaled = difference(tiny_llama(), with(kLlama, "rope_scaling", llama3));
+  EXPECT_NE(scaled.find("set model.rotary_scaling.kind: llama3"), std::string::npos) << scaled;
+  EXPECT_EQ(scaled.find("beta_fast"), std::string::npos) << scaled;
   // Dynamic scaling begins beyond the model's context, and training stays within.
   EXPECT_EQ(
       difference(tiny_llama(), with(kLlama, "rope_scaling", R"({"rope_type": "dynamic", "factor": 2.0})")),
