@@ -1,6 +1,6 @@
-#include <tutti/core/data/bpe_tables.h>
 #include <tutti/core/data/bpe_train.h>
 #include <tutti/core/data/split.h>
+#include <tutti/core/data/tokenizer/added_tokens.h>
 #include <tutti/core/error.h>
 
 #include <algorithm>

@@ -1,6 +1,7 @@
 #include <tutti/core/data/split.h>
 #include <tutti/core/data/unicode.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 
@@ -89,6 +90,20 @@ size_t cut_point(std::string_view text, size_t begin) {
     const ClassAt before = class_at(text, start);
     const bool whole = start + before.bytes == i;  // else the bytes before are not UTF-8: kOther
     if (!whole || before.kind != CharClass::kSpace) return i;
+  }
+  return text.size();
+}
+
+size_t cut_before_space(std::string_view text, size_t begin) {
+  for (size_t i = std::max<size_t>(begin, 1); i < text.size(); ++i) {
+    if (text[i] != ' ') continue;
+    size_t start = i - 1;
+    while (start > 0 && i - start < 4 && (static_cast<unsigned char>(text[start]) & 0xc0U) == 0x80U) --start;
+    const ClassAt before = class_at(text, start);
+    if (start + before.bytes == i &&
+        (before.kind == CharClass::kLetter || before.kind == CharClass::kNumber)) {
+      return i;
+    }
   }
   return text.size();
 }

@@ -17,4 +17,7 @@ size_t word_end(std::string_view text, size_t begin);
 /// none.
 size_t cut_point(std::string_view text, size_t begin);
 
+/// The first place at or after `begin` between a letter or number and a space; text.size() if there is none.
+size_t cut_before_space(std::string_view text, size_t begin);
+
 }  // namespace tutti

@@ -1,6 +1,5 @@
 #include <tutti/core/checkpoint/safetensors.h>
 #include <tutti/core/checkpoint/sha256.h>
-#include <tutti/core/data/bpe_tables.h>
 #include <tutti/core/data/bpe_train.h>
 #include <tutti/core/data/split.h>
 #include <tutti/core/data/token_writer.h>
@@ -24,9 +23,9 @@ class EncoderPool {
  public:
   explicit EncoderPool(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
 
-  void encode(std::string_view text, std::vector<int32_t>& ids) {
+  void encode(const TextSection& section, std::vector<int32_t>& ids) {
     TokenEncoder encoder = take();
-    encoder.encode(text, ids, AddedTokens::kAsText);
+    encoder.encode(section, ids);
     const std::scoped_lock lock(mutex_);
     idle_.push_back(std::move(encoder));
   }
@@ -44,28 +43,10 @@ class EncoderPool {
   std::vector<TokenEncoder> idle_;
 };
 
-/// A stretch of text that is encoded by itself, or (`id` >= 0) an added token.
-struct Section {
-  std::string_view text;
-  int32_t id = -1;
-};
-
-/// Cuts a document where the ids of the parts are the ids of the whole. Without words to cut between, a
-/// section is what stands between added tokens.
-std::vector<Section> sections(const Tokenizer& tokenizer, std::string_view document) {
-  std::vector<Section> all;
-  const bool cut = tokenizer.model().split || tokenizer.model().merges.empty();
-  const auto plain = [&](std::string_view text) {
-    for (size_t begin = 0; begin < text.size();) {
-      const size_t end = cut ? cut_point(text, std::min(begin + kSectionBytes, text.size())) : text.size();
-      all.push_back({text.substr(begin, end - begin)});
-      begin = end;
-    }
-  };
-  AddedTokenFinder(tokenizer.model().added).split(document, plain, [&](int32_t id) {
-    all.push_back({{}, id});
-  });
-  if (const auto end = tokenizer.added(kEndOfText)) all.push_back({{}, *end});
+/// A document's sections, and the token that ends it if the tokenizer has one.
+std::vector<TextSection> sections(const Tokenizer& tokenizer, std::string_view document) {
+  std::vector<TextSection> all = tokenizer.sections(document, kSectionBytes);
+  if (const auto end = tokenizer.end_of_text()) all.push_back({{}, *end});
   return all;
 }
 
@@ -177,7 +158,8 @@ void TokenizeConfig::describe(Fields& f) {
   f.value("inputs", inputs, "text files, one document each", not_empty());
   f.value("out", out, "directory to write", not_empty());
   f.value("force", force, "write into a directory that holds something");
-  f.value("tokenizer", tokenizer, "a tokenizer.json; `bytes`; or `train`, to train one on the inputs",
+  f.value("tokenizer", tokenizer,
+          "a tokenizer.json or a folder with one; `bytes`; or `train`, to train one on the inputs",
           not_empty());
   f.value("vocabulary", vocabulary, "tokens of a tokenizer that is trained", between(257, 1 << 24));
   f.value("shard_tokens", shard_tokens, "tokens in a file", at_least(1));
@@ -261,16 +243,13 @@ TokenizeReport tokenize_files(const TokenizeConfig& config, ThreadPool& pool,
   EncoderPool encoders(tokenizer);
   const auto write = [&](std::string_view text, TokenShardWriter& writer, int64_t& tokens) {
     if (text.empty()) return;
-    const std::vector<Section> all = sections(tokenizer, text);
+    const std::vector<TextSection> all = sections(tokenizer, text);
     for (size_t begin = 0; begin < all.size(); begin += kSectionsAtOnce) {
       const auto group = std::span(all).subspan(begin, std::min(kSectionsAtOnce, all.size() - begin));
       std::vector<std::vector<int32_t>> ids(group.size());
       pool.parallel_for(static_cast<int64_t>(group.size()), [&](int64_t i) {
         const auto k = static_cast<size_t>(i);
-        if (group[k].id >= 0)
-          ids[k].push_back(group[k].id);
-        else
-          encoders.encode(group[k].text, ids[k]);
+        encoders.encode(group[k], ids[k]);
       });
       for (size_t k = 0; k < group.size(); ++k) {
         writer.add(ids[k]);

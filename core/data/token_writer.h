@@ -66,7 +66,8 @@ struct TokenizeReport {
 /// under names that are free, and removed once the new index is there; every other file is left.
 ///
 /// The last part of each input, from a line's beginning, is for validation; a trained tokenizer sees only
-/// what comes before. Each part of a document ends with <|endoftext|> if the tokenizer has it. The files are
+/// what comes before. Each part of a document ends with the token Tokenizer::end_of_text() if the tokenizer
+/// has one; what its post-processor puts around texts (a first token) is not written. The files are
 /// the same for any number of threads. `progress` is told now and then. Throws Error naming the file when an
 /// input is missing or empty, or nothing is left to train on or to validate with.
 TokenizeReport tokenize_files(const TokenizeConfig& config, ThreadPool& pool,

@@ -21,8 +21,43 @@ struct Utf8Char {
 /// U+10FFFF.
 Utf8Char decode_utf8(std::string_view text, size_t begin);
 
+/// Where the character before `end` > 0 begins.
+size_t character_before(std::string_view text, size_t end);
+
 /// Class of a code point: its general category, and White_Space of the Unicode character database for kSpace.
 CharClass char_class(char32_t code);
+
+/// Nd, Nl, No.
+inline bool is_numeric(char32_t code) {
+  return char_class(code) == CharClass::kNumber;
+}
+/// White_Space.
+inline bool is_space(char32_t code) {
+  return char_class(code) == CharClass::kSpace;
+}
+/// \w of regular expressions: Alphabetic, M, Nd, Pc, Join_Control. Source: Unicode Technical Standard 18,
+/// annex C.
+bool is_word(char32_t code);
+/// P*, and all of ASCII that is neither letter, digit, space nor control. This and the three below follow the
+/// older tables of Hugging Face `tokenizers`.
+bool is_punctuation(char32_t code);
+/// Mn, Mc, Me.
+bool is_mark(char32_t code);
+/// Mn.
+bool is_nonspacing_mark(char32_t code);
+/// Cc, Cf, Cs, Co.
+bool is_control(char32_t code);
+/// U+0130 becomes two characters, so this appends.
+void append_lower(std::string& text, char32_t code);
+
+/// Normalization forms. Source: Unicode Standard Annex 15.
+enum class NormalForm : uint8_t { kNfc, kNfd, kNfkc, kNfkd };
+/// A UTF-8 text in that form; characters that are newer than the tables of `tokenizers` stay as they are.
+std::string normalized(std::string_view text, NormalForm form);
+
+/// Where the extended grapheme cluster that begins at `begin` < text.size() ends. Source: Unicode Standard
+/// Annex 29.
+size_t grapheme_end(std::string_view text, size_t begin);
 
 /// Appends a code point (at most U+10FFFF, no surrogate) as UTF-8.
 void append_utf8(std::string& text, char32_t code);

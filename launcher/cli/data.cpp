@@ -150,8 +150,9 @@ CommandAction setup(CLI::App& app) {
   CLI::App* const tokens = app.add_subcommand("tokens", "Turn plain text into token shards to train on");
   add_inputs(*tokens, *options, "Directory to write, new or empty",
              "Write into a directory that holds files: earlier token shards are replaced, all others stay");
-  CLI::Option* const given = tokens->add_option("--tokenizer", options->tokens.tokenizer,
-                                                "A tokenizer.json, or `bytes`: one token a byte");
+  CLI::Option* const given =
+      tokens->add_option("--tokenizer", options->tokens.tokenizer,
+                         "A tokenizer.json, a folder with one, or `bytes`: one token a byte");
   given->capture_default_str();
   tokens
       ->add_option("--train-tokenizer", options->train_tokenizer,

@@ -43,21 +43,30 @@ Tokenizer run_tokenizer(const fs::path& directory, const DataConfig& data) {
 struct Writer {
   RunModel run;
   Tokenizer tokenizer;
-  std::vector<int32_t> prompt;
-  std::set<int32_t> ends;  ///< tokens at which the text ends
+  std::vector<int32_t> ids;     ///< of the prompt's text
+  std::vector<int32_t> prompt;  ///< what the model begins with
+  std::set<int32_t> ends;       ///< tokens at which the text ends
 };
+
+/// Ids of a text behind those that the tokenizer puts in front of every text.
+std::vector<int32_t> behind_mark(const Tokenizer& tokenizer, const std::vector<int32_t>& ids) {
+  std::vector<int32_t> all(tokenizer.before().begin(), tokenizer.before().end());
+  all.insert(all.end(), ids.begin(), ids.end());
+  return all;
+}
 
 Writer open_run(const Options& options, const Stream& stream, std::ostream& err) {
   RunModel run = open_run_model(options.directory, options.step, stream, err);
   require(run.settings.model.kind == "gpt", "{}: model.kind is {}; text comes from gpt models",
           options.directory, run.settings.model.kind);
   Tokenizer tokenizer = run_tokenizer(options.directory, run.settings.data);
-  std::vector<int32_t> prompt = tokenizer.encode(options.prompt, AddedTokens::kAsText);
-  const std::optional<int32_t> end = tokenizer.added(kEndOfText);
+  std::vector<int32_t> ids = tokenizer.encode(options.prompt, AddedTokens::kAsText);
+  std::vector<int32_t> prompt = behind_mark(tokenizer, ids);
+  const std::optional<int32_t> end = tokenizer.end_of_text();
   if (prompt.empty() && end) prompt.push_back(*end);
   std::set<int32_t> ends;
   if (end) ends.insert(*end);
-  return {std::move(run), std::move(tokenizer), std::move(prompt), std::move(ends)};
+  return {std::move(run), std::move(tokenizer), std::move(ids), std::move(prompt), std::move(ends)};
 }
 
 Writer open_folder(const Options& options, const Stream& stream) {
@@ -65,14 +74,15 @@ Writer open_folder(const Options& options, const Stream& stream) {
   require(options.step == 0, "{}: --step chooses a run's checkpoint; this is a folder of transformers",
           options.directory);
   Tokenizer tokenizer = Tokenizer::load(folder / "tokenizer.json");
-  std::vector<int32_t> prompt = tokenizer.encode(options.prompt, AddedTokens::kRecognise);
+  std::vector<int32_t> ids = tokenizer.encode(options.prompt, AddedTokens::kRecognise);
+  std::vector<int32_t> prompt = behind_mark(tokenizer, ids);
   RunModel run = open_hugging_face_model(
       folder, static_cast<int64_t>(prompt.size()) + 1 + options.sampling.tokens, stream);
   if (prompt.empty() && run.folder->begin_token)
     prompt.push_back(static_cast<int32_t>(*run.folder->begin_token));
   std::set<int32_t> ends;
   for (const int64_t end : run.folder->end_tokens) ends.insert(static_cast<int32_t>(end));
-  return {std::move(run), std::move(tokenizer), std::move(prompt), std::move(ends)};
+  return {std::move(run), std::move(tokenizer), std::move(ids), std::move(prompt), std::move(ends)};
 }
 
 ExitCode generate_text(const Options& options, Console& console) {
@@ -80,7 +90,7 @@ ExitCode generate_text(const Options& options, Console& console) {
   const Stream stream = Stream::inline_on(pool);
   const bool is_folder = is_hugging_face_folder(options.directory);
   const Writer writer = is_folder ? open_folder(options, stream) : open_run(options, stream, console.err);
-  const auto& [run, tokenizer, prompt, ends] = writer;
+  const auto& [run, tokenizer, ids, prompt, ends] = writer;
   auto& model = dynamic_cast<Gpt&>(run.task->model());
   require(tokenizer.vocabulary() <= model.config().vocabulary,
           "{}: the tokenizer has {} tokens, the model knows {}", options.directory, tokenizer.vocabulary(),
@@ -92,14 +102,15 @@ ExitCode generate_text(const Options& options, Console& console) {
          is_folder ? "bos_token_id" : kEndOfText);
   }
   console.out << options.prompt << std::flush;
+  TokenDecoder text(tokenizer);  // goes on from the prompt: what a token means may depend on those before it
+  for (const int32_t id : ids) (void)text.add(id);
   (void)generate(model, prompt, options.sampling, stream, [&](int32_t token) {
     if (writer.ends.contains(token)) return false;
     // A model may have more outputs than the tokenizer has tokens, to round its matrices.
-    if (token < writer.tokenizer.vocabulary())
-      console.out << writer.tokenizer.decode({&token, 1}) << std::flush;
+    if (token < writer.tokenizer.vocabulary()) console.out << text.add(token) << std::flush;
     return console.out.good();
   });
-  console.out << '\n';
+  console.out << text.finish() << '\n';
   return ExitCode::kDone;
 }
 

@@ -405,19 +405,18 @@ TEST(TokenizerJson, RefusesWhatWouldGiveOtherIds) {
   const std::string good = trained("ab ab ab ab", 260).to_json();
   expect_refused("", "empty");
   expect_refused("[]", "object");
-  expect_refused(replaced(good, "\"type\": \"BPE\"", "\"type\": \"WordPiece\""), "WordPiece");
-  expect_refused(replaced(good, "\"normalizer\": null", R"("normalizer": {"type": "NFC"})"), "normalizer");
+  expect_refused(replaced(good, "\"type\": \"BPE\"", "\"type\": \"Other\""), "Other");
+  expect_refused(replaced(good, "\"normalizer\": null", R"("normalizer": {"type": "Odd"})"),
+                 "normalizer 'Odd'");
   expect_refused(replaced(good, "\"pre_tokenizer\": {\"type\": \"ByteLevel\"",
-                          R"("pre_tokenizer": {"type": "Whitespace")"),
-                 "Whitespace");
-  expect_refused(replaced(good, "\"add_prefix_space\": false", "\"add_prefix_space\": true"),
-                 "add_prefix_space");
+                          R"("pre_tokenizer": {"type": "UnicodeScripts")"),
+                 "UnicodeScripts");
+  expect_refused(replaced(good, "\"decoder\": {\"type\": \"ByteLevel\"", R"("decoder": {"type": "CTC")"),
+                 "CTC");
   expect_refused(
       replaced(good, "\"post_processor\": null", R"("post_processor": {"type": "TemplateProcessing"})"),
-      "TemplateProcessing");
+      "post_processor");
   expect_refused(replaced(good, "\"dropout\": null", "\"dropout\": 0.1"), "dropout");
-  expect_refused(replaced(good, "\"end_of_word_suffix\": null", "\"end_of_word_suffix\": \"</w>\""),
-                 "end_of_word_suffix");
   expect_refused(replaced(good, "\"a b\"", "\"a c\""), "does not have");
   expect_refused(replaced(good, "\"a b\"", "\"a zz\""), "zz");
   expect_refused(replaced(good, "\"a b\"", "\"a  b\""), "merge 0");
@@ -427,8 +426,7 @@ TEST(TokenizerJson, RefusesWhatWouldGiveOtherIds) {
   expect_refused(replaced(good, "\"a\": 97", "\"a\": 4000000"), "4000000");
   expect_refused(replaced(good, "\"a\": 97", "\"b\": 97"), "twice");
   expect_refused(replaced(good, "\"a\": 97", "\"aa\": 97"), "merge");
-  expect_refused(replaced(good, "\"single_word\": false", "\"single_word\": true"), "single_word");
-  expect_refused(replaced(good, "{\"id\": 258", "{\"id\": 12"), "added token");
+  expect_refused(replaced(good, "{\"id\": 258", "{\"id\": -1"), "added_tokens[0]");
 }
 
 TEST(TokenizerJson, TruncatedFilesAreRefused) {
@@ -447,7 +445,9 @@ TEST(TokenizerJson, DamagedFilesGiveErrorsOrTokenizers) {
     }
     try {
       const Tokenizer tokenizer = Tokenizer::from_json(text, "damaged");
-      EXPECT_EQ(tokenizer.decode(tokenizer.encode(text)), text);
+      if (tokenizer.lossless()) {
+        EXPECT_EQ(tokenizer.decode(tokenizer.encode(text)), text);
+      }
     } catch (const Error&) {  // the one exception that may come
     }
   }

@@ -1,7 +1,9 @@
 // The other side of tokenizer_oracle.py: trains a tokenizer, or encodes texts that come on standard input.
 //   oracle_tokenizer_codec train VOCABULARY OUT.json < TEXT
-//   oracle_tokenizer_codec encode TOKENIZER.json   < (length as uint32, bytes)* > (count as uint32, int32
-//   ids)*
+//   oracle_tokenizer_codec encode TOKENIZER < (length as uint32, bytes)* > answers
+// An answer is (count as uint32, int32 ids)* and (length as uint32, bytes): the ids, those that the
+// post-processor puts before and behind, those of the sections that the document is cut into, and the text of
+// the ids.
 #include <tutti/core/checkpoint/file.h>
 #include <tutti/core/data/bpe_train.h>
 #include <tutti/core/error.h>
@@ -28,8 +30,19 @@ void train(int64_t vocabulary, const std::string& path) {
   train_bpe(texts, {.vocabulary = vocabulary}, pool).save(path);
 }
 
+void put(const void* data, size_t size) {
+  require(fwrite(data, 1, size, stdout) == size, "codec: cannot write");
+}
+
+void put(std::span<const int32_t> ids) {
+  const auto count = static_cast<uint32_t>(ids.size());
+  put(&count, sizeof count);
+  put(ids.data(), ids.size_bytes());
+}
+
 void encode(const std::string& path) {
-  TokenEncoder encoder(Tokenizer::load(path));
+  const Tokenizer tokenizer = Tokenizer::load(path);
+  TokenEncoder encoder(tokenizer);
   const std::string input = read_all();
   for (size_t at = 0; at < input.size();) {
     uint32_t length = 0;
@@ -37,13 +50,24 @@ void encode(const std::string& path) {
     std::memcpy(&length, input.data() + at, sizeof length);
     at += sizeof length;
     require(input.size() - at >= length, "codec: half a text at byte {}", at);
-    std::vector<int32_t> ids;
-    encoder.encode(std::string_view(input).substr(at, length), ids);
+    const std::string_view text = std::string_view(input).substr(at, length);
     at += length;
-    const auto count = static_cast<uint32_t>(ids.size());
-    require(fwrite(&count, sizeof count, 1, stdout) == 1 &&
-                fwrite(ids.data(), sizeof(int32_t), ids.size(), stdout) == ids.size(),
-            "codec: cannot write");
+    std::vector<int32_t> ids, of_sections;
+    encoder.encode(text, ids);
+    for (const TextSection& section : tokenizer.sections(text, 7)) encoder.encode(section, of_sections);
+    const std::string back = tokenizer.decode(ids);
+    TokenDecoder decoder(tokenizer);
+    std::string streamed;
+    for (const int32_t id : ids) streamed += decoder.add(id);
+    streamed += decoder.finish();
+    require(streamed == back, "codec: token by token the text is '{}', at once '{}'", streamed, back);
+    put(ids);
+    put(tokenizer.before());
+    put(tokenizer.behind());
+    put(of_sections);
+    const auto bytes = static_cast<uint32_t>(back.size());
+    put(&bytes, sizeof bytes);
+    put(back.data(), back.size());
   }
 }
 
