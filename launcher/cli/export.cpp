@@ -46,11 +46,14 @@ Opened open(const Options& options, const Stream& stream, std::ostream& err) {
 }
 
 /// The run's own copy, else the one beside its data, where that is still there.
-std::optional<Tokenizer> tokenizer_of(const fs::path& directory, const DataConfig& data) {
+std::optional<TokenizerFolder> tokenizer_of(const fs::path& directory, const DataConfig& data) {
   std::error_code none;
-  if (fs::exists(directory / "tokenizer.json", none)) return Tokenizer::load(directory / "tokenizer.json");
+  if (fs::exists(directory / "tokenizer.json", none))
+    return TokenizerFolder{Tokenizer::load(directory / "tokenizer.json"), directory};
   if (data.kind != "tokens" || !fs::exists(fs::path(data.path) / "tokenizer.json", none)) return std::nullopt;
-  return open_tokenizer(data);
+  std::optional<Tokenizer> found = open_tokenizer(data);
+  if (!found) return std::nullopt;
+  return TokenizerFolder{*std::move(found), data.path};
 }
 
 ExitCode export_to_file(const Options& options, const Stream& stream, Console& console) {
@@ -74,7 +77,7 @@ ExitCode export_to_folder(const Options& options, const Stream& stream, Console&
                                        .index = "config.json",
                                        .earlier = &exported_names});
   const Opened opened = open(options, stream, console.err);
-  const std::optional<Tokenizer> tokenizer = tokenizer_of(options.directory, opened.run.settings.data);
+  const std::optional<TokenizerFolder> tokenizer = tokenizer_of(options.directory, opened.run.settings.data);
   export_folder(target, opened.run, tokenizer,
                 {.dtype = opened.dtype, .shard_bytes = options.shard_mib << 20}, stream);
   target.commit();

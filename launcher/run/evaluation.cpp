@@ -158,12 +158,9 @@ Evaluation evaluate(const EvaluateOptions& options, Collective& world, std::ostr
 std::optional<double> bytes_per_prediction(const Dataset& data, const Tokenizer& tokenizer,
                                            const Stream& stream) {
   constexpr int64_t kSamples = 64;
-  std::vector<int64_t> lengths(static_cast<size_t>(tokenizer.vocabulary()));
-  for (size_t id = 0; id < lengths.size(); ++id) {
-    const auto token = static_cast<int32_t>(id);
-    lengths[id] = static_cast<int64_t>(tokenizer.decode({&token, 1}).size());
-  }
-  if (const auto end = tokenizer.added(kEndOfText)) lengths.at(static_cast<size_t>(*end)) = 0;
+  // What a token means may depend on those before it, so that texts are decoded as a whole.
+  TokenDecoder text(tokenizer);
+  const std::optional<int32_t> end_of_text = tokenizer.end_of_text();
   int64_t bytes = 0;
   int64_t count = 0;
   for (int64_t first = 0; first < data.size(); first += kSamples) {
@@ -172,12 +169,14 @@ std::optional<double> bytes_per_prediction(const Dataset& data, const Tokenizer&
     const Tensor targets = data.read(ids, {}, stream).targets;
     dispatch_index(targets.dtype(), "targets", [&]<class T>(TypeTag<T>) {
       for (const T target : targets.span<T>()) {
-        if (target < 0 || static_cast<size_t>(target) >= lengths.size()) continue;
-        bytes += lengths[static_cast<size_t>(target)];
+        if (target < 0 || target >= tokenizer.vocabulary()) continue;
+        if (target != end_of_text)
+          bytes += static_cast<int64_t>(text.add(static_cast<int32_t>(target)).size());
         ++count;
       }
     });
   }
+  bytes += static_cast<int64_t>(text.finish().size());
   if (count == 0 || bytes == 0) return std::nullopt;
   return static_cast<double>(bytes) / static_cast<double>(count);
 }

@@ -35,8 +35,8 @@ struct Evaluation {
 /// mode the same to the bit for all worlds that training has the same bits in.
 Evaluation evaluate(const EvaluateOptions& options, Collective& world, std::ostream& err);
 
-/// Bytes of text that a prediction of this set of tokens stands for, on average; <|endoftext|> is no text.
-/// Reads all targets. Empty if there are none.
+/// Bytes of text that a prediction of this set of tokens stands for, on average; what ends documents is no
+/// text. Reads all targets. Empty if there are none.
 std::optional<double> bytes_per_prediction(const Dataset& data, const Tokenizer& tokenizer,
                                            const Stream& stream);
 

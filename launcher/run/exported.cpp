@@ -57,16 +57,24 @@ void add_weights(DirectoryTarget& target, std::vector<std::pair<std::string, Ten
   add_text(target, "model.safetensors.index.json", model_index(index, total));
 }
 
-void add_tokenizer(DirectoryTarget& target, const Tokenizer& tokenizer, int64_t context, bool has_end) {
-  add_text(target, "tokenizer.json", tokenizer.to_json());
+void add_tokenizer(DirectoryTarget& target, const TokenizerFolder& from, int64_t context) {
+  constexpr int64_t kMostBytes = int64_t{64} << 20;
+  add_text(target, "tokenizer.json", from.tokenizer.to_json());
+  std::error_code none;
+  if (fs::exists(from.folder / "tokenizer_config.json", none)) {
+    for (const char* const name : {"tokenizer_config.json", "special_tokens_map.json"}) {
+      if (fs::exists(from.folder / name, none))
+        add_text(target, name, read_text_file(from.folder / name, kMostBytes));
+    }
+    return;
+  }
   Json config{{"tokenizer_class", "PreTrainedTokenizerFast"},
               {"model_max_length", context},
               {"clean_up_tokenization_spaces", false}};
   Json special = Json::object();
-  if (has_end) {
-    for (const char* const role : {"bos_token", "eos_token"}) {
-      config[role] = special[role] = kEndOfText;
-    }
+  if (const std::optional<int32_t> end = from.tokenizer.end_of_text()) {
+    const std::string text = from.tokenizer.decode({&*end, 1});
+    for (const char* const role : {"bos_token", "eos_token"}) config[role] = special[role] = text;
   }
   add_text(target, "tokenizer_config.json", config.dump(2) + "\n");
   add_text(target, "special_tokens_map.json", special.dump(2) + "\n");
@@ -107,8 +115,9 @@ std::vector<std::pair<std::string, Tensor>> tensors_to_export(const RunModel& ru
   return tensors;
 }
 
-void export_folder(DirectoryTarget& target, const RunModel& run, const std::optional<Tokenizer>& tokenizer,
-                   const FolderExport& options, const Stream& stream) {
+void export_folder(DirectoryTarget& target, const RunModel& run,
+                   const std::optional<TokenizerFolder>& tokenizer, const FolderExport& options,
+                   const Stream& stream) {
   const auto* const gpt = dynamic_cast<const Gpt*>(&run.task->model());
   require(
       gpt != nullptr,
@@ -117,7 +126,7 @@ void export_folder(DirectoryTarget& target, const RunModel& run, const std::opti
       run.settings.model.kind);
   HuggingFaceExport about{.dtype = options.dtype, .begin_token = {}, .end_token = {}};
   if (tokenizer) {
-    if (const auto end = tokenizer->added(kEndOfText)) about.begin_token = about.end_token = *end;
+    if (const auto end = tokenizer->tokenizer.end_of_text()) about.begin_token = about.end_token = *end;
   }
   const std::string config = hugging_face_config(gpt->config(), about);
   add_weights(target, tensors_to_export(run, options.dtype, stream), options.shard_bytes);
@@ -127,7 +136,7 @@ void export_folder(DirectoryTarget& target, const RunModel& run, const std::opti
     generation["eos_token_id"] = *about.end_token;
   }
   add_text(target, "generation_config.json", generation.dump(2) + "\n");
-  if (tokenizer) add_tokenizer(target, *tokenizer, gpt->config().context, about.end_token.has_value());
+  if (tokenizer) add_tokenizer(target, *tokenizer, gpt->config().context);
   add_text(target, "config.json", config);
 }
 
