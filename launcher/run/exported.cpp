@@ -57,6 +57,16 @@ void add_weights(DirectoryTarget& target, std::vector<std::pair<std::string, Ten
   add_text(target, "model.safetensors.index.json", model_index(index, total));
 }
 
+/// The tokens that documents begin and end with.
+struct Marks {
+  std::optional<int32_t> begin, end;
+};
+
+Marks marks_of(const Tokenizer& tokenizer) {
+  const std::optional<int32_t> end = tokenizer.end_of_text();
+  return {tokenizer.before().empty() ? end : std::optional(tokenizer.before().front()), end};
+}
+
 void add_tokenizer(DirectoryTarget& target, const TokenizerFolder& from, int64_t context) {
   constexpr int64_t kMostBytes = int64_t{64} << 20;
   add_text(target, "tokenizer.json", from.tokenizer.to_json());
@@ -72,9 +82,9 @@ void add_tokenizer(DirectoryTarget& target, const TokenizerFolder& from, int64_t
               {"model_max_length", context},
               {"clean_up_tokenization_spaces", false}};
   Json special = Json::object();
-  if (const std::optional<int32_t> end = from.tokenizer.end_of_text()) {
-    const std::string text = from.tokenizer.decode({&*end, 1});
-    for (const char* const role : {"bos_token", "eos_token"}) config[role] = special[role] = text;
+  const Marks marks = marks_of(from.tokenizer);
+  for (const auto& [role, id] : {std::pair{"bos_token", marks.begin}, {"eos_token", marks.end}}) {
+    if (id) config[role] = special[role] = from.tokenizer.decode({&*id, 1});
   }
   add_text(target, "tokenizer_config.json", config.dump(2) + "\n");
   add_text(target, "special_tokens_map.json", special.dump(2) + "\n");
@@ -126,15 +136,15 @@ void export_folder(DirectoryTarget& target, const RunModel& run,
       run.settings.model.kind);
   HuggingFaceExport about{.dtype = options.dtype, .begin_token = {}, .end_token = {}};
   if (tokenizer) {
-    if (const auto end = tokenizer->tokenizer.end_of_text()) about.begin_token = about.end_token = *end;
+    const Marks marks = marks_of(tokenizer->tokenizer);
+    about.begin_token = marks.begin;
+    about.end_token = marks.end;
   }
   const std::string config = hugging_face_config(gpt->config(), about);
   add_weights(target, tensors_to_export(run, options.dtype, stream), options.shard_bytes);
   Json generation{{"_from_model_config", true}};
-  if (about.end_token) {
-    generation["bos_token_id"] = *about.end_token;
-    generation["eos_token_id"] = *about.end_token;
-  }
+  if (about.begin_token) generation["bos_token_id"] = *about.begin_token;
+  if (about.end_token) generation["eos_token_id"] = *about.end_token;
   add_text(target, "generation_config.json", generation.dump(2) + "\n");
   if (tokenizer) add_tokenizer(target, *tokenizer, gpt->config().context);
   add_text(target, "config.json", config);
