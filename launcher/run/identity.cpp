@@ -184,6 +184,7 @@ std::optional<KeyClass> key_class(std::string_view key) {
 
 std::vector<std::string> classified_keys() {
   std::vector<std::string> keys;
+  keys.reserve(std::size(kTable));
   for (const Entry& entry : kTable) keys.emplace_back(entry.key);
   return keys;
 }

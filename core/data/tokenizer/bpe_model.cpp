@@ -61,7 +61,8 @@ class Bpe : public TokenModel {
     for (size_t byte = 0; byte < 256; ++byte) {
       std::string symbol;
       append_utf8(symbol, byte_symbol(static_cast<uint8_t>(byte)));
-      if ((ids[byte] = id_of(symbol)) < 0) return false;
+      ids[byte] = id_of(symbol);
+      if (ids[byte] < 0) return false;
     }
     byte_ids_ = ids;
     bytes_ = true;
