@@ -14,8 +14,9 @@ namespace {
 using Words = std::vector<std::string>;
 
 // What ranks have from the SIGTERM that mpirun sends them, when it gets one itself or one of them has died,
-// to the SIGKILL. Open MPI's own second is too short to save in; ranks that wait for a dead one wait it out.
-constexpr int kSavingTime_s = 4;
+// to the SIGKILL. mpirun waits it out twice on each host, one host after the other: of two hosts all ranks
+// are dead 4 s after one of them, by 4 s here it would be 16 s. The supervisor asks ranks to save by SIGUSR1.
+constexpr int kSavingTime_s = 1;
 
 void add(Words& words, std::initializer_list<std::string> more) {
   words.insert(words.end(), more);
