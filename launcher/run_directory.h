@@ -42,6 +42,7 @@ struct RunIdentity {
 /// - metrics.jsonl: steps, evaluations, checkpoints
 /// - tensorboard/: event files
 /// - checkpoints/
+/// - skip.txt: the samples that data.skip left out in the last session
 /// - summary.json: the outcome, when the run has ended
 /// - metrics-targets.json: while it runs with metrics.port, the ranks' addresses, as Prometheus reads them
 /// - report.html: of `tutti report`
@@ -81,6 +82,7 @@ class RunDirectory {
   [[nodiscard]] std::filesystem::path tensorboard() const { return path_ / "tensorboard"; }
   [[nodiscard]] std::filesystem::path checkpoints() const { return path_ / "checkpoints"; }
   [[nodiscard]] std::filesystem::path tokenizer() const { return path_ / "tokenizer.json"; }
+  [[nodiscard]] std::filesystem::path skip_list() const { return path_ / "skip.txt"; }
   [[nodiscard]] std::filesystem::path summary() const { return path_ / "summary.json"; }
 
  private:

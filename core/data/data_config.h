@@ -4,6 +4,7 @@
 #include <tutti/core/data/dataset.h>
 #include <tutti/core/data/image_dataset.h>
 #include <tutti/core/data/image_folder.h>
+#include <tutti/core/data/skip_list.h>
 #include <tutti/core/data/tokenizer.h>
 
 #include <memory>
@@ -18,6 +19,7 @@ struct DataConfig {
   std::string path;
   std::string validation_path;
   std::string verify = "full";
+  std::string skip;
   int64_t context = 256;
   ImageConfig image;
   ImageFolderConfig folder;
@@ -27,8 +29,6 @@ struct DataConfig {
   void describe(Fields& f);
 };
 
-enum class Split : uint8_t { kTraining, kValidation };
-
 /// The training or validation set of a run; null when there is no validation set. Only training sets are
 /// augmented.
 ///
@@ -37,11 +37,24 @@ enum class Split : uint8_t { kTraining, kValidation };
 /// cifar10: a directory with data_batch_1.bin to data_batch_5.bin and test_batch.bin.
 /// folder: a directory of class folders, or one with such directories `train` and `val`.
 /// With `validation_path`, the validation set is that split of the other directory (for folder: it itself).
+/// Images that `skip` names are left out (ImageDataset).
 ///
-/// Throws Error naming the file when something is missing or damaged.
-std::shared_ptr<const Dataset> open_dataset(const DataConfig& config, Split split);
+/// Throws Error naming the file when something is missing or damaged. `damage_advice` follows the message of
+/// a DamagedSample: what to do about it.
+std::shared_ptr<const Dataset> open_dataset(const DataConfig& config, Split split,
+                                            const std::string& damage_advice = {});
 
-/// The tokenizer that made the token shards: tokenizer.json of their directory. Empty for images. Throws
+/// The images of a split as they are in its files, nothing skipped; null when there is no validation set. The
+/// names in `keep` (SkipList::names) have numbers even where their files are gone. Throws as open_dataset
+/// does.
+std::unique_ptr<const ImageSource> open_image_source(const DataConfig& config, Split split,
+                                                     const std::vector<std::string>& keep = {});
+
+/// The skip list of `config.skip`; empty without one. Throws Error naming the file.
+SkipList open_skip_list(const DataConfig& config);
+
+/// The tokenizer that made the token shards: tokenizer.json of their directory. Empty for images, and for ids
+/// whose tokenizer is not known. Throws
 /// Error if it is not the one that the shards name.
 std::optional<Tokenizer> open_tokenizer(const DataConfig& config);
 

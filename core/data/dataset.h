@@ -1,10 +1,12 @@
 #pragma once
 
 #include <tutti/core/data/content.h>
+#include <tutti/core/error.h>
 #include <tutti/core/train/batch.h>
 
 #include <cstdint>
 #include <span>
+#include <string>
 
 namespace tutti {
 
@@ -12,6 +14,12 @@ namespace tutti {
 struct AugmentKey {
   uint64_t seed = 0;   ///< of the run
   uint64_t epoch = 0;  ///< pass over the data
+};
+
+/// What reading a sample throws that is damaged: the message names the file and the sample.
+class DamagedSample : public Error {
+ public:
+  using Error::Error;
 };
 
 /// Samples by number. What a sample is depends on its id and the key alone: not on the batch it is read in,
@@ -31,8 +39,10 @@ class Dataset {
   [[nodiscard]] virtual int64_t classes() const = 0;
   /// Targets of a sample that are not -1.
   [[nodiscard]] virtual int64_t predictions(int64_t id) const = 0;
-  /// Reads samples into one batch, row by row; first_sample is left 0. Uses the stream's pool. Throws Error
-  /// naming the file when one turns out to be damaged.
+  /// One line for people: how many samples of what, and what was found but left out.
+  [[nodiscard]] virtual std::string description() const { return {}; }
+  /// Reads samples into one batch, row by row; first_sample is left 0. Uses the stream's pool. Throws
+  /// DamagedSample when one cannot be read.
   [[nodiscard]] virtual Batch read(std::span<const int64_t> ids, AugmentKey key,
                                    const Stream& stream) const = 0;
   /// What the samples are made from, for identify(). A data set that tells nothing cannot be recognised.

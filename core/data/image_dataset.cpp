@@ -1,6 +1,10 @@
+#include <tutti/core/counted.h>
 #include <tutti/core/data/image_dataset.h>
 #include <tutti/core/error.h>
 #include <tutti/core/random.h>
+
+#include <algorithm>
+#include <charconv>
 
 namespace tutti {
 namespace {
@@ -17,6 +21,20 @@ int64_t below(uint32_t word, int64_t n) {
 
 }  // namespace
 
+std::vector<int64_t> ImageSource::find(const std::vector<std::string>& names) const {
+  std::vector<int64_t> ids;
+  for (const std::string& text : names) {
+    int64_t id = -1;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), id);
+    require(error == std::errc{} && end == text.data() + text.size() && id >= 0 && id < size(),
+            "data.skip: '{}' is no sample of {}; expected a number below {}", text, place(), size());
+    ids.push_back(id);
+  }
+  std::sort(ids.begin(), ids.end());
+  ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
+  return ids;
+}
+
 void ImageConfig::describe(Fields& f) {
   f.value("crop_padding", crop_padding, "training: random crops out of this many black pixels around",
           between(0, 1024));
@@ -26,8 +44,8 @@ void ImageConfig::describe(Fields& f) {
 }
 
 ImageDataset::ImageDataset(std::unique_ptr<const ImageSource> source, const ImageConfig& config,
-                           Augment augment)
-    : source_(std::move(source)) {
+                           Augment augment, const std::vector<std::string>& skip, std::string damage_advice)
+    : source_(std::move(source)), skipped_(source_->find(skip)), damage_advice_(std::move(damage_advice)) {
   check_settings(config, "data.image");
   const int64_t channels = source_->image_shape().back();
   for (const auto* values : {&config.mean, &config.deviation}) {
@@ -36,8 +54,10 @@ ImageDataset::ImageDataset(std::unique_ptr<const ImageSource> source, const Imag
             "data: {} values of mean or deviation for images of {} channels: give one, or one a channel",
             count, channels);
   }
+  require(static_cast<int64_t>(skipped_.size()) < size(), "data.skip: leaves out all {} images of {}", size(),
+          source_->place());
   if (augment == Augment::kOn) {
-    augmented_ = true;
+    training_ = true;
     crop_padding_ = config.crop_padding;
     flip_ = config.flip;
   }
@@ -62,13 +82,57 @@ Batch ImageDataset::read(std::span<const int64_t> ids, AugmentKey key, const Str
   stream.pool().parallel_for(rows, [&](int64_t row) {
     const auto r = static_cast<size_t>(row);
     require(ids[r] >= 0 && ids[r] < size(), "image data: sample {} of {}", ids[r], size());
-    targets[r] = source_->label(ids[r]);
-    read_one(ids[r], key, inputs.subspan(r * image_size, image_size));
+    const std::span<float> pixels = inputs.subspan(r * image_size, image_size);
+    const bool skipped = skips(ids[r]);
+    if (skipped && !training_) {
+      targets[r] = -1;
+      std::fill(pixels.begin(), pixels.end(), 0.0F);
+      return;
+    }
+    const int64_t image = skipped ? stand_in(ids[r], key) : ids[r];
+    targets[r] = source_->label(image);
+    read_one(ids[r], image, key, pixels);
   });
   return batch;
 }
 
-void ImageDataset::read_one(int64_t id, AugmentKey key, std::span<float> out) const {
+bool ImageDataset::skips(int64_t id) const {
+  return std::binary_search(skipped_.begin(), skipped_.end(), id);
+}
+
+int64_t ImageDataset::predictions(int64_t id) const {
+  return training_ || !skips(id) ? 1 : 0;
+}
+
+int64_t ImageDataset::stand_in(int64_t id, AugmentKey key) const {
+  const RandomKey random{.seed = key.seed,
+                         .tensor = stable_hash("data.stand_in"),
+                         .step = key.epoch,
+                         .sample = static_cast<uint64_t>(id)};
+  // Uniform over those that are left: the k-th of them, found by counting the skipped ones before it.
+  const auto words = random.words(0);
+  const auto left = static_cast<uint64_t>(size() - static_cast<int64_t>(skipped_.size()));
+  auto image = static_cast<int64_t>((static_cast<uint64_t>(words[0]) << 31 | words[1] >> 1) % left);
+  for (const int64_t skipped : skipped_) {
+    if (skipped > image) break;
+    ++image;
+  }
+  return image;
+}
+
+std::string ImageDataset::description() const {
+  std::string text =
+      fmt::format("{} in {}", counted(size(), "image"), counted(classes(), "class", "classes"));
+  if (!skipped_.empty()) {
+    text +=
+        fmt::format("; data.skip leaves out {}{}", counted(static_cast<int64_t>(skipped_.size()), "image"),
+                    training_ ? ", others take their places" : "");
+  }
+  if (const std::string more = source_->left_out(); !more.empty()) text += "; " + more;
+  return text;
+}
+
+void ImageDataset::read_one(int64_t id, int64_t image, AugmentKey key, std::span<float> out) const {
   const Shape shape = source_->image_shape();
   const int64_t height = shape[0];
   const int64_t width = shape[1];
@@ -78,7 +142,12 @@ void ImageDataset::read_one(int64_t id, AugmentKey key, std::span<float> out) co
                          .step = key.epoch,
                          .sample = static_cast<uint64_t>(id)};
   std::vector<uint8_t> pixels(out.size());
-  source_->load(id, pixels, augmented_ ? &random : nullptr);
+  try {
+    source_->load(image, pixels, training_ ? &random : nullptr);
+  } catch (const Error& error) {
+    throw DamagedSample(fmt::format("{} (sample {} of the {} data){}", error.what(), image,
+                                    training_ ? "training" : "validation", damage_advice_));
+  }
   const auto words = random.words(0);
   const int64_t down = below(words[0], 2 * crop_padding_ + 1) - crop_padding_;
   const int64_t right = below(words[1], 2 * crop_padding_ + 1) - crop_padding_;

@@ -5,6 +5,7 @@
 #include <tutti/core/random.h>
 
 #include <memory>
+#include <string>
 #include <vector>
 
 namespace tutti {
@@ -19,6 +20,14 @@ class ImageSource {
   [[nodiscard]] virtual Shape image_shape() const = 0;
   /// Class of an image, in [0, classes()).
   [[nodiscard]] virtual int32_t label(int64_t id) const = 0;
+  /// What a skip list and messages call an image: its number, unless there is a better name.
+  [[nodiscard]] virtual std::string name(int64_t id) const { return std::to_string(id); }
+  /// The numbers of the images with these names (sorted), in order. Throws Error naming one that is none.
+  [[nodiscard]] virtual std::vector<int64_t> find(const std::vector<std::string>& names) const;
+  /// Where the images are, for messages.
+  [[nodiscard]] virtual std::string place() const { return "images"; }
+  /// What was found beside the images, in a few words; empty if nothing was.
+  [[nodiscard]] virtual std::string left_out() const { return {}; }
   /// Copies the H * W * C pixels of an image to `pixels`. `augment`, if any, is where a source that chooses a
   /// part of a larger picture draws from: blocks 1 and up, block 0 is the data set's.
   virtual void load(int64_t id, std::span<uint8_t> pixels, const RandomKey* augment) const = 0;
@@ -36,28 +45,43 @@ struct ImageConfig {
   void describe(Fields& f);
 };
 
+/// Whether samples are for training: augmented, and skipped ones replaced.
 enum class Augment : uint8_t { kOff, kOn };
 
 /// Classification of images: inputs (B, H, W, C) fp32, (pixel / 255 - mean) / deviation; targets (B) int32.
 /// Augmentation draws from RandomKey{seed, epoch, sample id}, so a sample looks the same at every batch size
 /// and number of ranks, and different in each epoch.
+///
+/// Samples may be skipped: they keep their numbers, so that the order of all others stays as it is. In
+/// training, another image takes the place of a skipped one, drawn by (seed, epoch, sample id) and augmented
+/// by the skipped one's key; in validation its target is -1 and it counts for nothing.
 class ImageDataset final : public Dataset {
  public:
-  /// Throws Error unless mean and deviation have none, one, or one value a channel.
-  ImageDataset(std::unique_ptr<const ImageSource> source, const ImageConfig& config, Augment augment);
+  /// `skip` holds names of ImageSource::name, sorted; `damage_advice` follows the message of a DamagedSample.
+  /// Throws Error unless mean and deviation have none, one, or one value a channel; if a name is unknown; or
+  /// if no image is left.
+  ImageDataset(std::unique_ptr<const ImageSource> source, const ImageConfig& config, Augment augment,
+               const std::vector<std::string>& skip = {}, std::string damage_advice = {});
 
   [[nodiscard]] int64_t size() const override { return source_->size(); }
   [[nodiscard]] Shape sample_shape() const override { return source_->image_shape(); }
   [[nodiscard]] int64_t classes() const override { return source_->classes(); }
-  [[nodiscard]] int64_t predictions(int64_t) const override { return 1; }
+  [[nodiscard]] int64_t predictions(int64_t id) const override;
+  [[nodiscard]] std::string description() const override;
   [[nodiscard]] DataContent content() const override { return source_->content(); }
   [[nodiscard]] Batch read(std::span<const int64_t> ids, AugmentKey key, const Stream& stream) const override;
 
  private:
-  void read_one(int64_t id, AugmentKey key, std::span<float> out) const;
+  [[nodiscard]] bool skips(int64_t id) const;
+  /// The image that stands in for a skipped one.
+  [[nodiscard]] int64_t stand_in(int64_t id, AugmentKey key) const;
+  /// Reads `image` as sample `id`, which it is or stands in for.
+  void read_one(int64_t id, int64_t image, AugmentKey key, std::span<float> out) const;
 
   std::unique_ptr<const ImageSource> source_;
-  bool augmented_ = false;
+  std::vector<int64_t> skipped_;  // sorted
+  std::string damage_advice_;
+  bool training_ = false;
   int64_t crop_padding_ = 0;
   bool flip_ = false;
   std::vector<float> values_;  // (channels, 256): the input that each pixel value becomes

@@ -17,18 +17,30 @@ struct ImageFolderConfig {
   void describe(Fields& f);
 };
 
-/// A directory with one folder of JPEG and PNG files for each class. Classes are the folders in byte order of
-/// their names, or those of other data, of which some may be missing; samples are the files in byte order. An
-/// image is resized so that its shorter side is `config.resize`, then its middle is taken. In training, with
-/// `config.crop_area` below 1, a random part of it is scaled to the sample instead: of an area from that
-/// share to the whole and an aspect from 3:4 to 4:3 (Szegedy et al. 2015, section 6). Files are decoded when
-/// they are read.
+/// Something in a directory of images that is no sample.
+struct LeftOutFile {
+  std::string name;    ///< below the directory
+  std::string reason;  ///< "dangling link"
+};
+
+/// A directory with one folder of JPEG, PNG and WebP files for each class. Classes are the folders in byte
+/// order of their names, or those of other data, of which some may be missing; samples are the files in byte
+/// order. An image is resized so that its shorter side is `config.resize`, then its middle is taken. In
+/// training, with `config.crop_area` below 1, a random part of it is scaled to the sample instead: of an area
+/// from that share to the whole and an aspect from 3:4 to 4:3 (Szegedy et al. 2015, section 6). Files are
+/// decoded when they are read.
+///
+/// Samples are the files whose names end with .jpg, .jpeg, .png or .webp in any case, regular or linked to.
+/// What else is there is counted by reason; an empty or damaged image is a sample, for a skip list to leave
+/// out.
 class ImageFolder final : public ImageSource {
  public:
-  /// `classes` are the names of classes 0, 1, ..., where other data has numbered them. Throws Error naming
-  /// the directory if it is missing, has no folders, one without images, or one that is none of `classes`.
+  /// `classes` are the names of classes 0, 1, ..., where other data has numbered them. Files in `skip`, named
+  /// CLASS/FILE, have a number even if they are not there any more. Throws Error naming the directory if it
+  /// is missing, has no folders, one without images, or one that is none of `classes`; or a name in `skip`
+  /// that can be none of an image.
   ImageFolder(const std::filesystem::path& directory, const ImageFolderConfig& config,
-              std::vector<std::string> classes = {});
+              std::vector<std::string> classes = {}, const std::vector<std::string>& skip = {});
 
   /// The names of the classes in a directory, in their order. Throws Error if it cannot be read.
   static std::vector<std::string> class_names(const std::filesystem::path& directory);
@@ -37,6 +49,16 @@ class ImageFolder final : public ImageSource {
   [[nodiscard]] int64_t classes() const override { return static_cast<int64_t>(names_.size()); }
   [[nodiscard]] Shape image_shape() const override { return {config_.size, config_.size, config_.channels}; }
   [[nodiscard]] int32_t label(int64_t id) const override { return files_[static_cast<size_t>(id)].label; }
+  /// CLASS/FILE.
+  [[nodiscard]] std::string name(int64_t id) const override;
+  [[nodiscard]] std::vector<int64_t> find(const std::vector<std::string>& names) const override;
+  [[nodiscard]] std::string place() const override { return directory_.string(); }
+  [[nodiscard]] std::string left_out() const override;
+  [[nodiscard]] const std::vector<LeftOutFile>& left_out_files() const noexcept { return left_out_; }
+  /// The file of an image.
+  [[nodiscard]] const std::filesystem::path& path(int64_t id) const {
+    return files_[static_cast<size_t>(id)].path;
+  }
   /// Throws Error naming the file if it cannot be read or decoded.
   void load(int64_t id, std::span<uint8_t> pixels, const RandomKey* augment) const override;
   [[nodiscard]] DataContent content() const override;
@@ -47,11 +69,19 @@ class ImageFolder final : public ImageSource {
   struct File {
     std::filesystem::path path;
     int32_t label;
+    bool is_there = true;
   };
+  /// Where the folder and the name of an image are: its place among the files, whether it is there or not.
+  [[nodiscard]] std::vector<File>::const_iterator position(std::string_view name) const;
+  void add_class(const std::filesystem::path& folder, int32_t label);
+  void keep_place(const std::string& name);
+
   std::filesystem::path directory_;
   ImageFolderConfig config_;
   std::vector<std::string> names_;
-  std::vector<File> files_;
+  std::vector<File> files_;  // by label, then by name
+  std::vector<LeftOutFile> left_out_;
+  int64_t missing_ = 0;  // files of the skip list that are not there
 };
 
 }  // namespace tutti

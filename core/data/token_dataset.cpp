@@ -1,3 +1,4 @@
+#include <tutti/core/counted.h>
 #include <tutti/core/data/token_dataset.h>
 #include <tutti/core/error.h>
 
@@ -18,6 +19,10 @@ int64_t TokenDataset::size() const {
 
 int64_t TokenDataset::predictions(int64_t id) const {
   return std::min(context_, corpus_.size() - 1 - id * context_);
+}
+
+std::string TokenDataset::description() const {
+  return fmt::format("{} in {} of {}", counted(corpus_.size(), "token"), counted(size(), "sample"), context_);
 }
 
 Batch TokenDataset::read(std::span<const int64_t> ids, AugmentKey, const Stream& stream) const {

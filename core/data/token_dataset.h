@@ -18,6 +18,7 @@ class TokenDataset final : public Dataset {
   [[nodiscard]] int64_t classes() const override { return corpus_.source().vocabulary; }
   [[nodiscard]] int64_t predictions(int64_t id) const override;
   [[nodiscard]] DataContent content() const override { return corpus_.content(); }
+  [[nodiscard]] std::string description() const override;
   [[nodiscard]] Batch read(std::span<const int64_t> ids, AugmentKey key, const Stream& stream) const override;
   [[nodiscard]] const TokenCorpus& corpus() const noexcept { return corpus_; }
 

@@ -18,10 +18,13 @@ inline constexpr std::string_view kTokenIndex = "tokens.json";
 /// How long it may be, in bytes.
 inline constexpr int64_t kMaxTokenIndexBytes = int64_t{64} << 20;
 
+/// TokenSource::tokenizer_sha256 of ids whose tokenizer is not known.
+inline constexpr std::string_view kNoTokenizer = "none";
+
 /// What a token shard says of the tokenizer that made it.
 struct TokenSource {
   int64_t vocabulary = 0;        ///< ids are 0 .. vocabulary - 1
-  std::string tokenizer_sha256;  ///< Tokenizer::sha256()
+  std::string tokenizer_sha256;  ///< Tokenizer::sha256(), or kNoTokenizer
   friend bool operator==(const TokenSource&, const TokenSource&) = default;
 };
 

@@ -45,9 +45,10 @@ void check_combinations(const LaunchSpec& spec) {
 void say_what_is_not_here(const std::vector<std::string>& command, std::ostream& err) {
   if (command.front() != "train") return;
   const RunSettings settings = read_settings(train_options(command));
-  for (const auto& [key, path] : {std::pair("data.path", settings.data.path),
-                                  std::pair("data.validation_path", settings.data.validation_path),
-                                  std::pair("model.weights", settings.model.weights)}) {
+  for (const auto& [key, path] :
+       {std::pair("data.path", settings.data.path),
+        std::pair("data.validation_path", settings.data.validation_path),
+        std::pair("data.skip", settings.data.skip), std::pair("model.weights", settings.model.weights)}) {
     std::error_code error;
     if (path.empty() || fs::exists(path, error)) continue;
     err << fmt::format(
@@ -72,7 +73,7 @@ void check_volume(const LaunchSpec& spec, std::ostream& err) {
   for (const auto& [key, path] :
        {std::pair("the run file", options.run_file.string()), std::pair("data.path", settings.data.path),
         std::pair("data.validation_path", settings.data.validation_path),
-        std::pair("model.weights", settings.model.weights)}) {
+        std::pair("data.skip", settings.data.skip), std::pair("model.weights", settings.model.weights)}) {
     if (path.empty() || is_inside(path)) continue;
     err << fmt::format("tutti: warning: {} {} is not on the volume: pods have it only if their image does\n",
                        key, path);

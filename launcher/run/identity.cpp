@@ -41,6 +41,7 @@ constexpr std::array kTable{
     Entry{"data.path", KeyClass::kFree},  // what is there is compared
     Entry{"data.validation_path", KeyClass::kFree},
     Entry{"data.verify", KeyClass::kFree},
+    Entry{"data.skip", KeyClass::kNote},  // all others keep their places
     Entry{"data.context", KeyClass::kRefuse},
     Entry{"data.image.*", KeyClass::kRefuse},
     Entry{"data.folder.*", KeyClass::kRefuse},

@@ -26,10 +26,10 @@ void check_range(const Tensor& numbers, int32_t lowest, int64_t classes, int64_t
 
 }  // namespace
 
-Inputs open_inputs(RunSettings& settings) {
+Inputs open_inputs(RunSettings& settings, const std::string& damage_advice) {
   Inputs inputs;
-  inputs.training = open_dataset(settings.data, Split::kTraining);
-  inputs.validation = open_dataset(settings.data, Split::kValidation);
+  inputs.training = open_dataset(settings.data, Split::kTraining, damage_advice);
+  inputs.validation = open_dataset(settings.data, Split::kValidation, damage_advice);
   fit_to_data(settings.model, {inputs.training->sample_shape(), inputs.training->classes()});
   if (inputs.validation) {
     require(inputs.validation->classes() <= inputs.training->classes(),

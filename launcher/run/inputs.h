@@ -18,7 +18,8 @@ struct Inputs {
 
 /// Opens the data and makes the task; fills in what `settings.model` takes from the data. Throws Error where
 /// the data cannot be used: damaged files, or a validation set that does not match the training set.
-Inputs open_inputs(RunSettings& settings);
+/// `damage_advice` follows the message of a DamagedSample.
+Inputs open_inputs(RunSettings& settings, const std::string& damage_advice = {});
 
 /// Reads this rank's share of the validation set as far as it comes within some seconds, so that what is
 /// damaged there is found now and not in the first evaluation. Throws Error naming the file, or the sample

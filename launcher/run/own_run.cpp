@@ -22,6 +22,7 @@ std::vector<Path> paths_of(RunSettings& settings) {
   return {{"run.dir", &settings.run.dir},
           {"data.path", &settings.data.path},
           {"data.validation_path", &settings.data.validation_path},
+          {"data.skip", &settings.data.skip},
           {"model.weights", &settings.model.weights},
           {"checkpoint.dir", &settings.checkpoint.dir},
           {"metrics.token_file", &settings.metrics.token_file},

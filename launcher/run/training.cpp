@@ -22,6 +22,7 @@
 #include "launcher/run/own_run.h"
 #include "launcher/run/parts.h"
 #include "launcher/run/resume.h"
+#include "launcher/run/skipping.h"
 #include "launcher/run/stop_signal.h"
 #include "launcher/run/verify_inputs.h"
 #include "launcher/run/writers.h"
@@ -70,7 +71,8 @@ class Training {
     const Stream stream = on_cpu ? Stream::inline_on(pool) : Stream::cuda(device_.device.index);
 
     Inputs inputs;
-    peers_.agree([&] { inputs = open_inputs(settings_); });
+    peers_.agree([&] { inputs = open_inputs(settings_, ways_out_of_damage(options_, settings_.data.skip)); });
+    check_same_data(*inputs.training, settings_.data.path, peers_);
     Writers writers;
     if (peers_.rank() == 0) start_progress(writers);
     const auto say = [&](const std::string& text) { writers.say(text); };
@@ -139,12 +141,18 @@ class Training {
                      .resumed_step = first_step,
                      .differences = restored.differences},
                     peers_, [&](const std::string& text) { writers.warn(text); });
+    std::string skip_change;
     peers_.agree([&] {
-      if (peers_.rank() == 0) open_writers(writers, directory, first_step);
+      if (peers_.rank() != 0) return;
+      skip_change = record_skip_list(settings_.data, directory.skip_list());
+      open_writers(writers, directory, first_step);
     });
     const Announcement announcement{settings_, device_, placement, parallel, world_.size(), first_step};
     for (const std::string& line : announcement.lines(model)) writers.say(line);
     for (const std::string& line : lines(restored.differences)) writers.say(line);
+    writers.say("to train on: " + inputs.training->description());
+    if (inputs.validation) writers.say("to validate with: " + inputs.validation->description());
+    if (first_step > 0 && !skip_change.empty()) writers.say(skip_change);
     std::optional<TargetsFile> targets;
     peers_.agree([&] {
       if (!exporter || peers_.rank() != 0) return;

@@ -1,142 +1,24 @@
 #include <gtest/gtest.h>
 #include <tutti/core/config/run_file.h>
 #include <tutti/core/data/data_config.h>
-#include <tutti/core/data/image.h>
+#include <tutti/core/data/image/image.h>
 
+#include <array>
 #include <cmath>
-#include <cstdio>  // jpeglib.h needs FILE
 #include <map>
 #include <numeric>
 
-#include <jpeglib.h>
-#include <png.h>
-
-#include "tests/core/data_helpers.h"
+#include "tests/core/image_helpers.h"
 
 namespace tutti {
 namespace {
 
-using test::bytes_of;
 using test::draw;
 using test::expect_error;
-using test::random_bytes;
-using test::read_file;
+using test::png_bytes;
+using test::random_image;
 using test::TemporaryDirectory;
 using test::write_file;
-
-Image random_image(int64_t height, int64_t width, int64_t channels) {
-  const std::string pixels = random_bytes(static_cast<size_t>(height * width * channels));
-  return {height, width, channels, std::vector<uint8_t>(pixels.begin(), pixels.end())};
-}
-
-std::string png_bytes(const Image& image, uint32_t format) {
-  png_image png{};
-  png.version = PNG_IMAGE_VERSION;
-  png.width = static_cast<uint32_t>(image.width);
-  png.height = static_cast<uint32_t>(image.height);
-  png.format = format;
-  png_alloc_size_t size = 0;
-  EXPECT_TRUE(png_image_write_get_memory_size(png, size, 0, image.pixels.data(), 0, nullptr));
-  std::string bytes(size, '\0');
-  EXPECT_TRUE(png_image_write_to_memory(&png, bytes.data(), &size, 0, image.pixels.data(), 0, nullptr));
-  bytes.resize(size);
-  return bytes;
-}
-
-std::string jpeg_bytes(const Image& image) {
-  jpeg_compress_struct info{};
-  jpeg_error_mgr errors{};
-  info.err = jpeg_std_error(&errors);
-  jpeg_create_compress(&info);
-  unsigned char* out = nullptr;
-  unsigned long size = 0;
-  jpeg_mem_dest(&info, &out, &size);
-  info.image_width = static_cast<JDIMENSION>(image.width);
-  info.image_height = static_cast<JDIMENSION>(image.height);
-  info.input_components = static_cast<int>(image.channels);
-  info.in_color_space = image.channels == 1 ? JCS_GRAYSCALE : JCS_RGB;
-  jpeg_set_defaults(&info);
-  jpeg_set_quality(&info, 95, TRUE);
-  jpeg_start_compress(&info, TRUE);
-  while (info.next_scanline < info.image_height) {
-    auto* row = const_cast<JSAMPROW>(image.pixels.data() +
-                                     static_cast<int64_t>(info.next_scanline) * image.width * image.channels);
-    jpeg_write_scanlines(&info, &row, 1);
-  }
-  jpeg_finish_compress(&info);
-  std::string bytes(reinterpret_cast<char*>(out), size);
-  std::free(out);
-  jpeg_destroy_compress(&info);
-  return bytes;
-}
-
-TEST(ImageFile, PngIsExact) {
-  for (int round = 0; round < 20; ++round) {
-    const auto height = static_cast<int64_t>(1 + draw(40));
-    const auto width = static_cast<int64_t>(1 + draw(40));
-    const Image rgb = random_image(height, width, 3);
-    const Image back = decode_image(bytes_of(png_bytes(rgb, PNG_FORMAT_RGB)), 3, "rgb");
-    EXPECT_EQ(back.height, height);
-    EXPECT_EQ(back.width, width);
-    EXPECT_EQ(back.pixels, rgb.pixels);
-    const Image mixed = decode_image(bytes_of(png_bytes(rgb, PNG_FORMAT_RGB)), 1, "rgb");
-    for (size_t i = 0; i < mixed.pixels.size(); ++i) {
-      const uint8_t* from = rgb.pixels.data() + 3 * i;
-      ASSERT_NEAR(mixed.pixels[i], 0.299 * from[0] + 0.587 * from[1] + 0.114 * from[2], 0.51);
-    }
-    const Image grey = random_image(height, width, 1);
-    const std::string file = png_bytes(grey, PNG_FORMAT_GRAY);
-    EXPECT_EQ(decode_image(bytes_of(file), 1, "grey").pixels, grey.pixels);
-    const Image both = decode_image(bytes_of(file), 3, "grey");
-    for (size_t i = 0; i < grey.pixels.size(); ++i) ASSERT_EQ(both.pixels[3 * i + 1], grey.pixels[i]);
-    // Colours stay where the image is transparent.
-    const Image rgba = random_image(height, width, 4);
-    const Image colours = decode_image(bytes_of(png_bytes(rgba, PNG_FORMAT_RGBA)), 3, "rgba");
-    for (size_t i = 0; i < rgba.pixels.size() / 4; ++i) {
-      for (size_t c = 0; c < 3; ++c) ASSERT_EQ(colours.pixels[3 * i + c], rgba.pixels[4 * i + c]);
-    }
-  }
-}
-
-TEST(ImageFile, JpegIsClose) {
-  for (const int64_t channels : {1, 3}) {
-    Image image = random_image(37, 51, channels);
-    for (size_t i = 0; i < image.pixels.size(); ++i) {  // smooth, as JPEG likes it
-      const double y = static_cast<double>(i / static_cast<size_t>(51 * channels));
-      const double x = static_cast<double>(i / static_cast<size_t>(channels) % 51);
-      image.pixels[i] = static_cast<uint8_t>(128 + 60 * std::sin(x / 20) + 50 * std::cos(y / 25));
-    }
-    const std::string file = jpeg_bytes(image);
-    const Image back = decode_image(bytes_of(file), channels, "jpeg");
-    ASSERT_EQ(back.pixels.size(), image.pixels.size());
-    for (size_t i = 0; i < image.pixels.size(); ++i) EXPECT_NEAR(back.pixels[i], image.pixels[i], 6);
-    EXPECT_EQ(decode_image(bytes_of(file), 4 - channels, "jpeg").pixels.size(),
-              image.pixels.size() / static_cast<size_t>(channels) * static_cast<size_t>(4 - channels));
-  }
-}
-
-TEST(ImageFile, CutOffOrDamagedIsRefused) {
-  const Image image = random_image(23, 17, 3);
-  const std::string png = png_bytes(image, PNG_FORMAT_RGB);
-  const std::string jpeg = jpeg_bytes(image);
-  for (size_t n = 0; n + 12 < png.size(); n += 1 + draw(7)) {  // the last 12 bytes are an empty end mark
-    expect_error([&] { (void)decode_image(bytes_of(png.substr(0, n)), 3, "some.png"); }, "some.png");
-  }
-  for (size_t n = 0; n + 2 < jpeg.size(); n += 1 + draw(7)) {
-    expect_error([&] { (void)decode_image(bytes_of(jpeg.substr(0, n)), 3, "some.jpg"); }, "some.jpg");
-  }
-  expect_error([&] { (void)decode_image(bytes_of(std::string("GIF89a..")), 3, "x.png"); }, "neither");
-  expect_error([&] { (void)decode_image(bytes_of(jpeg), 2, "x.png"); }, "2 channels");
-  for (int round = 0; round < 400; ++round) {
-    std::string bad = round % 2 == 0 ? png : jpeg;
-    for (size_t n = 1 + draw(3); n > 0; --n) bad[draw(bad.size())] = static_cast<char>(draw(128));
-    try {
-      const Image got = decode_image(bytes_of(bad), 3, "bad");
-      EXPECT_EQ(static_cast<int64_t>(got.pixels.size()), got.height * got.width * 3);
-    } catch (const Error&) {  // the one exception that may come
-    }
-  }
-}
 
 TEST(Resize, FollowsTheTriangleFilter) {
   for (int round = 0; round < 20; ++round) {
@@ -223,7 +105,7 @@ TEST(ImageFolder, SortsClassesAndFiles) {
   write_file(directory / "train/cat/2.png", "not a picture");
   expect_error([&] { (void)data->read(std::vector<int64_t>{2}, {}, Stream::inline_on(pool)); }, "cat/2.png");
   write_file(directory / "train/dog/readme", "");
-  expect_error([&] { (void)open_dataset(config, Split::kTraining); }, "dog: no JPEG or PNG");
+  expect_error([&] { (void)open_dataset(config, Split::kTraining); }, "dog: no JPEG, PNG or WebP");
   config.path = directory / "train/dog";
   expect_error([&] { (void)open_dataset(config, Split::kTraining); }, "no folders");
   config.path = directory / "nowhere";

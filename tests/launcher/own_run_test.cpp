@@ -91,7 +91,7 @@ TEST(OwnRunTest, AllKeysWithPathsAreKnown) {
   const std::vector<std::string> known = path_keys();
   for (const Setting& setting : list_settings(defaults, ListedKeys::kAll)) {
     const std::string key = setting.path.substr(setting.path.rfind('.') + 1);
-    const bool path = key == "dir" || key == "weights" || key == "path" || key == "file" ||
+    const bool path = key == "dir" || key == "weights" || key == "path" || key == "file" || key == "skip" ||
                       key.ends_with("_path") || key.ends_with("_dir") || key.ends_with("_file");
     EXPECT_EQ(path, std::find(known.begin(), known.end(), setting.path) != known.end()) << setting.path;
   }

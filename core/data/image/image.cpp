@@ -1,19 +1,34 @@
 #include <tutti/core/checkpoint/file.h>
-#include <tutti/core/data/image.h>
-#include <tutti/core/data/image_formats.h>
+#include <tutti/core/data/image/exif.h>
+#include <tutti/core/data/image/formats.h>
+#include <tutti/core/data/image/image.h>
 #include <tutti/core/error.h>
 
 #include <algorithm>
-#include <array>
 #include <cmath>
+#include <string_view>
 
 namespace tutti {
 namespace {
 
-bool begins_with(std::span<const std::byte> file, std::span<const uint8_t> magic) {
+bool begins_with(std::span<const std::byte> file, std::string_view magic) {
   return file.size() >= magic.size() &&
          std::equal(magic.begin(), magic.end(), file.begin(),
-                    [](uint8_t a, std::byte b) { return a == static_cast<uint8_t>(b); });
+                    [](char a, std::byte b) { return static_cast<std::byte>(a) == b; });
+}
+
+/// What a file is that cannot be read, for messages.
+std::string_view other_format(std::span<const std::byte> file) {
+  if (begins_with(file, "GIF8")) return " but a GIF file";
+  if (begins_with(file, "BM")) return " but a BMP file";
+  if (begins_with(file, "II*") || begins_with(file, "MM")) return " but a TIFF file";
+  const auto brand = file.subspan(std::min<size_t>(file.size(), 4));
+  if (begins_with(brand, "ftypavif")) return " but an AVIF file";
+  if (begins_with(brand, "ftyphei")) return " but a HEIF file";
+  if (begins_with(brand, "jP  ")) return " but a JPEG 2000 file";
+  if (begins_with(file, "\x1f\x8b")) return " but a gzip file";
+  if (begins_with(file, "<")) return " but text, such as an error page that was saved in its place";
+  return "";
 }
 
 /// What one pixel of the result takes from a row or column of the source.
@@ -44,14 +59,44 @@ std::vector<Taps> triangle_taps(int64_t from, int64_t to) {
 
 }  // namespace
 
+void check_image_size(int64_t height, int64_t width, const std::string& name) {
+  require(height >= 1 && width >= 1 && height * width <= kMaxImagePixels,
+          "{}: an image of {} x {} pixels; at most {} are possible", name, height, width, kMaxImagePixels);
+}
+
 Image decode_image(std::span<const std::byte> file, int64_t channels, const std::string& name) {
   require(channels == 1 || channels == 3, "{}: {} channels asked for; 1 and 3 are possible", name, channels);
   require(!file.empty(), "{}: the file is empty", name);
-  constexpr std::array<uint8_t, 8> kPng{0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'};
-  constexpr std::array<uint8_t, 3> kJpeg{0xff, 0xd8, 0xff};
-  if (begins_with(file, kPng)) return decode_png(file, channels, name);
-  if (begins_with(file, kJpeg)) return decode_jpeg(file, channels, name);
-  fail("{}: neither a JPEG nor a PNG file", name);
+  const auto decoded = [&] {
+    if (begins_with(file, "\x89PNG\r\n\x1a\n")) return decode_png(file, channels, name);
+    if (begins_with(file, "\xff\xd8\xff")) return decode_jpeg(file, channels, name);
+    if (begins_with(file, "RIFF") && begins_with(file.subspan(std::min<size_t>(file.size(), 8)), "WEBP")) {
+      return decode_webp(file, channels, name);
+    }
+    fail("{}: not a JPEG, PNG or WebP file{}", name, other_format(file));
+  };
+  return oriented(decoded(), exif_orientation(find_exif(file)));
+}
+
+Image oriented(Image image, int orientation) {
+  if (orientation <= 1 || orientation > 8) return image;
+  const bool swapped = orientation >= 5;  // rows become columns
+  Image result{swapped ? image.width : image.height, swapped ? image.height : image.width, image.channels,
+               std::vector<uint8_t>(image.pixels.size())};
+  // Where the source is read from its far end.
+  const bool from_bottom = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
+  const bool from_right = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
+  uint8_t* to = result.pixels.data();
+  for (int64_t y = 0; y < result.height; ++y) {
+    for (int64_t x = 0; x < result.width; ++x, to += image.channels) {
+      const int64_t v = swapped ? x : y;
+      const int64_t u = swapped ? y : x;
+      const int64_t row = from_bottom ? image.height - 1 - v : v;
+      const int64_t column = from_right ? image.width - 1 - u : u;
+      std::copy_n(image.pixels.data() + (row * image.width + column) * image.channels, image.channels, to);
+    }
+  }
+  return result;
 }
 
 Image read_image(const std::filesystem::path& path, int64_t channels) {

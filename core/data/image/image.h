@@ -20,13 +20,18 @@ struct Image {
   std::vector<uint8_t> pixels;
 };
 
-/// Decodes a JPEG or PNG file, told apart by their first bytes. `channels` is 1 (grey) or 3 (RGB), whatever
-/// the file holds; transparency is dropped, 16-bit samples are rounded. Throws Error naming `name` if the
-/// data is damaged, cut off, of a kind that cannot be converted (CMYK), or neither of the two formats.
+/// Decodes a JPEG, PNG or WebP file, told apart by their first bytes, and turns it upright as its EXIF data
+/// says. `channels` is 1 (grey) or 3 (RGB), whatever the file holds: CMYK and YCCK are converted as PIL does,
+/// transparency is dropped (colours stay), 16-bit samples are rounded, palettes looked up; gamma and colour
+/// profiles are ignored. Throws Error naming `name` if the data is damaged, cut off, has too many pixels, is
+/// an animation, or none of the three formats.
 Image decode_image(std::span<const std::byte> file, int64_t channels, const std::string& name);
 
 /// decode_image of a file.
 Image read_image(const std::filesystem::path& path, int64_t channels);
+
+/// Turns an image as an EXIF orientation from 1 to 8 says; others leave it as it is.
+Image oriented(Image image, int orientation);
 
 /// Resamples with a triangle filter, widened when shrinking so that every pixel counts (no aliasing).
 Image resize(const Image& image, int64_t height, int64_t width);

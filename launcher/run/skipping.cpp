@@ -1,0 +1,56 @@
+#include "launcher/run/skipping.h"
+
+#include <tutti/core/checkpoint/file.h>
+#include <tutti/core/counted.h>
+#include <tutti/core/error.h>
+#include "launcher/launch/words.h"
+
+namespace tutti {
+
+void check_same_data(const Dataset& data, const std::string& path, Peers& peers) {
+  const std::vector<std::string> all = peers.all_gather(data.description());
+  for (size_t rank = 1; rank < all.size(); ++rank) {
+    require(all[rank] == all.front(),
+            "{}: rank 0 finds {}; rank {} finds {}: all ranks have to see the same files", path, all.front(),
+            rank, all[rank]);
+  }
+}
+
+std::string record_skip_list(const DataConfig& data, const std::filesystem::path& file) {
+  const SkipList now = open_skip_list(data);
+  std::error_code error;
+  const bool recorded = std::filesystem::exists(file, error);
+  if (!recorded && now.entries.empty()) return {};
+  SkipList before;
+  try {
+    if (recorded) before = SkipList::load(file);
+  } catch (const Error&) {
+    // A damaged record does not keep a run from going on: it is written anew.
+  }
+  write_file_atomically(file, now.to_text());
+  if (before.sha256() == now.sha256()) return {};
+  return fmt::format(
+      "data.skip: {} left out from here on, {} in the session before; all others keep their places",
+      counted(static_cast<int64_t>(now.entries.size()), "sample"),
+      grouped(static_cast<int64_t>(before.entries.size())));
+}
+
+std::string ways_out_of_damage(const TrainOptions& options, const std::string& skip) {
+  const std::string list = skip.empty() ? "skip.txt" : skip;
+  const auto command = [&](std::vector<std::string> words, const std::vector<std::string>& more) {
+    words.push_back(options.run_file.string());
+    for (const std::string& set : options.sets) {
+      if (!set.starts_with("data.skip=")) words.insert(words.end(), {"--set", set});
+    }
+    words.insert(words.end(), more.begin(), more.end());
+    return shell_line(words);
+  };
+  std::vector<std::string> check{"--write-skip", list};
+  if (!skip.empty()) check.insert(check.begin(), {"--set", "data.skip=" + skip});
+  return fmt::format(
+      ". To go on without it from the last checkpoint, all other samples where they were: `{}`, then `{}`",
+      command({"tutti", "data", "validate"}, check),
+      command({"tutti", "train"}, {"--resume", "--set", "data.skip=" + list}));
+}
+
+}  // namespace tutti
