@@ -1,68 +1,21 @@
+#include <tutti/core/counted.h>
 #include <tutti/core/data/bpe_train.h>
-#include <tutti/core/data/split.h>
-#include <tutti/core/data/tokenizer/added_tokens.h>
+#include <tutti/core/data/prepare/bpe_words.h>
 #include <tutti/core/error.h>
 
 #include <algorithm>
-#include <mutex>
 #include <queue>
 #include <unordered_map>
 
 namespace tutti {
 namespace {
 
-constexpr size_t kLongestWord = 1024;
-constexpr size_t kSectionBytes = size_t{1} << 20;
-
-struct StringHash {
-  using is_transparent = void;
-  size_t operator()(std::string_view text) const { return std::hash<std::string_view>{}(text); }
-};
-using WordCounts = std::unordered_map<std::string, int64_t, StringHash, std::equal_to<>>;
-
-void count_words(std::string_view text, const AddedTokenFinder& specials, WordCounts& counts) {
-  const auto plain = [&](std::string_view section) {
-    for (size_t begin = 0; begin < section.size();) {
-      const size_t end = word_end(section, begin);
-      const std::string_view word = section.substr(begin, end - begin);
-      begin = end;
-      if (word.size() < 2 || word.size() > kLongestWord) continue;
-      if (const auto found = counts.find(word); found != counts.end()) {
-        ++found->second;
-      } else {
-        counts.emplace(word, 1);
-      }
-    }
-  };
-  specials.split(text, plain, [](int32_t) {});
-}
-
-/// Sums are the same in any order, so sections may be counted on any thread.
-WordCounts count_words(std::span<const std::string_view> texts, const AddedTokenFinder& specials,
-                       ThreadPool& pool) {
-  std::vector<std::string_view> sections;
-  for (const std::string_view text : texts) {
-    for (size_t begin = 0; begin < text.size();) {
-      const size_t end = cut_point(text, std::min(begin + kSectionBytes, text.size()));
-      sections.push_back(text.substr(begin, end - begin));
-      begin = end;
-    }
-  }
-  WordCounts all;
-  std::mutex mutex;
-  pool.parallel_for(static_cast<int64_t>(sections.size()), [&](int64_t i) {
-    WordCounts counts;
-    count_words(sections[static_cast<size_t>(i)], specials, counts);
-    const std::scoped_lock lock(mutex);
-    for (const auto& [word, count] : counts) all[word] += count;
-  });
-  return all;
-}
+constexpr size_t kMostStale = size_t{1} << 20;
 
 /// Counts of adjacent pairs, kept up to date while pairs merge.
 class PairCounts {
  public:
-  explicit PairCounts(const WordCounts& counts) {
+  explicit PairCounts(const WordCounts::Map& counts) {
     words_.reserve(counts.size());
     for (const auto& [text, count] : counts) {
       Word& word = words_.emplace_back();
@@ -71,7 +24,7 @@ class PairCounts {
       for (size_t i = 0; i < text.size(); ++i) word.ids[i] = static_cast<unsigned char>(text[i]);
       for (size_t i = 0; i + 1 < word.ids.size(); ++i) add(word.ids[i], word.ids[i + 1], words_.size() - 1);
     }
-    for (const auto& [key, pair] : pairs_) heap_.push({pair.count, key});
+    fill_heap();
   }
 
   struct Best {
@@ -94,24 +47,7 @@ class PairCounts {
     const auto found = pairs_.find(key(left, right));
     const std::vector<uint32_t> places = std::move(found->second.words);
     changed_.clear();
-    for (const uint32_t w : places) {
-      Word& word = words_[w];
-      if (!contains(word.ids, left, right)) continue;  // was named twice, or merged otherwise since
-      for (size_t i = 0; i + 1 < word.ids.size(); ++i) {
-        const uint64_t k = key(word.ids[i], word.ids[i + 1]);
-        pairs_[k].count -= word.count;
-        changed_.push_back(k);
-      }
-      replace(word.ids, left, right, id);
-      for (size_t i = 0; i + 1 < word.ids.size(); ++i) {
-        const uint64_t k = key(word.ids[i], word.ids[i + 1]);
-        Pair& pair = pairs_[k];
-        pair.count += word.count;
-        const bool fresh = word.ids[i] == id || word.ids[i + 1] == id;
-        if (fresh && (pair.words.empty() || pair.words.back() != w)) pair.words.push_back(w);
-        changed_.push_back(k);
-      }
-    }
+    for (const uint32_t w : places) merge_in(w, left, right, id);
     std::sort(changed_.begin(), changed_.end());
     changed_.erase(std::unique(changed_.begin(), changed_.end()), changed_.end());
     for (const uint64_t k : changed_) {
@@ -121,6 +57,8 @@ class PairCounts {
       else
         pairs_.erase(pair);
     }
+    // Candidates whose counts have changed since stay in the heap until they come to its top.
+    if (heap_.size() > 4 * pairs_.size() + kMostStale) fill_heap();
   }
 
  private:
@@ -145,20 +83,50 @@ class PairCounts {
   static int32_t left_of(uint64_t key) { return static_cast<int32_t>(key >> 32); }
   static int32_t right_of(uint64_t key) { return static_cast<int32_t>(key & 0xffffffffU); }
 
-  static bool contains(const std::vector<int32_t>& ids, int32_t left, int32_t right) {
-    for (size_t i = 0; i + 1 < ids.size(); ++i) {
-      if (ids[i] == left && ids[i + 1] == right) return true;
-    }
-    return false;
-  }
-  static void replace(std::vector<int32_t>& ids, int32_t left, int32_t right, int32_t id) {
+  /// Merges the pair in one word, which may not hold it any more: only pairs beside a merge change.
+  void merge_in(uint32_t w, int32_t left, int32_t right, int32_t id) {
+    Word& word = words_[w];
+    std::vector<int32_t>& ids = word.ids;
+    const auto change = [&](int32_t a, int32_t b, int64_t times) {
+      const uint64_t k = key(a, b);
+      Pair& pair = pairs_[k];
+      pair.count += times * word.count;
+      if (times > 0 && (pair.words.empty() || pair.words.back() != w)) pair.words.push_back(w);
+      changed_.push_back(k);
+    };
+    const auto is_pair = [&](size_t i) {
+      return i + 1 < ids.size() && ids[i] == left && ids[i + 1] == right;
+    };
     size_t out = 0;
-    for (size_t i = 0; i < ids.size(); ++out) {
-      const bool pair = i + 1 < ids.size() && ids[i] == left && ids[i + 1] == right;
-      ids[out] = pair ? id : ids[i];
-      i += pair ? 2 : 1;
+    for (size_t i = 0; i < ids.size();) {
+      if (!is_pair(i)) {
+        ids[out++] = ids[i++];
+        continue;
+      }
+      int64_t merges = 0;  // one behind the other
+      for (; is_pair(i); i += 2) ++merges;
+      change(left, right, -merges);
+      if (merges > 1) {
+        change(right, left, 1 - merges);
+        change(id, id, merges - 1);
+      }
+      if (out > 0) {
+        change(ids[out - 1], left, -1);
+        change(ids[out - 1], id, 1);
+      }
+      if (i < ids.size()) {
+        change(right, ids[i], -1);
+        change(id, ids[i], 1);
+      }
+      for (int64_t k = 0; k < merges; ++k) ids[out++] = id;
     }
     ids.resize(out);
+  }
+  void fill_heap() {
+    std::vector<Candidate> all;
+    all.reserve(pairs_.size());
+    for (const auto& [key, pair] : pairs_) all.push_back({pair.count, key});
+    heap_ = std::priority_queue<Candidate>({}, std::move(all));
   }
   void add(int32_t left, int32_t right, size_t word) {
     Pair& pair = pairs_[key(left, right)];
@@ -174,6 +142,28 @@ class PairCounts {
 };
 
 }  // namespace
+
+std::vector<std::string> BpeTrainReport::notes() const {
+  std::vector<std::string> all;
+  if (learned < asked) {
+    all.push_back(fmt::format(
+        "learned {} tokens of {}: {}", grouped(learned), grouped(asked),
+        min_count > 1 ? fmt::format("no more pairs of tokens occur {} times within words", min_count)
+                      : "no more pairs of tokens are within words"));
+  }
+  const auto megabytes = [](int64_t bytes) { return static_cast<double>(bytes) / 1e6; };
+  if (cut_words > 0) {
+    all.push_back(fmt::format("{} longer than {} bytes ({:.1f} MB in all) and learned from in pieces",
+                              counted(cut_words, "word was", "words were"), kLongestPiece,
+                              megabytes(cut_bytes)));
+  }
+  if (kept_long_bytes < long_bytes) {
+    all.push_back(
+        fmt::format("of {:.1f} MB in words longer than {} bytes, a sample of {:.1f} MB was learned from",
+                    megabytes(long_bytes), kLongPiece, megabytes(kept_long_bytes)));
+  }
+  return all;
+}
 
 Tokenizer train_bpe(std::span<const std::string_view> texts, const BpeTrainOptions& options,
                     ThreadPool& pool) {
@@ -192,11 +182,19 @@ Tokenizer train_bpe(std::span<const std::string_view> texts, const BpeTrainOptio
     require(!content.empty(), "train tokenizer: a special token is empty");
     model.added.push_back({.content = content});
   }
-  PairCounts pairs(count_words(texts, AddedTokenFinder(model.added), pool));
+  BpeTrainReport report{.asked = options.vocabulary, .min_count = std::max<int64_t>(1, options.min_count)};
+  PairCounts pairs = [&] {
+    const WordCounts words = WordCounts::of(texts, AddedTokenFinder(model.added), pool);
+    report.cut_words = words.cut_words();
+    report.cut_bytes = words.cut_bytes();
+    report.long_bytes = words.long_bytes();
+    report.kept_long_bytes = words.kept_long_bytes();
+    return PairCounts(words.counts());
+  }();
   const int64_t most = options.vocabulary - specials;
   while (static_cast<int64_t>(model.tokens.size()) < most) {
     const PairCounts::Best best = pairs.best();
-    if (best.count < std::max<int64_t>(1, options.min_count)) break;
+    if (best.count < report.min_count) break;
     std::string joined =
         model.tokens[static_cast<size_t>(best.left)] + model.tokens[static_cast<size_t>(best.right)];
     // Different pairs can make the same bytes (a+bc, ab+c): then that token gets one more merge.
@@ -212,7 +210,9 @@ Tokenizer train_bpe(std::span<const std::string_view> texts, const BpeTrainOptio
     token.id = static_cast<int32_t>(model.tokens.size());
     model.tokens.push_back(token.content);
   }
-  if (options.progress) options.progress(static_cast<int64_t>(model.tokens.size()), options.vocabulary);
+  report.learned = static_cast<int64_t>(model.tokens.size());
+  if (options.report != nullptr) *options.report = report;
+  if (options.progress) options.progress(report.learned, options.vocabulary);
   return Tokenizer(std::move(model), "trained tokenizer");
 }
 

@@ -1,14 +1,16 @@
 #include <tutti/core/checkpoint/safetensors.h>
-#include <tutti/core/checkpoint/sha256.h>
 #include <tutti/core/data/bpe_train.h>
+#include <tutti/core/data/prepare/character_tokenizer.h>
+#include <tutti/core/data/prepare/documents.h>
+#include <tutti/core/data/prepare/token_directory.h>
 #include <tutti/core/data/split.h>
 #include <tutti/core/data/token_writer.h>
 #include <tutti/core/error.h>
-#include <tutti/core/file/target.h>
 
 #include <algorithm>
 #include <chrono>
 #include <mutex>
+#include <optional>
 
 namespace tutti {
 namespace {
@@ -50,106 +52,22 @@ std::vector<TextSection> sections(const Tokenizer& tokenizer, std::string_view d
   return all;
 }
 
-/// Where the validation part of a document begins: at the first line behind 1 - fraction of it, or where
-/// there is none, at the first white space.
-size_t validation_begin(std::string_view text, double fraction) {
-  if (fraction <= 0) return text.size();
-  const auto target = static_cast<size_t>(static_cast<double>(text.size()) * (1 - fraction));
-  const size_t line = text.find('\n', target);
-  if (line != std::string_view::npos && line + 1 < text.size()) return line + 1;
-  return cut_point(text, target);
-}
-
-constexpr const char* kTokenizerFile = "tokenizer.json";
-constexpr int64_t kMostTokenizerBytes = int64_t{1} << 30;
-
-bool is_tokenizer_of(const fs::path& path, const TokenSource& source) try {
-  return sha256(read_text_file(path, kMostTokenizerBytes)) == source.tokenizer_sha256 ||
-         Tokenizer::load(path).sha256() == source.tokenizer_sha256;
-} catch (const Error&) {
-  return false;
-}
-
-bool is_shard_of(const fs::path& path, const TokenSource& source) try {
-  return path.extension() == ".safetensors" && TokenShard::open(path).source() == source;
-} catch (const Error&) {
-  return false;
-}
-
-/// What an earlier call wrote into the directory: what its index names, as far as it is what the index says.
-std::vector<std::string> earlier_shards(const fs::path& directory) {
-  const fs::path path = directory / kTokenIndex;
-  std::error_code none;
-  if (!fs::is_regular_file(path, none)) return {};
-  std::vector<std::string> names;
-  try {
-    const TokenIndex index = TokenIndex::parse(read_text_file(path, kMaxTokenIndexBytes), path.string());
-    for (const TokenIndex::Split& split : index.splits) {
-      for (const TokenIndex::Shard& shard : split.shards) {
-        if (is_shard_of(directory / shard.file, index.source)) names.push_back(shard.file);
-      }
-    }
-    if (is_tokenizer_of(directory / kTokenizerFile, index.source)) names.emplace_back(kTokenizerFile);
-  } catch (const Error&) {
-    return {};  // not an index: left as it is
-  }
-  names.emplace_back(kTokenIndex);
-  return names;
-}
-
-/// What to put behind the splits' names so that no file of the directory has the name of a new shard: the
-/// earlier ones are complete until the new index takes the place of theirs.
-std::string free_suffix(const fs::path& directory) {
-  std::vector<std::string> taken;
-  for (const fs::directory_entry& entry : fs::directory_iterator(directory)) {
-    taken.push_back(entry.path().filename().string());
-  }
-  std::string suffix;
-  const auto collides = [&](const std::string& name) {
-    return name.starts_with(fmt::format("train{}-0", suffix)) ||
-           name.starts_with(fmt::format("validation{}-0", suffix));
-  };
-  for (int revision = 2; std::any_of(taken.begin(), taken.end(), collides); ++revision) {
-    suffix = fmt::format("-r{}", revision);
-  }
-  return suffix;
-}
-
-void write_text(DirectoryTarget& directory, const std::string& name, std::string_view text) {
-  OutputFile file = directory.add(name);
-  file.write(text);
-  file.finish();
-}
-
-struct Document {
-  std::shared_ptr<const MappedFile> file;
-  std::string_view train, validation;
-};
-
-std::vector<Document> open_inputs(const TokenizeConfig& config) {
-  require(!config.inputs.empty(), "data tokens: no input files");
-  std::vector<Document> documents;
-  for (const std::string& path : config.inputs) {
-    Document document{MappedFile::open(path), {}, {}};
-    const auto bytes = document.file->bytes();
-    const std::string_view text(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-    require(!text.empty(), "{}: the file is empty", path);
-    const size_t cut = validation_begin(text, config.validation_fraction);
-    document.train = text.substr(0, cut);
-    document.validation = text.substr(cut);
-    documents.push_back(std::move(document));
-  }
-  return documents;
+bool names_a_file(std::string_view tokenizer) {
+  return tokenizer != "bytes" && tokenizer != "characters" && tokenizer != "train";
 }
 
 Tokenizer make_tokenizer(const TokenizeConfig& config, const std::vector<Document>& documents,
-                         ThreadPool& pool) {
+                         ThreadPool& pool, TokenizeReport& report) {
   if (config.tokenizer == "bytes") return Tokenizer::bytes();
-  if (config.tokenizer != "train") return Tokenizer::load(config.tokenizer);
+  if (names_a_file(config.tokenizer)) return Tokenizer::load(config.tokenizer);
   std::vector<std::string_view> texts;
   texts.reserve(documents.size());
   for (const Document& document : documents) texts.push_back(document.train);
-  return train_bpe(texts, {.vocabulary = config.vocabulary}, pool);
+  if (config.tokenizer == "characters") return character_tokenizer(texts, pool);
+  BpeTrainReport training;
+  Tokenizer tokenizer = train_bpe(texts, {.vocabulary = config.vocabulary, .report = &training}, pool);
+  for (const std::string& note : training.notes()) report.notes.push_back("tokenizer: " + note);
+  return tokenizer;
 }
 
 }  // namespace
@@ -159,12 +77,15 @@ void TokenizeConfig::describe(Fields& f) {
   f.value("out", out, "directory to write", not_empty());
   f.value("force", force, "write into a directory that holds something");
   f.value("tokenizer", tokenizer,
-          "a tokenizer.json or a folder with one; `bytes`; or `train`, to train one on the inputs",
+          "a tokenizer.json or a folder with one; `bytes`; `characters`, those of the inputs; or `train`, to "
+          "train one "
+          "on the inputs",
           not_empty());
   f.value("vocabulary", vocabulary, "tokens of a tokenizer that is trained", between(257, 1 << 24));
   f.value("shard_tokens", shard_tokens, "tokens in a file", at_least(1));
   f.value("validation_fraction", validation_fraction, "part of each input kept for validation",
           fraction_below_one());
+  f.value("as_bytes", as_bytes, "take inputs as they are, even if they are not UTF-8 text");
 }
 
 TokenShardWriter::TokenShardWriter(fs::path directory, std::string split, TokenSource source,
@@ -225,19 +146,19 @@ TokenizeReport tokenize_files(const TokenizeConfig& config, ThreadPool& pool,
                               const std::function<void(const TokenizeReport&)>& progress) {
   const auto start = std::chrono::steady_clock::now();
   check_settings(config, "data tokens");
-  const std::vector<Document> documents = open_inputs(config);
-  DirectoryRules rules{.force = config.force,
-                       .inputs = {config.inputs.begin(), config.inputs.end()},
-                       .names = {kTokenizerFile, std::string(kTokenIndex)},
-                       .index = std::string(kTokenIndex),
-                       .earlier = &earlier_shards};
-  if (config.tokenizer != "train" && config.tokenizer != "bytes") rules.inputs.emplace_back(config.tokenizer);
-  DirectoryTarget directory(config.out, std::move(rules));
-  const Tokenizer tokenizer = make_tokenizer(config, documents, pool);
+  const TextInput input = config.as_bytes ? TextInput::kBytes : TextInput::kUtf8;
+  const std::vector<Document> documents =
+      open_documents(config.inputs, config.validation_fraction, input, pool);
+  std::vector<fs::path> inputs(config.inputs.begin(), config.inputs.end());
+  if (names_a_file(config.tokenizer)) inputs.emplace_back(config.tokenizer);
+  TokenDirectory directory(config.out, config.force, std::move(inputs));
+  TokenizeReport report;
+  const Tokenizer tokenizer = make_tokenizer(config, documents, pool, report);
   const TokenSource source{tokenizer.vocabulary(), tokenizer.sha256()};
-  TokenizeReport report{.vocabulary = tokenizer.vocabulary()};
+  report.vocabulary = tokenizer.vocabulary();
   for (const Document& document : documents) {
     report.total_bytes += static_cast<int64_t>(document.train.size() + document.validation.size());
+    if (document.file.had_mark) report.notes.push_back(document.name + ": a byte-order mark was left out");
   }
 
   EncoderPool encoders(tokenizer);
@@ -262,26 +183,25 @@ TokenizeReport tokenize_files(const TokenizeConfig& config, ThreadPool& pool,
   };
 
   TokenIndex index{source, {}};
-  const std::string suffix = free_suffix(directory.path());
-  const auto create = [&](const std::string& name) { return directory.add(name); };
-  TokenShardWriter train(create, "train" + suffix, "train", source, config.shard_tokens);
-  for (const Document& document : documents) write(document.train, train, report.train_tokens);
-  require(report.train_tokens >= 2, "{}: too short: no two tokens are left to train on",
-          config.inputs.front());
-  index.splits.push_back(train.finish());
+  // The shorter part first: if it has too few tokens, that is known at once.
+  std::optional<TokenIndex::Split> apart;
   if (config.validation_fraction > 0) {
-    TokenShardWriter validation(create, "validation" + suffix, "validation", source, config.shard_tokens);
+    TokenShardWriter validation = directory.writer("validation", source, config.shard_tokens);
     for (const Document& document : documents) {
       write(document.validation, validation, report.validation_tokens);
     }
     require(report.validation_tokens >= 2,
             "{}: too short: a fraction of {} leaves no two tokens for validation", config.inputs.front(),
             config.validation_fraction);
-    index.splits.push_back(validation.finish());
+    apart = validation.finish();
   }
-  write_text(directory, kTokenizerFile, tokenizer.to_json());
-  write_text(directory, std::string(kTokenIndex), index.to_json());
-  directory.commit();
+  TokenShardWriter train = directory.writer("train", source, config.shard_tokens);
+  for (const Document& document : documents) write(document.train, train, report.train_tokens);
+  require(report.train_tokens >= 2, "{}: too short: no two tokens are left to train on",
+          config.inputs.front());
+  index.splits.push_back(train.finish());
+  if (apart) index.splits.push_back(*std::move(apart));
+  directory.commit(index, &tokenizer);
   report.bytes = report.total_bytes;
   report.wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (progress) progress(report);

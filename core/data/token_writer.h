@@ -44,10 +44,11 @@ struct TokenizeConfig {
   std::vector<std::string> inputs;  ///< text files, one document each
   std::string out;                  ///< directory to write
   bool force = false;               ///< write into a directory that holds something
-  std::string tokenizer = "bytes";  ///< a tokenizer.json, "bytes", or "train"
+  std::string tokenizer = "bytes";  ///< a tokenizer.json, "bytes", "characters", or "train"
   int64_t vocabulary = 4096;        ///< of a tokenizer that is trained
   int64_t shard_tokens = int64_t{1} << 26;
   double validation_fraction = 0.05;
+  bool as_bytes = false;  ///< inputs need not be UTF-8 text
 
   void describe(Fields& f);
 };
@@ -59,17 +60,17 @@ struct TokenizeReport {
   int64_t validation_tokens = 0;
   int64_t vocabulary = 0;
   double wall_s = 0;
+  std::vector<std::string> notes;  ///< what a user should know
 };
 
-/// Encodes the inputs into `config.out`, a DirectoryTarget: shards of the splits `train` and `validation`,
-/// tokenizer.json, and last tokens.json. With `force`, the shards that tokens.json in it names are replaced,
-/// under names that are free, and removed once the new index is there; every other file is left.
+/// Encodes the inputs into `config.out`, a TokenDirectory: shards of the splits `train` and `validation`,
+/// tokenizer.json, and last tokens.json.
 ///
-/// The last part of each input, from a line's beginning, is for validation; a trained tokenizer sees only
-/// what comes before. Each part of a document ends with the token Tokenizer::end_of_text() if the tokenizer
-/// has one; what its post-processor puts around texts (a first token) is not written. The files are
-/// the same for any number of threads. `progress` is told now and then. Throws Error naming the file when an
-/// input is missing or empty, or nothing is left to train on or to validate with.
+/// The last part of each input is for validation (validation_begin); a trained tokenizer sees only what comes
+/// before. Each part of a document ends with the token Tokenizer::end_of_text() if the tokenizer has one;
+/// what its post-processor puts around texts (a first token) is not written. The files are the same for any
+/// number of threads. `progress` is told now and then. Throws Error naming the file when an input is missing
+/// or empty, or nothing is left to train on or to validate with.
 TokenizeReport tokenize_files(const TokenizeConfig& config, ThreadPool& pool,
                               const std::function<void(const TokenizeReport&)>& progress = {});
 

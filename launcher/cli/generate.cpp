@@ -7,10 +7,13 @@
 
 #include <CLI/CLI.hpp>
 
+#include <charconv>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <ostream>
 #include <set>
+#include <sstream>
 #include <string>
 #include <utility>
 
@@ -22,21 +25,48 @@ namespace fs = std::filesystem;
 struct Options {
   std::string directory;
   std::string prompt;
+  std::string tokenizer;
+  bool ids = false;
   int64_t step = 0;
   int64_t threads = 0;
   SamplingConfig sampling;
 };
 
-/// The tokenizer of a run: its own copy, else the one beside the data.
-Tokenizer run_tokenizer(const fs::path& directory, const DataConfig& data) {
+/// The tokenizer of a run: its own copy, else the one beside the data; none for ids of an unknown tokenizer.
+std::optional<Tokenizer> run_tokenizer(const Options& options, const DataConfig& data) {
+  const fs::path directory(options.directory);
+  require(data.kind == "tokens",
+          "{}: was trained on data.kind {}, not on tokens; there is no text to generate", options.directory,
+          data.kind);
+  if (options.ids) return std::nullopt;
+  if (!options.tokenizer.empty()) return Tokenizer::load(options.tokenizer);
   std::error_code none;
   if (fs::exists(directory / "tokenizer.json", none)) return Tokenizer::load(directory / "tokenizer.json");
-  std::optional<Tokenizer> found = open_tokenizer(data);
-  if (!found) {
-    fail("{}: was trained on data.kind {}, not on tokens; there is no text to generate", directory.string(),
-         data.kind);
+  return open_tokenizer(data);
+}
+
+/// Generates with ids in place of text, in and out.
+ExitCode generate_ids(const Options& options, Gpt& model, const Stream& stream, Console& console) {
+  std::vector<int32_t> prompt;
+  std::istringstream words(options.prompt);
+  for (std::string word; words >> word;) {
+    int32_t id = -1;
+    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), id);
+    require(
+        error == std::errc{} && end == word.data() + word.size() && id >= 0 && id < model.config().vocabulary,
+        "--prompt: '{}' is no token id from 0 to {}; for text, name a --tokenizer", word,
+        model.config().vocabulary - 1);
+    prompt.push_back(id);
   }
-  return *std::move(found);
+  require(!prompt.empty(),
+          "--prompt: needs token ids to begin with, such as \"50256\"; for text, name a --tokenizer");
+  console.out << fmt::format("{}", fmt::join(prompt, " ")) << std::flush;
+  (void)generate(model, prompt, options.sampling, stream, [&](int32_t token) {
+    console.out << ' ' << token << std::flush;
+    return console.out.good();
+  });
+  console.out << '\n';
+  return ExitCode::kDone;
 }
 
 /// A model, what it reads and writes, and what it goes on from.
@@ -55,11 +85,7 @@ std::vector<int32_t> behind_mark(const Tokenizer& tokenizer, const std::vector<i
   return all;
 }
 
-Writer open_run(const Options& options, const Stream& stream, std::ostream& err) {
-  RunModel run = open_run_model(options.directory, options.step, stream, err);
-  require(run.settings.model.kind == "gpt", "{}: model.kind is {}; text comes from gpt models",
-          options.directory, run.settings.model.kind);
-  Tokenizer tokenizer = run_tokenizer(options.directory, run.settings.data);
+Writer open_run(const Options& options, RunModel run, Tokenizer tokenizer) {
   std::vector<int32_t> ids = tokenizer.encode(options.prompt, AddedTokens::kAsText);
   std::vector<int32_t> prompt = behind_mark(tokenizer, ids);
   const std::optional<int32_t> end = tokenizer.end_of_text();
@@ -73,7 +99,8 @@ Writer open_folder(const Options& options, const Stream& stream) {
   const fs::path folder(options.directory);
   require(options.step == 0, "{}: --step chooses a run's checkpoint; this is a folder of transformers",
           options.directory);
-  Tokenizer tokenizer = Tokenizer::load(folder / "tokenizer.json");
+  Tokenizer tokenizer =
+      Tokenizer::load(options.tokenizer.empty() ? folder / "tokenizer.json" : fs::path(options.tokenizer));
   std::vector<int32_t> ids = tokenizer.encode(options.prompt, AddedTokens::kRecognise);
   std::vector<int32_t> prompt = behind_mark(tokenizer, ids);
   RunModel run = open_hugging_face_model(
@@ -89,7 +116,24 @@ ExitCode generate_text(const Options& options, Console& console) {
   ThreadPool pool(options.threads > 0 ? static_cast<int>(options.threads) : usable_cores());
   const Stream stream = Stream::inline_on(pool);
   const bool is_folder = is_hugging_face_folder(options.directory);
-  const Writer writer = is_folder ? open_folder(options, stream) : open_run(options, stream, console.err);
+  require(!is_folder || !options.ids, "{}: --ids is for runs; this is a folder of transformers",
+          options.directory);
+  std::optional<Writer> opened;
+  if (is_folder) {
+    opened = open_folder(options, stream);
+  } else {
+    RunModel trained = open_run_model(options.directory, options.step, stream, console.err);
+    require(trained.settings.model.kind == "gpt", "{}: model.kind is {}; text comes from gpt models",
+            options.directory, trained.settings.model.kind);
+    std::optional<Tokenizer> found = run_tokenizer(options, trained.settings.data);
+    if (!found) {
+      console.err << fmt::format("{}, step {}: token ids in and out\n", options.directory, trained.step)
+                  << std::flush;
+      return generate_ids(options, dynamic_cast<Gpt&>(trained.task->model()), stream, console);
+    }
+    opened = open_run(options, std::move(trained), *std::move(found));
+  }
+  const Writer& writer = *opened;
   const auto& [run, tokenizer, ids, prompt, ends] = writer;
   auto& model = dynamic_cast<Gpt&>(run.task->model());
   require(tokenizer.vocabulary() <= model.config().vocabulary,
@@ -120,6 +164,10 @@ CommandAction setup(CLI::App& app) {
                  "Directory of a run that trained a gpt model, or folder of transformers")
       ->required();
   app.add_option("-p,--prompt", options->prompt, "Text to go on from; default: the beginning of a document");
+  app.add_option("--tokenizer", options->tokenizer,
+                 "The tokenizer.json of the model's tokens; default: the run's own");
+  app.add_flag("--ids", options->ids,
+               "Take --prompt as token ids and print ids: what is done where no tokenizer is known");
   app.add_option("-n,--tokens", options->sampling.tokens, "At most so many new tokens")
       ->check(between_numbers(1))
       ->capture_default_str();

@@ -251,8 +251,11 @@ std::string decoded(const Tokenizer& tokenizer, const TokenCorpus& corpus) {
 TEST(TokenizeFiles, LosesNothingAndDoesNotDependOnThreads) {
   const TemporaryDirectory directory;
   const std::vector<std::string> texts{random_document(300000), random_document(50), random_document(2000)};
-  TokenizeConfig config{
-      .tokenizer = "train", .vocabulary = 320, .shard_tokens = 50001, .validation_fraction = 0.25};
+  TokenizeConfig config{.tokenizer = "train",
+                        .vocabulary = 320,
+                        .shard_tokens = 50001,
+                        .validation_fraction = 0.25,
+                        .as_bytes = true};
   for (size_t i = 0; i < texts.size(); ++i) {
     config.inputs.push_back(directory / (std::to_string(i) + ".txt"));
     write_file(config.inputs.back(), texts[i]);
@@ -328,7 +331,8 @@ TEST(TokenizeFiles, IdsAreThoseOfTheWholeText) {
                           .out = directory / "out",
                           .force = true,
                           .tokenizer = directory / "tokenizer.json",
-                          .validation_fraction = 0},
+                          .validation_fraction = 0,
+                          .as_bytes = true},
                          pool);
     const TokenCorpus corpus = TokenCorpus::open(directory / "out", "train");
     std::vector<int32_t> ids(static_cast<size_t>(corpus.size()));

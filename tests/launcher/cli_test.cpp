@@ -245,7 +245,7 @@ TEST(CompletionTest, BashOffersWhatFits) {
   const std::string script = bash_completion(line.app());
   EXPECT_EQ(bash_offers(script, {"tutti", "tr"}), "train ");
   EXPECT_EQ(bash_offers(script, {"tutti", "data", "toke"}), "tokens tokenizer ");
-  EXPECT_EQ(bash_offers(script, {"tutti", "data", "tokens", "--val"}), "--validation ");
+  EXPECT_EQ(bash_offers(script, {"tutti", "data", "tokens", "--val"}), "--validation-ids --validation ");
   EXPECT_EQ(bash_offers(script, {"tutti", "train", "run.yaml", "--res"}), "--resume ");
   // The value of an option is for bash's own completion of files.
   EXPECT_EQ(bash_offers(script, {"tutti", "report", "--out", "t"}), " ");

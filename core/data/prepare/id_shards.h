@@ -1,0 +1,31 @@
+#pragma once
+
+#include <tutti/core/data/token_writer.h>
+
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace tutti {
+
+/// What `tutti data tokens --ids` does: ids that another program made to token shards.
+struct ShardIdsConfig {
+  std::vector<std::string> train;       ///< files of ids, one behind the other
+  std::vector<std::string> validation;  ///< empty: a part of the others
+  std::string out;                      ///< directory to write
+  bool force = false;                   ///< write into a directory that holds something
+  int64_t vocabulary = 0;               ///< ids are below this; 0: the tokenizer's
+  std::string tokenizer;                ///< the tokenizer.json that the ids are of; empty: unknown
+  std::string type = "auto";            ///< of bare numbers (IdType)
+  int64_t shard_tokens = int64_t{1} << 26;
+  double validation_fraction = 0.05;
+
+  void describe(Fields& f);
+};
+
+/// Writes ids into `config.out` as tokenize_files() does, with tokenizer.json if one is given; the report's
+/// bytes are ids. Throws Error naming the file, and the position of an id outside the vocabulary.
+TokenizeReport shard_ids(const ShardIdsConfig& config,
+                         const std::function<void(const TokenizeReport&)>& progress = {});
+
+}  // namespace tutti

@@ -1,0 +1,45 @@
+#pragma once
+
+#include <tutti/core/checkpoint/file.h>
+#include <tutti/core/thread_pool.h>
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace tutti {
+
+/// How bytes become text.
+enum class TextInput : uint8_t {
+  kUtf8,   ///< only UTF-8 text is taken; a byte-order mark at its beginning is no part of it
+  kBytes,  ///< all bytes as they are
+};
+
+/// What one finds in bytes that should be UTF-8 text.
+struct TextFaults {
+  int64_t zeros = 0;         ///< bytes of value 0
+  int64_t invalid = 0;       ///< bytes that belong to no well-formed character
+  int64_t first_fault = -1;  ///< the first of either; -1 if there is none
+};
+
+/// Counts on all threads of the pool.
+TextFaults find_text_faults(std::string_view bytes, ThreadPool& pool);
+
+/// What the first bytes say that a file is instead of text ("a gzip file"); empty if they say nothing.
+std::string_view binary_format(std::string_view bytes);
+
+/// A text file, mapped.
+struct TextFile {
+  std::shared_ptr<const MappedFile> file;
+  std::string_view text;
+  bool had_mark = false;  ///< a byte-order mark was left out
+};
+
+/// Opens a file whose bytes are text. Throws Error naming the file if it is empty or, with TextInput::kUtf8,
+/// is not UTF-8: compressed or another binary format, UTF-16, with zero bytes, or with bytes that belong to
+/// no character, which are counted; and says what to do.
+TextFile open_text_file(const std::filesystem::path& path, TextInput input, ThreadPool& pool);
+
+}  // namespace tutti
