@@ -282,7 +282,9 @@ void backward_head(const Sizes& s, const T* qkv, const T* out, const T* dout, co
       const bool adds = s.window > 0 || head > kv_head * s.group() || block < s.query_blocks() - 1;
       const int64_t first = block * kQueryBlock;
       const int64_t rows = std::min(kQueryBlock, s.queries - first);
-      const auto [b, skipped] = cut(s, rows, first, s.queries);
+      const Cut seen = cut(s, rows, first, s.queries);  // clang's OpenMP captures no structured bindings
+      const Block& b = seen.block;
+      const int64_t skipped = seen.skipped;
       const T* const k_seen = k + skipped * s.width;
       const T* const v_seen = v + skipped * s.width;
       const T* const q = qkv + first * s.width + head * d;
