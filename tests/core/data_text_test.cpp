@@ -114,14 +114,16 @@ TEST(ValidationBegin, KeepsAPartWhateverTheTextIs) {
   EXPECT_NEAR(part(std::string(1 << 20, 'x') + "\n", 0.05), 0.05, 0.001);  // not the last line's end alone
   EXPECT_NEAR(part("title\n" + std::string(1 << 20, 'x'), 0.05), 0.05, 0.001);
   EXPECT_NEAR(part(std::string(1 << 20, 'x') + " " + std::string(1000, 'y'), 0.05), 0.05, 0.001);
-  for (int round = 0; round < 200; ++round) {
-    const std::string text = random_text(2 + draw(400));
+  for (int round = 0; round < 2000; ++round) {
+    const std::string text = random_text(2 + draw(round < 1000 ? 6 : 400));
     const double fraction = static_cast<double>(1 + draw(89)) / 100;
     const size_t cut = validation_begin(text, fraction);
     ASSERT_GT(cut, 0U);
     ASSERT_LT(cut, text.size()) << text << fraction;
     EXPECT_EQ(slow_faults(text.substr(0, cut)).invalid + slow_faults(text.substr(cut)).invalid, 0);
   }
+  EXPECT_EQ(validation_begin("\xf0\x9f\x98\x80\xc3\xa9", 0.7), 4U);  // within the first character
+  EXPECT_EQ(validation_begin("\xf0\x9f\x98\x80", 0.5), 4U);          // the only one: nothing is kept apart
   // Lines where there are any, near enough.
   std::string lines;
   for (int i = 0; i < 1000; ++i) lines += "a line of words\n";

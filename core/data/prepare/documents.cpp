@@ -19,9 +19,17 @@ size_t validation_begin(std::string_view text, double fraction) {
   const size_t before = text.rfind('\n', target - 1);
   if (before != std::string_view::npos && target - (before + 1) <= wanted) return before + 1;
   if (const size_t space = cut_point(text, target); leaves_enough(space)) return space;
-  size_t cut = target;
-  while (cut > 1 && target - cut < 3 && (static_cast<unsigned char>(text[cut]) & 0xc0U) == 0x80U) --cut;
-  return (static_cast<unsigned char>(text[cut]) & 0xc0U) == 0x80U ? target : cut;
+  // Between two characters: at the beginning of the one that holds the target, or behind a first one.
+  const auto is_boundary = [&](size_t i) {
+    return i == text.size() || (static_cast<unsigned char>(text[i]) & 0xc0U) != 0x80U;
+  };
+  for (size_t back = 0; back <= 3 && back < target; ++back) {
+    if (is_boundary(target - back)) return target - back;
+  }
+  for (size_t on = 1; on <= 3 && target + on <= text.size(); ++on) {
+    if (is_boundary(target + on)) return target + on;
+  }
+  return target;  // not UTF-8
 }
 
 std::vector<Document> open_documents(const std::vector<std::string>& paths, double validation_fraction,
