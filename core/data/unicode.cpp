@@ -117,21 +117,21 @@ bool is_word(char32_t code) {
 bool is_punctuation(char32_t code) {
   if (code < 0x80) return std::ispunct(static_cast<int>(code)) != 0;
   const utf8proc_category_t kind = category(code);
-  return kind >= UTF8PROC_CATEGORY_PC && kind <= UTF8PROC_CATEGORY_PO && peer_knows_punctuation(code);
+  return (kind >= UTF8PROC_CATEGORY_PC && kind <= UTF8PROC_CATEGORY_PO) != peer_differs_in_punctuation(code);
 }
 
 bool is_mark(char32_t code) {
   const utf8proc_category_t kind = category(code);
-  return kind >= UTF8PROC_CATEGORY_MN && kind <= UTF8PROC_CATEGORY_ME && peer_knows_mark(code);
+  return (kind >= UTF8PROC_CATEGORY_MN && kind <= UTF8PROC_CATEGORY_ME) != peer_differs_in_marks(code);
 }
 
 bool is_nonspacing_mark(char32_t code) {
-  return category(code) == UTF8PROC_CATEGORY_MN && peer_knows_nonspacing(code);
+  return (category(code) == UTF8PROC_CATEGORY_MN) != peer_differs_in_nonspacing(code);
 }
 
 bool is_control(char32_t code) {
   const utf8proc_category_t kind = category(code);
-  return kind >= UTF8PROC_CATEGORY_CC && peer_knows_format(code);
+  return (kind >= UTF8PROC_CATEGORY_CC) != peer_differs_in_format(code);
 }
 
 void append_lower(std::string& text, char32_t code) {
@@ -176,7 +176,7 @@ std::string normalized(std::string_view text, NormalForm form) {
       continue;
     }
     const Utf8Char c = decode_utf8(text, i);
-    if (!peer_knows_form(c.code)) {
+    if (peer_differs_in_form(c.code)) {
       append_normalized(out, text.substr(done, i - done), options);
       out += text.substr(i, c.bytes);
       done = i + c.bytes;

@@ -114,6 +114,25 @@ TEST(TokenizerFamilies, Llama2PrependsReplacesAndFallsBackToBytes) {
   EXPECT_EQ(text + decoder.finish(), "the é🙂 the");
 }
 
+TEST(TokenizerFamilies, LongRunsOfBytesAreToldCharacterByCharacter) {
+  const Tokenizer tokenizer = llama2();
+  std::string text = "the ";
+  for (int i = 0; i < 200; ++i) text += i % 3 == 0 ? "日" : i % 3 == 1 ? "🙂" : "é";
+  TokenDecoder decoder(tokenizer);
+  std::string told;
+  for (const int32_t id : tokenizer.encode(text)) told += decoder.add(id);
+  EXPECT_EQ(told + decoder.finish(), text);
+}
+
+TEST(TokenizerFamilies, ClassesAreThoseOfTokenizers) {
+  // U+166D is no longer punctuation, U+2E52 is new, as far as its tables know.
+  const Tokenizer tokenizer =
+      make(R"({"type": "WordLevel", "unk_token": "u", "vocab": {"u": 0, "a": 1, "a⹒a": 2}})",
+           R"("pre_tokenizer": {"type": "Punctuation", "behavior": "Removed"})");
+  EXPECT_EQ(tokenizer.encode("a\u166da"), (Ids{1, 1}));
+  EXPECT_EQ(tokenizer.encode("a⹒a"), Ids{2});
+}
+
 TEST(TokenizerFamilies, SectionsHaveTheIdsOfTheWhole) {
   std::string text;
   for (int i = 0; i < 400; ++i)

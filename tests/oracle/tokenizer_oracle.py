@@ -164,14 +164,14 @@ def main():
     rng = random.Random(seed)
     print(f"tokenizers {tokenizers.__version__}, Unicode {unicodedata.unidata_version} here, seed {seed}")
     book = subprocess.run(["bible", "-f", "gen1:1-rev22:21"], stdout=subprocess.PIPE, check=True).stdout.decode()
-    texts = list(adversarial_texts(rng, 600))
+    texts = list(adversarial_texts(rng, 400))
     assigned = assigned_characters()
     texts += ["".join(assigned[i:i + 4000]) for i in range(0, len(assigned), 4000)]
-    texts += [" ".join(assigned[i:i + 4000]) for i in range(0, len(assigned), 4000) if i < 40000 or i > 120000]
-    for _ in range(5):  # stretches of the book, with the lines as they are
+    texts += [" ".join(assigned[i:i + 4000]) for i in range(0, len(assigned), 4000) if i < 20000 or i > 120000]
+    for _ in range(3):  # stretches of the book, with the lines as they are
         at = rng.randrange(len(book) - 20000)
         texts.append(book[at:at + 20000])
-    learn = [book[i:i + 2000] for i in range(0, 400000, 2000)] + texts[:600]
+    learn = [book[i:i + 2000] for i in range(0, 400000, 2000)] + texts[:400]
     with tempfile.TemporaryDirectory() as folder:
         for i, (name, data) in enumerate(families(learn)):
             if wanted not in name:
@@ -181,7 +181,7 @@ def main():
                 json.dump(data, file, ensure_ascii=rng.random() < 0.5)
             compare(codec, path, texts, name)
         if not wanted:
-            trained_here(codec, folder, book, texts[:600])
+            trained_here(codec, folder, book, texts[:400])
     if differences > 0:
         sys.exit(f"{differences} differences")
 

@@ -86,20 +86,20 @@ constexpr CodeRange kFormat[] = {{0x890, 0x891}, {0x8e2, 0x8e2}, {0x110cd, 0x110
 
 }  // namespace
 
-bool peer_knows_form(char32_t code) {
-  return !holds(kNormalization, code);
+bool peer_differs_in_form(char32_t code) {
+  return holds(kNormalization, code);
 }
-bool peer_knows_punctuation(char32_t code) {
-  return !holds(kPunctuation, code);
+bool peer_differs_in_punctuation(char32_t code) {
+  return holds(kPunctuation, code);
 }
-bool peer_knows_nonspacing(char32_t code) {
-  return !holds(kNonspacing, code);
+bool peer_differs_in_nonspacing(char32_t code) {
+  return holds(kNonspacing, code);
 }
-bool peer_knows_mark(char32_t code) {
-  return !holds(kMarks, code);
+bool peer_differs_in_marks(char32_t code) {
+  return holds(kMarks, code);
 }
-bool peer_knows_format(char32_t code) {
-  return !holds(kFormat, code);
+bool peer_differs_in_format(char32_t code) {
+  return holds(kFormat, code);
 }
 
 }  // namespace tutti

@@ -160,7 +160,7 @@ std::vector<TextSection> Tokenizer::sections(std::string_view document, size_t b
 }
 
 std::string TokenDecoder::add(int32_t id) {
-  constexpr size_t kKept = 8, kMostHeld = 64;
+  constexpr size_t kRemembered = 16, kFewest = 4, kMost = 8, kMostHeld = 64;
   ids_.push_back(id);
   const std::string text = tokenizer_.decode(ids_);
   size_t end = text.size() - incomplete_bytes(text);
@@ -170,14 +170,13 @@ std::string TokenDecoder::add(int32_t id) {
   if (end <= told_) return {};
   std::string fresh = text.substr(told_, end - told_);
   told_ = end;
-  if (end == text.size() && ids_.size() >= 4 * kKept) {
-    // Forget tokens whose text the last ones do not depend on.
-    const std::span<const int32_t> kept = std::span(ids_).last(kKept);
-    const std::string rest = tokenizer_.decode(kept);
-    if (all.ends_with(rest)) {
-      told_ = rest.size();
-      ids_.erase(ids_.begin(), ids_.end() - static_cast<std::ptrdiff_t>(kKept));
-    }
+  // Forget tokens that the text of the last ones does not depend on. Of four numbers of tokens to keep, one
+  // begins with a whole character even where each token is a byte.
+  for (size_t kept = kFewest; end == text.size() && ids_.size() >= kRemembered && kept < kMost; ++kept) {
+    const std::string rest = tokenizer_.decode(std::span(ids_).last(kept));
+    if (!all.ends_with(rest)) continue;
+    told_ = rest.size();
+    ids_.erase(ids_.begin(), ids_.end() - static_cast<std::ptrdiff_t>(kept));
   }
   return fresh;
 }
