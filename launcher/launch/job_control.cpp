@@ -138,6 +138,7 @@ std::string JobControl::requeue() const {
 
 std::string JobControl::submit_again(const LaunchSpec& spec) const {
   std::vector<std::string> argv;
+  argv.reserve(adapter_.commands.submit_after.size());
   for (const std::string& word : adapter_.commands.submit_after) {
     argv.push_back(
         replaced(replaced(word, "{job}", allocation_.job_id), "{directory}", spec.submission_directory));

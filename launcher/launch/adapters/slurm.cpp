@@ -104,6 +104,7 @@ std::vector<int64_t> gpus_of_hosts(const Surroundings& here, const std::vector<s
   if (const auto details = here.answer({"scontrol", "show", "job", "--details", here.text("SLURM_JOB_ID")})) {
     const std::map<std::string, int64_t> found = gpus_in_details(*details);
     std::vector<int64_t> gpus;
+    gpus.reserve(names.size());
     for (const std::string& name : names) gpus.push_back(found.contains(name) ? found.at(name) : 0);
     return gpus;
   }
