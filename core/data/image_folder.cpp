@@ -202,6 +202,7 @@ std::string ImageFolder::left_out() const {
     found->second.push_back(&file.name);
   }
   std::vector<std::string> parts;
+  parts.reserve(reasons.size());
   for (const auto& [reason, names] : reasons) {
     parts.push_back(fmt::format("{} {} ({}{})", grouped(static_cast<int64_t>(names.size())), reason,
                                 *names.front(), names.size() > 1 ? ", ..." : ""));

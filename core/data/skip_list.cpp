@@ -100,6 +100,7 @@ std::vector<std::string> SkipList::names(Split split) const {
 
 std::string SkipList::sha256() const {
   std::vector<std::string> lines;
+  lines.reserve(entries.size());
   for (const Entry& entry : entries) lines.push_back(line_of(entry));
   std::sort(lines.begin(), lines.end());
   return tutti::sha256(fmt::format("{}", fmt::join(lines, "")));
