@@ -164,7 +164,7 @@ class Gpt::Block final : public Module {
     const int64_t width = config_.head_dim;
     const auto part = [&](Norm& norm, int64_t first, int64_t heads) {
       const Var x = slice(tape, qkv, 2, first * width, (first + heads) * width);
-      const Shape shape = x.shape();
+      const Shape& shape = x.shape();
       return view(tape, norm(tape, view(tape, x, {shape[0], shape[1], heads, width})), shape);
     };
     const int64_t rotated = config_.heads + config_.kv_heads;
