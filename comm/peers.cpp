@@ -18,6 +18,7 @@ std::vector<std::string> CollectivePeers::all_gather(const std::string& mine) {
   const Tensor all = Tensor::empty({n, longest}, DType::kUInt8, stream);
   collective_.all_gather(all, padded, stream);
   std::vector<std::string> texts;
+  texts.reserve(static_cast<size_t>(n));
   for (int64_t i = 0; i < n; ++i) {
     texts.emplace_back(reinterpret_cast<const char*>(all.data<uint8_t>()) + i * longest,
                        static_cast<size_t>(lengths.data<int64_t>()[i]));

@@ -184,6 +184,7 @@ Var recompute(Tape& tape, std::span<const Var> inputs, std::span<Parameter* cons
                        // node as their use.
                        Tape nested(stream, context);
                        std::vector<Var> again;
+                       again.reserve(saved.size());
                        for (size_t i = 0; i < saved.size(); ++i) {
                          again.push_back(gradients.needs(i) ? nested.variable(saved[i]) : Var(saved[i]));
                        }

@@ -19,10 +19,16 @@ bool is_training(int argc, char** argv) {
   return argc > 1 && std::strcmp(argv[1], "train") == 0;
 }
 
-// A training hears a signal from its first moment on. Libraries take some tenths of a second to initialise
-// themselves before main(); what stands in .preinit_array runs before that.
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // which must come first
+// How the process that started this one wants SIGHUP to be taken, as by nohup.
+struct sigaction started_hangup;
+bool started_hangup_known = false;
+
+// A training hears a signal from its first moment on, and libraries take some tenths of a second to
+// initialise themselves before main(). Some catch signals while they are at it: UCX, which MPI libraries use,
+// takes SIGHUP for itself. What stands in .preinit_array runs before all of them.
+#ifdef TUTTI_RUNS_FIRST
 void before_libraries(int argc, char** argv, char** environment) {
+  started_hangup_known = sigaction(SIGHUP, nullptr, &started_hangup) == 0;
   if (is_training(argc, argv)) (void)tutti::catch_stop_signals(environment);
 }
 [[gnu::section(".preinit_array"), gnu::used]] void (*const first)(int, char**, char**) = &before_libraries;
@@ -42,7 +48,10 @@ int main(int argc, char** argv) {
   occupy_standard_streams();
   // A file that may not become longer (ulimit -f) is an error of write(), with the file's name.
   (void)std::signal(SIGXFSZ, SIG_IGN);
-  if (is_training(argc, argv)) (void)tutti::catch_stop_signals(environ);
+  if (is_training(argc, argv))
+    (void)tutti::catch_stop_signals(environ);
+  else if (started_hangup_known)
+    (void)sigaction(SIGHUP, &started_hangup, nullptr);
   const std::vector<std::string> arguments(argv + 1, argv + argc);
   tutti::CommandLine command_line;
   tutti::Console console{std::cout, std::cerr};

@@ -52,6 +52,7 @@ class Crew {
     std::vector<std::thread> threads;
     const size_t count = std::min(static_cast<size_t>(std::max(options_.threads, 1)), units_.size());
     working_ = count;
+    threads.reserve(count);
     for (size_t i = 0; i < count; ++i) threads.emplace_back([this] { take_units(); });
     {
       std::unique_lock lock(mutex_);

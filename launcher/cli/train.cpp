@@ -41,6 +41,7 @@ ExitCode run(const Options& options, Console& console) {
   check_can_meet(here, library);
   catch_stop_signals();
   run_world({}, [&](Collective& world) {
+    catch_stop_signals();  // what MPI has loaded may have taken them
     check_world_size(here, library, world.size());
     reason = train(train_options, world, console.out, console.err);
     stops_end_now(static_cast<int>(exit_code(reason)));

@@ -71,7 +71,7 @@ std::string_view without_line_end(std::string_view text) {
 
 std::string shell_word(std::string_view text) {
   require(text.find('\0') == std::string_view::npos, "a zero byte in '{}' cannot be passed to a program",
-          std::string_view(text.data()));
+          text.substr(0, text.find('\0')));
   if (!text.empty() && text.front() != '~' && is_made_of(text, "._+@/:=,-%")) return std::string(text);
   std::string quoted = "'";
   for (const char c : text) {

@@ -22,7 +22,7 @@ std::optional<int64_t> step_of(const std::string& line) {
   return record["step"].get<int64_t>();
 }
 
-const std::filesystem::path& cut(const std::filesystem::path& path, int64_t step,
+std::filesystem::path cut(const std::filesystem::path& path, int64_t step,
                                  const RecordFile::Tell& tell) {
   try {
     drop_records_after(path, step);

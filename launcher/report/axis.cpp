@@ -51,9 +51,10 @@ std::vector<Tick> linear_ticks(const Axis& axis, int count) {
   for (int wanted = std::max(1, count); all.size() < 2 && wanted < 100; wanted *= 2) {
     const double step = round_step((axis.high - axis.low) / wanted);
     all.clear();
-    for (double n = std::ceil(axis.low / step - 1e-9);
-         n * step <= axis.high + 1e-9 * step && all.size() < 100; ++n) {
-      all.push_back({n * step, tick_label(n * step, step, most)});
+    const double first = std::ceil(axis.low / step - 1e-9);
+    for (int i = 0; i < 100 && (first + i) * step <= axis.high + 1e-9 * step; ++i) {
+      const double at = (first + i) * step;
+      all.push_back({at, tick_label(at, step, most)});
     }
   }
   return all;

@@ -193,6 +193,7 @@ class Drawing {
     std::vector<double> base(plot_.stack_x.size(), 0);
     for (const Layer& layer : plot_.layers) {
       std::vector<Point> outline;
+      outline.reserve(2 * base.size());
       for (size_t i = 0; i < base.size(); ++i)
         outline.push_back(at({plot_.stack_x[i], base[i] + layer.heights[i]}));
       for (size_t i = base.size(); i-- > 0;) outline.push_back(at({plot_.stack_x[i], base[i]}));

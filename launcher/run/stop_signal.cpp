@@ -21,6 +21,8 @@ std::atomic<bool> signalled{false};
 std::atomic<bool> saves{false};
 std::atomic<int> code_at_end{-1};
 bool speaks = true;
+bool hangup_ignored = false;
+bool hangup_known = false;
 static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int>::is_always_lock_free);
 
 void acknowledge(int number) {
@@ -75,9 +77,14 @@ bool catch_stop_signals(char** environment) noexcept {
   action.sa_handler = &on_signal;
   action.sa_flags = SA_RESTART;
   for (const int number : {SIGTERM, SIGUSR1, SIGINT, SIGHUP}) {
-    struct sigaction before {};
-    if (sigaction(number, nullptr, &before) != 0) return false;
-    if (number == SIGHUP && before.sa_handler == SIG_IGN) continue;
+    if (number == SIGHUP && !hangup_known) {
+      // Only at the first time: UCX, which MPI libraries load, takes SIGHUP for itself, ignored or not.
+      struct sigaction before {};
+      if (sigaction(SIGHUP, nullptr, &before) != 0) return false;
+      hangup_ignored = before.sa_handler == SIG_IGN;
+      hangup_known = true;
+    }
+    action.sa_handler = number == SIGHUP && hangup_ignored ? SIG_IGN : &on_signal;
     if (sigaction(number, &action, nullptr) != 0) return false;
   }
   action.sa_handler = SIG_IGN;

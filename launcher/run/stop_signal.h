@@ -7,7 +7,7 @@ namespace tutti {
 
 /// Catches them from now on: they ask for an orderly end instead of ending the process. A second SIGINT ends
 /// it as usual. SIGPIPE and SIGXFSZ are ignored: a reader that is gone and a file that may not grow are
-/// errors of writing. May be repeated. Uses nothing but system calls and `environment`, so that it can run
+/// errors of writing. To be repeated after libraries that take signals for themselves. Uses nothing but system calls and `environment`, so that it can run
 /// before libraries are initialised; returns false if the system refuses.
 bool catch_stop_signals(char** environment) noexcept;
 /// The same with the process's environment. Throws Error if the system refuses.

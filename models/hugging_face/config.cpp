@@ -346,7 +346,6 @@ std::string gpt_section(const GptConfig& model) {
 
 void require_same_model(const GptConfig& model, const HuggingFaceConfig& config) {
   std::string problems;
-  std::string to_set;
   for (const GptDifference& d : gpt_differences(model, config.gpt)) {
     const auto origin = config.origins.find(d.key);
     problems += fmt::format("\n  model.{} is {}, but {}: set model.{}: {}", d.key, d.left,
