@@ -4,6 +4,7 @@
 #include <tutti/core/tensor.h>
 
 #include <string>
+#include <vector>
 
 namespace tutti {
 
@@ -36,6 +37,9 @@ struct Parameter {
   Shape shape;
   Init init;
   Role role = Role::kWeight;
+  /// Rows of each of the matrices that stand in a weight one below the other, as query, key and value; empty:
+  /// one matrix.
+  std::vector<int64_t> packed;
   bool keeps_latest = false;  ///< kStatistic: the step's statistic becomes the value, in place of an average
 
   /// What forward reads, in the compute dtype; a view into the group's flat storage.

@@ -26,6 +26,7 @@ struct MuonConfig {
   bool nesterov = true;
   int64_t iterations = 5;
   std::string scale = "match_adamw";
+  bool split_packed = false;
 
   void describe(Fields& f);
 };

@@ -5,10 +5,10 @@
 #include "launcher/info/libraries.h"
 #include "launcher/info/machine.h"
 #include "launcher/metrics/summary.h"
+#include "launcher/overwrite.h"
 #include "launcher/placement.h"
 #include "launcher/run/stop_signal.h"
 #include "launcher/shared_directory.h"
-#include "launcher/write_if_different.h"
 
 #include <tutti/core/checkpoint/file.h>
 #include <tutti/core/checkpoint/json.h>
@@ -257,7 +257,7 @@ void RunDirectory::begin(const RunIdentity& identity, Peers& peers,
         warn(error.what());
       }
     };
-    attempt([&] { write_if_different(run_file(), identity.run_file); });
+    attempt([&] { write_or_overwrite(run_file(), identity.run_file); });
     Json sessions = Json::array();
     if (identity.resumed_step > 0) attempt([&] { sessions = earlier_sessions(manifest()); });
     sessions.push_back(session_json(identity, places));

@@ -53,9 +53,18 @@ LinearOptions residual_projection(const GptConfig& c, int64_t inputs, std::optio
   return options;
 }
 
+LinearOptions qkv_projection(const GptConfig& c) {
+  const int64_t queries = c.heads * c.head_dim;
+  const int64_t keys = c.kv_heads * c.head_dim;
+  LinearOptions options = projection(c, c.width, queries + 2 * keys, c.qkv_bias);
+  options.packed = {queries, keys, keys};
+  return options;
+}
+
 LinearOptions up_projection(const GptConfig& c) {
-  LinearOptions options =
-      projection(c, c.width, is_gated(c.activation) ? 2 * c.hidden : c.hidden, c.mlp_bias);
+  const bool gated = is_gated(c.activation);
+  LinearOptions options = projection(c, c.width, gated ? 2 * c.hidden : c.hidden, c.mlp_bias);
+  if (gated) options.packed = {c.hidden, c.hidden};
   options.activation = fused_activation(c.activation);
   return options;
 }
@@ -95,7 +104,7 @@ class Gpt::Block final : public Module {
         attention_(attention_of(c, layer)),
         rotary_(rotary_of(c, layer)),
         norm1_(make_norm(c, c.width)),
-        qkv_(projection(c, c.width, (c.heads + 2 * c.kv_heads) * c.head_dim, c.qkv_bias)),
+        qkv_(qkv_projection(c)),
         output_(residual_projection(c, c.heads * c.head_dim, c.output_bias)),
         norm2_(make_norm(c, c.width)),
         up_(up_projection(c)),

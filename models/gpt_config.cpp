@@ -74,15 +74,16 @@ void GptConfig::describe(Fields& f) {
   if (recipe != before) apply_recipe();
   f.value("vocabulary", vocabulary, "tokens; 0: those of the data", not_negative());
   f.value("context", context, "longest sequence; 0: the data's", not_negative());
-  f.value("layers", layers, "number of blocks", at_least(1));
-  f.value("width", width, "of the residual stream", at_least(1));
-  f.value("heads", heads, "attention heads", at_least(1));
-  f.value("head_dim", head_dim, "width of a head; 0: width / heads", not_negative());
+  f.value("layers", layers, "number of blocks", between(1, kMostLayers));
+  f.value("width", width, "of the residual stream", between(1, kMostWidth));
+  f.value("heads", heads, "attention heads", between(1, kMostWidth));
+  f.value("head_dim", head_dim, "width of a head; 0: width / heads", between(0, kMostWidth));
   f.check(head_dim > 0 || (heads > 0 && width % heads == 0), "heads",
           "must divide the width, unless head_dim is set");
-  f.value("kv_heads", kv_heads, "heads of keys and values; 0: as many as heads", not_negative());
+  f.check(heads * head_dim <= kMostWidth, "head_dim", "heads * head_dim is too large");
+  f.value("kv_heads", kv_heads, "heads of keys and values; 0: as many as heads", between(0, kMostWidth));
   f.check(kv_heads == 0 || heads % kv_heads == 0, "kv_heads", "must divide the number of heads");
-  f.value("hidden", hidden, "width inside the feed-forward layer; 0: the recipe's", not_negative());
+  f.value("hidden", hidden, "width inside the feed-forward layer; 0: the recipe's", between(0, kMostWidth));
   f.choice("norm", norm, {"layer", "rms"}, "normalisation");
   f.value("norm_eps", norm_eps, "added to the variance or mean square", positive());
   f.value("norm_offset", norm_offset, "norms multiply by 1 + weight (Gemma)");

@@ -38,6 +38,7 @@ Linear::Linear(const LinearOptions& options)
       bias(describe_parameter({options.outputs}, options.bias_init, Role::kBias)),
       has_bias_(options.bias),
       activation_(options.activation) {
+  weight.packed = options.packed;
   register_parameter("weight", weight);
   if (has_bias_) register_parameter("bias", bias);
   if (!options.fp8) return;

@@ -20,8 +20,13 @@ struct LinearOptions {
   Init init;
   Init bias_init;
   Role role = Role::kWeight;
+  std::vector<int64_t> packed;  ///< rows of each of several projections in one: Parameter::packed
   bool fp8 = false;  ///< products in fp8, where the compute dtype is bf16
 };
+
+/// A layer that is wider, or a model with more layers, is taken for a slip of the hand.
+inline constexpr int64_t kMostWidth = int64_t{1} << 20;
+inline constexpr int64_t kMostLayers = 10'000;
 
 /// What a linear layer has to remember for products in fp8: kernels/fp8.h.
 struct Fp8RangeParameters {

@@ -10,7 +10,7 @@ namespace tutti {
 void MlpConfig::describe(Fields& f) {
   f.value("inputs", inputs, "features of a sample; 0: those of the data", not_negative());
   f.value("classes", classes, "classes to tell apart; 0: those of the data", not_negative());
-  f.value("hidden", hidden, "widths of the hidden layers", at_least(1));
+  f.value("hidden", hidden, "widths of the hidden layers", between(1, kMostWidth));
   f.value("dropout", dropout, "probability of dropping a hidden activation", fraction_below_one());
 }
 

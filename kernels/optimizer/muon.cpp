@@ -74,7 +74,8 @@ void newton_schulz(const Stream& stream, Tensor& x, int64_t iterations) {
 }
 
 /// Momentum, orthogonalised: for each matrix (filters are taken as (outputs, rest)) the gradient's running
-/// average is replaced by the nearest matrix whose singular values are about 1.
+/// average is replaced by the nearest matrix whose singular values are about 1. Matrices that are packed into
+/// one are one here, unless split_packed is set.
 /// Source: Jordan et al. 2024; scale `match_adamw`, 0.2 sqrt(max(rows, columns)): Liu et al. 2025, "Muon is
 /// scalable for LLM training", eq. 4.
 class MuonRule final : public UpdateRule {
@@ -88,17 +89,12 @@ class MuonRule final : public UpdateRule {
           "keeps elements [{}, {}); use algorithm adamw or sgd, or replicate the state",
           target.parameter->name, to_string(target.parameter->shape), target.begin, target.end);
     }
-    chunks_ = cut_into_chunks(targets_);
+    for (size_t t = 0; t < targets_.size(); ++t) add_matrices(t);
     average_ = new_states(targets_, stream);
   }
 
   void step(const UpdateStep& now, const Stream& stream) override {
-    for (size_t first = 0, t = 0; t < targets_.size(); ++t) {
-      size_t last = first;
-      while (last < chunks_.size() && chunks_[last].target == t) ++last;
-      step_matrix(t, std::span(chunks_).subspan(first, last - first), now, stream);
-      first = last;
-    }
+    for (const PackedMatrix& matrix : matrices_) step_matrix(matrix, now, stream);
   }
 
   void add_states(std::vector<StateTensor>& states) const override {
@@ -108,18 +104,46 @@ class MuonRule final : public UpdateRule {
   }
 
  private:
-  void step_matrix(size_t t, std::span<const UpdateChunk> chunks, const UpdateStep& now,
-                   const Stream& stream) {
-    const UpdateTarget& target = targets_[t];
-    const Shape& shape = target.parameter->shape;
-    const int64_t rows = shape[0];
-    const int64_t columns = target.size() / std::max<int64_t>(rows, 1);
-    Tensor x = Tensor::empty({rows, columns}, target.state_dtype(), stream);
-    average(t, chunks, now.grad_scale, x, stream);
+  /// Rows of a target that are one matrix: elements [begin, begin + rows * columns) of its parameter.
+  struct PackedMatrix {
+    size_t target = 0;
+    int64_t begin = 0;
+    int64_t rows = 0;
+    int64_t columns = 0;
+    std::vector<UpdateChunk> chunks;  ///< of the parameter's elements; cut as those of a matrix by itself
+
+    [[nodiscard]] int64_t size() const { return rows * columns; }
+  };
+
+  void add_matrices(size_t t) {
+    const Parameter& parameter = *targets_[t].parameter;
+    const int64_t all = parameter.shape[0];
+    std::vector<int64_t> rows{all};
+    if (config_.split_packed && !parameter.packed.empty()) rows = parameter.packed;
+    require(std::accumulate(rows.begin(), rows.end(), int64_t{0}) == all,
+            "optimizer: the {} rows of parameter '{}' are not those of the {} matrices packed into it", all,
+            parameter.name, rows.size());
+    int64_t begin = 0;
+    for (const int64_t r : rows) {
+      PackedMatrix matrix{.target = t,
+                          .begin = begin,
+                          .rows = r,
+                          .columns = targets_[t].size() / std::max<int64_t>(all, 1),
+                          .chunks = {}};
+      matrix.chunks = cut_into_chunks(t, begin, begin + matrix.size());
+      begin += matrix.size();
+      matrices_.push_back(std::move(matrix));
+    }
+  }
+
+  void step_matrix(const PackedMatrix& matrix, const UpdateStep& now, const Stream& stream) {
+    const UpdateTarget& target = targets_[matrix.target];
+    Tensor x = Tensor::empty({matrix.rows, matrix.columns}, target.state_dtype(), stream);
+    average(matrix, now.grad_scale, x, stream);
     newton_schulz(stream, x, config_.iterations);
 
-    const auto r = static_cast<double>(rows);
-    const auto c = static_cast<double>(columns);
+    const auto r = static_cast<double>(matrix.rows);
+    const auto c = static_cast<double>(matrix.columns);
     const double scale =
         config_.scale == "spectral" ? std::sqrt(std::max(1.0, r / c)) : 0.2 * std::sqrt(std::max(r, c));
     const double rate = now.learning_rate * target.rule.learning_rate;
@@ -128,7 +152,7 @@ class MuonRule final : public UpdateRule {
       if (on_cuda(stream)) {
         const ParamGroup& group = *target.group;
         const auto part = [&](const Tensor& flat, int64_t first) {
-          return flat.slice(0, first, first + target.size());
+          return flat.slice(0, first + matrix.begin, first + matrix.begin + matrix.size());
         };
         const Tensor weight = group.weights().shares_storage_with(group.master())
                                   ? Tensor()
@@ -137,39 +161,40 @@ class MuonRule final : public UpdateRule {
                                 rate * scale, stream);
       }
     }
-    stream.pool().parallel_for(static_cast<int64_t>(chunks.size()), [&](int64_t i) {
-      const UpdateChunk& chunk = chunks[static_cast<size_t>(i)];
+    stream.pool().parallel_for(static_cast<int64_t>(matrix.chunks.size()), [&](int64_t i) {
+      const UpdateChunk& chunk = matrix.chunks[static_cast<size_t>(i)];
       with_span(target, chunk.begin, chunk.end,
                 [&]<class G, class M, class W>(const UpdateSpan<G, M, W>& span) {
-                  apply(span, x.data<M>() + chunk.begin, static_cast<M>(keep), static_cast<M>(rate * scale));
+                  apply(span, x.data<M>() + (chunk.begin - matrix.begin), static_cast<M>(keep),
+                        static_cast<M>(rate * scale));
                 });
     });
   }
 
   /// Updates the running average, writes what is to be orthogonalised to x, divided by its norm.
-  void average(size_t t, std::span<const UpdateChunk> chunks, double grad_scale, const Tensor& x,
-               const Stream& stream) {
+  void average(const PackedMatrix& matrix, double grad_scale, const Tensor& x, const Stream& stream) {
+    const UpdateTarget& target = targets_[matrix.target];
+    const Tensor& running = average_[matrix.target];
     if constexpr (kWithCuda) {
       if (on_cuda(stream)) {
-        const UpdateTarget& target = targets_[t];
-        return cuda::muon_average(
-            {.grad = target.group->grads().slice(0, target.flat, target.flat + target.size()),
-             .running = average_[t],
-             .x = x,
-             .momentum = config_.momentum,
-             .grad_scale = grad_scale,
-             .nesterov = config_.nesterov},
-            stream);
+        const int64_t first = target.flat + matrix.begin;
+        return cuda::muon_average({.grad = target.group->grads().slice(0, first, first + matrix.size()),
+                                   .running = running.slice(0, matrix.begin, matrix.begin + matrix.size()),
+                                   .x = x,
+                                   .momentum = config_.momentum,
+                                   .grad_scale = grad_scale,
+                                   .nesterov = config_.nesterov},
+                                  stream);
       }
     }
-    std::vector<double> squares(chunks.size());
-    stream.pool().parallel_for(static_cast<int64_t>(chunks.size()), [&](int64_t i) {
-      const UpdateChunk& chunk = chunks[static_cast<size_t>(i)];
-      with_span(targets_[t], chunk.begin, chunk.end,
+    std::vector<double> squares(matrix.chunks.size());
+    stream.pool().parallel_for(static_cast<int64_t>(matrix.chunks.size()), [&](int64_t i) {
+      const UpdateChunk& chunk = matrix.chunks[static_cast<size_t>(i)];
+      with_span(target, chunk.begin, chunk.end,
                 [&]<class G, class M, class W>(const UpdateSpan<G, M, W>& span) {
                   squares[static_cast<size_t>(i)] =
-                      average_range(span, average_[t].data<M>() + chunk.begin, x.data<M>() + chunk.begin,
-                                    static_cast<M>(grad_scale));
+                      average_range(span, running.data<M>() + chunk.begin,
+                                    x.data<M>() + (chunk.begin - matrix.begin), static_cast<M>(grad_scale));
                 });
     });
     const double norm = std::sqrt(std::accumulate(squares.begin(), squares.end(), 0.0));
@@ -214,7 +239,7 @@ class MuonRule final : public UpdateRule {
   MuonConfig config_;
   double decay_;
   std::vector<UpdateTarget> targets_;
-  std::vector<UpdateChunk> chunks_;
+  std::vector<PackedMatrix> matrices_;
   std::vector<Tensor> average_;
 };
 

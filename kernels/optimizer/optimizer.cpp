@@ -112,6 +112,10 @@ void MuonConfig::describe(Fields& f) {
   f.choice(
       "scale", scale, {"match_adamw", "spectral"},
       "size of the update: like AdamW's, so that learning rates carry over, or sqrt(max(1, rows / columns))");
+  f.value(
+      "split_packed", split_packed,
+      "take matrices apart that are packed into one (query, key and value; gate and up) and update each by "
+      "itself, as models do that keep them apart");
 }
 
 void OptimizerConfig::describe(Fields& f) {
@@ -194,6 +198,12 @@ std::vector<UpdateChunk> cut_into_chunks(std::span<const UpdateTarget> targets) 
       begin = end;
     }
   }
+  return chunks;
+}
+
+std::vector<UpdateChunk> cut_into_chunks(size_t target, int64_t begin, int64_t end) {
+  std::vector<UpdateChunk> chunks;
+  for (; begin < end; begin += kChunk) chunks.push_back({target, begin, std::min(end, begin + kChunk)});
   return chunks;
 }
 

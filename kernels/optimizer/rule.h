@@ -72,6 +72,8 @@ struct UpdateChunk {
   int64_t end = 0;
 };
 std::vector<UpdateChunk> cut_into_chunks(std::span<const UpdateTarget> targets);
+/// The same for elements [begin, end) of one target, cut at multiples from `begin`.
+std::vector<UpdateChunk> cut_into_chunks(size_t target, int64_t begin, int64_t end);
 
 /// The memory of one chunk. `weight` is null where the master is the weight.
 template <class G, class M, class W>

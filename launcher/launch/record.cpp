@@ -1,6 +1,6 @@
 #include "launcher/launch/record.h"
 
-#include "launcher/launch/overwrite.h"
+#include "launcher/overwrite.h"
 
 #include <tutti/core/checkpoint/file.h>
 #include <tutti/core/error.h>

@@ -3,10 +3,10 @@
 #include "launcher/launch/child.h"
 #include "launcher/launch/losses.h"
 #include "launcher/launch/messages.h"
-#include "launcher/launch/overwrite.h"
 #include "launcher/launch/record.h"
 #include "launcher/launch/run_progress.h"
 #include "launcher/launch/stop.h"
+#include "launcher/overwrite.h"
 
 #include <tutti/core/error.h>
 

@@ -21,7 +21,6 @@ using hugging_face::Json;
 using hugging_face::Reader;
 
 constexpr int64_t kMaxJsonBytes = int64_t{16} << 20;
-constexpr int64_t kMaxLayers = 10'000;
 
 /// Keys that do not change what a model computes: tokens, training, generation, other heads, bookkeeping.
 const std::set<std::string, std::less<>>& harmless_keys() {
@@ -121,14 +120,36 @@ void check_architectures(Reader& from, const Family& family) {
   from.refuse("architectures", fmt::format("expected {}", family.class_name));
 }
 
+/// One token or a list of them; empty if it is neither.
+std::optional<std::vector<int64_t>> token_ids(const nlohmann::json& found) {
+  std::vector<int64_t> ids;
+  for (const nlohmann::json& id : found.is_array() ? found : nlohmann::json::array({found})) {
+    if (!id.is_number_integer()) return std::nullopt;
+    ids.push_back(id.get<int64_t>());
+  }
+  return ids;
+}
+
 std::vector<int64_t> token_ids(Reader& from, const std::string& key) {
   const nlohmann::json* const found = from.find(key);
   if (found == nullptr) return {};
-  std::vector<int64_t> ids;
-  for (const nlohmann::json& id : found->is_array() ? *found : nlohmann::json::array({*found})) {
-    if (!id.is_number_integer()) from.refuse(key, "expected a token's number, or a list of them");
-    ids.push_back(id.get<int64_t>());
-  }
+  const auto ids = token_ids(*found);
+  if (!ids) from.refuse(key, "expected a token's number, or a list of them");
+  return *ids;
+}
+
+/// The eos_token_id of the generation_config.json in a directory, which counts more than that of config.json.
+std::optional<std::vector<int64_t>> generation_end_tokens(const fs::path& directory) {
+  const fs::path file = directory / "generation_config.json";
+  std::error_code none;
+  if (!fs::exists(file, none)) return std::nullopt;
+  const nlohmann::json json = nlohmann::json::parse(read_text_file(file, kMaxJsonBytes), nullptr, false);
+  require(json.is_object(), "{}: expected a JSON object", file.string());
+  const auto found = json.find("eos_token_id");
+  if (found == json.end() || found->is_null()) return std::nullopt;
+  const auto ids = token_ids(*found);
+  require(ids.has_value(), "{}: eos_token_id: expected a token's number, or a list of them, got {}",
+          file.string(), found->dump());
   return ids;
 }
 
@@ -143,8 +164,8 @@ void read_model(const Family& family, Reader& from, HuggingFaceConfig& config) {
   if (const nlohmann::json* heads = from.find("pruned_heads"); heads != nullptr && !heads->empty())
     from.refuse("pruned_heads", "is not supported");
   const char* const layers = family.model_type == "gpt2" ? "n_layer" : "num_hidden_layers";
-  if (from.whole(layers, std::nullopt) > kMaxLayers)
-    from.refuse(layers, fmt::format("at most {} layers", kMaxLayers));
+  if (from.whole(layers, std::nullopt) > kMostLayers)
+    from.refuse(layers, fmt::format("at most {} layers", kMostLayers));
   family.read(from, config.gpt);
   config.end_tokens = token_ids(from, "eos_token_id");
   const std::vector<int64_t> begin = token_ids(from, "bos_token_id");
@@ -301,7 +322,9 @@ std::optional<HuggingFaceConfig> hugging_face_config_of(const fs::path& weights)
     const nlohmann::json any = nlohmann::json::parse(text, nullptr, false);
     if (!any.is_object() || !any.contains("model_type")) return std::nullopt;
   }
-  return parse_hugging_face_config(text, file.string());
+  HuggingFaceConfig config = parse_hugging_face_config(text, file.string());
+  if (auto ends = generation_end_tokens(file.parent_path())) config.end_tokens = *std::move(ends);
+  return config;
 }
 
 std::vector<GptDifference> gpt_differences(const GptConfig& left, const GptConfig& right) {

@@ -19,7 +19,7 @@ struct HuggingFaceConfig {
   GptConfig gpt;           ///< resolved; the context is the longest that the file names
   /// Run-file key below `model` -> where its value comes from: "num_attention_heads: 12".
   std::map<std::string, std::string, std::less<>> origins;
-  std::vector<int64_t> end_tokens;     ///< eos_token_id
+  std::vector<int64_t> end_tokens;     ///< eos_token_id, of generation_config.json where that has one
   std::optional<int64_t> begin_token;  ///< bos_token_id
 };
 

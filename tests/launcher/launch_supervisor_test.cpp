@@ -1,8 +1,8 @@
 #include "launcher/launch/child.h"
 #include "launcher/launch/losses.h"
-#include "launcher/launch/overwrite.h"
 #include "launcher/launch/record.h"
 #include "launcher/launch/supervisor.h"
+#include "launcher/overwrite.h"
 #include "tests/launcher/launch_helpers.h"
 
 #include <nlohmann/json.hpp>

@@ -66,6 +66,24 @@ GptConfig tiny_llama() {
 
 class HuggingFaceTest : public test::RandomTest {};
 
+TEST_F(HuggingFaceTest, EndTokensComeFromTheGenerationConfig) {
+  const TemporaryDirectory folder;
+  const auto put = [&](const char* name, std::string_view text) { std::ofstream(folder / name) << text; };
+  const auto ends = [&] { return hugging_face_config_of(folder / ".")->end_tokens; };
+  put("config.json", kLlama);
+  EXPECT_EQ(ends(), (std::vector<int64_t>{2, 3}));
+  put("generation_config.json", R"({"do_sample": true})");
+  EXPECT_EQ(ends(), (std::vector<int64_t>{2, 3}));
+  put("generation_config.json", R"({"eos_token_id": [5, 7, 9]})");
+  EXPECT_EQ(ends(), (std::vector<int64_t>{5, 7, 9}));
+  put("generation_config.json", R"({"eos_token_id": 5})");
+  EXPECT_EQ(ends(), (std::vector<int64_t>{5}));
+  for (const char* const bad : {R"({"eos_token_id": "</s>"})", R"({"eos_token_id": [1.5]})", "[]", "{"}) {
+    put("generation_config.json", bad);
+    EXPECT_THROW((void)ends(), Error) << bad;
+  }
+}
+
 TEST_F(HuggingFaceTest, ConfigsOfBothFormsAreRead) {
   const HuggingFaceConfig config = parse_hugging_face_config(kLlama, "config.json");
   EXPECT_EQ(config.gpt.width, 24);

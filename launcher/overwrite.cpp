@@ -1,4 +1,4 @@
-#include "launcher/launch/overwrite.h"
+#include "launcher/overwrite.h"
 
 #include "launcher/launch/child.h"
 
