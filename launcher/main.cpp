@@ -13,8 +13,6 @@
 
 namespace {
 
-constexpr unsigned kPatienceAtEnd_s = 15;
-
 bool is_training(int argc, char** argv) {
   return argc > 1 && std::strcmp(argv[1], "train") == 0;
 }
@@ -58,10 +56,7 @@ int main(int argc, char** argv) {
   const int code = static_cast<int>(command_line.run(arguments, console));
   std::cout.flush();
   std::cerr.flush();
-  // A library may wait at its end for threads that never answer, as OpenBLAS does where there was no memory
-  // to start them. All is written now.
-  if (code != 0) _exit(code);
-  (void)std::signal(SIGALRM, [](int) { _exit(0); });
-  (void)alarm(kPatienceAtEnd_s);
-  return code;
+  // All is written now. A library may wait at its end for threads that never answer, as OpenBLAS does where
+  // there was no memory to start them.
+  _exit(code);
 }

@@ -10,6 +10,7 @@
 #include "launcher/run/stop_signal.h"
 #include "launcher/shared_directory.h"
 
+#include <tutti/core/checkpoint/checkpoint.h>
 #include <tutti/core/checkpoint/file.h>
 #include <tutti/core/checkpoint/json.h>
 #include <tutti/core/checkpoint/sha256.h>
@@ -180,6 +181,26 @@ std::string found_run(const RunDirectory& run) {
   return "";
 }
 
+/// Whether the directory's manifest is one of a run, whole or not.
+bool is_marked(const RunDirectory& run) {
+  try {
+    return read_text_file(run.manifest(), kMostManifestBytes).find("\"tutti-run\"") != std::string::npos;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+/// A file that a run would write over although no run has written it; empty if there is none.
+fs::path foreign_file(const RunDirectory& run) {
+  std::error_code none;
+  if (is_marked(run) || !list_checkpoints(run.checkpoints()).empty()) return {};
+  for (const fs::path& path :
+       {run.run_file(), run.manifest(), run.tokenizer(), run.skip_list(), run.tensorboard()}) {
+    if (fs::exists(fs::symlink_status(path, none))) return path;
+  }
+  return {};
+}
+
 void warn_of_other_accounts(const fs::path& path) {
   struct stat status {};
   if (stat(path.c_str(), &status) != 0 || !others_can_write(status)) return;
@@ -217,6 +238,11 @@ RunDirectory::RunDirectory(fs::path path, ExistingRun existing, Peers& peers,
       require(found.empty(), "{}: holds {}; go on with it by --resume, or choose another run.dir",
               path_.string(), found);
     }
+    const fs::path foreign = foreign_file(*this);
+    require(foreign.empty(),
+            "run.dir: {} is there already, and no run has written it: this one would write over it. Choose "
+            "another run.dir",
+            foreign.string());
     std::error_code error;
     fs::create_directories(path_, error);
     require(!error, "{}: the run directory cannot be created: {}", path_.string(), error.message());
@@ -257,7 +283,6 @@ void RunDirectory::begin(const RunIdentity& identity, Peers& peers,
         warn(error.what());
       }
     };
-    attempt([&] { write_or_overwrite(run_file(), identity.run_file); });
     Json sessions = Json::array();
     if (identity.resumed_step > 0) attempt([&] { sessions = earlier_sessions(manifest()); });
     sessions.push_back(session_json(identity, places));
@@ -268,6 +293,7 @@ void RunDirectory::begin(const RunIdentity& identity, Peers& peers,
     attempt([&] {
       write_file_atomically(manifest(), json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
     });
+    attempt([&] { write_or_overwrite(run_file(), identity.run_file); });
     std::error_code error;
     fs::remove(summary(), error);
     require(!error, "{}: cannot be removed: {}", summary().string(), error.message());

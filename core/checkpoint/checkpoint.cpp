@@ -57,6 +57,34 @@ std::string fingerprint(const TrainingState& state) {
   return hash.finish();
 }
 
+/// Why a directory with the name of a checkpoint is nothing to delete; empty if all in it is of a training of
+/// this owner. What cannot be read may be anybody's.
+std::string why_kept(const fs::path& checkpoint, const std::string& owner) {
+  try {
+    const Manifest manifest = read_manifest(checkpoint);
+    const auto run = manifest.metadata.extra.find("run");
+    if (!owner.empty() && run != manifest.metadata.extra.end() && run->second != owner)
+      return fmt::format("{}: is a checkpoint of another run", checkpoint.string());
+    for (const fs::directory_entry& entry : fs::directory_iterator(checkpoint)) {
+      const std::string name = entry.path().filename().string();
+      if (name != "manifest.json" && name != "SHA256SUMS" && !manifest.files.contains(name))
+        return fmt::format("{}: holds {}, which is no part of the checkpoint", checkpoint.string(), name);
+    }
+  } catch (const std::exception& error) {
+    return error.what();
+  }
+  return "";
+}
+
+/// Moves what a checkpoint must not delete out of its way, to a name beside it, and returns that.
+fs::path move_aside(const fs::path& path) {
+  for (int64_t i = 1;; ++i) {
+    const fs::path aside = fmt::format("{}.kept-{}", path.string(), i);
+    if (::renameat2(AT_FDCWD, path.c_str(), AT_FDCWD, aside.c_str(), RENAME_NOREPLACE) == 0) return aside;
+    require_system(errno == EEXIST, "{}: is no checkpoint of this run, and cannot be renamed", path.string());
+  }
+}
+
 /// Puts `from` in the place of `to`, which may be an older directory.
 void rename_over(const fs::path& from, const fs::path& to) {
   if (::rename(from.c_str(), to.c_str()) == 0) return;
@@ -266,6 +294,10 @@ void Checkpoints::write(const TrainingState& state, const CheckpointMetadata& me
     write_text(temporary / "manifest.json", text);
     write_text(temporary / "SHA256SUMS", checksum_list(manifest, text));
     sync_directory(temporary);
+    if (fs::exists(final_path)) {
+      if (const std::string reason = why_kept(final_path, owner_); !reason.empty())
+        say(fmt::format("{}; it is kept as {}", reason, move_aside(final_path).string()));
+    }
     rename_over(temporary, final_path);
     sync_directory(dir_);
   });
@@ -281,6 +313,10 @@ void Checkpoints::retain(int64_t step) {
       for (const CheckpointPlace& place : list_checkpoints(dir_)) {
         if (place.step > step || kept++ < config_.keep_last) continue;
         if (config_.keep_every > 0 && place.step % config_.keep_every == 0) continue;
+        if (const std::string reason = why_kept(place.path, owner_); !reason.empty()) {
+          if (told_.insert(place.step).second) say(reason + "; it is not deleted");
+          continue;
+        }
         victims.push_back(place.path);
       }
     } catch (const Error& error) {

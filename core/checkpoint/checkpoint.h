@@ -13,6 +13,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <vector>
@@ -116,6 +117,7 @@ class Checkpoints {
   Peers& peers_;
   Log log_;
   std::string owner_;
+  std::set<int64_t> told_;  ///< steps whose directories are kept, and why was said
   bool locked_ = false;
   std::unique_ptr<DirectoryLock> lock_;  // on rank 0
 };

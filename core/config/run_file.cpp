@@ -206,9 +206,10 @@ void RunFile::set(std::string_view assignment) {
     value.source = std::make_shared<const std::string>(argument);
   }
   value.typed = std::string(typed);
-  if (value.kind == Kind::kScalar && !value.quoted) {
-    // As typed: ` #` begins no comment here.
-    const size_t first = typed.find_first_not_of(" \t");
+  const size_t first = typed.find_first_not_of(" \t");
+  // As typed: ` #` begins no comment here, and | and > no block.
+  if (value.kind == Kind::kScalar && first != std::string_view::npos && typed[first] != '"' &&
+      typed[first] != '\'' && (!value.quoted || typed.find('\n') == std::string_view::npos)) {
     value.text = typed.substr(first, typed.find_last_not_of(" \t") + 1 - first);
   }
 

@@ -64,7 +64,7 @@ bool convert(const ConfigNode& node, T& value) {
     // `--set name=` empties a text; `name:` in a file is more probably a forgotten value.
     if (node.kind == Kind::kScalar) {
       value = node.text;
-      return true;
+      return value.find('\0') == std::string::npos;  // which would end it for the system
     }
     value = node.typed.value_or("");
     return node.typed.has_value();

@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <fstream>
 #include <limits>
 #include <utility>
@@ -22,8 +23,7 @@ std::optional<int64_t> step_of(const std::string& line) {
   return record["step"].get<int64_t>();
 }
 
-std::filesystem::path cut(const std::filesystem::path& path, int64_t step,
-                                 const RecordFile::Tell& tell) {
+std::filesystem::path cut(const std::filesystem::path& path, int64_t step, const RecordFile::Tell& tell) {
   try {
     drop_records_after(path, step);
   } catch (const Error& error) {
@@ -80,6 +80,20 @@ RecordedStep recorded_step(const std::filesystem::path& path, int64_t step) {
                                            .wall_s = number(record, "wall_s")};
   }
   return recorded;
+}
+
+std::optional<int64_t> last_recorded_checkpoint(const std::filesystem::path& path) {
+  std::optional<int64_t> last;
+  std::ifstream file(path, std::ios::binary);
+  for (std::string line; std::getline(file, line);) {
+    if (file.eof() || line.find("\"checkpoint\"") == std::string::npos) continue;
+    const Json record = Json::parse(line, nullptr, false);
+    if (!record.is_object() || record.value("kind", Json()) != "checkpoint") continue;
+    const Json error = record.value("error", Json());
+    if (error.is_string() && !error.get_ref<const std::string&>().empty()) continue;
+    if (const auto step = step_of(line)) last = std::max(last.value_or(*step), *step);
+  }
+  return last;
 }
 
 JsonlWriter::JsonlWriter(const std::filesystem::path& path, int64_t resumed_step, RecordFile::Tell tell)

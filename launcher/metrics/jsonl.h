@@ -46,5 +46,7 @@ struct RecordedStep {
 };
 /// Reads it, the latest record of each kind; nothing where the file is missing or damaged.
 RecordedStep recorded_step(const std::filesystem::path& path, int64_t step);
+/// The newest step of which it says that a checkpoint was saved; empty where it says so of none.
+std::optional<int64_t> last_recorded_checkpoint(const std::filesystem::path& path);
 
 }  // namespace tutti

@@ -17,6 +17,7 @@ constexpr std::string_view kValidation = "data.validation";
 constexpr std::string_view kClasses = "data.classes";
 constexpr std::string_view kSamples = "data.samples";
 constexpr std::string_view kContents = ".contents";
+constexpr std::string_view kUnread = ".unread";  // in some session its contents were taken on trust
 constexpr std::string_view kDescribed = ".described";
 constexpr std::string_view kNone = "none";
 
@@ -153,6 +154,10 @@ void compare_fact(std::string_view key, const CheckpointMetadata& then, const Ru
   };
   const auto listed = pair("");
   const auto contents = pair(kContents);
+  if (!fact(then.extra, name + std::string(kUnread)).empty()) {
+    all.push_back({name, "content not read in every session (data.verify: quick)",
+                   contents.second.empty() ? "not read" : "read", KeyClass::kNote});
+  }
   if (!differ(listed) && !differ(contents)) return;
   const auto described = pair(kDescribed);
   if (differ(described)) {
@@ -216,6 +221,11 @@ void keep_contents(std::map<std::string, std::string>& facts,
     if (facts.contains(contents) || !then.contains(contents) || fact(facts, listed) != fact(then, listed))
       continue;
     facts[contents] = then.at(contents);
+    facts[listed + std::string(kUnread)] = "yes";
+  }
+  for (const std::string_view key : {kTraining, kValidation}) {
+    const std::string unread = std::string(key) + std::string(kUnread);
+    if (then.contains(unread)) facts[unread] = then.at(unread);
   }
 }
 

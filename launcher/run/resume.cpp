@@ -5,10 +5,24 @@
 #include "launcher/info/build.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <optional>
 #include <string>
 
 namespace tutti {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Whether a directory of checkpoints lies in the directory of a run that is not `run`.
+bool stands_in_another_run(const fs::path& checkpoints, const fs::path& run) {
+  std::error_code none;
+  const fs::path parent = fs::weakly_canonical(checkpoints, none).parent_path();
+  return !checkpoints.empty() && fs::exists(parent / "manifest.json", none) &&
+         fs::exists(parent / "run.yaml", none) && !fs::equivalent(parent, run, none);
+}
+
+}  // namespace
 
 TrainingState training_state(Module& model, const Optimizer& optimizer) {
   TrainingState state;
@@ -37,18 +51,24 @@ Restored restore(Checkpoints& checkpoints, const TrainingState& state,
                  std::span<const std::string> allowed, const Stream& stream) {
   Restored restored;
   // Before tensors are compared: a changed key says more than a shape that does not fit.
-  const std::optional<CheckpointMetadata> found =
-      checkpoints.restore(state, [&](const CheckpointMetadata& metadata) {
-        if (const auto run = metadata.extra.find("run"); run != metadata.extra.end())
-          restored.run_id = run->second;
-        require(
-            now.run_id.empty() || restored.run_id.empty() || restored.run_id == now.run_id,
+  const std::optional<CheckpointMetadata> found = checkpoints.restore(state, [&](const CheckpointMetadata&
+                                                                                     metadata) {
+    if (const auto run = metadata.extra.find("run"); run != metadata.extra.end())
+      restored.run_id = run->second;
+    require(now.run_id.empty() || restored.run_id.empty() || restored.run_id == now.run_id,
             "--resume: the checkpoint of step {} in {} is of another run than {}: its checkpoints would be "
             "deleted by this one. Choose another checkpoint.dir",
             metadata.step, now.settings.checkpoint.dir, now.settings.run.dir);
-        restored.differences = compare(metadata, now);
-        refuse_changes(metadata, restored.differences, allowed);
-      });
+    require(
+        !now.run_id.empty() || restored.run_id.empty() ||
+            !stands_in_another_run(now.settings.checkpoint.dir, now.settings.run.dir),
+        "--resume: the checkpoint of step {} in {} is of the run in whose directory it stands, which is not "
+        "{}: its checkpoints would be deleted by this one. Choose another checkpoint.dir; model.weights "
+        "begins a run with the weights of a checkpoint",
+        metadata.step, now.settings.checkpoint.dir, now.settings.run.dir);
+    restored.differences = compare(metadata, now);
+    refuse_changes(metadata, restored.differences, allowed);
+  });
   if (!found) return restored;
   for (const auto& group : groups) group->round_weights(stream);
   restored.step = found->step;

@@ -46,7 +46,7 @@ void acknowledge(int number) {
 void on_signal(int number) {
   const int error = errno;
   if (const int code = code_at_end; code >= 0) {
-    if (number != SIGUSR1) _exit(code);
+    if (number != SIGUSR1 && number != SIGUSR2) _exit(code);
   } else if (signalled && number == SIGINT) {
     (void)std::signal(SIGINT, SIG_DFL);
     (void)std::raise(SIGINT);
@@ -76,7 +76,7 @@ bool catch_stop_signals(char** environment) noexcept {
   struct sigaction action {};
   action.sa_handler = &on_signal;
   action.sa_flags = SA_RESTART;
-  for (const int number : {SIGTERM, SIGUSR1, SIGINT, SIGHUP}) {
+  for (const int number : {SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU, SIGINT, SIGHUP}) {
     if (number == SIGHUP && !hangup_known) {
       // Only at the first time: UCX, which MPI libraries load, takes SIGHUP for itself, ignored or not.
       struct sigaction before {};

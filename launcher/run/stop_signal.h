@@ -2,13 +2,15 @@
 
 namespace tutti {
 
-// The signals that ask a training to stop: SIGTERM, SIGUSR1, SIGINT, and SIGHUP where nohup has not told the
+// The signals that ask a training to stop: SIGTERM, SIGUSR1, SIGUSR2 and SIGXCPU (batch systems before a
+// limit), SIGINT, and SIGHUP where nohup has not told the
 // process to ignore it. The first one is acknowledged on stderr of rank 0 at once.
 
 /// Catches them from now on: they ask for an orderly end instead of ending the process. A second SIGINT ends
 /// it as usual. SIGPIPE and SIGXFSZ are ignored: a reader that is gone and a file that may not grow are
-/// errors of writing. To be repeated after libraries that take signals for themselves. Uses nothing but system calls and `environment`, so that it can run
-/// before libraries are initialised; returns false if the system refuses.
+/// errors of writing. To be repeated after libraries that take signals for themselves. Uses nothing but
+/// system calls and `environment`, so that it can run before libraries are initialised; returns false if the
+/// system refuses.
 bool catch_stop_signals(char** environment) noexcept;
 /// The same with the process's environment. Throws Error if the system refuses.
 void catch_stop_signals();

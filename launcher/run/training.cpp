@@ -116,6 +116,9 @@ class Training {
     (*facts)["run"] = directory.id();
     keep_contents(*facts, restored.facts);
     const int64_t first_step = restored.step;
+    if (options_.resume && first_step == 0) require_no_checkpoint_lost(directory, checkpoint.dir);
+    if (first_step > 0 && !settings_.model.weights.empty())
+      writers.say("model.weights is read before the first step only: those of the checkpoint are used");
     if (first_step == 0 && !settings_.model.weights.empty()) {
       const auto verified = verify_weights(settings_.model.weights, peers_,
                                            check_work("model.weights", placement.threads, say));
@@ -228,6 +231,20 @@ class Training {
         require(info.capability >= 89, "model.fp8: {} has compute capability {}.{}, fp8 begins with 8.9",
                 info.name, info.capability / 10, info.capability % 10);
       }
+    });
+  }
+
+  /// Throws Error, the same on all ranks, if the run has saved checkpoints before: without them it would
+  /// begin anew, and its records would be lost.
+  void require_no_checkpoint_lost(const RunDirectory& directory, const std::string& place) {
+    peers_.agree([&] {
+      if (peers_.rank() != 0) return;
+      const auto last = last_recorded_checkpoint(directory.metrics());
+      require(
+          !last,
+          "--resume: {} says that a checkpoint of step {} was saved, but {} holds none. Set checkpoint.dir "
+          "to where they are, or begin anew in another run.dir",
+          directory.metrics().string(), last.value_or(0), place);
     });
   }
 

@@ -60,6 +60,24 @@ TEST_F(CheckpointTest, KeepsTheLastAndEveryNth) {
   EXPECT_EQ(restore(), 110);
 }
 
+TEST_F(CheckpointTest, WhatItHasNotWrittenIsNotDeleted) {
+  config.keep_last = 1;
+  save(10);
+  fs::create_directories(place(5));
+  write(place(5) / "thesis.txt", "mine");
+  write(place(10) / "notes.txt", "mine");
+  fs::create_directories(place(20));
+  write(place(20) / "model.safetensors", "an export");
+  save(20);
+  EXPECT_EQ(read_manifest(place(20)).metadata.step, 20);
+  EXPECT_TRUE(fs::exists(place(20).string() + ".kept-1/model.safetensors"));
+  EXPECT_TRUE(fs::exists(place(10) / "notes.txt"));
+  EXPECT_TRUE(fs::exists(place(5) / "thesis.txt"));
+  save(30);
+  EXPECT_EQ(steps(), (std::vector<int64_t>{30, 10, 5})) << "20 is a training's own";
+  EXPECT_EQ(restore(), 30);
+}
+
 TEST_F(CheckpointTest, GoingBackReplacesTheSameStepAndLeavesLaterOnes) {
   config.keep_last = 1;
   save(30);

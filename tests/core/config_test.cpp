@@ -356,6 +356,13 @@ TEST(Config, PathsBeginInHomeDirectories) {
   EXPECT_EQ(dir("a/~/b"), "a/~/b");
   EXPECT_EQ(dir("~root/x"), "/root/x");
   Places places;
+  for (const std::string text : {"|", ">", "|-", ">2", "a|b"}) {
+    apply_set("note=" + text, places);
+    EXPECT_EQ(places.note, text);
+  }
+  apply_set("note=|\n  two\n  lines", places);
+  EXPECT_EQ(places.note, "two\nlines");
+  EXPECT_THROW(apply_set("note=\"a\\0b\"", places), Error);
   apply_set("dir=~/y", places);
   EXPECT_EQ(places.dir, "/homes/me/y");
   apply_set("note=~/y", places);

@@ -10,6 +10,7 @@
 #include <tutti/core/error.h>
 #include <tutti/core/thread_pool.h>
 
+#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include <unistd.h>
@@ -68,6 +69,25 @@ TEST(RunDirectoryTest, HoldsWhatItTakesToRunAgain) {
   EXPECT_TRUE(session["libraries"].contains("MPI"));
   EXPECT_TRUE(session["tutti"].contains("revision"));
   EXPECT_EQ(session["run_file_sha256"].get<std::string>().size(), 64U);
+}
+
+TEST(RunDirectoryTest, FilesOfOthersAreNotOverwritten) {
+  for (const char* const name : {"run.yaml", "manifest.json", "tokenizer.json", "skip.txt"}) {
+    const TemporaryDirectory folder;
+    write_all(folder / "mine", "mine");
+    for (const char* const place : {"file", "link"}) std::filesystem::create_directories(folder / place);
+    write_all(folder / "file" / name, "mine");
+    std::filesystem::create_symlink(folder / "mine", folder / "link" / name);
+    for (const ExistingRun existing : {ExistingRun::kRefuse, ExistingRun::kResume}) {
+      for (const char* const place : {"file", "link"}) {
+        EXPECT_EQ(refusal(folder / place, existing),
+                  fmt::format("run.dir: {} is there already, and no run has written it: this one would write "
+                              "over it. Choose another run.dir",
+                              (folder / place / name).string()));
+        EXPECT_EQ(read_all(folder / place / name), "mine");
+      }
+    }
+  }
 }
 
 TEST(RunDirectoryTest, AFinishedRunIsNotOverwritten) {
