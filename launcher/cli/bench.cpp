@@ -79,7 +79,8 @@ CLI::App* add_kernels(CLI::App& app, const std::shared_ptr<KernelArguments>& a) 
   kernels->add_option("--dtype", a->dtype, "fp32 or bf16")
       ->check(CLI::IsMember({"fp32", "bf16"}))
       ->capture_default_str();
-  kernels->add_option("--threads", a->threads, "On the CPU; default: all cores")->check(between_numbers(1));
+  kernels->add_option("--threads", a->threads, "On the CPU; default: all cores")
+      ->check(between_numbers(1, kMostThreads));
   kernels->add_option("--seconds", a->seconds, "Time for one kernel; more of it means less noise")
       ->check(between_numbers(0.001, 3600))
       ->capture_default_str();

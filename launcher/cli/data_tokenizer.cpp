@@ -65,7 +65,8 @@ DataCommand add_data_tokenizer(CLI::App& data) {
   app->add_option("-i,--input", options->inputs, "Text files, UTF-8")->required();
   app->add_option("-o,--out", options->out, "The tokenizer.json to write; - for standard output")->required();
   app->add_flag("--force", options->force, "Replace a file that exists");
-  app->add_option("--threads", options->threads, "Default: all cores")->check(between_numbers(1));
+  app->add_option("--threads", options->threads, "Default: all cores")
+      ->check(between_numbers(1, kMostThreads));
   app->add_option("--vocabulary", options->vocabulary, "Tokens in all")
       ->check(between_numbers(1))
       ->capture_default_str();

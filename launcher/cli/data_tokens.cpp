@@ -89,7 +89,8 @@ DataCommand add_data_tokens(CLI::App& data) {
   app->add_flag(
       "--force", options->text.force,
       "Write into a directory that holds files: earlier token shards are replaced, all others stay");
-  app->add_option("--threads", options->threads, "Default: all cores")->check(between_numbers(1));
+  app->add_option("--threads", options->threads, "Default: all cores")
+      ->check(between_numbers(1, kMostThreads));
   CLI::Option* const given =
       app->add_option("--tokenizer", options->text.tokenizer,
                       "A tokenizer.json, a folder with one; `bytes`: one token a byte; or `characters`: "

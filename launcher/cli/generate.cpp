@@ -185,7 +185,8 @@ CommandAction setup(CLI::App& app) {
       ->capture_default_str();
   app.add_option("--step", options->step, "Use the checkpoint of this step; default: the newest")
       ->check(between_numbers(1));
-  app.add_option("--threads", options->threads, "Default: all cores")->check(between_numbers(1));
+  app.add_option("--threads", options->threads, "Default: all cores")
+      ->check(between_numbers(1, kMostThreads));
   return [options](Console& console) { return generate_text(*options, console); };
 }
 

@@ -5,7 +5,7 @@ namespace tutti {
 void RunSection::describe(Fields& f) {
   f.path("dir", dir, "directory of this run; empty: runs/ and the run file's name");
   f.value("seed", seed, "of first values, data order, dropout and augmentation", not_negative());
-  f.value("threads", threads, "threads a rank; 0: an even share of the host's cores", not_negative());
+  f.value("threads", threads, "threads a rank; 0: an even share of the host's cores", between(0, 4096));
   f.choice("device", device, {"auto", "cpu", "cuda"},
            "what to train on: one GPU a rank, or the CPU; auto: GPUs where there are any");
   f.value("share_gpus", share_gpus, "let several ranks use one GPU: to try things out, never for speed");
