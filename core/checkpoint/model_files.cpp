@@ -5,6 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include <algorithm>
 #include <cstring>
 
 namespace tutti {
@@ -14,6 +15,7 @@ namespace {
 constexpr int64_t kMaxIndexBytes = int64_t{64} << 20;
 constexpr std::string_view kIndexName = "model.safetensors.index.json";
 constexpr std::string_view kFileName = "model.safetensors";
+constexpr std::string_view kAdapterName = "adapter_config.json";
 
 [[noreturn]] void refuse_pickle(const fs::path& file) {
   fail(
@@ -26,6 +28,11 @@ constexpr std::string_view kFileName = "model.safetensors";
 /// The file that stands for a model at `path`.
 fs::path resolve(const fs::path& path) {
   if (!fs::is_directory(path)) return path;
+  // transformers adds the adapter to the weights.
+  require(!fs::exists(path / kAdapterName),
+          "{}: holds {}: adapters are not supported; merge it into the weights (PEFT's merge_and_unload) or "
+          "remove it",
+          path.string(), kAdapterName);
   for (const std::string_view name : {kIndexName, kFileName}) {
     if (fs::exists(path / name)) return path / name;
   }
@@ -80,6 +87,13 @@ ModelFiles ModelFiles::open(const fs::path& path) {
     return model;
   }
   const auto index = parse_model_index(read_text_file(file, kMaxIndexBytes), file.string());
+  // transformers reads the single file then, whatever the index says.
+  if (fs::is_directory(path) && fs::exists(path / kFileName)) {
+    const auto elsewhere = std::ranges::find_if(index, [](const auto& at) { return at.second != kFileName; });
+    require(elsewhere == index.end(),
+            "{}: holds {} beside {}, which names other files: they may be of two models; remove one of them",
+            path.string(), kFileName, kIndexName);
+  }
   std::map<std::string, size_t> opened;
   for (const auto& [tensor, name] : index) {
     const auto [at, fresh] = opened.emplace(name, model.files_.size());

@@ -15,7 +15,8 @@ class ModelFiles {
  public:
   /// `path` is a `.safetensors` file, an index (`*.safetensors.index.json`), or a directory that holds
   /// `model.safetensors.index.json` or `model.safetensors`. Throws Error naming the file and tensor if one is
-  /// missing, stands in two files, or in another file than the index says.
+  /// missing, stands in two files, or in another file than the index says, and if a directory holds both a
+  /// single file and an index of others, or an adapter.
   static ModelFiles open(const std::filesystem::path& path);
 
   [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }

@@ -361,6 +361,18 @@ TEST_F(SafetensorsTest, ModelInSeveralFiles) {
   }
   EXPECT_TRUE(same_bits(ModelFiles::open(dir / "model-00001-of-00002.safetensors").tensor("a"), a));
 
+  // A single file beside an index of others may be of another model.
+  write_safetensors(dir / "model.safetensors", {{{"a", a}}});
+  EXPECT_NE(message().find("holds model.safetensors beside model.safetensors.index.json"), std::string::npos);
+  EXPECT_EQ(ModelFiles::open(dir / "model.safetensors").names().size(), 1U);
+  EXPECT_EQ(ModelFiles::open(dir / "model.safetensors.index.json").names().size(), 2U);
+  index({{"a", "model.safetensors"}});
+  EXPECT_EQ(message(), "");
+  fs::remove(dir / "model.safetensors");
+  write("adapter_config.json", "{}");
+  EXPECT_NE(message().find("holds adapter_config.json"), std::string::npos);
+  fs::remove(dir / "adapter_config.json");
+
   index({{"a", "model-00002-of-00002.safetensors"}, {"b", "model-00002-of-00002.safetensors"}});
   EXPECT_NE(message().find("tensor 'a' is not in model-00002-of-00002.safetensors as the index says"),
             std::string::npos);
