@@ -81,11 +81,30 @@ void store(const Place& place, const Tensor& values, const Stream& stream) {
   copy(parameter.value, values, stream);
 }
 
+/// What is known of a tensor without its data.
+struct TensorKind {
+  Shape shape;
+  std::string dtype;
+  bool floating = false;
+};
+
 /// Tensors that a file or a caller offers. Those that carry no weights are never made.
 struct Offer {
   std::vector<std::string> names;
+  std::function<TensorKind(const std::string&)> kind;
   std::function<Tensor(const std::string&)> tensor;
 };
+
+Offer offer_of(const ModelFiles& files) {
+  return {.names = files.names(),
+          .kind =
+              [&files](const std::string& name) {
+                const SafetensorsEntry& entry = files.at(name);
+                const auto dtype = dtype_from_safetensors(entry.dtype);
+                return TensorKind{entry.shape, entry.dtype, dtype && is_floating(*dtype)};
+              },
+          .tensor = [&files](const std::string& name) { return files.tensor(name); }};
+}
 
 /// What a model takes.
 struct Wanted {
@@ -95,13 +114,17 @@ struct Wanted {
   std::vector<std::pair<std::string, int64_t>> zero_biases;  ///< that may be there, if they are 0
 };
 
-bool same_bytes(const Tensor& a, const Tensor& b) {
-  if (a.shape() != b.shape() || a.dtype() != b.dtype()) return false;
+/// Whether two matrices have the same values, whatever their dtypes.
+bool same_values(const Tensor& a, const Tensor& b) {
+  if (a.shape() != b.shape()) return false;
   ThreadPool one(1);
   const Stream host = Stream::inline_on(one);
-  const Tensor left = a.to_contiguous(host);
-  const Tensor right = b.to_contiguous(host);
-  return std::memcmp(left.raw(), right.raw(), static_cast<size_t>(left.bytes())) == 0;
+  for (int64_t row = 0; row < a.size(0); ++row) {  // fp64 holds every dtype's values; a row keeps it small
+    const Tensor left = a.slice(0, row, row + 1).to(DType::kFloat64, host).to_contiguous(host);
+    const Tensor right = b.slice(0, row, row + 1).to(DType::kFloat64, host).to_contiguous(host);
+    if (std::memcmp(left.raw(), right.raw(), static_cast<size_t>(left.bytes())) != 0) return false;
+  }
+  return true;
 }
 
 bool all_zero(const Tensor& tensor) {
@@ -141,29 +164,30 @@ std::map<std::string, std::string> sort_names(const Wanted& wanted, const Offer&
   return offered;
 }
 
-/// Finds each row's tensor, or throws.
-std::vector<Tensor> match(const Wanted& wanted, const Offer& offer) {
+/// Finds the name of each row's tensor, or throws. Reads no data but that of a tied head and of zero biases.
+std::vector<std::string> match(const Wanted& wanted, const Offer& offer) {
   Problems problems;
   const std::map<std::string, std::string> offered = sort_names(wanted, offer, problems);
-  std::vector<Tensor> matched;
+  std::vector<std::string> matched;
   for (const ExternalTensor& row : wanted.rows) {
     const auto found = offered.find(row.name);
     if (found == offered.end()) {
       problems.add(row.name, "missing", hugging_face::hint(row.name, true));
       continue;
     }
-    const Tensor tensor = offer.tensor(found->second);
-    if (tensor.shape() != external_shape(row)) {
-      problems.add(row.name, fmt::format("has shape {}, the model needs {}", to_string(tensor.shape()),
+    const TensorKind kind = offer.kind(found->second);
+    if (kind.shape != external_shape(row)) {
+      problems.add(row.name, fmt::format("has shape {}, the model needs {}", to_string(kind.shape),
                                          to_string(external_shape(row))));
-    } else if (!is_floating(tensor.dtype())) {
-      problems.add(row.name, fmt::format("has dtype {}, expected a floating one", name(tensor.dtype())));
+    } else if (!kind.floating) {
+      problems.add(row.name, fmt::format("has dtype {}, expected fp64, fp32, bf16 or fp16", kind.dtype));
     }
-    matched.push_back(tensor);
+    matched.push_back(found->second);
   }
   problems.require_none();
   if (const auto head = offered.find(wanted.tied_head); head != offered.end()) {
-    if (!same_bytes(offer.tensor(head->second), matched.front()))
+    if (!offer.kind(head->second).floating ||
+        !same_values(offer.tensor(head->second), offer.tensor(matched.front())))
       problems.add(head->second,
                    fmt::format("is another matrix than {}, but model.tied says they are one",
                                wanted.rows.front().name),
@@ -172,8 +196,8 @@ std::vector<Tensor> match(const Wanted& wanted, const Offer& offer) {
   for (const auto& [name, length] : wanted.zero_biases) {
     const auto found = offered.find(name);
     if (found == offered.end()) continue;
-    const Tensor tensor = offer.tensor(found->second);
-    if (!is_floating(tensor.dtype()) || tensor.shape() != Shape{length} || !all_zero(tensor))
+    const TensorKind kind = offer.kind(found->second);
+    if (!kind.floating || kind.shape != Shape{length} || !all_zero(offer.tensor(found->second)))
       problems.add(found->second, "is not 0, but the model has no biases", "set model.bias: true");
   }
   problems.require_none();
@@ -212,7 +236,7 @@ void import_rows(const Wanted& wanted, std::span<const std::unique_ptr<ParamGrou
                  const Offer& offer, const Stream& stream) {
   const auto where = places(groups);
   const std::vector<ExternalTensor>& rows = wanted.rows;
-  const std::vector<Tensor> sources = match(wanted, offer);
+  const std::vector<std::string> names = match(wanted, offer);
   for (const ExternalTensor& row : rows) (void)place_of(where, row.parameter);
   // Files are on the host: what they hold is put together there.
   ThreadPool one(1);
@@ -223,11 +247,39 @@ void import_rows(const Wanted& wanted, std::span<const std::unique_ptr<ParamGrou
     const DType dtype = place.group->precision().master;
     const Tensor whole = Tensor::empty(parameter.shape, dtype, host);
     for (; i < rows.size() && rows[i].parameter == &parameter; ++i) {
-      const Tensor part = rows[i].transposed ? sources[i].transpose(0, 1) : sources[i];
-      copy(whole.slice(0, rows[i].row_begin, rows[i].row_end), part, host);
+      const Tensor part = offer.tensor(names[i]);
+      copy(whole.slice(0, rows[i].row_begin, rows[i].row_end),
+           rows[i].transposed ? part.transpose(0, 1) : part, host);
     }
     store(place, whole.to(dtype, stream), stream);
   }
+}
+
+/// Calls `f`, and names the files in what it throws.
+template <class F>
+auto naming(const ModelFiles& files, F f) {
+  try {
+    return f();
+  } catch (const Error& error) {
+    fail("{}: {}", files.path().string(), error.what());
+  }
+}
+
+/// What a model takes from files under their names or ours. Throws Error if the config.json beside them is of
+/// another model.
+Wanted wanted_from(Module& model, const ModelFiles& files) {
+  // Some of a Gpt's own names are those that LlamaModel's files have.
+  const auto* const gpt = dynamic_cast<Gpt*>(&model);
+  const std::vector<Parameter*> parameters = model.parameters();
+  const bool ours = gpt != nullptr
+                        ? files.contains("embedding.weight") || files.contains("blocks.0.norm1.weight")
+                        : std::any_of(parameters.begin(), parameters.end(),
+                                      [&](const Parameter* p) { return files.contains(p->name); });
+  if (ours) return {.rows = own_names(model), .prefix = "", .tied_head = "", .zero_biases = {}};
+  if (gpt != nullptr) {
+    if (const auto config = hugging_face_config_of(files.path())) require_same_model(gpt->config(), *config);
+  }
+  return naming(files, [&] { return wanted_externally(model, packing_of(files.names())); });
 }
 
 }  // namespace
@@ -258,7 +310,14 @@ std::vector<NamedTensor> export_tensors(Module& model, std::span<const std::uniq
 void import_tensors(Module& model, std::span<const std::unique_ptr<ParamGroup>> groups,
                     std::span<const NamedTensor> tensors, const Stream& stream) {
   std::map<std::string, Tensor> given;
-  Offer offer{.names = {}, .tensor = [&](const std::string& name) { return given.at(name); }};
+  Offer offer{
+      .names = {},
+      .kind =
+          [&](const std::string& key) {
+            const Tensor& tensor = given.at(key);
+            return TensorKind{tensor.shape(), std::string(name(tensor.dtype())), is_floating(tensor.dtype())};
+          },
+      .tensor = [&](const std::string& key) { return given.at(key); }};
   for (const NamedTensor& named : tensors) {
     offer.names.push_back(named.name);
     given[named.name] = named.tensor;
@@ -268,25 +327,13 @@ void import_tensors(Module& model, std::span<const std::unique_ptr<ParamGroup>> 
 
 void load_weights(Module& model, std::span<const std::unique_ptr<ParamGroup>> groups, const ModelFiles& files,
                   const Stream& stream) {
-  const Offer offer{.names = files.names(),
-                    .tensor = [&](const std::string& name) { return files.tensor(name); }};
-  // Some of a Gpt's own names are those that LlamaModel's files have.
-  const auto* const gpt = dynamic_cast<Gpt*>(&model);
-  const std::vector<Parameter*> parameters = model.parameters();
-  const bool ours = gpt != nullptr
-                        ? files.contains("embedding.weight") || files.contains("blocks.0.norm1.weight")
-                        : std::any_of(parameters.begin(), parameters.end(),
-                                      [&](const Parameter* p) { return files.contains(p->name); });
-  if (gpt != nullptr && !ours) {
-    if (const auto config = hugging_face_config_of(files.path())) require_same_model(gpt->config(), *config);
-  }
-  try {
-    import_rows(ours ? Wanted{.rows = own_names(model), .prefix = "", .tied_head = "", .zero_biases = {}}
-                     : wanted_externally(model, packing_of(offer.names)),
-                groups, offer, stream);
-  } catch (const Error& error) {
-    fail("{}: {}", files.path().string(), error.what());
-  }
+  const Wanted wanted = wanted_from(model, files);
+  naming(files, [&] { import_rows(wanted, groups, offer_of(files), stream); });
+}
+
+void require_weights_fit(Module& model, const ModelFiles& files) {
+  const Wanted wanted = wanted_from(model, files);
+  naming(files, [&] { (void)match(wanted, offer_of(files)); });
 }
 
 }  // namespace tutti

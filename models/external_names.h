@@ -54,4 +54,8 @@ void import_tensors(Module& model, std::span<const std::unique_ptr<ParamGroup>> 
 void load_weights(Module& model, std::span<const std::unique_ptr<ParamGroup>> groups, const ModelFiles& files,
                   const Stream& stream);
 
+/// Throws what load_weights would, after the headers of the files alone (and the data of a tied head and of
+/// biases that must be 0). The model needs no storage.
+void require_weights_fit(Module& model, const ModelFiles& files);
+
 }  // namespace tutti

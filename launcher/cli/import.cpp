@@ -1,12 +1,15 @@
 #include "launcher/cli/checks.h"
 #include "launcher/cli/commands.h"
+#include "launcher/run/run_settings.h"
 
 #include <tutti/core/checkpoint/model_files.h>
 #include <tutti/core/config/run_file.h>
 #include <tutti/core/config/value_text.h>
+#include <tutti/core/data/tokenizer.h>
 #include <tutti/core/error.h>
 #include <tutti/core/file/target.h>
 #include <tutti/models/builder.h>
+#include <tutti/models/external_names.h>
 #include <tutti/models/hugging_face/config.h>
 
 #include <CLI/CLI.hpp>
@@ -14,6 +17,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <ostream>
 #include <string>
 
@@ -44,28 +48,46 @@ std::string quoted(std::string text) {
   return yaml_text(FieldTarget(&text), "path");
 }
 
+/// Throws Error if the folder's tokenizer has tokens that the model has not. One that is not supported is a
+/// matter of the commands that use it.
+void check_tokenizer(const fs::path& file, int64_t vocabulary) {
+  std::optional<Tokenizer> tokenizer;
+  try {
+    tokenizer = Tokenizer::load(file);
+  } catch (const Error&) {
+    return;
+  }
+  require(tokenizer->vocabulary() <= vocabulary,
+          "{}: has {} tokens, but vocab_size in config.json is {}: it is the tokenizer of another model",
+          file.string(), tokenizer->vocabulary(), vocabulary);
+}
+
 std::string run_file(const Options& options) {
   const auto config = hugging_face_config_of(options.folder);
   require(config.has_value() && fs::is_directory(options.folder), "{}: expected a folder with a config.json",
           options.folder);
-  (void)ModelFiles::open(options.folder);  // says what is wrong with the weights
+  const ModelFiles weights = ModelFiles::open(options.folder);
+  const fs::path folder = fs::canonical(options.folder);  // the run file may be anywhere
   GptConfig gpt = config->gpt;
   const int64_t context = context_of(options, *config);
   if (gpt.positions != "learned") gpt.context = context;
-  const bool tokenizer = fs::exists(fs::path(options.folder) / "tokenizer.json");
+  const bool tokenizer = fs::exists(folder / "tokenizer.json");
   std::string text = fmt::format("# {} of {}, for `tutti train`. The model's own context is {} tokens.\n",
-                                 config->model_type, options.folder, config->gpt.context);
+                                 config->model_type, quoted(folder.string()), config->gpt.context);
   text += "data:\n  kind: tokens\n";
   if (tokenizer) {
     text += fmt::format("  # Made by: tutti data tokens --input TEXT.. --tokenizer {} --out data\n",
-                        (fs::path(options.folder) / "tokenizer.json").string());
+                        quoted((folder / "tokenizer.json").string()));
   }
   text += fmt::format("  path: data\n  context: {}\nmodel:\n  kind: gpt\n  weights: {}\n{}", context,
-                      quoted(options.folder), gpt_section(gpt));
-  ModelConfig back;
-  // The text is what a run will read: it must say the same.
-  read_text(text.substr(text.find("model:\n") + 7), "the written model section", back);
-  require_same_model(back.gpt, *config);
+                      quoted(folder.string()), gpt_section(gpt));
+  // The text is what a run will read: it must say the same, and the weights must fit.
+  RunSettings back;
+  read_text(text, "the written run file", back);
+  require(back.model.weights == folder.string(), "{}: a run file cannot hold this path", folder.string());
+  require_same_model(back.model.gpt, *config);
+  require_weights_fit(make_task(back.model)->model(), weights);
+  if (tokenizer) check_tokenizer(folder / "tokenizer.json", gpt.vocabulary);
   return text;
 }
 

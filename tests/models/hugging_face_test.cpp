@@ -360,6 +360,12 @@ TEST_F(HuggingFaceTest, ATiedHeadIsTheEmbedding) {
   EXPECT_NE(folder.load(to).find("set model.tied: false"), std::string::npos);
   folder.write(from, "", "", {{"lm_head.weight", random.normal({22, 24})}});
   EXPECT_NE(folder.load(to).find("lm_head.weight"), std::string::npos);
+  // What counts is the values, not the dtypes.
+  copy(embedding, embedding.to(DType::kBFloat16, test::stream()), test::stream());
+  folder.write(from, "", "", {{"lm_head.weight", embedding.to(DType::kBFloat16, test::stream())}});
+  EXPECT_EQ(folder.load(to), "");
+  folder.write(from, "", "", {{"lm_head.weight", random.integers({23, 24}, 0, 3)}});
+  EXPECT_NE(folder.load(to).find("set model.tied: false"), std::string::npos);
 }
 
 TEST_F(HuggingFaceTest, BuffersOfAnyTypeArePassedOver) {
@@ -408,6 +414,45 @@ TEST_F(HuggingFaceTest, AGpt2WithoutBiasesGoesOutWithZeros) {
   } catch (const Error& error) {
     EXPECT_NE(std::string(error.what()).find("set model.bias: true"), std::string::npos) << error.what();
   }
+}
+
+TEST_F(HuggingFaceTest, HeadersTellWhetherWeightsFit) {
+  GptConfig tied = tiny_llama();
+  tied.tied = true;
+  const test::LiveModel from(model_of(tied), DType::kFloat32, 1);
+  const auto error = [](const GptConfig& gpt, const ModelFiles& files) -> std::string {
+    try {
+      require_weights_fit(make_task(model_of(gpt))->model(), files);  // without storage
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "";
+  };
+  Folder folder;
+  folder.write(from, "");
+  EXPECT_EQ(error(tied, ModelFiles::open(folder.place.path())), "");
+  EXPECT_NE(error(tiny_llama(), ModelFiles::open(folder.place.path())).find("lm_head.weight: missing"),
+            std::string::npos);
+  folder.write(from, "", "", {{"lm_head.weight", random.normal({23, 24})}});
+  EXPECT_NE(error(tied, ModelFiles::open(folder.place.path())).find("set model.tied: false"),
+            std::string::npos);
+  // A dtype that Tensor does not have.
+  std::vector<SafetensorsWriter::Spec> specs;
+  int64_t bytes = 0;
+  for (const NamedTensor& t : export_tensors(from.task->model(), from.groups, test::stream())) {
+    specs.push_back({t.name, "F8_E4M3", t.tensor.shape()});
+    bytes += t.tensor.numel();
+  }
+  const std::string path = folder.place / "fp8.safetensors";
+  SafetensorsWriter writer(path, specs);
+  writer.write(std::vector<std::byte>(static_cast<size_t>(bytes)));
+  writer.finish();
+  const std::string text = error(tied, ModelFiles::open(path));
+  EXPECT_NE(text.find("fp8.safetensors"), std::string::npos) << text;
+  EXPECT_NE(text.find("model.norm.weight: has dtype F8_E4M3"), std::string::npos) << text;
+  folder.write(from, kLlama);
+  EXPECT_NE(error(tied, ModelFiles::open(folder.place.path())).find("tie_word_embeddings: false"),
+            std::string::npos);
 }
 
 TEST_F(HuggingFaceTest, HintsNameTheKey) {
