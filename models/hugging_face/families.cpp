@@ -98,7 +98,7 @@ void read_attention_bias(Reader& from, GptConfig& to) {
 }
 
 /// Layers whose entry of layer_types is "full_attention", or, where there is no such key, for which `is_full`
-/// is true, see all; the others have a window.
+/// is true, see all; the others have a window, without which (0) transformers computes nothing.
 template <class F>
 void read_windows(Reader& from, GptConfig& to, int64_t window, F is_full) {
   const nlohmann::json* const types = from.find("layer_types");
@@ -119,9 +119,12 @@ void read_windows(Reader& from, GptConfig& to, int64_t window, F is_full) {
     if (full) to.attention.full_layers.push_back(i);
   }
   from.note("attention.full_layers", "layer_types");
-  if (window == 0 || static_cast<int64_t>(to.attention.full_layers.size()) == to.layers) {
+  if (static_cast<int64_t>(to.attention.full_layers.size()) == to.layers) {
     to.attention.window = 0;
     to.attention.full_layers.clear();
+  } else if (window == 0) {
+    from.refuse(types != nullptr ? "layer_types" : "sliding_window",
+                "layers of sliding_attention need a sliding_window, and in Qwen use_sliding_window: true");
   }
 }
 
@@ -185,10 +188,11 @@ void read_phi3(Reader& from, GptConfig& to) {
 
 void read_qwen(Reader& from, GptConfig& to) {
   const bool slides = from.flag("use_sliding_window", false);
-  const int64_t window =
-      from.whole("sliding_window", absent(from, "sliding_window") ? 4096 : 0, "attention.window");
-  const int64_t first = from.whole("max_window_layers", 28);
-  read_windows(from, to, slides ? window : 0, [&](int64_t i) { return i < first; });
+  const int64_t window = from.whole("sliding_window", absent(from, "sliding_window") ? 4096 : 0,
+                                    "attention.window", slides ? 1 : 0);
+  const int64_t first = from.whole("max_window_layers", 28, "", 0);
+  const bool none = !slides || window == 0;
+  read_windows(from, to, none ? 0 : window, [&](int64_t i) { return none || i < first; });
   if (!slides) from.note("attention.window", "use_sliding_window");
   read_rope(from, to);
 }
@@ -235,26 +239,32 @@ void read_gemma_common(Reader& from, GptConfig& to, const char* activation_key) 
 }
 
 void read_gemma(Reader& from, GptConfig& to) {
-  const bool named = from.find("hidden_activation") != nullptr;
-  read_gemma_common(from, to, named ? "hidden_activation" : "hidden_act");
+  read_gemma_common(from, to, "hidden_act");
   // Its first files said gelu and meant the approximation; transformers reads them so.
-  if (!named && from.text("hidden_act", "") == "gelu") to.activation = "geglu_tanh";
-  (void)from.find("hidden_act");
+  if (from.text("hidden_act", "") == "gelu") to.activation = "geglu_tanh";
+  // transformers 4 preferred this key, 5 does not read it.
+  if (from.find("hidden_activation") != nullptr &&
+      activation_of(from, "hidden_activation", "", true) != to.activation)
+    from.refuse(
+        "hidden_activation",
+        "expected the function of hidden_act, which transformers 5 reads instead (absent and gelu mean "
+        "gelu_pytorch_tanh there)");
+  from.note("activation", "hidden_act");
   read_rope(from, to);
 }
 
 void write_gemma(const GptConfig& from, Json& to) {
   write_common(from, to);
-  to["hidden_activation"] = activation_name(from.activation);
+  // transformers reads gelu in hidden_act as the approximation.
+  const std::string name = from.activation == "geglu" ? "gelu_python" : activation_name(from.activation);
+  to["hidden_act"] = to["hidden_activation"] = name;
   to["attention_bias"] = *from.qkv_bias;
 }
 
 /// What Gemma 2 and 3 have in common.
 void read_gemma_scores(Reader& from, GptConfig& to, double softcap, double logit_softcap) {
   to.post_norms = true;
-  const double scalar = from.number("query_pre_attn_scalar", 256.0, "attention.scale");
-  if (!(scalar > 0)) from.refuse("query_pre_attn_scalar", "expected a positive number");
-  to.attention.scale = 1 / std::sqrt(scalar);
+  to.attention.scale = 1 / std::sqrt(from.number("query_pre_attn_scalar", 256.0, "attention.scale"));
   to.attention.softcap = from.number(
       "attn_logit_softcapping", absent(from, "attn_logit_softcapping") ? softcap : 0, "attention.softcap");
   to.logit_softcap =
@@ -292,19 +302,22 @@ void read_gemma3(Reader& from, GptConfig& to) {
   const char* const old =
       absent(from, "sliding_window_pattern") ? "_sliding_window_pattern" : "sliding_window_pattern";
   const int64_t pattern = from.whole(old, 6);
-  if (pattern < 1) from.refuse(old, "expected a number from 1 on");
   (void)from.find("_sliding_window_pattern");
   read_windows(from, to, gemma_window(from), [&](int64_t i) { return (i + 1) % pattern == 0; });
   to.rotary_local_base = from.number("rope_local_base_freq", 10000.0, "rotary_local_base");
   const nlohmann::json* const both = from.find("rope_parameters");
   if (both == nullptr || !both->contains("full_attention")) {
-    read_rope(from, to);
-    if (absent(from, "rope_theta") && (both == nullptr || !both->contains("rope_theta")))
-      to.rotary_base = 1e6;
+    read_rope(from, to, 1e6);
     return;
   }
-  (void)from.find("rope_theta");
-  (void)from.find("rope_scaling");
+  to.rotary_base = from.number("rope_theta", 1e6, "rotary_base");
+  if (const nlohmann::json* const scaling = from.find("rope_scaling"); scaling != nullptr) {
+    const nlohmann::json& full = both->at("full_attention");
+    nlohmann::json updated = full;  // as transformers does
+    if (full.is_object() && scaling->is_object()) updated.update(*scaling);
+    if (!scaling->is_object() || updated != full)
+      from.refuse("rope_scaling", "differs from rope_parameters.full_attention; remove one of them");
+  }
   Reader kinds = from.inner("rope_parameters", *both);
   for (const char* const kind : {"full_attention", "sliding_attention"}) {
     const nlohmann::json* const found = kinds.find(kind);
@@ -313,7 +326,8 @@ void read_gemma3(Reader& from, GptConfig& to) {
     Reader inner = kinds.inner(kind, *found);
     const bool full = std::string_view(kind) == "full_attention";
     double& base = full ? to.rotary_base : to.rotary_local_base;
-    base = inner.number("rope_theta", full ? 1e6 : 1e4, full ? "rotary_base" : "rotary_local_base");
+    if (found->contains("rope_theta"))
+      base = inner.number("rope_theta", base, full ? "rotary_base" : "rotary_local_base");
     if (full) {
       read_scaling(inner, to, inner.text("rope_type", "default"));
     } else {
@@ -341,9 +355,7 @@ void read_granite(Reader& from, GptConfig& to) {
   to.embedding_scale = from.number("embedding_multiplier", 1.0, "embedding_scale");
   to.residual_scale = from.number("residual_multiplier", 1.0, "residual_scale");
   to.attention.scale = from.number("attention_multiplier", 1.0, "attention.scale");
-  const double divisor = from.number("logits_scaling", 1.0, "logit_scale");
-  if (!(divisor > 0)) from.refuse("logits_scaling", "expected a positive number");
-  to.logit_scale = 1 / divisor;
+  to.logit_scale = 1 / from.number("logits_scaling", 1.0, "logit_scale");
 }
 
 void write_granite(const GptConfig& from, Json& to) {

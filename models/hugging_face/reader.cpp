@@ -34,15 +34,17 @@ void Reader::note(const std::string& run_key, const std::string& key) {
   if (!run_key.empty()) config_.origins[run_key] = fmt::format("{}{}: {}", prefix_, key, value_of(key));
 }
 
-int64_t Reader::whole(const std::string& key, std::optional<int64_t> otherwise, const std::string& run_key) {
+int64_t Reader::whole(const std::string& key, std::optional<int64_t> otherwise, const std::string& run_key,
+                      int64_t least) {
   const nlohmann::json* const value = find(key);
   note(run_key, key);
   if (value == nullptr) {
     if (!otherwise) refuse(key, "expected a number; the model cannot be known without it");
     return *otherwise;
   }
-  if (!value->is_number_integer() || value->get<double>() < 0 || value->get<double>() > double{kMost})
-    refuse(key, "expected a whole number that is not negative");
+  if (!value->is_number_integer() || value->get<double>() < static_cast<double>(least) ||
+      value->get<double>() > double{kMost})
+    refuse(key, fmt::format("expected a whole number, at least {}", least));
   return value->get<int64_t>();
 }
 
@@ -53,7 +55,8 @@ double Reader::number(const std::string& key, std::optional<double> otherwise, c
     if (!otherwise) refuse(key, "expected a number; the model cannot be known without it");
     return *otherwise;
   }
-  if (!value->is_number() || !std::isfinite(value->get<double>())) refuse(key, "expected a number");
+  if (!value->is_number() || !std::isfinite(value->get<double>()) || !(value->get<double>() > 0))
+    refuse(key, "expected a positive number");
   return value->get<double>();
 }
 

@@ -21,8 +21,11 @@ class Reader {
   /// Null where the key is absent or null.
   const nlohmann::json* find(const std::string& key);
   /// The value of `key`, or `otherwise` where it is absent or null; it becomes that of the run file's
-  /// `run_key`. Throws Error naming file, key and value if it is of another kind or out of reasonable bounds.
-  int64_t whole(const std::string& key, std::optional<int64_t> otherwise, const std::string& run_key = "");
+  /// `run_key`. Throws Error naming file, key and value if it is of another kind or out of reasonable bounds:
+  /// a whole number below `least`, a number that is not positive. An explicit 0 means "none" or "automatic"
+  /// to a run file, but not to transformers.
+  int64_t whole(const std::string& key, std::optional<int64_t> otherwise, const std::string& run_key = "",
+                int64_t least = 1);
   double number(const std::string& key, std::optional<double> otherwise, const std::string& run_key = "");
   bool flag(const std::string& key, bool otherwise, const std::string& run_key = "");
   std::string text(const std::string& key, const std::string& otherwise, const std::string& run_key = "");
@@ -62,7 +65,7 @@ struct Family {
 const std::vector<Family>& families();
 
 /// rope_theta, rope_scaling and rope_parameters of models whose layers are all alike.
-void read_rope(Reader& from, GptConfig& to);
+void read_rope(Reader& from, GptConfig& to, double usual_base = 10000);
 void write_rope(const GptConfig& from, Json& to);
 /// One set of them: `rope_type` and its numbers.
 void read_scaling(Reader& from, GptConfig& to, const std::string& type);

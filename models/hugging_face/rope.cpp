@@ -12,9 +12,13 @@ const std::set<std::string, std::less<>>& no_keys() {
 
 /// The context that a scaling starts from, which transformers looks for in three places.
 int64_t original_context(Reader& from, const GptConfig& to) {
-  const int64_t usual =
-      to.rotary_scaling.original_context > 0 ? to.rotary_scaling.original_context : to.context;
-  return from.whole("original_max_position_embeddings", usual, "rotary_scaling.original_context");
+  const int64_t outer = to.rotary_scaling.original_context;
+  const int64_t context = from.whole("original_max_position_embeddings", outer > 0 ? outer : to.context,
+                                     "rotary_scaling.original_context");
+  if (outer > 0 && context != outer)
+    from.refuse("original_max_position_embeddings",
+                fmt::format("the same key outside says {}; remove one of them", outer));
+  return context;
 }
 
 }  // namespace
@@ -74,22 +78,32 @@ Json scaling_json(const GptRotaryScaling& scaling) {
   return json;
 }
 
-void read_rope(Reader& from, GptConfig& to) {
-  to.rotary_base = from.number("rope_theta", 10000.0, "rotary_base");
+void read_rope(Reader& from, GptConfig& to, double usual_base) {
+  const double base = from.number("rope_theta", usual_base, "rotary_base");
+  to.rotary_base = base;
   from.only("partial_rotary_factor", 1.0);
   from.only("rope_interleaved", false);
-  to.rotary_scaling.original_context = from.whole("original_max_position_embeddings", 0);
-  // transformers 5 writes rope_parameters with the base among them, 4 rope_scaling without.
+  const int64_t original = from.whole("original_max_position_embeddings", 0);
+  // transformers 5 writes rope_parameters with the base among them, 4 rope_scaling without, which it
+  // reads where both are there.
+  std::optional<Json> scaled;
   for (const char* const key : {"rope_scaling", "rope_parameters"}) {
     const nlohmann::json* const found = from.find(key);
     if (found == nullptr) continue;
     if (!found->is_object()) from.refuse(key, "expected a map");
+    if (found->empty()) continue;
     Reader inner = from.inner(key, *found);
-    to.rotary_base =
-        inner.number("rope_theta", to.rotary_base, found->contains("rope_theta") ? "rotary_base" : "");
+    to.rotary_base = inner.number("rope_theta", base, found->contains("rope_theta") ? "rotary_base" : "");
+    to.rotary_scaling = {};
+    to.rotary_scaling.original_context = original;
     const std::string old = inner.text("type", "default");
     read_scaling(inner, to, inner.text("rope_type", old));
     inner.finish(no_keys());
+    Json one = scaling_json(to.rotary_scaling);
+    one["rope_theta"] = to.rotary_base;
+    if (scaled && one != *scaled)
+      from.refuse(key, "differs from rope_scaling, which transformers reads instead; remove one of them");
+    scaled = std::move(one);
   }
   if (to.rotary_scaling.kind == "none") to.rotary_scaling = {};
 }

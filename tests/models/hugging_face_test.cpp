@@ -112,7 +112,12 @@ TEST_F(HuggingFaceTest, WhatIsNotSupportedIsRefusedByKeyAndValue) {
   struct Case {
     std::string text, key, value;
   };
-  const std::string mistral = with(with(kLlama, "model_type", "\"mistral\""), "architectures", "null");
+  const std::string plain = with(kLlama, "architectures", "null");
+  const auto of = [&](const std::string& type) { return with(plain, "model_type", "\"" + type + "\""); };
+  const std::string mistral = of("mistral"), qwen2 = of("qwen2"), granite = of("granite");
+  const std::string gemma = of("gemma"), gemma2 = of("gemma2"), gemma3 = of("gemma3_text");
+  const std::string sliding = R"(["full_attention", "sliding_attention"])";
+  const std::string linear = R"({"rope_type": "linear", "factor": 2.0})";
   const Case cases[] = {
       {with(kLlama, "model_type", "\"mamba\""), "model_type", "mamba"},
       {with(kLlama, "architectures", "[\"LlamaForSequenceClassification\"]"), "architectures", "Sequence"},
@@ -133,11 +138,47 @@ TEST_F(HuggingFaceTest, WhatIsNotSupportedIsRefusedByKeyAndValue) {
       {with(kLlama, "rms_norm_eps", "null"), "", ""},  // the default
       {with(kGpt2, "add_cross_attention", "true"), "add_cross_attention", "true"},
       {with(mistral, "layer_types", R"(["full_attention", "sliding_attention"])"), "layer_types", "full"},
+      {with(mistral, "sliding_window", "0"), "sliding_window", "0"},
+      {with(with(qwen2, "use_sliding_window", "false"), "layer_types", sliding), "layer_types", "sliding"},
+      {with(gemma2, "sliding_window", "null"), "sliding_window", "null"},
+      {with(with(qwen2, "use_sliding_window", "false"), "sliding_window", "0"), "", ""},
+      {with(qwen2, "max_window_layers", "0"), "", ""},
+      // 0 is "automatic" or "none" in a run file, not in transformers.
+      {with(granite, "attention_multiplier", "0.0"), "attention_multiplier", "0.0"},
+      {with(gemma2, "attn_logit_softcapping", "0"), "attn_logit_softcapping", "0"},
+      {with(gemma2, "final_logit_softcapping", "0.0"), "final_logit_softcapping", "0.0"},
+      {with(gemma2, "attn_logit_softcapping", "null"), "", ""},
+      {with(gemma3, "rope_local_base_freq", "0.0"), "rope_local_base_freq", "0.0"},
+      {with(kLlama, "head_dim", "0"), "head_dim", "0"},
+      {with(kLlama, "num_key_value_heads", "0"), "num_key_value_heads", "0"},
+      {with(kLlama, "rope_theta", "0"), "rope_theta", "0"},
+      {with(kGpt2, "n_inner", "0"), "n_inner", "0"},
+      {with(kLlama, "rope_scaling", R"({"rope_type": "yarn", "factor": 2, "attention_factor": 0})"),
+       "attention_factor", "0"},
+      // Two keys that say the same, or not.
+      {with(with(kLlama, "rope_scaling", linear), "rope_parameters", R"({"rope_type": "default"})"),
+       "rope_parameters", "default"},
+      {with(with(kLlama, "rope_scaling", linear), "rope_parameters",
+            R"({"rope_type": "linear", "factor": 2, "rope_theta": 5e5})"),
+       "rope_parameters", "differs"},
+      {with(with(kLlama, "rope_scaling", linear), "rope_parameters",
+            R"({"rope_type": "linear", "factor": 2.0, "rope_theta": 10000})"),
+       "", ""},
+      {with(with(gemma3, "rope_scaling", linear), "rope_parameters",
+            R"({"full_attention": {"rope_type": "default", "rope_theta": 1e6}})"),
+       "rope_scaling", "linear"},
+      {with(with(kLlama, "original_max_position_embeddings", "32"), "rope_scaling",
+            R"({"rope_type": "yarn", "factor": 2, "original_max_position_embeddings": 16})"),
+       "original_max_position_embeddings", "16"},
+      {with(with(gemma, "hidden_act", "\"gelu_pytorch_tanh\""), "hidden_activation", "\"gelu\""),
+       "hidden_activation", "gelu"},
+      {with(with(gemma, "hidden_act", "null"), "hidden_activation", "\"gelu\""), "hidden_activation", "gelu"},
+      {with(with(gemma, "hidden_act", "\"gelu\""), "hidden_activation", "\"gelu_pytorch_tanh\""), "", ""},
   };
   for (const Case& c : cases) {
     const std::string error = parse_error(c.text);
     if (c.key.empty()) {
-      EXPECT_EQ(error, "");
+      EXPECT_EQ(error, "") << c.text;
       continue;
     }
     EXPECT_NE(error.find("a/config.json"), std::string::npos) << c.text;
@@ -234,6 +275,7 @@ TEST_F(HuggingFaceTest, ExportsReadBackAsTheSameModel) {
       {"llama", {"residual_scale=0.5"}, "granite"},
       {"llama", {"bias=true"}, "llama"},
       {"llama", {"norm_offset=true", "embedding_scale=4.898979485566356"}, "gemma"},
+      {"llama", {"norm_offset=true", "embedding_scale=4.898979485566356", "activation=geglu"}, "gemma"},
       {"llama",
        {"norm_offset=true", "embedding_scale=4.898979485566356", "post_norms=true", "logit_softcap=3",
         "tied=true"},

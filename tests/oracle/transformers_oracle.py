@@ -62,6 +62,7 @@ CASES = [
     ("qwen3 with windows and biases", tf.Qwen3Config, sizes(head_dim=10, attention_bias=True, use_sliding_window=True,
                                                             sliding_window=6, max_window_layers=2)),
     ("gemma", tf.GemmaConfig, sizes(head_dim=16, num_key_value_heads=1)),
+    ("gemma with exact gates", tf.GemmaConfig, sizes(head_dim=16, hidden_act="gelu_python")),
     ("gemma 2", tf.Gemma2Config, sizes(head_dim=16, query_pre_attn_scalar=24, sliding_window=8,
                                        attn_logit_softcapping=5.0, final_logit_softcapping=4.0)),
     ("gemma 3", tf.Gemma3TextConfig, sizes(head_dim=16, query_pre_attn_scalar=16, sliding_window=8,
