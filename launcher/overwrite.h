@@ -5,9 +5,9 @@
 
 namespace tutti {
 
-/// Writes a small file of a launch or a run: atomically; where there is no space left for a second one, into the place
-/// of the one that is there, which takes none. Then `shorter` is written if `text` does not fit. A file that
-/// holds `text` already stays as it is. Throws Error naming the file if neither can be done.
+/// Writes a small file of a launch or a run: atomically; where there is no space left for a second one, into
+/// the place of the one that is there, which takes none. Then `shorter` is written if `text` does not fit. A
+/// file that holds `text` already stays as it is. Throws Error naming the file if neither can be done.
 void write_or_overwrite(const std::filesystem::path& path, std::string_view text,
                         std::string_view shorter = {});
 

@@ -21,7 +21,7 @@ struct LinearOptions {
   Init bias_init;
   Role role = Role::kWeight;
   std::vector<int64_t> packed;  ///< rows of each of several projections in one: Parameter::packed
-  bool fp8 = false;  ///< products in fp8, where the compute dtype is bf16
+  bool fp8 = false;             ///< products in fp8, where the compute dtype is bf16
 };
 
 /// A layer that is wider, or a model with more layers, is taken for a slip of the hand.
