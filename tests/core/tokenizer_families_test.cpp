@@ -224,6 +224,52 @@ TEST(TokenizerFamilies, CatastrophicExpressionsEndWithAnError) {
   }
 }
 
+// Each of these is refused by tokenizers 0.23.3, or has other ids there.
+TEST(TokenizerFamilies, RefusesWhatTokenizersRefuses) {
+  const auto refused = [](const std::string& model, const std::string& parts, const std::string& reason) {
+    try {
+      (void)make(model, parts);
+      ADD_FAILURE() << "accepted: " << model << parts;
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find(reason), std::string::npos) << error.what();
+    }
+  };
+  const std::string words = R"({"type": "WordLevel", "unk_token": "u", "vocab": {"u": 0, "a": 1}})";
+  const auto stage = [&](const char* part, const std::string& step, const char* reason) {
+    refused(words, fmt::format(R"("{}": {{"type": {}}})", part, step), reason);
+  };
+  stage("pre_tokenizer", R"("ByteLevel")", "'add_prefix_space' is missing");
+  stage("pre_tokenizer", R"("Digits")", "'individual_digits' is missing");
+  stage("pre_tokenizer", R"("Split", "pattern": {"String": "a"}, "invert": false)", "'behavior' is missing");
+  stage("pre_tokenizer", R"("Split", "pattern": {"String": "a"}, "behavior": "Removed")",
+        "'invert' is missing");
+  stage("normalizer", R"("Strip", "strip_left": true)", "'strip_right' is missing");
+  stage("normalizer", R"("BertNormalizer", "clean_text": true, "lowercase": true)",
+        "'handle_chinese_chars' is missing");
+  stage("decoder", R"("WordPiece", "prefix": "##")", "'cleanup' is missing");
+  stage("decoder", R"("BPEDecoder")", "'suffix' is missing");
+  stage("decoder", R"("Strip", "content": " ", "start": 0)", "'stop' is missing");
+  for (const char* const part : {"pre_tokenizer", "decoder"}) {
+    stage(part, R"("Metaspace")", "'replacement' is missing");
+    stage(part, R"("Metaspace", "replacement": "_", "add_prefix_space": false)", "add_prefix_space is false");
+    stage(part, R"("Metaspace", "replacement": "_", "add_prefix_space": false, "prepend_scheme": "first")",
+          "prepend_scheme is first");
+  }
+  const std::string framed = R"({"type": "RobertaProcessing", "sep": ["a", 1], "cls": ["a", 1]})";
+  stage("post_processor", fmt::format(R"("Sequence", "processors": [{0}, {0}])", framed),
+        "post_processor.processors[1]: a second template");
+  refused(R"({"type": "WordLevel", "vocab": {"<unk>": 0}})", "", "'unk_token' is missing");
+  refused(
+      R"({"type": "WordPiece", "unk_token": "u", "vocab": {"a": 0}, "continuing_subword_prefix": "##",
+          "max_input_chars_per_word": 100})",
+      "", "unk_token 'u' is not in the vocabulary");
+  EXPECT_THROW((void)Tokenizer::from_json("\ufeff" + make(words, "").to_json(), "bom.json"), Error);
+  EXPECT_EQ(make(words, R"("pre_tokenizer": {"type": "Metaspace", "replacement": "_",
+                          "add_prefix_space": false, "prepend_scheme": "never"})")
+                .encode("a"),
+            Ids{1});
+}
+
 TEST(TokenizerFamilies, FoldersAndPairsOfFilesAreRead) {
   const TemporaryDirectory directory;
   const Tokenizer source = llama2();

@@ -19,7 +19,8 @@ bool space_at(std::string_view text, size_t begin) {
 }  // namespace
 
 void TokenFinder::add(std::string_view pattern, const AddedToken& token) {
-  // The first of two that look for the same text is found.
+  // The first of two that look for the same text is found; tokenizers finds any of them, another one in each
+  // process.
   int32_t node = ByteTrie::kRoot;
   for (size_t i = 0; i < pattern.size() && node >= 0; ++i) {
     node = trie_.child(node, static_cast<unsigned char>(pattern[i]));

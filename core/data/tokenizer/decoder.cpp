@@ -34,10 +34,8 @@ class ByteLevelDecoder : public Decoder {
 class MetaspaceDecoder : public Decoder {
  public:
   explicit MetaspaceDecoder(const JsonEntry& entry) {
-    append_utf8(mark_, entry.null("replacement") ? U'\u2581' : entry.character("replacement"));
-    std::string scheme = entry.text("prepend_scheme", "always");
-    if (scheme == "always" && !entry.flag("add_prefix_space", true)) scheme = "never";
-    drops_first_ = scheme != "never";
+    append_utf8(mark_, entry.character("replacement"));
+    drops_first_ = read_prepend_scheme(entry) != "never";
   }
   void apply(Tokens& tokens) const override {
     for (size_t i = 0; i < tokens.size(); ++i) {
@@ -98,8 +96,7 @@ class Fuse : public Decoder {
 
 class StripDecoder : public Decoder {
  public:
-  explicit StripDecoder(const JsonEntry& entry)
-      : start_(entry.count("start", 0)), stop_(entry.count("stop", 0)) {
+  explicit StripDecoder(const JsonEntry& entry) : start_(entry.count("start")), stop_(entry.count("stop")) {
     append_utf8(content_, entry.character("content"));
   }
   void apply(Tokens& tokens) const override {
@@ -154,7 +151,7 @@ std::string cleaned(std::string text) {
 class WordPieceDecoder : public Decoder {
  public:
   explicit WordPieceDecoder(const JsonEntry& entry)
-      : prefix_(entry.text("prefix", "##")), cleanup_(entry.flag("cleanup", true)) {}
+      : prefix_(entry.text("prefix")), cleanup_(entry.flag("cleanup")) {}
   void apply(Tokens& tokens) const override {
     for (size_t i = 0; i < tokens.size(); ++i) {
       std::string& token = tokens[i];
@@ -170,7 +167,7 @@ class WordPieceDecoder : public Decoder {
 
 class BpeDecoder : public Decoder {
  public:
-  explicit BpeDecoder(const JsonEntry& entry) : suffix_(entry.text("suffix", "</w>")) {
+  explicit BpeDecoder(const JsonEntry& entry) : suffix_(entry.text("suffix")) {
     entry.check(!suffix_.empty(), "the suffix is empty");
   }
   void apply(Tokens& tokens) const override {

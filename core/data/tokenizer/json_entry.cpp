@@ -30,18 +30,25 @@ std::string JsonEntry::text() const {
   return value_->get<std::string>();
 }
 
+bool JsonEntry::flag(const char* key) const {
+  const JsonEntry value = at(key);
+  value.check(value.value().is_boolean(), "expected true or false, got {}", value.value().type_name());
+  return value.value().get<bool>();
+}
+
 bool JsonEntry::flag(const char* key, bool otherwise) const {
-  if (null(key)) return otherwise;
-  check(value_->at(key).is_boolean(), "expected true or false under '{}'", key);
-  return value_->at(key).get<bool>();
+  return null(key) ? otherwise : flag(key);
+}
+
+int64_t JsonEntry::count(const char* key) const {
+  const JsonEntry number = at(key);
+  number.check(number.value().is_number_unsigned() && number.value().get<uint64_t>() < uint64_t{1} << 32,
+               "expected a count");
+  return number.value().get<int64_t>();
 }
 
 int64_t JsonEntry::count(const char* key, int64_t otherwise) const {
-  if (null(key)) return otherwise;
-  const Json& number = value_->at(key);
-  check(number.is_number_unsigned() && number.get<uint64_t>() < uint64_t{1} << 32,
-        "expected a count under '{}'", key);
-  return number.get<int64_t>();
+  return null(key) ? otherwise : count(key);
 }
 
 char32_t JsonEntry::character(const char* key) const {
@@ -56,6 +63,17 @@ int32_t JsonEntry::id() const {
   check(value_->is_number_unsigned() && value_->get<uint64_t>() < static_cast<uint64_t>(kMaxVocabulary),
         "expected an id below {}", kMaxVocabulary);
   return value_->get<int32_t>();
+}
+
+std::string read_prepend_scheme(const JsonEntry& metaspace) {
+  const std::string scheme = metaspace.text("prepend_scheme", "always");
+  metaspace.check(scheme == "always" || scheme == "first" || scheme == "never",
+                  "prepend_scheme '{}'; known are first, never and always", shown(scheme));
+  // Source: tokenizers, which refuses the same.
+  metaspace.check(scheme == "never" || metaspace.flag("add_prefix_space", true),
+                  "add_prefix_space is false, but prepend_scheme is {}; expected prepend_scheme never",
+                  metaspace.null("prepend_scheme") ? "missing, which means always" : scheme);
+  return scheme;
 }
 
 std::string shown(std::string_view text) {

@@ -40,7 +40,9 @@ class JsonEntry {
   [[nodiscard]] std::string text(const char* key, const char* otherwise) const {
     return null(key) ? otherwise : at(key).text();
   }
+  [[nodiscard]] bool flag(const char* key) const;
   [[nodiscard]] bool flag(const char* key, bool otherwise) const;
+  [[nodiscard]] int64_t count(const char* key) const;
   [[nodiscard]] int64_t count(const char* key, int64_t otherwise) const;
   /// A single character.
   [[nodiscard]] char32_t character(const char* key) const;
@@ -51,6 +53,9 @@ class JsonEntry {
   const Json* value_;
   std::string place_;
 };
+
+/// Whether a Metaspace puts its mark before the text: first, never or always, as its prepend_scheme says.
+std::string read_prepend_scheme(const JsonEntry& metaspace);
 
 /// Text for messages: long or unprintable ones by their size.
 std::string shown(std::string_view text);

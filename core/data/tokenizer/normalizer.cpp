@@ -175,9 +175,9 @@ class Precompiled : public Normalizer {
 class Bert : public Normalizer {
  public:
   explicit Bert(const JsonEntry& entry)
-      : clean_(entry.flag("clean_text", true)),
-        chinese_(entry.flag("handle_chinese_chars", true)),
-        lowercase_(entry.flag("lowercase", true)),
+      : clean_(entry.flag("clean_text")),
+        chinese_(entry.flag("handle_chinese_chars")),
+        lowercase_(entry.flag("lowercase")),
         strip_accents_(entry.flag("strip_accents", lowercase_)) {}
 
   void apply(NormalText& text) const override {
@@ -233,7 +233,7 @@ void read(const JsonEntry& entry, std::vector<std::unique_ptr<Normalizer>>& all)
   } else if (type == "Lowercase") {
     add(Lowercase());
   } else if (type == "Strip") {
-    add(StripSpace(entry.flag("strip_left", true), entry.flag("strip_right", true)));
+    add(StripSpace(entry.flag("strip_left"), entry.flag("strip_right")));
   } else if (type == "StripAccents") {
     add(StripAccents());
   } else if (type == "Nmt") {

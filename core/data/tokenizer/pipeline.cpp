@@ -38,6 +38,8 @@ Tokenizer::Tables::Tables(std::string text, const std::string& name) : json(std:
   require(static_cast<int64_t>(json.size()) <= kMaxTokenizerBytes, "{}: {} bytes; at most {} are possible",
           name, json.size(), kMaxTokenizerBytes);
   require(!json.empty(), "{}: the file is empty", name);
+  require(!json.starts_with("\xef\xbb\xbf"), "{}: begins with a byte order mark; expected JSON without one",
+          name);
   const nlohmann::json root = parse_strict_json(json, name);
   require(root.is_object(), "{}: expected a JSON object", name);
   read_parts({root, name}, name);

@@ -31,6 +31,16 @@ Frame read_template(const JsonEntry& entry) {
   return frame;
 }
 
+/// How many put tokens around a text.
+size_t count_templates(const JsonEntry& entry) {
+  const std::string type = entry.text("type");
+  if (type != "Sequence") return type == "ByteLevel" ? 0 : 1;
+  size_t templates = 0;
+  const JsonEntry steps = entry.list("processors");
+  for (size_t i = 0; i < steps.size(); ++i) templates += count_templates(steps.item(i));
+  return templates;
+}
+
 }  // namespace
 
 Frame read_post_processor(const JsonEntry& entry) {
@@ -42,9 +52,13 @@ Frame read_post_processor(const JsonEntry& entry) {
   }
   entry.check(type == "Sequence", "post_processor '{}', which is not supported", shown(type));
   Frame all;
+  size_t templates = 0;
   const JsonEntry steps = entry.list("processors");
   for (size_t i = 0; i < steps.size(); ++i) {
     const Frame frame = read_post_processor(steps.item(i));
+    templates += count_templates(steps.item(i));
+    // tokenizers does not put the tokens of a second one around those of the first.
+    steps.item(i).check(templates <= 1, "a second template in a Sequence; at most one is supported");
     all.before.insert(all.before.begin(), frame.before.begin(), frame.before.end());
     all.behind.insert(all.behind.end(), frame.behind.begin(), frame.behind.end());
   }

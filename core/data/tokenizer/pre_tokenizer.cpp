@@ -11,8 +11,7 @@ namespace {
 /// What becomes of a delimiter, as `tokenizers` names it.
 enum class Delimiter : uint8_t { kRemoved, kIsolated, kWithPrevious, kWithNext, kContiguous };
 
-Delimiter read_delimiter(const JsonEntry& entry, const char* otherwise) {
-  const std::string name = entry.text("behavior", otherwise);
+Delimiter read_delimiter(const JsonEntry& entry, const std::string& name) {
   if (name == "Removed") return Delimiter::kRemoved;
   if (name == "Isolated") return Delimiter::kIsolated;
   if (name == "MergedWithPrevious") return Delimiter::kWithPrevious;
@@ -79,8 +78,8 @@ class Split : public PreTokenizer {
  public:
   explicit Split(const JsonEntry& entry)
       : pattern_(entry.at("pattern")),
-        delimiter_(read_delimiter(entry, "Isolated")),
-        invert_(entry.flag("invert", false)) {
+        delimiter_(read_delimiter(entry, entry.text("behavior"))),
+        invert_(entry.flag("invert")) {
     // All that the known rules match is every character.
     if (delimiter_ == Delimiter::kIsolated || (delimiter_ == Delimiter::kRemoved && invert_)) {
       known_ = known_rule(pattern_.regex());
@@ -171,12 +170,9 @@ class Words : public PreTokenizer {
 class Metaspace : public PreTokenizer {
  public:
   explicit Metaspace(const JsonEntry& entry) {
-    append_utf8(mark_, entry.null("replacement") ? U'\u2581' : entry.character("replacement"));
+    append_utf8(mark_, entry.character("replacement"));
     split_ = entry.flag("split", true);
-    scheme_ = entry.text("prepend_scheme", "always");
-    if (scheme_ == "always" && !entry.flag("add_prefix_space", true)) scheme_ = "never";
-    entry.check(scheme_ == "always" || scheme_ == "first" || scheme_ == "never",
-                "prepend_scheme '{}'; known are first, never and always", shown(scheme_));
+    scheme_ = read_prepend_scheme(entry);
   }
   void split(const Piece& piece, Emit emit) const override {
     std::string text;
@@ -244,8 +240,8 @@ void read(const JsonEntry& entry, std::vector<std::unique_ptr<PreTokenizer>>& al
   } else if (type == "Split") {
     add(Split(entry));
   } else if (type == "Digits") {
-    add(SplitAtCharacters(
-        &is_numeric, entry.flag("individual_digits", false) ? Delimiter::kIsolated : Delimiter::kContiguous));
+    add(SplitAtCharacters(&is_numeric,
+                          entry.flag("individual_digits") ? Delimiter::kIsolated : Delimiter::kContiguous));
   } else if (type == "Metaspace") {
     add(Metaspace(entry));
   } else if (type == "Whitespace") {
@@ -253,7 +249,7 @@ void read(const JsonEntry& entry, std::vector<std::unique_ptr<PreTokenizer>>& al
   } else if (type == "WhitespaceSplit") {
     add(SplitAtCharacters(&is_space, Delimiter::kRemoved));
   } else if (type == "Punctuation") {
-    add(SplitAtCharacters(&is_punctuation, read_delimiter(entry, "Isolated")));
+    add(SplitAtCharacters(&is_punctuation, read_delimiter(entry, entry.text("behavior", "Isolated"))));
   } else if (type == "BertPreTokenizer") {
     add(SplitAtCharacters(&is_space, Delimiter::kRemoved));
     add(SplitAtCharacters(&is_punctuation, Delimiter::kIsolated));
@@ -271,7 +267,7 @@ void read(const JsonEntry& entry, std::vector<std::unique_ptr<PreTokenizer>>& al
 }  // namespace
 
 ByteLevelSplit::ByteLevelSplit(const JsonEntry& entry)
-    : add_space_(entry.flag("add_prefix_space", true)), words_(entry.flag("use_regex", true)) {}
+    : add_space_(entry.flag("add_prefix_space")), words_(entry.flag("use_regex", true)) {}
 
 void ByteLevelSplit::split(const Piece& piece, Emit emit) const {
   std::string spaced;

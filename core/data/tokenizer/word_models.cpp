@@ -8,8 +8,7 @@ namespace {
 /// Words as they are, or the unknown token.
 class WordLevel : public TokenModel {
  public:
-  explicit WordLevel(const JsonEntry& entry, const char* unknown)
-      : unknown_(entry.text("unk_token", unknown)) {
+  explicit WordLevel(const JsonEntry& entry) : unknown_(entry.text("unk_token")) {
     vocabulary_ = read_vocabulary(entry.object("vocab"));
     size_ = vocabulary_.size();
   }
@@ -34,9 +33,11 @@ class WordLevel : public TokenModel {
 class WordPiece : public WordLevel {
  public:
   explicit WordPiece(const JsonEntry& entry)
-      : WordLevel(entry, "[UNK]"),
-        prefix_(entry.text("continuing_subword_prefix", "##")),
-        longest_word_(static_cast<size_t>(entry.count("max_input_chars_per_word", 100))) {
+      : WordLevel(entry),
+        prefix_(entry.text("continuing_subword_prefix")),
+        longest_word_(static_cast<size_t>(entry.count("max_input_chars_per_word"))) {
+    entry.check(vocabulary_.contains(entry.text("unk_token")), "unk_token '{}' is not in the vocabulary",
+                shown(entry.text("unk_token")));
     for (const auto& [token, id] : vocabulary_) longest_token_ = std::max(longest_token_, token.size());
   }
 
@@ -86,7 +87,7 @@ std::unique_ptr<TokenModel> read_word_piece(const JsonEntry& entry) {
   return std::make_unique<WordPiece>(entry);
 }
 std::unique_ptr<TokenModel> read_word_level(const JsonEntry& entry) {
-  return std::make_unique<WordLevel>(entry, "<unk>");
+  return std::make_unique<WordLevel>(entry);
 }
 
 }  // namespace tutti
