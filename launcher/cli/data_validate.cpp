@@ -81,11 +81,8 @@ Json split_json(const SplitReport& split) {
 }
 
 std::string to_json(const DataReport& report, double seconds) {
-  Json json{{"good", report.good()},
-            {"seconds", seconds},
-            {"errors", report.errors},
-            {"warnings", report.warnings},
-            {"splits", Json::object()}};
+  Json json{{"good", report.good()},   {"complete", report.complete}, {"seconds", seconds},
+            {"errors", report.errors}, {"warnings", report.warnings}, {"splits", Json::object()}};
   for (const SplitReport& split : report.splits)
     json["splits"][std::string(name(split.split))] = split_json(split);
   json["shared"] = duplicates_json(report.shared);
@@ -243,6 +240,11 @@ ExitCode validate(const Options& options, Console& console) {
     console.out.flush();
     if (targets.json) write_target(*targets.json, to_json(report, seconds), console);
     if (!targets.skip) return;
+    if (!report.complete) {
+      console.err << fmt::format("{}: not written: not all samples were looked at, see the errors above\n",
+                                 options.write_skip);
+      return;
+    }
     const SkipList list = report.skip_list(open_skip_list(data));
     write_target(*targets.skip, list.to_text(), console);
     console.err << fmt::format("{}: {}, for data.skip\n", options.write_skip,
@@ -284,7 +286,8 @@ DataCommand add_data_validate(CLI::App& data) {
       ->capture_default_str();
   app->add_option(
       "--write-skip", options->write_skip,
-      "Write the list of images that cannot be read, and of those that are skipped, for data.skip");
+      "Write the list of images that cannot be read, and of those that are skipped, for data.skip; not where "
+      "errors keep some from being looked at");
   app->add_flag("--force", options->force, "Replace the files of --write-skip and --json");
   app->add_option("--json", options->json,
                   "Write all that was found to a file; -: print it in place of the table");

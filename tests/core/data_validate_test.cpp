@@ -94,6 +94,26 @@ TEST(ValidateData, FindsAllThatIsWrongWithAFolder) {
   }
 }
 
+TEST(ValidateData, SaysWhereNotAllWasLookedAt) {
+  const TemporaryDirectory directory;
+  write_file(directory / "train/ant/x.png", png(9, 9));
+  write_file(directory / "train/bee/text.png", "<html>not found</html>");
+  write_file(directory / "val/ant/cut.png", png(9, 9).substr(0, 40));
+  DataConfig config{.kind = "folder", .path = directory.path()};
+  config.folder.size = 8;
+  for (const int ranks : {1, 3}) EXPECT_TRUE(validated(config, ranks).complete);
+  std::filesystem::create_directory(directory / "train/cat");
+  for (const int ranks : {1, 3}) {
+    const DataReport report = validated(config, ranks);
+    EXPECT_FALSE(report.complete);
+    EXPECT_FALSE(report.good());
+    ASSERT_EQ(report.errors.size(), 1U);
+    EXPECT_NE(report.errors[0].find("train/cat: no JPEG"), std::string::npos) << report.errors[0];
+    ASSERT_EQ(report.splits.size(), 1U);  // the other one is looked at all the same
+    EXPECT_EQ(report.splits[0].problems.at(0).name, "ant/cut.png");
+  }
+}
+
 TEST(ValidateData, FindsDamageInTokenShards) {
   const TemporaryDirectory directory;
   ThreadPool pool(1);

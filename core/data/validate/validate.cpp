@@ -193,12 +193,16 @@ DataReport validate_data(const DataConfig& config, Peers& peers, ThreadPool& poo
         peers.all_gather(fmt::format("{}\n{}", open ? open->report.samples : 0, error));
     const auto odd = std::find_if(all.begin(), all.end(), [&](const auto& a) { return a != all.front(); });
     if (odd != all.end()) {
+      report.complete = false;
       report.errors.push_back(fmt::format("{}: rank {} sees other files than rank 0: {} samples{}",
                                           path.string(), odd - all.begin(), odd->substr(0, odd->find('\n')),
                                           odd->substr(odd->find('\n') + 1)));
       continue;
     }
-    if (!error.empty()) report.errors.push_back(fmt::format("{}: {}", name(split), error));
+    if (!error.empty()) {
+      report.complete = false;
+      report.errors.push_back(fmt::format("{}: {}", name(split), error));
+    }
     if (!open) continue;
     open->report.split = split;
     open->report.path = path.string();
@@ -223,6 +227,7 @@ DataReport validate_data(const DataConfig& config, Peers& peers, ThreadPool& poo
       if (text.front() == '+') {
         join(split.part, ScanPart::from_text(text.substr(1)));
       } else {
+        report.complete = false;
         report.errors.push_back(fmt::format("{}: {}", name(split.report.split), text.substr(1)));
       }
     }

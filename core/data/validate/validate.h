@@ -58,10 +58,12 @@ struct DataReport {
   DuplicateCounts shared;             ///< validation samples whose content training has too
   std::vector<std::string> errors;    ///< about a split as a whole: training could not begin
   std::vector<std::string> warnings;  ///< what training would take, but a user may not mean
+  bool complete = true;               ///< all samples were looked at; false: errors say what was not
 
   /// Whether training would read all samples.
   [[nodiscard]] bool good() const;
-  /// The list of data.skip with the problems that can be skipped added.
+  /// The list of data.skip with the problems that can be skipped added; only where `complete`, of all
+  /// samples.
   [[nodiscard]] SkipList skip_list(const SkipList& given) const;
 };
 
