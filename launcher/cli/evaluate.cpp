@@ -16,12 +16,18 @@
 namespace tutti {
 namespace {
 
+/// JSON has no numbers that are not finite.
+std::string json_number(double number) {
+  return std::isfinite(number) ? fmt::format("{}", number) : "null";
+}
+
 void print(const Evaluation& e, bool json, std::ostream& out) {
   const bool tokens = e.item == "tokens";
   if (json) {
-    out << fmt::format("{{\"loss\": {}, \"accuracy\": {}, \"{}\": {}", e.loss, e.accuracy, e.item, e.count);
-    if (tokens) out << fmt::format(", \"perplexity\": {}", std::exp(e.loss));
-    if (e.bits_per_byte) out << fmt::format(", \"bits_per_byte\": {}", *e.bits_per_byte);
+    out << fmt::format("{{\"loss\": {}, \"accuracy\": {}, \"{}\": {}", json_number(e.loss),
+                       json_number(e.accuracy), e.item, e.count);
+    if (tokens) out << fmt::format(", \"perplexity\": {}", json_number(std::exp(e.loss)));
+    if (e.bits_per_byte) out << fmt::format(", \"bits_per_byte\": {}", json_number(*e.bits_per_byte));
     out << "}\n";
     return;
   }
@@ -59,12 +65,21 @@ CommandAction setup(CLI::App& app) {
     const Surroundings here = this_surroundings();
     const MpiLibrary library = parse_mpi_library(mpi_library_version());
     check_can_meet(here, library);
+    bool finite = true;
     run_world({}, [&](Collective& world) {
       check_world_size(here, library, world.size());
       const Evaluation result = evaluate(evaluate_options, world, console.err);
-      if (world.rank() == 0) print(result, options->json, console.out);
+      finite = std::isfinite(result.loss);
+      if (world.rank() != 0) return;
+      print(result, options->json, console.out);
+      console.out.flush();
+      if (finite) return;
+      console.err << fmt::format(
+          "tutti: error: {}: the loss is {}; expected a finite number: its weights are "
+          "damaged, or too large for what is computed\n",
+          evaluate_options.model.string(), result.loss);
     });
-    return ExitCode::kDone;
+    return finite ? ExitCode::kDone : ExitCode::kError;
   };
 }
 
