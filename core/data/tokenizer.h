@@ -85,6 +85,10 @@ class Tokenizer {
   /// The token that ends documents: eos_token of tokenizer_config.json, else the added token <|endoftext|>,
   /// else one of the names that published families give it.
   [[nodiscard]] std::optional<int32_t> end_of_text() const;
+  /// The first of what makes the ids of this tokenizer no ids of `expected`: a token that is another one
+  /// there or is missing there, or a text with other ids. Empty where there is none. Tokens of `expected`
+  /// beyond the vocabulary may be more.
+  [[nodiscard]] std::optional<std::string> difference(const Tokenizer& expected) const;
   /// Whether decode(encode(x)) == x for any bytes x. True of byte-level models without normalizers.
   [[nodiscard]] bool lossless() const noexcept;
 

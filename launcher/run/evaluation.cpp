@@ -64,6 +64,7 @@ class Pass {
       data = open_dataset(settings_.data, options_.training_split ? Split::kTraining : Split::kValidation);
       require(data != nullptr && data->size() > 0, "{}: has no {} set", settings_.data.path,
               options_.training_split ? "training" : "validation");
+      check_tokenizer(options_.model, settings_.data);
       // The model is what it is; only what a run leaves to its data is filled in.
       fit_to_data(settings_.model, {data->sample_shape(), data->classes()});
       task = make_task(settings_.model);

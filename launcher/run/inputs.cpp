@@ -1,5 +1,7 @@
 #include "launcher/run/inputs.h"
 
+#include "launcher/run/run_model.h"
+
 #include <tutti/core/error.h>
 #include <tutti/core/interruption.h>
 #include <tutti/core/train/stopwatch.h>
@@ -40,6 +42,7 @@ Inputs open_inputs(RunSettings& settings, const std::string& damage_advice) {
             to_string(inputs.validation->sample_shape()), settings.data.path,
             to_string(inputs.training->sample_shape()));
   }
+  if (!settings.model.weights.empty()) check_tokenizer(settings.model.weights, settings.data);
   inputs.task = make_task(settings.model);
   return inputs;
 }

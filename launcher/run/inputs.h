@@ -17,8 +17,8 @@ struct Inputs {
 };
 
 /// Opens the data and makes the task; fills in what `settings.model` takes from the data. Throws Error where
-/// the data cannot be used: damaged files, or a validation set that does not match the training set.
-/// `damage_advice` follows the message of a DamagedSample.
+/// the data cannot be used: damaged files, a validation set that does not match the training set, or tokens
+/// of another tokenizer than that of model.weights. `damage_advice` follows the message of a DamagedSample.
 Inputs open_inputs(RunSettings& settings, const std::string& damage_advice = {});
 
 /// Reads this rank's share of the validation set as far as it comes within some seconds, so that what is

@@ -3,7 +3,9 @@
 
 #include <tutti/core/checkpoint/checkpoint.h>
 #include <tutti/core/checkpoint/model_files.h>
+#include <tutti/core/checkpoint/sha256.h>
 #include <tutti/core/config/run_file.h>
+#include <tutti/core/data/tokenizer.h>
 #include <tutti/core/error.h>
 #include <tutti/models/external_names.h>
 
@@ -92,6 +94,18 @@ RunModel open_run_model(const fs::path& directory, int64_t step, const Stream& s
       {.directory = directory, .checkpoints = run.settings.checkpoint.dir, .step = step, .weights = weights},
       *run.task, run.groups, stream, err);
   return run;
+}
+
+void check_tokenizer(const fs::path& model, const DataConfig& data) {
+  std::error_code none;
+  const fs::path expected = model / "tokenizer.json";
+  if (data.kind != "tokens" || !fs::is_regular_file(expected, none)) return;
+  const std::optional<Tokenizer> tokenizer = open_tokenizer(data);
+  if (!tokenizer || sha256(read_text_file(expected, kMaxTokenizerBytes)) == tokenizer->sha256()) return;
+  if (const auto difference = tokenizer->difference(Tokenizer::load(expected))) {
+    fail("{}: is not the tokenizer that the model was trained with, {}: {}",
+         (fs::path(data.path) / "tokenizer.json").string(), expected.string(), *difference);
+  }
 }
 
 bool is_hugging_face_folder(const fs::path& path) {

@@ -53,6 +53,11 @@ std::pair<int64_t, DType> load_run_weights(const RunCheckpoint& from, Task& task
                                            std::span<const std::unique_ptr<ParamGroup>> groups,
                                            const Stream& stream, std::ostream& err);
 
+/// Throws Error naming the difference where a model was trained on ids of another tokenizer than `data` is
+/// of: where `model`, a run directory or a folder of transformers, has a tokenizer.json, and the data has
+/// one.
+void check_tokenizer(const std::filesystem::path& model, const DataConfig& data);
+
 /// Whether `path` is a folder of transformers: it has a config.json and no run file.
 bool is_hugging_face_folder(const std::filesystem::path& path);
 

@@ -431,6 +431,21 @@ TEST(TokenizerJson, RefusesWhatWouldGiveOtherIds) {
   expect_refused(replaced(good, "{\"id\": 258", "{\"id\": -1"), "added_tokens[0]");
 }
 
+TEST(Tokenizers, TellWhatMakesTheirIdsDifferent) {
+  const std::string text = "the cat and the dog and the cow ";
+  const Tokenizer trained_one = trained(text + text, 270);
+  const std::string json = trained_one.to_json();
+  const auto difference = [&](const std::string& other) {
+    return Tokenizer::from_json(other, "other").difference(trained_one).value_or("none");
+  };
+  // Another layout and rules for batches are the same tokenizer.
+  EXPECT_EQ(difference(replaced(json, "\"padding\": null", "\"padding\":   {}")), "none");
+  // Bytes have the same ids, but words have others.
+  const std::string of_bytes = Tokenizer::bytes().difference(trained_one).value_or("none");
+  EXPECT_NE(of_bytes.find("expected ids "), std::string::npos) << of_bytes;
+  EXPECT_EQ(trained_one.difference(Tokenizer::bytes()).value_or("none").find("id 256 is "), 0U);
+}
+
 TEST(TokenizerJson, TruncatedFilesAreRefused) {
   const std::string good = trained("ab ab ab ab", 260).to_json();
   for (size_t n = 0; n + 2 < good.size(); n += 1 + draw(97)) {

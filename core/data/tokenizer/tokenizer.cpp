@@ -25,6 +25,15 @@ size_t incomplete_bytes(std::string_view text) {
   return 0;
 }
 
+/// A list of ids for messages; empty where the text cannot be encoded.
+std::string ids_of(const Tokenizer& tokenizer, std::string_view text) {
+  try {
+    return fmt::format("ids {}", fmt::join(tokenizer.encode(text, AddedTokens::kAsText), " "));
+  } catch (const Error&) {
+    return "no ids";
+  }
+}
+
 }  // namespace
 
 Tokenizer Tokenizer::bytes() {
@@ -83,6 +92,31 @@ std::optional<int32_t> Tokenizer::token_id(std::string_view token) const {
   if (const auto id = added(token)) return id;
   const auto found = tables_->model->vocabulary().find(token);
   return found == tables_->model->vocabulary().end() ? std::nullopt : std::optional(found->second);
+}
+
+std::optional<std::string> Tokenizer::difference(const Tokenizer& expected) const {
+  constexpr size_t kTexts = 2000;
+  const std::vector<std::string>& mine = tables_->tokens;
+  const std::vector<std::string>& theirs = expected.tables_->tokens;
+  for (size_t id = 0; id < mine.size(); ++id) {
+    if (mine[id].empty() || (id < theirs.size() && mine[id] == theirs[id])) continue;
+    return fmt::format("id {} is '{}'; expected {}", id, shown(mine[id]),
+                       id < theirs.size() ? fmt::format("'{}'", shown(theirs[id]))
+                                          : fmt::format("at most {} tokens", theirs.size()));
+  }
+  // Merges, scores and the rules for words show in the ids of texts: those of tokens, and one with numbers,
+  // contractions and other scripts.
+  std::vector<std::string> texts{
+      "He said: \"I can't  pay 1234.56\"\n\n\tna\u00efve caf\u00e9, \u6f22\u5b57 isEmpty() "};
+  for (size_t id = 0; id < theirs.size(); id += 1 + theirs.size() / kTexts) {
+    const auto number = static_cast<int32_t>(id);
+    if (!theirs[id].empty()) texts.push_back(expected.decode({&number, 1}));
+  }
+  for (const std::string& text : texts) {
+    const std::string found = ids_of(*this, text), wanted = ids_of(expected, text);
+    if (found != wanted) return fmt::format("'{}' has {}; expected {}", shown(text), found, wanted);
+  }
+  return std::nullopt;
 }
 
 std::optional<int32_t> Tokenizer::end_of_text() const {
