@@ -5,11 +5,13 @@
 #include "launcher/run/own_run.h"
 #include "launcher/run/parts.h"
 #include "launcher/run/run_model.h"
+#include "launcher/run/verify_inputs.h"
 
 #include <tutti/comm/data_parallel.h>
 #include <tutti/comm/peers.h>
 #include <tutti/core/config/run_file.h>
 #include <tutti/core/data/loader.h>
+#include <tutti/core/data/verify.h>
 #include <tutti/core/error.h>
 #include <tutti/core/train/trainer.h>
 #include <tutti/models/external_names.h>
@@ -69,6 +71,7 @@ class Pass {
       fit_to_data(settings_.model, {data->sample_shape(), data->classes()});
       task = make_task(settings_.model);
     });
+    verify(*data, placement.threads);
     settings_.parallel.zero = 0;
     const auto groups = make_param_groups(task->model(), group_options(settings_, world_), stream);
     peers_.agree([&] { load(*task, groups, stream); });
@@ -87,6 +90,17 @@ class Pass {
   }
 
  private:
+  /// Compares the data with its recorded checksums, where it has some and unless data.verify is quick.
+  void verify(const Dataset& data, int threads) {
+    DataContent content;
+    peers_.agree([&] { content = data.content(); });
+    const bool recorded =
+        std::ranges::any_of(content.files, [](const ContentFile& file) { return !file.sha256.empty(); });
+    if (!recorded || data_check_from_name(settings_.data.verify) == DataCheck::kQuick) return;
+    const auto say = [&](const std::string& text) { err_ << "tutti: " << text << '\n'; };
+    (void)identify(content, DataCheck::kFull, peers_, check_work("data.verify", threads, say));
+  }
+
   void load(Task& task, std::span<const std::unique_ptr<ParamGroup>> groups, const Stream& stream) {
     if (is_hugging_face_folder(options_.model)) {
       load_weights(task.model(), groups, ModelFiles::open(options_.model), stream);

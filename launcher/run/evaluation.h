@@ -32,7 +32,8 @@ struct Evaluation {
 };
 
 /// One pass over a data set, collective over `world`; the result is the same on all ranks, and in ordered
-/// mode the same to the bit for all worlds that training has the same bits in.
+/// mode the same to the bit for all worlds that training has the same bits in. Throws Error where the data
+/// does not have its recorded checksums, unless data.verify is quick.
 Evaluation evaluate(const EvaluateOptions& options, Collective& world, std::ostream& err);
 
 /// Bytes of text that a prediction of this set of tokens stands for, on average; what ends documents is no
