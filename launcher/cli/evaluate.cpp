@@ -24,13 +24,16 @@ std::string json_number(double number) {
 void print(const Evaluation& e, bool json, std::ostream& out) {
   const bool tokens = e.item == "tokens";
   if (json) {
-    out << fmt::format("{{\"loss\": {}, \"accuracy\": {}, \"{}\": {}", json_number(e.loss),
+    out << '{';
+    if (e.step) out << fmt::format("\"step\": {}, ", *e.step);
+    out << fmt::format("\"loss\": {}, \"accuracy\": {}, \"{}\": {}", json_number(e.loss),
                        json_number(e.accuracy), e.item, e.count);
     if (tokens) out << fmt::format(", \"perplexity\": {}", json_number(std::exp(e.loss)));
     if (e.bits_per_byte) out << fmt::format(", \"bits_per_byte\": {}", json_number(*e.bits_per_byte));
     out << "}\n";
     return;
   }
+  if (e.step) out << fmt::format("step {}: ", *e.step);
   out << fmt::format("loss {:.6f}", e.loss);
   if (tokens) out << fmt::format(", perplexity {:.4f}", std::exp(e.loss));
   if (e.bits_per_byte) out << fmt::format(", {:.4f} bits per byte", *e.bits_per_byte);

@@ -74,10 +74,12 @@ class Pass {
     verify(*data, placement.threads);
     settings_.parallel.zero = 0;
     const auto groups = make_param_groups(task->model(), group_options(settings_, world_), stream);
-    peers_.agree([&] { load(*task, groups, stream); });
+    std::optional<int64_t> step;
+    peers_.agree([&] { step = load(*task, groups, stream); });
     DataParallel parallel(world_, groups, settings_.parallel.data, stream,
                           gradient_collective(settings_, device_, world_, stream));
     Evaluation result = sums(*task, parallel, data, stream);
+    result.step = step;
     if (settings_.data.kind == "tokens") {
       peers_.agree([&] {
         const std::optional<Tokenizer> tokenizer = open_tokenizer(settings_.data);
@@ -101,15 +103,18 @@ class Pass {
     (void)identify(content, DataCheck::kFull, peers_, check_work("data.verify", threads, say));
   }
 
-  void load(Task& task, std::span<const std::unique_ptr<ParamGroup>> groups, const Stream& stream) {
+  /// Returns the step of a run's checkpoint.
+  std::optional<int64_t> load(Task& task, std::span<const std::unique_ptr<ParamGroup>> groups,
+                              const Stream& stream) {
     if (is_hugging_face_folder(options_.model)) {
       load_weights(task.model(), groups, ModelFiles::open(options_.model), stream);
-    } else {
-      std::ostream& err = peers_.rank() == 0 ? err_ : nowhere_;
-      load_run_weights(
-          {.directory = options_.model, .checkpoints = settings_.checkpoint.dir, .step = options_.step}, task,
-          groups, stream, err);
+      return std::nullopt;
     }
+    std::ostream& err = peers_.rank() == 0 ? err_ : nowhere_;
+    return load_run_weights(
+               {.directory = options_.model, .checkpoints = settings_.checkpoint.dir, .step = options_.step},
+               task, groups, stream, err)
+        .first;
   }
 
   Evaluation sums(Task& task, DataParallel& parallel, const std::shared_ptr<const Dataset>& data,
@@ -152,7 +157,8 @@ class Pass {
             .accuracy = total[1] / total[2],
             .count = static_cast<int64_t>(total[2]),
             .bits_per_byte = std::nullopt,
-            .item = settings_.data.kind == "tokens" ? "tokens" : "images"};
+            .item = settings_.data.kind == "tokens" ? "tokens" : "images",
+            .step = std::nullopt};
   }
 
   const EvaluateOptions& options_;

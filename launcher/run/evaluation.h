@@ -29,6 +29,7 @@ struct Evaluation {
   int64_t count = 0;                    ///< predictions
   std::optional<double> bits_per_byte;  ///< of text whose tokenizer is known
   std::string item;                     ///< "tokens" or "images"
+  std::optional<int64_t> step;          ///< of the run's checkpoint
 };
 
 /// One pass over a data set, collective over `world`; the result is the same on all ranks, and in ordered

@@ -66,20 +66,24 @@ std::pair<int64_t, DType> load_run_weights(const RunCheckpoint& from, Task& task
                                            std::span<const std::unique_ptr<ParamGroup>> groups,
                                            const Stream& stream, std::ostream& err) {
   const fs::path checkpoints = from.checkpoints.empty() ? from.directory / "checkpoints" : from.checkpoints;
-  std::string problems;
+  std::optional<int64_t> damaged;  // step of the newest
   for (const CheckpointPlace& place : list_checkpoints(checkpoints)) {
     if (from.step > 0 && place.step != from.step) continue;
     try {
       const DType dtype = load_checkpoint(place, task, groups, stream);
       if (from.weights == Weights::kMasters) load_masters(place.path, task, stream);
+      if (damaged) {
+        err << fmt::format("tutti: {}: the newest, of step {}, cannot be read; falling back to step {}\n",
+                           checkpoints.string(), *damaged, place.step);
+      }
       return {place.step, dtype};
     } catch (const Error& error) {
-      err << "tutti: " << error.what() << '\n';
-      problems = ", or none that is whole";
+      err << fmt::format("tutti: step {}: {}\n", place.step, error.what());
+      if (!damaged) damaged = place.step;
     }
   }
   fail("{}: there is no checkpoint{}{}", checkpoints.string(),
-       from.step > 0 ? fmt::format(" of step {}", from.step) : "", problems);
+       from.step > 0 ? fmt::format(" of step {}", from.step) : "", damaged ? ", or none that is whole" : "");
 }
 
 RunModel open_run_model(const fs::path& directory, int64_t step, const Stream& stream, std::ostream& err,

@@ -48,7 +48,7 @@ struct RunCheckpoint {
 };
 
 /// What open_run_model() loads, into a task made elsewhere, whose groups are fp32 for masters. Returns the
-/// step and the dtype of the weights that forward reads.
+/// step, which is not the newest where `err` is told so, and the dtype of the weights that forward reads.
 std::pair<int64_t, DType> load_run_weights(const RunCheckpoint& from, Task& task,
                                            std::span<const std::unique_ptr<ParamGroup>> groups,
                                            const Stream& stream, std::ostream& err);
