@@ -297,7 +297,7 @@ DataCommand add_data_validate(CLI::App& data) {
   app->add_flag("--strict", options->strict, "Exit code 1 for warnings too");
   app->add_option("--threads", options->threads,
                   "Of a rank; default: all cores, divided by the ranks of a host")
-      ->check(between_numbers(1));
+      ->check(between_numbers(1, kMostThreads));
   return {app, [options](Console& console) { return validate(*options, console); }};
 }
 
