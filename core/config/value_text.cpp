@@ -64,7 +64,7 @@ bool convert(const ConfigNode& node, T& value) {
     // `--set name=` empties a text; `name:` in a file is more probably a forgotten value.
     if (node.kind == Kind::kScalar) {
       value = node.text;
-      return value.find('\0') == std::string::npos;  // which would end it for the system
+      return true;
     }
     value = node.typed.value_or("");
     return node.typed.has_value();
@@ -292,6 +292,7 @@ std::string assign(const ConfigNode& node, const Field& field) {
 
 std::string expand_home(const FieldTarget& target) {
   std::string* const path = std::get<std::string*>(target);
+  if (path->find('\0') != std::string::npos) return "expected a path; got one with a zero byte";
   if (!path->starts_with('~')) return "";
   const size_t slash = std::min(path->find('/'), path->size());
   const std::string user = path->substr(1, slash - 1);

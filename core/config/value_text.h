@@ -21,7 +21,8 @@ std::string assign(const ConfigNode& node, const Field& field);
 /// What is wrong with the member's value as it is ("expected one of adamw, sgd, got 'adam'"); "" if nothing.
 std::string check_value(const Field& field);
 
-/// Replaces a leading `~` or `~user` of a path by that home directory. Returns "" or what is wrong.
+/// Replaces a leading `~` or `~user` of a path by that home directory. Returns "" or what is wrong, which a
+/// zero byte in it is too.
 std::string expand_home(const FieldTarget& path);
 
 /// "integer", "number", "true or false", "list of numbers", ...

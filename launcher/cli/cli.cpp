@@ -29,7 +29,7 @@ Exit codes:
   0   done
   1   an error: one message on stderr names the file, key or rank
   2   wrong usage of the command line
-  75  asked to stop (SIGTERM, SIGUSR1, SIGINT, SIGHUP), saved a checkpoint; run it again with --resume.
+  75  asked to stop (SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU, SIGINT, SIGHUP), saved a checkpoint; run it again with --resume.
       Open MPI's mpirun ends with 75 after SIGUSR1 only; after the others with 1, and it kills ranks
       that have not saved in a second (--mca odls_base_sigkill_timeout SECONDS)
 

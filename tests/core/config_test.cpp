@@ -362,7 +362,7 @@ TEST(Config, PathsBeginInHomeDirectories) {
   }
   apply_set("note=|\n  two\n  lines", places);
   EXPECT_EQ(places.note, "two\nlines");
-  EXPECT_THROW(apply_set("note=\"a\\0b\"", places), Error);
+  EXPECT_THROW(apply_set("dir=\"a\\0b\"", places), Error);
   apply_set("dir=~/y", places);
   EXPECT_EQ(places.dir, "/homes/me/y");
   apply_set("note=~/y", places);
