@@ -198,10 +198,15 @@ TEST(IdentityTest, DataIsComparedByContentClassesAndNumber) {
   EXPECT_EQ(keys(data_facts(other, validation, 100)), std::set<std::string>{"data.training"});
   other.contents = "";  // not read this time: names and sizes are as they were
   EXPECT_TRUE(keys(data_facts(other, validation, 100)).empty());
-  // Nor is it forgotten what they held.
+  // Nor is it forgotten what they held, and that it was not looked at since.
   auto unread = data_facts(other, validation, 100);
   keep_contents(unread, facts);
-  EXPECT_EQ(unread, facts);
+  auto expected = facts;
+  expected["data.training.unread"] = "yes";
+  EXPECT_EQ(unread, expected);
+  auto read_again = facts;
+  keep_contents(read_again, unread);
+  EXPECT_EQ(read_again, expected);
   other.listed = "ax";
   unread = data_facts(other, validation, 100);
   keep_contents(unread, facts);
