@@ -181,19 +181,24 @@ std::string found_run(const RunDirectory& run) {
   return "";
 }
 
-/// Whether the directory's manifest is one of a run, whole or not.
-bool is_marked(const RunDirectory& run) {
+/// Whether the directory's manifest is one of a run. One that is damaged counts where it is set aside.
+bool is_marked(const RunDirectory& run, ExistingRun existing) {
+  std::error_code none;
+  if (!fs::exists(run.manifest(), none)) return false;
   try {
-    return read_text_file(run.manifest(), kMostManifestBytes).find("\"tutti-run\"") != std::string::npos;
+    const Json manifest = Json::parse(read_text_file(run.manifest(), kMostManifestBytes), nullptr, false);
+    if (manifest.is_object()) return manifest.contains("format") || manifest.contains("sessions");
   } catch (const Error&) {
-    return false;
+    // Damaged, too.
   }
+  return existing == ExistingRun::kResume;
 }
 
 /// A file that a run would write over although no run has written it; empty if there is none.
-fs::path foreign_file(const RunDirectory& run) {
+fs::path foreign_file(const RunDirectory& run, ExistingRun existing) {
   std::error_code none;
-  if (is_marked(run) || !list_checkpoints(run.checkpoints()).empty()) return {};
+  if (is_marked(run, existing)) return {};
+  if (fs::is_directory(run.checkpoints(), none) && !list_checkpoints(run.checkpoints()).empty()) return {};
   for (const fs::path& path :
        {run.run_file(), run.manifest(), run.tokenizer(), run.skip_list(), run.tensorboard()}) {
     if (fs::exists(fs::symlink_status(path, none))) return path;
@@ -238,7 +243,7 @@ RunDirectory::RunDirectory(fs::path path, ExistingRun existing, Peers& peers,
       require(found.empty(), "{}: holds {}; go on with it by --resume, or choose another run.dir",
               path_.string(), found);
     }
-    const fs::path foreign = foreign_file(*this);
+    const fs::path foreign = foreign_file(*this, existing);
     require(foreign.empty(),
             "run.dir: {} is there already, and no run has written it: this one would write over it. Choose "
             "another run.dir",

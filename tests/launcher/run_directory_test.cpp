@@ -72,11 +72,12 @@ TEST(RunDirectoryTest, HoldsWhatItTakesToRunAgain) {
 }
 
 TEST(RunDirectoryTest, FilesOfOthersAreNotOverwritten) {
+  const std::string text = "{\"name\": \"mine\"}";
   for (const char* const name : {"run.yaml", "manifest.json", "tokenizer.json", "skip.txt"}) {
     const TemporaryDirectory folder;
-    write_all(folder / "mine", "mine");
+    write_all(folder / "mine", text);
     for (const char* const place : {"file", "link"}) std::filesystem::create_directories(folder / place);
-    write_all(folder / "file" / name, "mine");
+    write_all(folder / "file" / name, text);
     std::filesystem::create_symlink(folder / "mine", folder / "link" / name);
     for (const ExistingRun existing : {ExistingRun::kRefuse, ExistingRun::kResume}) {
       for (const char* const place : {"file", "link"}) {
@@ -84,7 +85,7 @@ TEST(RunDirectoryTest, FilesOfOthersAreNotOverwritten) {
                   fmt::format("run.dir: {} is there already, and no run has written it: this one would write "
                               "over it. Choose another run.dir",
                               (folder / place / name).string()));
-        EXPECT_EQ(read_all(folder / place / name), "mine");
+        EXPECT_EQ(read_all(folder / place / name), text);
       }
     }
   }
