@@ -111,6 +111,7 @@ class Supervisor::Attempt {
       if (stop_.look()) announce_stop();
       if (stop_.asked) ask_to_save();
     }
+    if (open) open = messages_.pump(child_.err());  // its last words may name a lost host
     clear_up(*status);
     if (open) (void)messages_.pump(child_.err());
     // A scheduler that cancels a job tells all of its processes at once: the ranks may have been quicker.
