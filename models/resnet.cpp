@@ -109,7 +109,7 @@ void ResNetConfig::describe(Fields& f) {
            "first layer: 7x7 by steps of 2 with pooling, or, for images of some 30 pixels, 3x3 by steps of 1 "
            "or 2");
   f.value("base_filters", base_filters, "filters of the first stage; doubled in each of the three others",
-          between(1, static_cast<double>(kMostWidth / 8)));
+          between(1, static_cast<double>(kMostWidth) / 8));
   f.value("recompute", recompute, "run blocks again in backward instead of keeping their activations");
 }
 

@@ -41,7 +41,7 @@ std::string unescaped(std::string_view line, const std::string& where) {
 }
 
 std::string line_of(const SkipList::Entry& entry) {
-  return fmt::format("{} {}\n", name(entry.split), escaped(entry.name));
+  return fmt::format("{} {}", name(entry.split), escaped(entry.name));
 }
 
 }  // namespace
@@ -68,7 +68,7 @@ SkipList SkipList::parse(std::string_view text, const std::string& name) {
     list.entries.push_back({split == "train" ? Split::kTraining : Split::kValidation,
                             unescaped(line.substr(space + 1), where),
                             {}});
-    lines.emplace_back(line);
+    lines.push_back(line_of(list.entries.back()));  // the same name may be written in two ways
   }
   std::sort(lines.begin(), lines.end());
   const auto twice = std::adjacent_find(lines.begin(), lines.end());
@@ -84,7 +84,7 @@ std::string SkipList::to_text() const {
   std::string text = "# Samples that `data.skip` leaves out: tutti data validate --help\n";
   for (const Entry& entry : entries) {
     if (!entry.reason.empty()) text += fmt::format("# {}\n", escaped(entry.reason));
-    text += line_of(entry);
+    text += line_of(entry) + "\n";
   }
   return text;
 }
@@ -101,7 +101,7 @@ std::vector<std::string> SkipList::names(Split split) const {
 std::string SkipList::sha256() const {
   std::vector<std::string> lines;
   lines.reserve(entries.size());
-  for (const Entry& entry : entries) lines.push_back(line_of(entry));
+  for (const Entry& entry : entries) lines.push_back(line_of(entry) + "\n");
   std::sort(lines.begin(), lines.end());
   return tutti::sha256(fmt::format("{}", fmt::join(lines, "")));
 }
