@@ -2,9 +2,9 @@
 
 namespace tutti {
 
-// The signals that ask a training to stop: SIGTERM, SIGUSR1, SIGUSR2 and SIGXCPU (batch systems before a
-// limit), SIGINT, and SIGHUP where nohup has not told the
-// process to ignore it. The first one is acknowledged on stderr of rank 0 at once.
+// The signals that ask a training to stop: SIGTERM, SIGINT, SIGUSR1; SIGUSR2 and SIGXCPU, which batch systems
+// send before a limit; and SIGHUP where nohup has not told the process to ignore it. The first one is
+// acknowledged on stderr of rank 0 at once.
 
 /// Catches them from now on: they ask for an orderly end instead of ending the process. A second SIGINT ends
 /// it as usual. SIGPIPE and SIGXFSZ are ignored: a reader that is gone and a file that may not grow are
