@@ -50,7 +50,7 @@ std::string quoted(std::string text) {
 
 /// Throws Error if the folder's tokenizer has tokens that the model has not. One that is not supported is a
 /// matter of the commands that use it.
-void check_tokenizer(const fs::path& file, int64_t vocabulary) {
+void require_known_tokens(const fs::path& file, int64_t vocabulary) {
   std::optional<Tokenizer> tokenizer;
   try {
     tokenizer = Tokenizer::load(file);
@@ -87,7 +87,7 @@ std::string run_file(const Options& options) {
   require(back.model.weights == folder.string(), "{}: a run file cannot hold this path", folder.string());
   require_same_model(back.model.gpt, *config);
   require_weights_fit(make_task(back.model)->model(), weights);
-  if (tokenizer) check_tokenizer(folder / "tokenizer.json", gpt.vocabulary);
+  if (tokenizer) require_known_tokens(folder / "tokenizer.json", gpt.vocabulary);
   return text;
 }
 

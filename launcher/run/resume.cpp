@@ -22,6 +22,24 @@ bool stands_in_another_run(const fs::path& checkpoints, const fs::path& run) {
          fs::exists(parent / "run.yaml", none) && !fs::equivalent(parent, run, none);
 }
 
+/// Throws Error if a checkpoint of run `owner` (empty: unknown) is another run's, which this one would
+/// delete.
+void require_own_checkpoint(int64_t step, const std::string& owner, const RunNow& now) {
+  if (owner.empty()) return;
+  const std::string& place = now.settings.checkpoint.dir;
+  const std::string& run = now.settings.run.dir;
+  require(now.run_id.empty() || owner == now.run_id,
+          "--resume: the checkpoint of step {} in {} is of another run than {}: its checkpoints would be "
+          "deleted by this one. Choose another checkpoint.dir",
+          step, place, run);
+  require(
+      !now.run_id.empty() || !stands_in_another_run(place, run),
+      "--resume: the checkpoint of step {} in {} is of the run in whose directory it stands, which is not "
+      "{}: its checkpoints would be deleted by this one. Choose another checkpoint.dir; model.weights "
+      "begins a run with the weights of a checkpoint",
+      step, place, run);
+}
+
 }  // namespace
 
 TrainingState training_state(Module& model, const Optimizer& optimizer) {
@@ -51,24 +69,14 @@ Restored restore(Checkpoints& checkpoints, const TrainingState& state,
                  std::span<const std::string> allowed, const Stream& stream) {
   Restored restored;
   // Before tensors are compared: a changed key says more than a shape that does not fit.
-  const std::optional<CheckpointMetadata> found = checkpoints.restore(state, [&](const CheckpointMetadata&
-                                                                                     metadata) {
+  const auto accept = [&](const CheckpointMetadata& metadata) {
     if (const auto run = metadata.extra.find("run"); run != metadata.extra.end())
       restored.run_id = run->second;
-    require(now.run_id.empty() || restored.run_id.empty() || restored.run_id == now.run_id,
-            "--resume: the checkpoint of step {} in {} is of another run than {}: its checkpoints would be "
-            "deleted by this one. Choose another checkpoint.dir",
-            metadata.step, now.settings.checkpoint.dir, now.settings.run.dir);
-    require(
-        !now.run_id.empty() || restored.run_id.empty() ||
-            !stands_in_another_run(now.settings.checkpoint.dir, now.settings.run.dir),
-        "--resume: the checkpoint of step {} in {} is of the run in whose directory it stands, which is not "
-        "{}: its checkpoints would be deleted by this one. Choose another checkpoint.dir; model.weights "
-        "begins a run with the weights of a checkpoint",
-        metadata.step, now.settings.checkpoint.dir, now.settings.run.dir);
+    require_own_checkpoint(metadata.step, restored.run_id, now);
     restored.differences = compare(metadata, now);
     refuse_changes(metadata, restored.differences, allowed);
-  });
+  };
+  const std::optional<CheckpointMetadata> found = checkpoints.restore(state, accept);
   if (!found) return restored;
   for (const auto& group : groups) group->round_weights(stream);
   restored.step = found->step;
