@@ -13,16 +13,18 @@
 namespace tutti {
 namespace {
 
-// Not those that a thread's own instructions raise, nor SIGPROF, which is about the thread that it meets.
-constexpr int kSignals[] = {SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGTERM, SIGCHLD};
+// What a thread's own instructions and calls raise must meet that thread. SIGPROF tells of the thread that it
+// meets, and a terminal answers a thread that blocks SIGTTIN or SIGTTOU in another way.
+constexpr int kOwn[] = {SIGSEGV, SIGBUS,  SIGFPE,  SIGILL,  SIGTRAP, SIGSYS,
+                        SIGABRT, SIGPIPE, SIGXFSZ, SIGPROF, SIGTTIN, SIGTTOU};
 
 }  // namespace
 
 SignalThread::SignalThread() : ended_(eventfd(0, EFD_CLOEXEC)) {
   require_system(ended_ >= 0, "eventfd");
   sigset_t held;
-  (void)sigemptyset(&held);
-  for (const int number : kSignals) (void)sigaddset(&held, number);
+  (void)sigfillset(&held);
+  for (const int number : kOwn) (void)sigdelset(&held, number);
   if (const int error = pthread_sigmask(SIG_BLOCK, &held, &before_); error != 0) {
     (void)close(ended_);
     fail("pthread_sigmask: {}", system_error_text(error));
