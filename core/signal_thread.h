@@ -6,8 +6,8 @@
 namespace tutti {
 
 /// A thread on which the handlers of signals run, in place of threads that compute: while it lives, the
-/// calling thread and those that it starts hold off every signal that is sent to a process as a whole, those of
-/// real time included. run_world() makes one before the first other thread.
+/// calling thread and those that it starts hold off every signal that is sent to a process as a whole, those
+/// of real time included. run_world() makes one before the first other thread.
 ///
 /// The kernel writes a handler's frame below the stack pointer, and the fp32 products of oneDNN before 3.12
 /// keep an address of the heap there: a signal in one of them overwrites other memory (oneDNN, issue 4845).

@@ -39,6 +39,16 @@ size_t regular_size(const Descriptor& file, const fs::path& path) {
   return static_cast<size_t>(status.st_size);
 }
 
+/// git-lfs leaves such a text in the place of a file that it has not fetched: at most 1,024 bytes by its
+/// specification.
+void refuse_pointer(std::string_view content, const fs::path& path) {
+  constexpr std::string_view kPointer = "version https://git-lfs.github.com/spec/";
+  constexpr size_t kMostPointer = 1024;
+  require(content.size() > kMostPointer || !content.starts_with(kPointer),
+          "{}: only git-lfs's pointer to the file is there: fetch what it stands for (git lfs pull)",
+          path.string());
+}
+
 }  // namespace
 
 OutputFile::OutputFile(fs::path path) : path_(std::move(path)) {
@@ -105,6 +115,7 @@ std::shared_ptr<const MappedFile> MappedFile::open(const fs::path& path) {
   require_system(data != MAP_FAILED, "{}: cannot map", path.string());
   mapped->data_ = static_cast<const std::byte*>(data);
   mapped->size_ = size;
+  refuse_pointer({static_cast<const char*>(data), size}, path);
   return mapped;
 }
 
@@ -146,6 +157,7 @@ std::string read_text_file(const fs::path& path, int64_t most) {
     got += static_cast<size_t>(count);
   }
   text.resize(got);
+  refuse_pointer(text, path);
   return text;
 }
 

@@ -53,7 +53,7 @@ class OutputFile {
 /// A file in memory, read-only. It stays readable after it was deleted, not after it was shortened.
 class MappedFile {
  public:
-  /// Throws Error if there is no such regular file.
+  /// Throws Error if there is no such regular file, or only the pointer of git-lfs to one.
   static std::shared_ptr<const MappedFile> open(const std::filesystem::path& path);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
@@ -78,7 +78,8 @@ void replace_file(const std::filesystem::path& path, FunctionRef<void(OutputFile
 /// The same for a text.
 void write_file_atomically(const std::filesystem::path& path, std::string_view text);
 
-/// The whole of a text file. Throws Error if it cannot be read or is longer than `most` bytes.
+/// The whole of a text file. Throws Error if it cannot be read, is longer than `most` bytes, or is only the
+/// pointer of git-lfs to a file.
 std::string read_text_file(const std::filesystem::path& path, int64_t most);
 
 }  // namespace tutti

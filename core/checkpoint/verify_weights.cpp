@@ -48,7 +48,9 @@ std::vector<Recorded> recorded_sums(const fs::path& path) {
   std::vector<Recorded> recorded;
   for (const fs::path& file : files) {
     const auto at = sums.find(file.filename().string());
-    if (at != sums.end()) recorded.push_back({file, at->second, sums_path.string()});
+    require(at != sums.end(), "{}: says nothing of {}: make the list again, or remove it", sums_path.string(),
+            file.filename().string());
+    recorded.push_back({file, at->second, sums_path.string()});
   }
   return recorded;
 }

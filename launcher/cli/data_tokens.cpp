@@ -97,8 +97,8 @@ DataCommand add_data_tokens(CLI::App& data) {
                       "one token a character that the text has");
   given->capture_default_str();
   app->add_option("--train-tokenizer", options->train_tokenizer,
-                  "Train a tokenizer with so many tokens first")
-      ->check(between_numbers(1))
+                  "Train a tokenizer with so many tokens first: one for each byte, and more")
+      ->check(between_numbers(257, 1 << 24))
       ->excludes(given)
       ->excludes(ids);
   app->add_option("--validation", options->text.validation_fraction, "Part of each text that is kept apart")

@@ -45,38 +45,28 @@ std::optional<Tokenizer> run_tokenizer(const Options& options, const DataConfig&
   return open_tokenizer(data);
 }
 
-/// Generates with ids in place of text, in and out.
-ExitCode generate_ids(const Options& options, Gpt& model, const Stream& stream, Console& console) {
-  std::vector<int32_t> prompt;
-  std::istringstream words(options.prompt);
-  for (std::string word; words >> word;) {
-    int32_t id = -1;
-    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), id);
-    require(
-        error == std::errc{} && end == word.data() + word.size() && id >= 0 && id < model.config().vocabulary,
-        "--prompt: '{}' is no token id from 0 to {}; for text, name a --tokenizer", word,
-        model.config().vocabulary - 1);
-    prompt.push_back(id);
-  }
-  require(!prompt.empty(),
-          "--prompt: needs token ids to begin with, such as \"50256\"; for text, name a --tokenizer");
-  console.out << fmt::format("{}", fmt::join(prompt, " ")) << std::flush;
-  (void)generate(model, prompt, options.sampling, stream, [&](int32_t token) {
-    console.out << ' ' << token << std::flush;
-    return console.out.good();
-  });
-  console.out << '\n';
-  return ExitCode::kDone;
-}
-
 /// A model, what it reads and writes, and what it goes on from.
 struct Writer {
   RunModel run;
-  Tokenizer tokenizer;
-  std::vector<int32_t> ids;     ///< of the prompt's text
-  std::vector<int32_t> prompt;  ///< what the model begins with
-  std::set<int32_t> ends;       ///< tokens at which the text ends
+  std::optional<Tokenizer> tokenizer;  ///< none: token ids in and out
+  std::vector<int32_t> ids;            ///< of the prompt's text
+  std::vector<int32_t> prompt;         ///< what the model begins with
+  std::set<int32_t> ends;              ///< tokens at which the text ends
 };
+
+/// Of a prompt in ids.
+std::vector<int32_t> parse_ids(const std::string& prompt) {
+  std::vector<int32_t> ids;
+  std::istringstream words(prompt);
+  for (std::string word; words >> word;) {
+    int32_t id = -1;
+    const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), id);
+    require(error == std::errc{} && end == word.data() + word.size() && id >= 0,
+            "--prompt: '{}' is no token id; for text, name a --tokenizer", word);
+    ids.push_back(id);
+  }
+  return ids;
+}
 
 /// Ids of a text behind those that the tokenizer puts in front of every text.
 std::vector<int32_t> behind_mark(const Tokenizer& tokenizer, const std::vector<int32_t>& ids) {
@@ -85,13 +75,22 @@ std::vector<int32_t> behind_mark(const Tokenizer& tokenizer, const std::vector<i
   return all;
 }
 
-Writer open_run(const Options& options, RunModel run, Tokenizer tokenizer) {
-  std::vector<int32_t> ids = tokenizer.encode(options.prompt, AddedTokens::kAsText);
-  std::vector<int32_t> prompt = behind_mark(tokenizer, ids);
-  const std::optional<int32_t> end = tokenizer.end_of_text();
-  if (prompt.empty() && end) prompt.push_back(*end);
+Writer open_run(const Options& options, const Stream& stream, Console& console) {
+  RunModel run = open_run_model(options.directory, options.step, stream, console.err);
+  require(run.settings.model.kind == "gpt", "{}: model.kind is {}; text comes from gpt models",
+          options.directory, run.settings.model.kind);
+  std::optional<Tokenizer> tokenizer = run_tokenizer(options, run.settings.data);
+  if (!tokenizer) {
+    std::vector<int32_t> ids = parse_ids(options.prompt);
+    return {std::move(run), std::nullopt, ids, ids, {}};
+  }
+  std::vector<int32_t> ids = tokenizer->encode(options.prompt, AddedTokens::kAsText);
+  std::vector<int32_t> prompt = behind_mark(*tokenizer, ids);
   std::set<int32_t> ends;
-  if (end) ends.insert(*end);
+  if (const std::optional<int32_t> end = tokenizer->end_of_text()) {
+    if (prompt.empty()) prompt.push_back(*end);
+    ends.insert(*end);
+  }
   return {std::move(run), std::move(tokenizer), std::move(ids), std::move(prompt), std::move(ends)};
 }
 
@@ -99,10 +98,14 @@ Writer open_folder(const Options& options, const Stream& stream) {
   const fs::path folder(options.directory);
   require(options.step == 0, "{}: --step chooses a run's checkpoint; this is a folder of transformers",
           options.directory);
-  Tokenizer tokenizer =
-      Tokenizer::load(options.tokenizer.empty() ? folder / "tokenizer.json" : fs::path(options.tokenizer));
-  std::vector<int32_t> ids = tokenizer.encode(options.prompt, AddedTokens::kRecognise);
-  std::vector<int32_t> prompt = behind_mark(tokenizer, ids);
+  std::optional<Tokenizer> tokenizer;
+  if (!options.ids) {
+    tokenizer =
+        Tokenizer::load(options.tokenizer.empty() ? folder / "tokenizer.json" : fs::path(options.tokenizer));
+  }
+  std::vector<int32_t> ids =
+      tokenizer ? tokenizer->encode(options.prompt, AddedTokens::kRecognise) : parse_ids(options.prompt);
+  std::vector<int32_t> prompt = tokenizer ? behind_mark(*tokenizer, ids) : ids;
   RunModel run = open_hugging_face_model(
       folder, static_cast<int64_t>(prompt.size()) + 1 + options.sampling.tokens, stream);
   if (prompt.empty() && run.folder->begin_token)
@@ -112,49 +115,61 @@ Writer open_folder(const Options& options, const Stream& stream) {
   return {std::move(run), std::move(tokenizer), std::move(ids), std::move(prompt), std::move(ends)};
 }
 
-ExitCode generate_text(const Options& options, Console& console) {
+void write_text(const Options& options, const Writer& writer, Gpt& model, const Stream& stream,
+                std::ostream& out) {
+  const Tokenizer& tokenizer = *writer.tokenizer;
+  out << options.prompt << std::flush;
+  TokenDecoder text(tokenizer);  // goes on from the prompt: what a token means may depend on those before it
+  for (const int32_t id : writer.ids) (void)text.add(id);
+  (void)generate(model, writer.prompt, options.sampling, stream, [&](int32_t token) {
+    if (writer.ends.contains(token)) return false;
+    // A model may have more outputs than the tokenizer has tokens, to round its matrices.
+    if (token < tokenizer.vocabulary()) out << text.add(token) << std::flush;
+    return out.good();
+  });
+  out << text.finish() << '\n';
+}
+
+void write_ids(const Options& options, const Writer& writer, Gpt& model, const Stream& stream,
+               std::ostream& out) {
+  out << fmt::format("{}", fmt::join(writer.prompt, " ")) << std::flush;
+  (void)generate(model, writer.prompt, options.sampling, stream, [&](int32_t token) {
+    if (writer.ends.contains(token)) return false;
+    out << ' ' << token << std::flush;
+    return out.good();
+  });
+  out << '\n';
+}
+
+ExitCode generate_from(const Options& options, Console& console) {
   ThreadPool pool(options.threads > 0 ? static_cast<int>(options.threads) : usable_cores());
   const Stream stream = Stream::inline_on(pool);
   const bool is_folder = is_hugging_face_folder(options.directory);
-  require(!is_folder || !options.ids, "{}: --ids is for runs; this is a folder of transformers",
-          options.directory);
-  std::optional<Writer> opened;
-  if (is_folder) {
-    opened = open_folder(options, stream);
-  } else {
-    RunModel trained = open_run_model(options.directory, options.step, stream, console.err);
-    require(trained.settings.model.kind == "gpt", "{}: model.kind is {}; text comes from gpt models",
-            options.directory, trained.settings.model.kind);
-    std::optional<Tokenizer> found = run_tokenizer(options, trained.settings.data);
-    if (!found) {
-      console.err << fmt::format("{}, step {}: token ids in and out\n", options.directory, trained.step)
-                  << std::flush;
-      return generate_ids(options, dynamic_cast<Gpt&>(trained.task->model()), stream, console);
-    }
-    opened = open_run(options, std::move(trained), *std::move(found));
-  }
-  const Writer& writer = *opened;
-  const auto& [run, tokenizer, ids, prompt, ends] = writer;
-  auto& model = dynamic_cast<Gpt&>(run.task->model());
-  require(tokenizer.vocabulary() <= model.config().vocabulary,
-          "{}: the tokenizer has {} tokens, the model knows {}", options.directory, tokenizer.vocabulary(),
-          model.config().vocabulary);
-  console.err << options.directory << (is_folder ? "" : fmt::format(", step {}", run.step)) << '\n'
+  const Writer writer = is_folder ? open_folder(options, stream) : open_run(options, stream, console);
+  auto& model = dynamic_cast<Gpt&>(writer.run.task->model());
+  const int64_t vocabulary = model.config().vocabulary;
+  console.err << fmt::format("{}{}{}\n", options.directory,
+                             is_folder ? "" : fmt::format(", step {}", writer.run.step),
+                             writer.tokenizer ? "" : ": token ids in and out")
               << std::flush;
-  if (prompt.empty()) {
-    fail("--prompt: {} has no {} to begin with; give some text", options.directory,
-         is_folder ? "bos_token_id" : kEndOfText);
+  if (writer.tokenizer) {
+    require(writer.tokenizer->vocabulary() <= vocabulary,
+            "{}: the tokenizer has {} tokens, the model knows {}", options.directory,
+            writer.tokenizer->vocabulary(), vocabulary);
+    require(!writer.prompt.empty(), "--prompt: {} has no {} to begin with; give some text", options.directory,
+            is_folder ? "bos_token_id" : kEndOfText);
+    write_text(options, writer, model, stream, console.out);
+  } else {
+    require(!writer.prompt.empty(),
+            "--prompt: needs token ids to begin with, such as \"{}\"; for text, name a --tokenizer",
+            vocabulary - 1);
+    for (const int32_t id : writer.prompt) {
+      require(id < vocabulary,
+              "--prompt: the model has no token {}: it knows 0 to {}; for text, name a --tokenizer", id,
+              vocabulary - 1);
+    }
+    write_ids(options, writer, model, stream, console.out);
   }
-  console.out << options.prompt << std::flush;
-  TokenDecoder text(tokenizer);  // goes on from the prompt: what a token means may depend on those before it
-  for (const int32_t id : ids) (void)text.add(id);
-  (void)generate(model, prompt, options.sampling, stream, [&](int32_t token) {
-    if (writer.ends.contains(token)) return false;
-    // A model may have more outputs than the tokenizer has tokens, to round its matrices.
-    if (token < writer.tokenizer.vocabulary()) console.out << text.add(token) << std::flush;
-    return console.out.good();
-  });
-  console.out << text.finish() << '\n';
   return ExitCode::kDone;
 }
 
@@ -187,7 +202,7 @@ CommandAction setup(CLI::App& app) {
       ->check(between_numbers(1));
   app.add_option("--threads", options->threads, "Default: all cores")
       ->check(between_numbers(1, kMostThreads));
-  return [options](Console& console) { return generate_text(*options, console); };
+  return [options](Console& console) { return generate_from(*options, console); };
 }
 
 }  // namespace

@@ -46,7 +46,8 @@ void send_to_process(int number) {
 }
 
 TEST(SignalThread, HandlersRunOnNeitherTheCallerNorThreadsThatItStarts) {
-  for (const int number : {SIGTERM, SIGUSR1, SIGINT, SIGALRM, SIGXCPU, SIGVTALRM, SIGWINCH, SIGURG, SIGRTMIN}) {
+  for (const int number :
+       {SIGTERM, SIGUSR1, SIGINT, SIGALRM, SIGXCPU, SIGVTALRM, SIGWINCH, SIGURG, SIGRTMIN}) {
     const Handler handler(number);
     const SignalThread signals;
     std::atomic<bool> done = false;

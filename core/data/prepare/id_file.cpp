@@ -1,5 +1,6 @@
 #include <tutti/core/data/prepare/id_file.h>
 #include <tutti/core/data/prepare/npy_header.h>
+#include <tutti/core/data/prepare/text_file.h>
 #include <tutti/core/error.h>
 
 #include <array>
@@ -149,6 +150,9 @@ IdFile IdFile::parse(std::span<const std::byte> bytes, const std::string& name, 
     file.set_numbers(data, header->type(), "llm.c's format");
   } else {
     if (type == IdType::kAuto) {
+      const std::string_view format =
+          binary_format({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
+      require(format.empty(), "{}: no ids but {}; --ids-type tells that it holds bare numbers", name, format);
       type = vocabulary <= 65536 ? IdType::kUint16 : IdType::kUint32;
       require(type != IdType::kUint16 || !looks_like_32_bits(bytes),
               "{}: each second number of 16 bits is zero, as if ids had 32: say which by --ids-type int32 "

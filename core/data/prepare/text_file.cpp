@@ -32,7 +32,7 @@ constexpr std::array kMagics{
           "an xz file: unpack it first (unxz)"},
     Magic{0, "BZh"sv, "a bzip2 file: unpack it first (bunzip2)"},
     Magic{0, "\x04\x22\x4d\x18"sv, "an lz4 file: unpack it first (unlz4)"},
-    Magic{0, "PK\x03\x04"sv, "a zip archive (or a document of an office program, or a PyTorch file)"},
+    Magic{0, "PK\x03\x04"sv, "a zip archive (or .npz, a document of an office program, or a PyTorch file)"},
     Magic{0, "7z\xbc\xaf\x27\x1c"sv, "a 7-Zip archive"},
     Magic{257, "ustar"sv, "a tar archive: unpack it first (tar -x)"},
     Magic{0, "%PDF-"sv, "a PDF file: convert it first (pdftotext)"},
