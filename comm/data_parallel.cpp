@@ -1,6 +1,6 @@
 #include <tutti/comm/data_parallel.h>
 
-#include <tutti/core/tuning/choices.h>
+#include "core/tuning/choices.h"
 
 #include <algorithm>
 #include <bit>

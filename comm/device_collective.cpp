@@ -1,8 +1,8 @@
-#include <tutti/comm/device_collective.h>
+#include "comm/device_collective.h"
 
-#include <tutti/comm/cuda/staged.h>
-#include <tutti/comm/nccl/collective.h>
-#include <tutti/core/cuda/config.h>
+#include "comm/cuda/staged.h"
+#include "comm/nccl/collective.h"
+#include "core/cuda/config.h"
 
 namespace tutti {
 

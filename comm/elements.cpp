@@ -1,5 +1,5 @@
-#include <tutti/comm/combine.h>
-#include <tutti/comm/elements.h>
+#include "comm/elements.h"
+#include "comm/combine.h"
 
 #include <algorithm>
 #include <bit>

@@ -1,8 +1,8 @@
 #include <tutti/comm/factory.h>
-#include <tutti/comm/mpi/world.h>
 #include <tutti/comm/threads.h>
-#include <tutti/core/memory/shortage.h>
-#include <tutti/core/signal_thread.h>
+#include "comm/mpi/world.h"
+#include "core/memory/shortage.h"
+#include "core/signal_thread.h"
 
 #include <array>
 #include <cstdio>

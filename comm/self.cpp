@@ -1,4 +1,4 @@
-#include <tutti/comm/elements.h>
+#include "comm/elements.h"
 
 #include <cstdio>
 

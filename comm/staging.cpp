@@ -1,4 +1,4 @@
-#include <tutti/comm/staging.h>
+#include "comm/staging.h"
 
 #include <tutti/core/error.h>
 

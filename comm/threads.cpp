@@ -1,6 +1,6 @@
-#include <tutti/comm/elements.h>
 #include <tutti/comm/threads.h>
-#include <tutti/core/memory/shortage.h>
+#include "comm/elements.h"
+#include "core/memory/shortage.h"
 
 #include <algorithm>
 #include <condition_variable>

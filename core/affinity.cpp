@@ -1,4 +1,4 @@
-#include <tutti/core/affinity.h>
+#include "core/affinity.h"
 #include <tutti/core/error.h>
 
 #include <pthread.h>

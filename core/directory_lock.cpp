@@ -1,8 +1,8 @@
-#include <tutti/core/affinity.h>
-#include <tutti/core/checkpoint/json.h>
 #include <tutti/core/directory_lock.h>
 #include <tutti/core/error.h>
 #include <tutti/core/random.h>
+#include "core/affinity.h"
+#include "core/checkpoint/json.h"
 
 #include <nlohmann/json.hpp>
 

@@ -1,7 +1,7 @@
 #include <tutti/core/error.h>
 #include <tutti/core/interruption.h>
-#include <tutti/core/memory/shortage.h>
 #include <tutti/core/peers.h>
+#include "core/memory/shortage.h"
 
 #include <algorithm>
 #include <exception>

@@ -1,8 +1,8 @@
-#include <tutti/core/signal_thread.h>
+#include "core/signal_thread.h"
 
-#include <tutti/core/affinity.h>
 #include <tutti/core/error.h>
-#include <tutti/core/system_check.h>
+#include "core/affinity.h"
+#include "core/system_check.h"
 
 #include <poll.h>
 #include <sys/eventfd.h>

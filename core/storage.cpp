@@ -1,10 +1,10 @@
 // The caching CPU allocator. A training step asks for the same sizes again and again; giving pages back to
 // the system in between costs a page fault for each 4 KiB, which is a tenth of a small step.
-#include <tutti/core/cuda/allocator.h>
-#include <tutti/core/cuda/config.h>
-#include <tutti/core/cuda/device.h>
 #include <tutti/core/memory/owner.h>
 #include <tutti/core/tensor.h>
+#include "core/cuda/allocator.h"
+#include "core/cuda/config.h"
+#include "core/cuda/device.h"
 
 #include <sys/mman.h>
 

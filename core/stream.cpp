@@ -1,8 +1,8 @@
-#include <tutti/core/affinity.h>
-#include <tutti/core/cuda/config.h>
-#include <tutti/core/cuda/stream_handle.h>
 #include <tutti/core/error.h>
 #include <tutti/core/stream.h>
+#include "core/affinity.h"
+#include "core/cuda/config.h"
+#include "core/cuda/stream_handle.h"
 
 #include <pthread.h>
 

@@ -1,7 +1,7 @@
 // fill, copy and add_in_place: one strided walk over two tensors, parallel over rows.
-#include <tutti/core/cuda/config.h>
-#include <tutti/core/cuda/tensor_ops.h>
+#include "core/cuda/tensor_ops.h"
 #include <tutti/core/tensor.h>
+#include "core/cuda/config.h"
 
 #include <cstring>
 

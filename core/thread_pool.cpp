@@ -1,6 +1,6 @@
-#include <tutti/core/affinity.h>
 #include <tutti/core/error.h>
 #include <tutti/core/thread_pool.h>
+#include "core/affinity.h"
 
 #include <sched.h>
 

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <tutti/kernels/activation.h>
-#include <tutti/kernels/row/pointwise.h>
+#include "kernels/row/pointwise.h"
 
 #include <utility>
 

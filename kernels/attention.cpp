@@ -1,10 +1,10 @@
 #include <tutti/kernels/attention.h>
 
 #include <tutti/kernels/cpu/blas.h>
-#include <tutti/kernels/cpu/isa.h>
-#include <tutti/kernels/cuda/attention.h>
-#include <tutti/kernels/cuda/on_cuda.h>
-#include <tutti/kernels/row/softmax_block.h>
+#include "kernels/cpu/isa.h"
+#include "kernels/cuda/attention.h"
+#include "kernels/cuda/on_cuda.h"
+#include "kernels/row/softmax_block.h"
 
 #include <algorithm>
 #include <cmath>

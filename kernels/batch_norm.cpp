@@ -1,10 +1,10 @@
 #include <tutti/kernels/norm.h>
 
-#include <tutti/kernels/cpu/ranges.h>
-#include <tutti/kernels/cpu/sums.h>
-#include <tutti/kernels/cuda/batch_norm.h>
-#include <tutti/kernels/cuda/on_cuda.h>
-#include <tutti/kernels/row/batch_norm.h>
+#include "kernels/cpu/ranges.h"
+#include "kernels/cpu/sums.h"
+#include "kernels/cuda/batch_norm.h"
+#include "kernels/cuda/on_cuda.h"
+#include "kernels/row/batch_norm.h"
 
 #include <array>
 #include <cmath>

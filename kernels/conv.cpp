@@ -1,11 +1,11 @@
 #include <tutti/kernels/conv.h>
 
-#include <tutti/kernels/cpu/conv_backends.h>
-#include <tutti/kernels/cpu/ranges.h>
-#include <tutti/kernels/cuda/conv.h>
-#include <tutti/kernels/cuda/on_cuda.h>
 #include <tutti/kernels/pointwise.h>
 #include <tutti/kernels/shape.h>
+#include "kernels/cpu/conv_backends.h"
+#include "kernels/cpu/ranges.h"
+#include "kernels/cuda/conv.h"
+#include "kernels/cuda/on_cuda.h"
 
 namespace tutti {
 namespace {

@@ -1,10 +1,10 @@
 #include <tutti/kernels/cross_entropy.h>
 
-#include <tutti/kernels/cpu/ranges.h>
-#include <tutti/kernels/cross_entropy_parts.h>
-#include <tutti/kernels/cuda/on_cuda.h>
 #include <tutti/kernels/cuda/softmax.h>
-#include <tutti/kernels/row/softmax.h>
+#include "kernels/cpu/ranges.h"
+#include "kernels/cross_entropy_parts.h"
+#include "kernels/cuda/on_cuda.h"
+#include "kernels/row/softmax.h"
 
 #include <array>
 #include <limits>

@@ -1,9 +1,9 @@
 #include <tutti/kernels/dropout.h>
 
-#include <tutti/kernels/cpu/ranges.h>
-#include <tutti/kernels/cuda/dropout.h>
-#include <tutti/kernels/cuda/on_cuda.h>
-#include <tutti/kernels/row/dropout.h>
+#include "kernels/cpu/ranges.h"
+#include "kernels/cuda/dropout.h"
+#include "kernels/cuda/on_cuda.h"
+#include "kernels/row/dropout.h"
 
 #include <cmath>
 

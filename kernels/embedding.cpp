@@ -1,8 +1,8 @@
 #include <tutti/kernels/embedding.h>
 
-#include <tutti/kernels/cpu/ranges.h>
-#include <tutti/kernels/cuda/embedding.h>
-#include <tutti/kernels/cuda/on_cuda.h>
+#include "kernels/cpu/ranges.h"
+#include "kernels/cuda/embedding.h"
+#include "kernels/cuda/on_cuda.h"
 
 #include <algorithm>
 #include <cstring>

@@ -1,10 +1,10 @@
 #include <tutti/kernels/fp8.h>
 
-#include <tutti/kernels/cpu/ranges.h>
-#include <tutti/kernels/cpu/sums.h>
-#include <tutti/kernels/cuda/fp8.h>
-#include <tutti/kernels/cuda/on_cuda.h>
 #include <tutti/kernels/pointwise.h>
+#include "kernels/cpu/ranges.h"
+#include "kernels/cpu/sums.h"
+#include "kernels/cuda/fp8.h"
+#include "kernels/cuda/on_cuda.h"
 
 #include <algorithm>
 #include <cmath>

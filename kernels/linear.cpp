@@ -1,14 +1,14 @@
 #include <tutti/kernels/linear.h>
 
-#include <tutti/kernels/activation_functors.h>
 #include <tutti/kernels/cpu/blas.h>
-#include <tutti/kernels/cpu/gemm_gradient.h>
-#include <tutti/kernels/cpu/ranges.h>
-#include <tutti/kernels/cpu/sums.h>
-#include <tutti/kernels/cuda/linear.h>
-#include <tutti/kernels/cuda/on_cuda.h>
-#include <tutti/kernels/cuda/pointwise.h>
-#include <tutti/kernels/linear_parts.h>
+#include "kernels/activation_functors.h"
+#include "kernels/cpu/gemm_gradient.h"
+#include "kernels/cpu/ranges.h"
+#include "kernels/cpu/sums.h"
+#include "kernels/cuda/linear.h"
+#include "kernels/cuda/on_cuda.h"
+#include "kernels/cuda/pointwise.h"
+#include "kernels/linear_parts.h"
 
 #include <utility>
 

@@ -1,10 +1,10 @@
 #include <tutti/kernels/linear_cross_entropy.h>
 
 #include <tutti/kernels/activation.h>
-#include <tutti/kernels/cpu/gemm_gradient.h>
-#include <tutti/kernels/cpu/sums.h>
-#include <tutti/kernels/cross_entropy_parts.h>
 #include <tutti/kernels/pointwise.h>
+#include "kernels/cpu/gemm_gradient.h"
+#include "kernels/cpu/sums.h"
+#include "kernels/cross_entropy_parts.h"
 
 #include <algorithm>
 

@@ -1,9 +1,9 @@
 #include <tutti/kernels/matmul.h>
 
 #include <tutti/kernels/cpu/blas.h>
-#include <tutti/kernels/cuda/blas.h>
-#include <tutti/kernels/cuda/on_cuda.h>
 #include <tutti/kernels/reduce.h>
+#include "kernels/cuda/blas.h"
+#include "kernels/cuda/on_cuda.h"
 
 namespace tutti {
 namespace {

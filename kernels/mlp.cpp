@@ -1,9 +1,9 @@
 #include <tutti/kernels/mlp.h>
 
-#include <tutti/kernels/cpu/gemm_gradient.h>
-#include <tutti/kernels/cuda/linear.h>
-#include <tutti/kernels/cuda/on_cuda.h>
-#include <tutti/kernels/linear_parts.h>
+#include "kernels/cpu/gemm_gradient.h"
+#include "kernels/cuda/linear.h"
+#include "kernels/cuda/on_cuda.h"
+#include "kernels/linear_parts.h"
 
 namespace tutti {
 namespace {

@@ -1,8 +1,8 @@
 #include <tutti/kernels/pointwise.h>
 
-#include <tutti/kernels/cpu/broadcast.h>
-#include <tutti/kernels/cpu/map.h>
 #include <tutti/kernels/reduce.h>
+#include "kernels/cpu/broadcast.h"
+#include "kernels/cpu/map.h"
 
 namespace tutti {
 namespace {

@@ -1,10 +1,10 @@
 #include <tutti/kernels/pool.h>
 
-#include <tutti/kernels/cpu/ranges.h>
-#include <tutti/kernels/cuda/on_cuda.h>
-#include <tutti/kernels/cuda/pool.h>
 #include <tutti/kernels/reduce.h>
-#include <tutti/kernels/row/pool.h>
+#include "kernels/cpu/ranges.h"
+#include "kernels/cuda/on_cuda.h"
+#include "kernels/cuda/pool.h"
+#include "kernels/row/pool.h"
 
 namespace tutti {
 namespace {

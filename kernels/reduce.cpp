@@ -1,8 +1,8 @@
 #include <tutti/kernels/reduce.h>
 
-#include <tutti/kernels/cpu/map.h>
-#include <tutti/kernels/cpu/sums.h>
-#include <tutti/kernels/cuda/reduce.h>
+#include "kernels/cpu/map.h"
+#include "kernels/cpu/sums.h"
+#include "kernels/cuda/reduce.h"
 
 #include <array>
 #include <cmath>

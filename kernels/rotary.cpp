@@ -1,8 +1,8 @@
 #include <tutti/kernels/rotary.h>
 
-#include <tutti/kernels/cpu/ranges.h>
-#include <tutti/kernels/cuda/on_cuda.h>
-#include <tutti/kernels/cuda/rotary.h>
+#include "kernels/cpu/ranges.h"
+#include "kernels/cuda/on_cuda.h"
+#include "kernels/cuda/rotary.h"
 
 #include <cmath>
 

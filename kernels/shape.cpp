@@ -1,10 +1,10 @@
 #include <tutti/kernels/shape.h>
 
-#include <tutti/kernels/cpu/ranges.h>
-#include <tutti/kernels/cpu/sums.h>
-#include <tutti/kernels/cuda/on_cuda.h>
-#include <tutti/kernels/cuda/reduce.h>
 #include <tutti/kernels/reduce.h>
+#include "kernels/cpu/ranges.h"
+#include "kernels/cpu/sums.h"
+#include "kernels/cuda/on_cuda.h"
+#include "kernels/cuda/reduce.h"
 
 #include <algorithm>
 #include <cstring>

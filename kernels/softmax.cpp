@@ -1,9 +1,9 @@
 #include <tutti/kernels/softmax.h>
 
-#include <tutti/kernels/cpu/ranges.h>
-#include <tutti/kernels/cuda/on_cuda.h>
 #include <tutti/kernels/cuda/softmax.h>
-#include <tutti/kernels/row/softmax.h>
+#include "kernels/cpu/ranges.h"
+#include "kernels/cuda/on_cuda.h"
+#include "kernels/row/softmax.h"
 
 namespace tutti {
 namespace {

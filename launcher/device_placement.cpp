@@ -2,9 +2,9 @@
 
 #include "launcher/placement.h"
 
-#include <tutti/core/cuda/config.h>
-#include <tutti/core/cuda/device.h>
 #include <tutti/core/error.h>
+#include "core/cuda/config.h"
+#include "core/cuda/device.h"
 
 #include <fmt/ranges.h>
 

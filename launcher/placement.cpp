@@ -3,7 +3,7 @@
 #include "launcher/locality.h"
 
 #include <tutti/core/error.h>
-#include <tutti/core/system_check.h>
+#include "core/system_check.h"
 
 #include <unistd.h>
 

@@ -12,13 +12,13 @@
 
 #include <tutti/core/checkpoint/checkpoint.h>
 #include <tutti/core/checkpoint/file.h>
-#include <tutti/core/checkpoint/json.h>
 #include <tutti/core/checkpoint/sha256.h>
 #include <tutti/core/error.h>
-#include <tutti/core/file/place.h>
-#include <tutti/core/system_check.h>
 #include <tutti/kernels/cpu/blas.h>
-#include <tutti/kernels/cpu/isa.h>
+#include "core/checkpoint/json.h"
+#include "core/file/place.h"
+#include "core/system_check.h"
+#include "kernels/cpu/isa.h"
 
 #include <nlohmann/json.hpp>
 

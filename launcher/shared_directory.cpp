@@ -3,7 +3,7 @@
 #include "launcher/placement.h"
 
 #include <tutti/core/error.h>
-#include <tutti/core/system_check.h>
+#include "core/system_check.h"
 
 #include <fcntl.h>
 #include <unistd.h>

@@ -2,8 +2,8 @@
 
 #include <tutti/models/gpt.h>
 #include <tutti/models/hugging_face/config.h>
-#include <tutti/models/hugging_face/names.h>
 #include <tutti/models/resnet.h>
+#include "models/hugging_face/names.h"
 
 #include <algorithm>
 #include <cstring>

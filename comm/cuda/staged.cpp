@@ -1,7 +1,7 @@
-#include <tutti/comm/cuda/staged.h>
+#include "comm/cuda/staged.h"
 
-#include <tutti/comm/staging.h>
 #include <tutti/core/memory/owner.h>
+#include "comm/staging.h"
 
 #include <algorithm>
 #include <array>

@@ -1,6 +1,6 @@
-#include <tutti/comm/mpi/collective.h>
-#include <tutti/comm/mpi/line.h>
-#include <tutti/comm/mpi/node_reducer.h>
+#include "comm/mpi/collective.h"
+#include "comm/mpi/line.h"
+#include "comm/mpi/node_reducer.h"
 
 #include <algorithm>
 #include <array>

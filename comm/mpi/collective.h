@@ -1,7 +1,7 @@
 #pragma once
 
 #include <tutti/comm/collective.h>
-#include <tutti/comm/mpi/session.h>
+#include "comm/mpi/session.h"
 
 #include <memory>
 

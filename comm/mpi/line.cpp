@@ -1,4 +1,4 @@
-#include <tutti/comm/mpi/line.h>
+#include "comm/mpi/line.h"
 
 #include <algorithm>
 #include <bit>

@@ -1,7 +1,7 @@
 #pragma once
 
-#include <tutti/comm/elements.h>
-#include <tutti/comm/mpi/session.h>
+#include "comm/elements.h"
+#include "comm/mpi/session.h"
 
 #include <memory>
 #include <vector>

@@ -1,4 +1,4 @@
-#include <tutti/comm/mpi/node_reducer.h>
+#include "comm/mpi/node_reducer.h"
 
 #include <linux/futex.h>
 #include <sys/syscall.h>

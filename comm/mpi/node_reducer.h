@@ -1,7 +1,7 @@
 #pragma once
 
-#include <tutti/comm/elements.h>
-#include <tutti/comm/mpi/window.h>
+#include "comm/elements.h"
+#include "comm/mpi/window.h"
 
 #include <memory>
 #include <vector>

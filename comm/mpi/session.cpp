@@ -1,8 +1,8 @@
-#include <tutti/comm/mpi/backoff.h>
-#include <tutti/comm/mpi/handles.h>
-#include <tutti/comm/mpi/session.h>
-#include <tutti/comm/mpi/window.h>
-#include <tutti/core/memory/shortage.h>
+#include "comm/mpi/session.h"
+#include "comm/mpi/backoff.h"
+#include "comm/mpi/handles.h"
+#include "comm/mpi/window.h"
+#include "core/memory/shortage.h"
 
 #include <pthread.h>
 #include <sys/ioctl.h>

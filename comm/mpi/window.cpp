@@ -1,5 +1,5 @@
-#include <tutti/comm/mpi/handles.h>
-#include <tutti/comm/mpi/window.h>
+#include "comm/mpi/window.h"
+#include "comm/mpi/handles.h"
 
 #include <sys/mman.h>
 #include <sys/statvfs.h>

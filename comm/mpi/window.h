@@ -1,6 +1,6 @@
 #pragma once
 
-#include <tutti/comm/mpi/session.h>
+#include "comm/mpi/session.h"
 
 #include <cstdint>
 #include <memory>

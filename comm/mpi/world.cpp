@@ -1,7 +1,7 @@
-#include <tutti/comm/mpi/collective.h>
-#include <tutti/comm/mpi/world.h>
-#include <tutti/core/memory/shortage.h>
+#include "comm/mpi/world.h"
 #include <tutti/core/peers.h>
+#include "comm/mpi/collective.h"
+#include "core/memory/shortage.h"
 
 #include <algorithm>
 #include <chrono>

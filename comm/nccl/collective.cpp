@@ -1,9 +1,9 @@
-#include <tutti/comm/nccl/collective.h>
+#include "comm/nccl/collective.h"
 
-#include <tutti/comm/elements.h>
-#include <tutti/comm/nccl/communicator.h>
-#include <tutti/comm/nccl/reduce_tree.h>
 #include <tutti/core/memory/owner.h>
+#include "comm/elements.h"
+#include "comm/nccl/communicator.h"
+#include "comm/nccl/reduce_tree.h"
 
 #include <utility>
 

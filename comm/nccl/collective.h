@@ -1,7 +1,7 @@
 #pragma once
 
 #include <tutti/comm/collective.h>
-#include <tutti/comm/device_collective.h>
+#include "comm/device_collective.h"
 
 #include <memory>
 

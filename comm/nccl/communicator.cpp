@@ -1,7 +1,7 @@
-#include <tutti/comm/nccl/communicator.h>
+#include "comm/nccl/communicator.h"
 
 #include <tutti/comm/peers.h>
-#include <tutti/core/cuda/runtime.h>
+#include "core/cuda/runtime.h"
 
 #include <array>
 #include <atomic>

@@ -1,9 +1,9 @@
 #pragma once
 
 #include <tutti/comm/collective.h>
-#include <tutti/comm/deadline.h>
-#include <tutti/comm/device_collective.h>
 #include <tutti/core/thread_pool.h>
+#include "comm/deadline.h"
+#include "comm/device_collective.h"
 
 #include <nccl.h>
 

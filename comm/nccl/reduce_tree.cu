@@ -1,6 +1,6 @@
-#include <tutti/comm/combine.h>
-#include <tutti/comm/nccl/reduce_tree.h>
-#include <tutti/core/cuda/runtime.h>
+#include "comm/combine.h"
+#include "comm/nccl/reduce_tree.h"
+#include "core/cuda/runtime.h"
 
 #include <algorithm>
 

@@ -1,7 +1,7 @@
 #pragma once
 
-#include <tutti/comm/elements.h>
 #include <tutti/core/stream.h>
+#include "comm/elements.h"
 
 #include <vector>
 

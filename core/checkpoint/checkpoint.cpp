@@ -2,11 +2,11 @@
 #include <tutti/core/checkpoint/file.h>
 #include <tutti/core/checkpoint/model_files.h>
 #include <tutti/core/checkpoint/sha256.h>
-#include <tutti/core/config/utf8.h>
 #include <tutti/core/error.h>
-#include <tutti/core/file/place.h>
 #include <tutti/core/interruption.h>
-#include <tutti/core/system_check.h>
+#include "core/config/utf8.h"
+#include "core/file/place.h"
+#include "core/system_check.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>

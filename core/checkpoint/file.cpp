@@ -1,7 +1,7 @@
 #include <tutti/core/checkpoint/file.h>
 #include <tutti/core/error.h>
-#include <tutti/core/file/target.h>
-#include <tutti/core/system_check.h>
+#include "core/file/target.h"
+#include "core/system_check.h"
 
 #include <fcntl.h>
 #include <sys/mman.h>

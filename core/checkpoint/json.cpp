@@ -1,4 +1,4 @@
-#include <tutti/core/checkpoint/json.h>
+#include "core/checkpoint/json.h"
 #include <tutti/core/error.h>
 
 #include <nlohmann/json.hpp>

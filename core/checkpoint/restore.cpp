@@ -1,8 +1,8 @@
 #include <tutti/core/checkpoint/checkpoint.h>
 #include <tutti/core/checkpoint/safetensors.h>
-#include <tutti/core/config/nearest.h>
 #include <tutti/core/error.h>
 #include <tutti/core/interruption.h>
+#include "core/config/nearest.h"
 
 #include <algorithm>
 #include <cstring>

@@ -1,6 +1,6 @@
 #include <tutti/core/checkpoint/safetensors.h>
-#include <tutti/core/config/nearest.h>
 #include <tutti/core/error.h>
+#include "core/config/nearest.h"
 
 #include <array>
 #include <cstring>

@@ -1,6 +1,6 @@
 #include <tutti/core/checkpoint/safetensors.h>
-#include <tutti/core/config/utf8.h>
 #include <tutti/core/error.h>
+#include "core/config/utf8.h"
 
 #include <nlohmann/json.hpp>
 

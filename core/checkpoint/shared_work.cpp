@@ -1,8 +1,8 @@
-#include <tutti/core/affinity.h>
 #include <tutti/core/checkpoint/sha256.h>
 #include <tutti/core/checkpoint/shared_work.h>
 #include <tutti/core/error.h>
 #include <tutti/core/interruption.h>
+#include "core/affinity.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>

@@ -1,6 +1,6 @@
 #include <tutti/core/config/fields.h>
-#include <tutti/core/config/value_text.h>
 #include <tutti/core/error.h>
+#include "core/config/value_text.h"
 
 #include <cmath>
 

@@ -1,4 +1,4 @@
-#include <tutti/core/config/nearest.h>
+#include "core/config/nearest.h"
 #include <tutti/core/error.h>
 
 #include <algorithm>

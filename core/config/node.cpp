@@ -1,6 +1,6 @@
 #include <tutti/core/config/node.h>
-#include <tutti/core/config/utf8.h>
 #include <tutti/core/error.h>
+#include "core/config/utf8.h"
 
 #include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/exceptions.h>

@@ -1,8 +1,8 @@
-#include <tutti/core/config/nearest.h>
 #include <tutti/core/config/run_file.h>
-#include <tutti/core/config/value_text.h>
 #include <tutti/core/error.h>
-#include <tutti/core/system_check.h>
+#include "core/config/nearest.h"
+#include "core/config/value_text.h"
+#include "core/system_check.h"
 
 #include <algorithm>
 #include <cerrno>

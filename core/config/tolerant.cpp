@@ -1,7 +1,7 @@
+#include "core/config/tolerant.h"
 #include <tutti/core/config/node.h>
-#include <tutti/core/config/tolerant.h>
-#include <tutti/core/config/value_text.h>
 #include <tutti/core/error.h>
+#include "core/config/value_text.h"
 
 #include <algorithm>
 

@@ -1,4 +1,4 @@
-#include <tutti/core/config/utf8.h>
+#include "core/config/utf8.h"
 
 #include <cstdint>
 

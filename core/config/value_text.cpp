@@ -1,7 +1,7 @@
-#include <tutti/core/config/nearest.h>
-#include <tutti/core/config/utf8.h>
-#include <tutti/core/config/value_text.h>
+#include "core/config/value_text.h"
 #include <tutti/core/error.h>
+#include "core/config/nearest.h"
+#include "core/config/utf8.h"
 
 #include <pwd.h>
 #include <unistd.h>

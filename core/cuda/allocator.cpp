@@ -1,7 +1,7 @@
-#include <tutti/core/cuda/allocator.h>
+#include "core/cuda/allocator.h"
 
-#include <tutti/core/cuda/device.h>
-#include <tutti/core/cuda/runtime.h>
+#include "core/cuda/device.h"
+#include "core/cuda/runtime.h"
 
 #include <bit>
 

@@ -1,6 +1,6 @@
 // Copies between the CPU and CUDA devices, and between devices.
-#include <tutti/core/cuda/runtime.h>
-#include <tutti/core/cuda/tensor_ops.h>
+#include "core/cuda/runtime.h"
+#include "core/cuda/tensor_ops.h"
 
 #include <algorithm>
 #include <cstring>

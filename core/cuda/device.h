@@ -1,7 +1,7 @@
 #pragma once
 
-#include <tutti/core/cuda/config.h>
 #include <tutti/core/memory/memory_stats.h>
+#include "core/cuda/config.h"
 
 #include <cstdint>
 #include <string>

@@ -1,8 +1,8 @@
-#include <tutti/core/cuda/graph.h>
+#include "core/cuda/graph.h"
 
-#include <tutti/core/cuda/allocator.h>
-#include <tutti/core/cuda/runtime.h>
-#include <tutti/core/memory/capture.h>
+#include "core/cuda/allocator.h"
+#include "core/cuda/runtime.h"
+#include "core/memory/capture.h"
 
 #include <utility>
 

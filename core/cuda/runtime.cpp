@@ -1,6 +1,6 @@
-#include <tutti/core/cuda/runtime.h>
+#include "core/cuda/runtime.h"
 
-#include <tutti/core/cuda/device.h>
+#include "core/cuda/device.h"
 
 namespace tutti::cuda {
 

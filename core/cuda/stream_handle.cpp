@@ -1,7 +1,7 @@
-#include <tutti/core/cuda/stream_handle.h>
+#include "core/cuda/stream_handle.h"
 
-#include <tutti/core/cuda/device.h>
-#include <tutti/core/cuda/runtime.h>
+#include "core/cuda/device.h"
+#include "core/cuda/runtime.h"
 
 namespace tutti::cuda {
 namespace {

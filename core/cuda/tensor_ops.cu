@@ -1,6 +1,6 @@
 // fill, convert and add_in_place on one CUDA device.
-#include <tutti/core/cuda/runtime.h>
-#include <tutti/core/cuda/tensor_ops.h>
+#include "core/cuda/runtime.h"
+#include "core/cuda/tensor_ops.h"
 
 #include <algorithm>
 

@@ -1,7 +1,7 @@
-#include <tutti/core/counted.h>
 #include <tutti/core/data/bpe_train.h>
-#include <tutti/core/data/prepare/bpe_words.h>
 #include <tutti/core/error.h>
+#include "core/counted.h"
+#include "core/data/prepare/bpe_words.h"
 
 #include <algorithm>
 #include <queue>

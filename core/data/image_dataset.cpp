@@ -1,7 +1,7 @@
-#include <tutti/core/counted.h>
 #include <tutti/core/data/image_dataset.h>
 #include <tutti/core/error.h>
 #include <tutti/core/random.h>
+#include "core/counted.h"
 
 #include <algorithm>
 #include <charconv>

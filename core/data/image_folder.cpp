@@ -1,8 +1,8 @@
-#include <tutti/core/config/nearest.h>
-#include <tutti/core/counted.h>
 #include <tutti/core/data/image/image.h>
 #include <tutti/core/data/image_folder.h>
 #include <tutti/core/error.h>
+#include "core/config/nearest.h"
+#include "core/counted.h"
 
 #include <algorithm>
 #include <cctype>

@@ -1,7 +1,7 @@
-#include <tutti/core/affinity.h>
 #include <tutti/core/data/loader.h>
 #include <tutti/core/error.h>
 #include <tutti/core/memory/owner.h>
+#include "core/affinity.h"
 
 #include <chrono>
 #include <condition_variable>

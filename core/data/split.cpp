@@ -1,5 +1,5 @@
-#include <tutti/core/data/split.h>
-#include <tutti/core/data/unicode.h>
+#include "core/data/split.h"
+#include "core/data/unicode.h"
 
 #include <algorithm>
 #include <array>

@@ -1,6 +1,6 @@
-#include <tutti/core/counted.h>
 #include <tutti/core/data/token_dataset.h>
 #include <tutti/core/error.h>
+#include "core/counted.h"
 
 #include <algorithm>
 

@@ -1,11 +1,11 @@
 #include <tutti/core/checkpoint/safetensors.h>
 #include <tutti/core/data/bpe_train.h>
-#include <tutti/core/data/prepare/character_tokenizer.h>
-#include <tutti/core/data/prepare/documents.h>
-#include <tutti/core/data/prepare/token_directory.h>
-#include <tutti/core/data/split.h>
 #include <tutti/core/data/token_writer.h>
 #include <tutti/core/error.h>
+#include "core/data/prepare/character_tokenizer.h"
+#include "core/data/prepare/documents.h"
+#include "core/data/prepare/token_directory.h"
+#include "core/data/split.h"
 
 #include <algorithm>
 #include <chrono>

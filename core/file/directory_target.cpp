@@ -1,8 +1,8 @@
 #include <tutti/core/error.h>
-#include <tutti/core/file/inputs.h>
-#include <tutti/core/file/make.h>
-#include <tutti/core/file/target.h>
-#include <tutti/core/system_check.h>
+#include "core/file/inputs.h"
+#include "core/file/make.h"
+#include "core/file/target.h"
+#include "core/system_check.h"
 
 #include <unistd.h>
 

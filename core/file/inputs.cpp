@@ -1,5 +1,5 @@
-#include <tutti/core/file/inputs.h>
-#include <tutti/core/file/place.h>
+#include "core/file/inputs.h"
+#include "core/file/place.h"
 
 #include <fcntl.h>
 #include <unistd.h>

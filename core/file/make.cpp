@@ -1,7 +1,7 @@
+#include "core/file/make.h"
 #include <tutti/core/checkpoint/file.h>
 #include <tutti/core/error.h>
-#include <tutti/core/file/make.h>
-#include <tutti/core/system_check.h>
+#include "core/system_check.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <tutti/core/file/temporary.h>
+#include "core/file/temporary.h"
 
 #include <filesystem>
 #include <vector>

@@ -1,6 +1,6 @@
+#include "core/file/place.h"
 #include <tutti/core/error.h>
-#include <tutti/core/file/place.h>
-#include <tutti/core/system_check.h>
+#include "core/system_check.h"
 
 #include <fcntl.h>
 #include <sys/vfs.h>

@@ -1,8 +1,8 @@
 #pragma once
 
 #include <tutti/core/checkpoint/file.h>
-#include <tutti/core/file/place.h>
-#include <tutti/core/file/temporary.h>
+#include "core/file/place.h"
+#include "core/file/temporary.h"
 
 #include <filesystem>
 #include <memory>

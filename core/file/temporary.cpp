@@ -1,6 +1,6 @@
+#include "core/file/temporary.h"
 #include <tutti/core/error.h>
-#include <tutti/core/file/temporary.h>
-#include <tutti/core/system_check.h>
+#include "core/system_check.h"
 
 #include <sys/random.h>
 #include <unistd.h>

@@ -1,7 +1,7 @@
 #include <tutti/core/memory/block_cache.h>
 
 #include <tutti/core/error.h>
-#include <tutti/core/memory/capture.h>
+#include "core/memory/capture.h"
 
 #include <algorithm>
 #include <atomic>

@@ -1,5 +1,5 @@
-#include <tutti/core/memory/shortage.h>
 #include <tutti/core/train/observers.h>
+#include "core/memory/shortage.h"
 
 #include <fmt/format.h>
 

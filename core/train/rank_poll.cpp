@@ -1,5 +1,5 @@
-#include <tutti/core/memory/shortage.h>
 #include <tutti/core/train/rank_poll.h>
+#include "core/memory/shortage.h"
 
 #include <algorithm>
 #include <exception>

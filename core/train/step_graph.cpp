@@ -1,9 +1,9 @@
-#include <tutti/core/cuda/config.h>
-#include <tutti/core/cuda/device.h>
-#include <tutti/core/cuda/graph.h>
 #include <tutti/core/error.h>
 #include <tutti/core/memory/owner.h>
 #include <tutti/core/train/step_graph.h>
+#include "core/cuda/config.h"
+#include "core/cuda/device.h"
+#include "core/cuda/graph.h"
 
 #include <algorithm>
 #include <utility>

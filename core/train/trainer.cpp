@@ -1,7 +1,7 @@
-#include <tutti/core/cuda/config.h>
-#include <tutti/core/cuda/tensor_ops.h>
 #include <tutti/core/interruption.h>
 #include <tutti/core/train/trainer.h>
+#include "core/cuda/config.h"
+#include "core/cuda/tensor_ops.h"
 
 #include <cmath>
 #include <limits>

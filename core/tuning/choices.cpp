@@ -1,8 +1,8 @@
-#include <tutti/core/tuning/choices.h>
+#include "core/tuning/choices.h"
 
 #include <tutti/core/checkpoint/file.h>
-#include <tutti/core/checkpoint/json.h>
 #include <tutti/core/error.h>
+#include "core/checkpoint/json.h"
 
 #include <nlohmann/json.hpp>
 

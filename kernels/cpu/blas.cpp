@@ -1,6 +1,6 @@
 #include <tutti/kernels/cpu/blas.h>
 
-#include <tutti/kernels/cpu/blas_backends.h>
+#include "kernels/cpu/blas_backends.h"
 
 #include <algorithm>
 #include <atomic>

@@ -1,8 +1,8 @@
 #pragma once
 
-#include <tutti/kernels/broadcast_plan.h>
-#include <tutti/kernels/cpu/ranges.h>
-#include <tutti/kernels/row/team.h>
+#include "kernels/broadcast_plan.h"
+#include "kernels/cpu/ranges.h"
+#include "kernels/row/team.h"
 
 #include <array>
 

@@ -1,8 +1,8 @@
-#include <tutti/kernels/cpu/gemm_gradient.h>
+#include "kernels/cpu/gemm_gradient.h"
 
-#include <tutti/kernels/cpu/sums.h>
-#include <tutti/kernels/cuda/blas.h>
-#include <tutti/kernels/cuda/on_cuda.h>
+#include "kernels/cpu/sums.h"
+#include "kernels/cuda/blas.h"
+#include "kernels/cuda/on_cuda.h"
 
 namespace tutti::cpu {
 

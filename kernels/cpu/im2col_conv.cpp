@@ -1,6 +1,6 @@
 #include <tutti/kernels/cpu/blas.h>
-#include <tutti/kernels/cpu/conv_backends.h>
-#include <tutti/kernels/cpu/sums.h>
+#include "kernels/cpu/conv_backends.h"
+#include "kernels/cpu/sums.h"
 
 #include <algorithm>
 

@@ -1,4 +1,4 @@
-#include <tutti/kernels/cpu/isa.h>
+#include "kernels/cpu/isa.h"
 
 #include <tutti/core/error.h>
 

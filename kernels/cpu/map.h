@@ -1,9 +1,9 @@
 #pragma once
 
-#include <tutti/kernels/cpu/ranges.h>
-#include <tutti/kernels/cuda/on_cuda.h>
-#include <tutti/kernels/cuda/pointwise.h>
-#include <tutti/kernels/row/pointwise.h>
+#include "kernels/cpu/ranges.h"
+#include "kernels/cuda/on_cuda.h"
+#include "kernels/cuda/pointwise.h"
+#include "kernels/row/pointwise.h"
 
 namespace tutti {
 

@@ -1,7 +1,7 @@
 // oneDNN: matrix products. Convolutions are in onednn_conv.cpp; no other file sees the library. Works with
 // the 2.x and 3.x interfaces.
-#include <tutti/core/memory/shortage.h>
-#include <tutti/kernels/cpu/blas_backends.h>
+#include "core/memory/shortage.h"
+#include "kernels/cpu/blas_backends.h"
 
 #if defined(TUTTI_WITH_ONEDNN)
 

@@ -1,5 +1,5 @@
 #include <tutti/kernels/cpu/blas.h>
-#include <tutti/kernels/cpu/conv_backends.h>
+#include "kernels/cpu/conv_backends.h"
 
 #if defined(TUTTI_WITH_ONEDNN)
 

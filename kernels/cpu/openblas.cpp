@@ -1,5 +1,5 @@
 // OpenBLAS, where oneDNN is absent: fp32 and fp64.
-#include <tutti/kernels/cpu/blas_backends.h>
+#include "kernels/cpu/blas_backends.h"
 
 #if defined(TUTTI_WITH_OPENBLAS)
 

@@ -1,6 +1,6 @@
 // Matrix products without a library: the reference in tests, and what is left on a machine that has none.
-#include <tutti/kernels/cpu/blas_backends.h>
-#include <tutti/kernels/cpu/isa.h>
+#include "kernels/cpu/blas_backends.h"
+#include "kernels/cpu/isa.h"
 
 #include <vector>
 

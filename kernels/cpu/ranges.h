@@ -2,8 +2,8 @@
 
 #include <tutti/core/stream.h>
 #include <tutti/core/tape.h>
-#include <tutti/kernels/cpu/isa.h>
-#include <tutti/kernels/row/team.h>
+#include "kernels/cpu/isa.h"
+#include "kernels/row/team.h"
 
 #include <algorithm>
 

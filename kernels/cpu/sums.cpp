@@ -1,8 +1,8 @@
-#include <tutti/kernels/cpu/sums.h>
+#include "kernels/cpu/sums.h"
 
-#include <tutti/kernels/cpu/ranges.h>
-#include <tutti/kernels/cuda/on_cuda.h>
-#include <tutti/kernels/cuda/sums.h>
+#include "kernels/cpu/ranges.h"
+#include "kernels/cuda/on_cuda.h"
+#include "kernels/cuda/sums.h"
 
 namespace tutti {
 namespace {

@@ -1,7 +1,7 @@
-#include <tutti/kernels/cuda/attention.h>
+#include "kernels/cuda/attention.h"
 
-#include <tutti/core/tuning/choices.h>
-#include <tutti/kernels/cuda/cudnn.h>
+#include "core/tuning/choices.h"
+#include "kernels/cuda/cudnn.h"
 
 namespace tutti::cuda {
 namespace {

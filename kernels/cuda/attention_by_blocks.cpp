@@ -1,6 +1,6 @@
-#include <tutti/kernels/cuda/attention.h>
-#include <tutti/kernels/cuda/blas.h>
-#include <tutti/kernels/cuda/score_rows.h>
+#include "kernels/cuda/attention.h"
+#include "kernels/cuda/blas.h"
+#include "kernels/cuda/score_rows.h"
 
 namespace tutti::cuda {
 namespace {

@@ -1,8 +1,8 @@
-#include <tutti/kernels/cuda/batch_norm.h>
+#include "kernels/cuda/batch_norm.h"
 
-#include <tutti/kernels/cuda/sums.h>
-#include <tutti/kernels/row/batch_norm.h>
-#include <tutti/kernels/cuda/launch.cuh>
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/sums.h"
+#include "kernels/row/batch_norm.h"
 
 #include <limits>
 

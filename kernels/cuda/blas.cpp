@@ -1,11 +1,11 @@
-#include <tutti/kernels/cuda/blas.h>
+#include "kernels/cuda/blas.h"
 
-#include <tutti/core/cuda/device.h>
-#include <tutti/core/cuda/runtime.h>
 #include <tutti/core/tensor.h>
-#include <tutti/core/tuning/choices.h>
-#include <tutti/kernels/cuda/cublaslt.h>
-#include <tutti/kernels/cuda/timer.h>
+#include "core/cuda/device.h"
+#include "core/cuda/runtime.h"
+#include "core/tuning/choices.h"
+#include "kernels/cuda/cublaslt.h"
+#include "kernels/cuda/timer.h"
 
 #include <cctype>
 #include <limits>

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <tutti/kernels/plan/gemm_problem.h>
+#include "kernels/plan/gemm_problem.h"
 
 // The one door to cuBLASLt. Sums are fp32 (fp64 for fp64), without TF32. Products of more than some
 // megaflops are measured on first use with each algorithm that the library proposes; the fastest is kept for

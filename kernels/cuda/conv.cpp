@@ -1,7 +1,7 @@
-#include <tutti/kernels/cuda/conv.h>
+#include "kernels/cuda/conv.h"
 
-#include <tutti/kernels/cpu/sums.h>
-#include <tutti/kernels/cuda/cudnn.h>
+#include "kernels/cpu/sums.h"
+#include "kernels/cuda/cudnn.h"
 
 namespace tutti::cuda {
 namespace {

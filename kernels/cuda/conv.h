@@ -1,6 +1,6 @@
 #pragma once
 
-#include <tutti/kernels/cpu/conv_backends.h>
+#include "kernels/cpu/conv_backends.h"
 
 // Convolutions of NHWC images on CUDA, behind the interface of the CPU's.
 namespace tutti::cuda {

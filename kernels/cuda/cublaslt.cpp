@@ -1,4 +1,4 @@
-#include <tutti/kernels/cuda/cublaslt.h>
+#include "kernels/cuda/cublaslt.h"
 
 #include <algorithm>
 

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <tutti/core/error.h>
-#include <tutti/kernels/plan/gemm_problem.h>
+#include "kernels/plan/gemm_problem.h"
 
 #include <cublasLt.h>
 

@@ -1,9 +1,9 @@
-#include <tutti/kernels/cuda/cudnn.h>
+#include "kernels/cuda/cudnn.h"
 
-#include <tutti/core/cuda/device.h>
-#include <tutti/core/cuda/runtime.h>
-#include <tutti/core/tuning/choices.h>
-#include <tutti/kernels/cuda/timer.h>
+#include "core/cuda/device.h"
+#include "core/cuda/runtime.h"
+#include "core/tuning/choices.h"
+#include "kernels/cuda/timer.h"
 
 #include <cudnn_frontend.h>
 

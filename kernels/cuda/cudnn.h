@@ -1,6 +1,6 @@
 #pragma once
 
-#include <tutti/kernels/plan/cudnn_problem.h>
+#include "kernels/plan/cudnn_problem.h"
 
 #include <cstdint>
 #include <unordered_map>

@@ -1,6 +1,6 @@
-#include <tutti/core/cuda/graph.h>
-#include <tutti/kernels/cuda/dropout.h>
-#include <tutti/kernels/cuda/launch.cuh>
+#include "core/cuda/graph.h"
+#include "kernels/cuda/dropout.h"
+#include "kernels/cuda/launch.cuh"
 
 namespace tutti::cuda {
 namespace {

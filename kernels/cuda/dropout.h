@@ -2,7 +2,7 @@
 
 #include <tutti/core/random.h>
 #include <tutti/core/tensor.h>
-#include <tutti/kernels/row/dropout.h>
+#include "kernels/row/dropout.h"
 
 namespace tutti::cuda {
 

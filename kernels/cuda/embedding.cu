@@ -1,5 +1,5 @@
-#include <tutti/kernels/cuda/embedding.h>
-#include <tutti/kernels/cuda/launch.cuh>
+#include "kernels/cuda/embedding.h"
+#include "kernels/cuda/launch.cuh"
 
 #include <cub/device/device_radix_sort.cuh>
 

@@ -1,9 +1,9 @@
-#include <tutti/kernels/cuda/fp8.h>
+#include "kernels/cuda/fp8.h"
 
-#include <tutti/kernels/activation_functors.h>
-#include <tutti/kernels/cuda/sums.h>
-#include <tutti/kernels/cuda/launch.cuh>
-#include <tutti/kernels/cuda/logit_rows.cuh>
+#include "kernels/activation_functors.h"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/logit_rows.cuh"
+#include "kernels/cuda/sums.h"
 
 #include <cuda_fp8.h>
 

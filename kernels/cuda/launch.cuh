@@ -1,9 +1,9 @@
 #pragma once
 
-#include <tutti/core/cuda/runtime.h>
 #include <tutti/core/tensor.h>
-#include <tutti/kernels/row/pack.h>
-#include <tutti/kernels/row/block_team.cuh>
+#include "core/cuda/runtime.h"
+#include "kernels/row/block_team.cuh"
+#include "kernels/row/pack.h"
 
 #include <algorithm>
 

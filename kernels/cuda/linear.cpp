@@ -1,8 +1,8 @@
-#include <tutti/kernels/cuda/linear.h>
+#include "kernels/cuda/linear.h"
 
-#include <tutti/kernels/activation_functors.h>
-#include <tutti/kernels/cuda/blas.h>
-#include <tutti/kernels/cuda/pointwise.h>
+#include "kernels/activation_functors.h"
+#include "kernels/cuda/blas.h"
+#include "kernels/cuda/pointwise.h"
 
 namespace tutti::cuda {
 namespace {

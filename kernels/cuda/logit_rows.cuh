@@ -1,7 +1,7 @@
 #pragma once
 
 #include <tutti/kernels/cuda/softmax.h>
-#include <tutti/kernels/row/softmax.h>
+#include "kernels/row/softmax.h"
 
 namespace tutti::cuda {
 

@@ -1,7 +1,7 @@
 // Unary operations and swiglu.
-#include <tutti/kernels/cuda/pointwise.h>
-#include <tutti/kernels/row/pointwise.h>
-#include <tutti/kernels/cuda/launch.cuh>
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/pointwise.h"
+#include "kernels/row/pointwise.h"
 
 namespace tutti::cuda {
 namespace {

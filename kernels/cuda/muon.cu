@@ -1,7 +1,7 @@
-#include <tutti/kernels/cuda/muon.h>
+#include "kernels/cuda/muon.h"
 
-#include <tutti/kernels/cuda/sums.h>
-#include <tutti/kernels/cuda/launch.cuh>
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/sums.h"
 
 namespace tutti::cuda {
 namespace {

@@ -1,7 +1,7 @@
-#include <tutti/kernels/cuda/norm.h>
+#include "kernels/cuda/norm.h"
 
-#include <tutti/kernels/row/held_norm.h>
-#include <tutti/kernels/cuda/launch.cuh>
+#include "kernels/cuda/launch.cuh"
+#include "kernels/row/held_norm.h"
 
 namespace tutti::cuda {
 namespace {

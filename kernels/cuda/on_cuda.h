@@ -1,7 +1,7 @@
 #pragma once
 
-#include <tutti/core/cuda/config.h>
 #include <tutti/core/stream.h>
+#include "core/cuda/config.h"
 
 namespace tutti {
 

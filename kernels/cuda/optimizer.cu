@@ -1,6 +1,6 @@
-#include <tutti/kernels/cuda/optimizer.h>
-#include <tutti/kernels/cuda/sums.h>
-#include <tutti/kernels/cuda/launch.cuh>
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/optimizer.h"
+#include "kernels/cuda/sums.h"
 
 namespace tutti::cuda {
 namespace {

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <tutti/core/param_group.h>
-#include <tutti/kernels/row/optimizer.h>
+#include "kernels/row/optimizer.h"
 
 #include <span>
 #include <vector>

@@ -1,8 +1,8 @@
 // Binary operations with broadcasting.
-#include <tutti/kernels/broadcast_plan.h>
-#include <tutti/kernels/cuda/pointwise.h>
-#include <tutti/kernels/row/pointwise.h>
-#include <tutti/kernels/cuda/launch.cuh>
+#include "kernels/broadcast_plan.h"
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/pointwise.h"
+#include "kernels/row/pointwise.h"
 
 namespace tutti::cuda {
 namespace {

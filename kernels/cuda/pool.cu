@@ -1,5 +1,5 @@
-#include <tutti/kernels/cuda/pool.h>
-#include <tutti/kernels/cuda/launch.cuh>
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/pool.h"
 
 namespace tutti::cuda {
 namespace {

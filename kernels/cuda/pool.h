@@ -1,7 +1,7 @@
 #pragma once
 
 #include <tutti/core/tensor.h>
-#include <tutti/kernels/row/pool.h>
+#include "kernels/row/pool.h"
 
 // Pooling (kernels/pool.h) on CUDA. Tensors are contiguous and on the stream's device; images are (H, W, C).
 namespace tutti::cuda {

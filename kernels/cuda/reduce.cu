@@ -1,5 +1,5 @@
-#include <tutti/kernels/cuda/reduce.h>
-#include <tutti/kernels/cuda/launch.cuh>
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/reduce.h"
 
 namespace tutti::cuda {
 namespace {

@@ -1,5 +1,5 @@
-#include <tutti/kernels/cuda/rotary.h>
-#include <tutti/kernels/cuda/launch.cuh>
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/rotary.h"
 
 #include <cmath>
 

@@ -1,7 +1,7 @@
-#include <tutti/kernels/cuda/score_rows.h>
+#include "kernels/cuda/score_rows.h"
 
-#include <tutti/kernels/row/softmax_block.h>
-#include <tutti/kernels/cuda/launch.cuh>
+#include "kernels/cuda/launch.cuh"
+#include "kernels/row/softmax_block.h"
 
 namespace tutti::cuda {
 namespace {

@@ -1,9 +1,9 @@
 #include <tutti/kernels/cuda/softmax.h>
 
-#include <tutti/kernels/cuda/sums.h>
-#include <tutti/kernels/row/softmax.h>
-#include <tutti/kernels/cuda/launch.cuh>
-#include <tutti/kernels/cuda/logit_rows.cuh>
+#include "kernels/cuda/launch.cuh"
+#include "kernels/cuda/logit_rows.cuh"
+#include "kernels/cuda/sums.h"
+#include "kernels/row/softmax.h"
 
 namespace tutti::cuda {
 namespace {

@@ -1,7 +1,7 @@
-#include <tutti/kernels/cuda/sums.h>
+#include "kernels/cuda/sums.h"
 
-#include <tutti/kernels/row/softmax.h>
-#include <tutti/kernels/cuda/launch.cuh>
+#include "kernels/cuda/launch.cuh"
+#include "kernels/row/softmax.h"
 
 namespace tutti::cuda {
 namespace {

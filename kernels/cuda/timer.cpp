@@ -1,4 +1,4 @@
-#include <tutti/kernels/cuda/timer.h>
+#include "kernels/cuda/timer.h"
 
 namespace tutti::cuda {
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <tutti/core/cuda/runtime.h>
+#include "core/cuda/runtime.h"
 
 #include <memory>
 

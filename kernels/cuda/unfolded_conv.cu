@@ -1,8 +1,8 @@
-#include <tutti/kernels/cuda/conv.h>
+#include "kernels/cuda/conv.h"
 
-#include <tutti/kernels/cpu/sums.h>
-#include <tutti/kernels/cuda/blas.h>
-#include <tutti/kernels/cuda/launch.cuh>
+#include "kernels/cpu/sums.h"
+#include "kernels/cuda/blas.h"
+#include "kernels/cuda/launch.cuh"
 
 namespace tutti::cuda {
 namespace {

@@ -1,5 +1,5 @@
-#include <tutti/kernels/cpu/isa.h>
-#include <tutti/kernels/optimizer/device_tables.h>
+#include "kernels/cpu/isa.h"
+#include "kernels/optimizer/device_tables.h"
 
 #include <cmath>
 

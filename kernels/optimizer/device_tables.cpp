@@ -1,4 +1,4 @@
-#include <tutti/kernels/optimizer/device_tables.h>
+#include "kernels/optimizer/device_tables.h"
 
 #include <algorithm>
 #include <tuple>

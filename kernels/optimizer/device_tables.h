@@ -1,8 +1,8 @@
 #pragma once
 
-#include <tutti/kernels/cuda/on_cuda.h>
-#include <tutti/kernels/cuda/optimizer.h>
-#include <tutti/kernels/optimizer/rule.h>
+#include "kernels/cuda/on_cuda.h"
+#include "kernels/cuda/optimizer.h"
+#include "kernels/optimizer/rule.h"
 
 #include <array>
 #include <cstring>

@@ -1,8 +1,8 @@
-#include <tutti/kernels/cpu/gemm_gradient.h>
-#include <tutti/kernels/cpu/isa.h>
-#include <tutti/kernels/cuda/muon.h>
-#include <tutti/kernels/cuda/on_cuda.h>
-#include <tutti/kernels/optimizer/rule.h>
+#include "kernels/cuda/muon.h"
+#include "kernels/cpu/gemm_gradient.h"
+#include "kernels/cpu/isa.h"
+#include "kernels/cuda/on_cuda.h"
+#include "kernels/optimizer/rule.h"
 
 #include <algorithm>
 #include <cmath>

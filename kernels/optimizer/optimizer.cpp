@@ -1,7 +1,7 @@
 #include <tutti/kernels/optimizer.h>
 
-#include <tutti/kernels/cpu/isa.h>
-#include <tutti/kernels/optimizer/device_tables.h>
+#include "kernels/cpu/isa.h"
+#include "kernels/optimizer/device_tables.h"
 
 #include <algorithm>
 #include <cmath>

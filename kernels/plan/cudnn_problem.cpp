@@ -1,4 +1,4 @@
-#include <tutti/kernels/plan/cudnn_problem.h>
+#include "kernels/plan/cudnn_problem.h"
 
 #include <string_view>
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <tutti/kernels/cpu/conv_backends.h>
+#include "kernels/cpu/conv_backends.h"
 
 #include <string>
 #include <variant>

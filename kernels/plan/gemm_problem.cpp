@@ -1,4 +1,4 @@
-#include <tutti/kernels/plan/gemm_problem.h>
+#include "kernels/plan/gemm_problem.h"
 
 #include <algorithm>
 #include <initializer_list>

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <tutti/core/dtype.h>
-#include <tutti/kernels/row/math.h>
+#include "kernels/row/math.h"
 
 // Row programs of batch_norm. A row is a run of neighbouring elements: one position's channels (kChannels
 // true: every element has its own channel parameters) or one channel's plane (kChannels false: all share

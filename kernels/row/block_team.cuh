@@ -1,6 +1,6 @@
 #pragma once
 
-#include <tutti/kernels/row/team.h>
+#include "kernels/row/team.h"
 
 // The teams of CUDA (kernels/row/team.h). Sums are taken in one order, whatever the timing.
 namespace tutti {

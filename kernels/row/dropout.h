@@ -2,7 +2,7 @@
 
 #include <tutti/core/dtype.h>
 #include <tutti/core/random.h>
-#include <tutti/kernels/row/team.h>
+#include "kernels/row/team.h"
 
 #include <array>
 

@@ -1,7 +1,7 @@
 #pragma once
 
-#include <tutti/kernels/row/norm.h>
-#include <tutti/kernels/row/pack.h>
+#include "kernels/row/norm.h"
+#include "kernels/row/pack.h"
 
 // Row programs of layer_norm and rms_norm for rows that a team holds in registers: memory is read and written
 // once, 16 bytes at a time. Rows and parameters are aligned to 16 bytes, and n is a multiple of the pack.

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <tutti/kernels/row/team.h>
+#include "kernels/row/team.h"
 
 #include <algorithm>
 #include <bit>

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <tutti/core/dtype.h>
-#include <tutti/kernels/row/math.h>
+#include "kernels/row/math.h"
 
 // Row programs of layer_norm and rms_norm. T: type of the tensors, A: fp32, or fp64 for fp64.
 namespace tutti::row {

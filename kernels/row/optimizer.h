@@ -1,7 +1,7 @@
 #pragma once
 
 #include <tutti/core/host_device.h>
-#include <tutti/kernels/row/math.h>
+#include "kernels/row/math.h"
 
 // Updates of one element, for CPU and CUDA. M: type of state and arithmetic, fp32 or fp64. Numbers of the
 // rules are computed in fp64 and rounded once: 1 - beta in fp32 would be off by up to eps / (1 - beta), 6e-5

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <tutti/core/dtype.h>
-#include <tutti/kernels/row/math.h>
+#include "kernels/row/math.h"
 
 // One functor an operation: value and derivative in one place, for CPU and CUDA. T is float or double.
 namespace tutti::row {

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <tutti/core/dtype.h>
-#include <tutti/kernels/row/team.h>
+#include "kernels/row/team.h"
 
 #include <array>
 

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <tutti/core/dtype.h>
-#include <tutti/kernels/row/math.h>
+#include "kernels/row/math.h"
 
 #include <limits>
 

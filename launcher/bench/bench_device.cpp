@@ -3,10 +3,10 @@
 #include "launcher/device_placement.h"
 #include "launcher/info/machine.h"
 
-#include <tutti/core/cuda/config.h>
-#include <tutti/core/cuda/device.h>
 #include <tutti/core/parameter.h>
 #include <tutti/core/random.h>
+#include "core/cuda/config.h"
+#include "core/cuda/device.h"
 
 #include <algorithm>
 

@@ -7,8 +7,8 @@
 #include "launcher/run/training.h"
 
 #include <tutti/comm/peers.h>
-#include <tutti/core/cuda/config.h>
-#include <tutti/core/cuda/device.h>
+#include "core/cuda/config.h"
+#include "core/cuda/device.h"
 
 #include <nlohmann/json.hpp>
 

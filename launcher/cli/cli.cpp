@@ -4,9 +4,9 @@
 #include "launcher/info/build.h"
 #include "launcher/usage.h"
 
-#include <tutti/core/config/nearest.h>
 #include <tutti/core/error.h>
-#include <tutti/core/memory/shortage.h>
+#include "core/config/nearest.h"
+#include "core/memory/shortage.h"
 
 #include <CLI/CLI.hpp>
 

@@ -3,9 +3,9 @@
 #include "launcher/cli/ticker.h"
 
 #include <tutti/core/data/bpe_train.h>
-#include <tutti/core/data/prepare/text_file.h>
 #include <tutti/core/error.h>
-#include <tutti/core/file/target.h>
+#include "core/data/prepare/text_file.h"
+#include "core/file/target.h"
 
 #include <CLI/CLI.hpp>
 

@@ -2,10 +2,10 @@
 #include "launcher/cli/data_commands.h"
 #include "launcher/cli/ticker.h"
 
-#include <tutti/core/counted.h>
 #include <tutti/core/data/prepare/id_shards.h>
 #include <tutti/core/data/token_writer.h>
 #include <tutti/core/error.h>
+#include "core/counted.h"
 
 #include <CLI/CLI.hpp>
 

@@ -9,11 +9,11 @@
 
 #include <tutti/comm/factory.h>
 #include <tutti/comm/peers.h>
-#include <tutti/core/counted.h>
 #include <tutti/core/data/validate/validate.h>
 #include <tutti/core/error.h>
-#include <tutti/core/file/target.h>
 #include <tutti/models/builder.h>
+#include "core/counted.h"
+#include "core/file/target.h"
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>

@@ -4,13 +4,13 @@
 
 #include <tutti/core/checkpoint/model_files.h>
 #include <tutti/core/config/run_file.h>
-#include <tutti/core/config/value_text.h>
 #include <tutti/core/data/tokenizer.h>
 #include <tutti/core/error.h>
-#include <tutti/core/file/target.h>
 #include <tutti/models/builder.h>
 #include <tutti/models/external_names.h>
 #include <tutti/models/hugging_face/config.h>
+#include "core/config/value_text.h"
+#include "core/file/target.h"
 
 #include <CLI/CLI.hpp>
 

@@ -5,11 +5,11 @@
 #include "launcher/info/text.h"
 #include "launcher/locality.h"
 
-#include <tutti/core/cuda/config.h>
-#include <tutti/core/cuda/device.h>
 #include <tutti/core/error.h>
 #include <tutti/kernels/cpu/blas.h>
-#include <tutti/kernels/cpu/isa.h>
+#include "core/cuda/config.h"
+#include "core/cuda/device.h"
+#include "kernels/cpu/isa.h"
 
 #include <fmt/ranges.h>
 #include <CLI/CLI.hpp>

@@ -16,8 +16,8 @@
 #include "launcher/run/training.h"
 #include "launcher/usage.h"
 
-#include <tutti/core/config/nearest.h>
 #include <tutti/core/error.h>
+#include "core/config/nearest.h"
 
 #include <unistd.h>
 #include <CLI/CLI.hpp>

@@ -2,7 +2,7 @@
 #include "launcher/cli/commands.h"
 
 #include <tutti/core/error.h>
-#include <tutti/core/file/target.h>
+#include "core/file/target.h"
 
 #include <CLI/CLI.hpp>
 

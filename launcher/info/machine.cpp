@@ -4,8 +4,8 @@
 #include "launcher/placement.h"
 
 #include <tutti/core/error.h>
-#include <tutti/core/system_check.h>
 #include <tutti/core/thread_pool.h>
+#include "core/system_check.h"
 
 #include <hwloc.h>
 #include <sys/resource.h>

@@ -3,8 +3,8 @@
 #include "launcher/launch/adapter.h"
 #include "launcher/usage.h"
 
-#include <tutti/core/config/nearest.h>
 #include <tutti/core/error.h>
+#include "core/config/nearest.h"
 
 #include <array>
 

@@ -1,7 +1,7 @@
 #include "launcher/launch/child.h"
 
 #include <tutti/core/error.h>
-#include <tutti/core/system_check.h>
+#include "core/system_check.h"
 
 #include <fcntl.h>
 #include <poll.h>

@@ -4,7 +4,7 @@
 #include "launcher/launch/words.h"
 
 #include <tutti/core/error.h>
-#include <tutti/core/system_check.h>
+#include "core/system_check.h"
 
 #include <poll.h>
 #include <unistd.h>

@@ -1,7 +1,7 @@
 #include "launcher/launch/stop.h"
 
 #include <tutti/core/error.h>
-#include <tutti/core/system_check.h>
+#include "core/system_check.h"
 
 #include <poll.h>
 #include <sys/signalfd.h>

@@ -1,7 +1,7 @@
 #include "launcher/launch/words.h"
 
-#include <tutti/core/config/utf8.h>
 #include <tutti/core/error.h>
+#include "core/config/utf8.h"
 
 #include <nlohmann/json.hpp>
 

@@ -2,8 +2,8 @@
 
 #include "launcher/info/text.h"
 
-#include <tutti/core/config/nearest.h>
 #include <tutti/core/error.h>
+#include "core/config/nearest.h"
 
 #include <algorithm>
 #include <array>

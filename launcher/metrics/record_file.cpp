@@ -1,8 +1,8 @@
 #include "launcher/metrics/record_file.h"
 
 #include <tutti/core/error.h>
-#include <tutti/core/file/place.h>
-#include <tutti/core/system_check.h>
+#include "core/file/place.h"
+#include "core/system_check.h"
 
 #include <fcntl.h>
 #include <unistd.h>

@@ -3,8 +3,8 @@
 #include "launcher/info/machine.h"
 
 #include <tutti/core/checkpoint/file.h>
-#include <tutti/core/checkpoint/json.h>
 #include <tutti/core/error.h>
+#include "core/checkpoint/json.h"
 
 #include <nlohmann/json.hpp>
 

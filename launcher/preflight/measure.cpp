@@ -2,10 +2,10 @@
 
 #include <tutti/core/checkpoint/file.h>
 #include <tutti/core/error.h>
-#include <tutti/core/file/temporary.h>
-#include <tutti/core/system_check.h>
 #include <tutti/core/tensor.h>
 #include <tutti/kernels/cpu/blas.h>
+#include "core/file/temporary.h"
+#include "core/system_check.h"
 #include "launcher/placement.h"
 
 #include <fcntl.h>

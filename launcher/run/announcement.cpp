@@ -1,8 +1,8 @@
 #include "launcher/run/announcement.h"
 
-#include <tutti/core/cuda/config.h>
-#include <tutti/core/cuda/device.h>
 #include <tutti/kernels/fp8.h>
+#include "core/cuda/config.h"
+#include "core/cuda/device.h"
 
 #include <fmt/format.h>
 

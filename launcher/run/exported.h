@@ -3,8 +3,8 @@
 #include "launcher/run/run_model.h"
 
 #include <tutti/core/data/tokenizer.h>
-#include <tutti/core/file/target.h>
 #include <tutti/models/external_names.h>
+#include "core/file/target.h"
 
 #include <cstdint>
 #include <optional>

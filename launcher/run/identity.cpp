@@ -1,8 +1,8 @@
 #include "launcher/run/identity.h"
 
-#include <tutti/core/config/nearest.h>
-#include <tutti/core/config/tolerant.h>
 #include <tutti/core/error.h>
+#include "core/config/nearest.h"
+#include "core/config/tolerant.h"
 
 #include <nlohmann/json.hpp>
 

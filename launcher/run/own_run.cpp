@@ -1,8 +1,8 @@
 #include "launcher/run/own_run.h"
 
 #include <tutti/core/checkpoint/file.h>
-#include <tutti/core/config/tolerant.h>
 #include <tutti/core/error.h>
+#include "core/config/tolerant.h"
 
 #include <nlohmann/json.hpp>
 

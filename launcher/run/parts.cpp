@@ -1,6 +1,6 @@
 #include "launcher/run/parts.h"
 
-#include <tutti/comm/device_collective.h>
+#include "comm/device_collective.h"
 
 namespace tutti {
 

@@ -1,8 +1,8 @@
 #include "launcher/run/skipping.h"
 
 #include <tutti/core/checkpoint/file.h>
-#include <tutti/core/counted.h>
 #include <tutti/core/error.h>
+#include "core/counted.h"
 #include "launcher/launch/words.h"
 
 namespace tutti {

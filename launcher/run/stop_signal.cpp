@@ -1,7 +1,7 @@
 #include "launcher/run/stop_signal.h"
 
 #include <tutti/core/error.h>
-#include <tutti/core/system_check.h>
+#include "core/system_check.h"
 
 #include <unistd.h>
 

@@ -2,13 +2,13 @@
 
 #include <tutti/comm/peers.h>
 #include <tutti/core/checkpoint/sha256.h>
-#include <tutti/core/checkpoint/verify_weights.h>
 #include <tutti/core/config/run_file.h>
-#include <tutti/core/cuda/config.h>
-#include <tutti/core/cuda/device.h>
 #include <tutti/core/data/loader.h>
 #include <tutti/core/interruption.h>
 #include <tutti/models/external_names.h>
+#include "core/checkpoint/verify_weights.h"
+#include "core/cuda/config.h"
+#include "core/cuda/device.h"
 #include "launcher/info/build.h"
 #include "launcher/info/machine.h"
 #include "launcher/metrics/exporter/exporter.h"

@@ -1,11 +1,11 @@
 #include <tutti/models/hugging_face/config.h>
 
 #include <tutti/core/checkpoint/file.h>
-#include <tutti/core/checkpoint/json.h>
-#include <tutti/core/config/nearest.h>
-#include <tutti/core/config/value_text.h>
 #include <tutti/core/error.h>
-#include <tutti/models/hugging_face/reader.h>
+#include "core/checkpoint/json.h"
+#include "core/config/nearest.h"
+#include "core/config/value_text.h"
+#include "models/hugging_face/reader.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,4 +1,4 @@
-#include <tutti/models/hugging_face/names.h>
+#include "models/hugging_face/names.h"
 
 #include <tutti/core/error.h>
 

@@ -1,7 +1,7 @@
-#include <tutti/models/hugging_face/reader.h>
+#include "models/hugging_face/reader.h"
 
-#include <tutti/core/config/value_text.h>
 #include <tutti/core/error.h>
+#include "core/config/value_text.h"
 
 #include <cmath>
 

@@ -1,4 +1,4 @@
-#include <tutti/models/hugging_face/reader.h>
+#include "models/hugging_face/reader.h"
 
 #include <tutti/core/error.h>
 

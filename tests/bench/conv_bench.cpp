@@ -1,7 +1,7 @@
 // Convolutions of ResNet-18 on 28 x 28 images as the op calls them, next to one direct convolution primitive
 // of oneDNN for the whole batch on the same number of threads.
-#include <tutti/kernels/cpu/conv_backends.h>
 #include <oneapi/dnnl/dnnl.hpp>
+#include "kernels/cpu/conv_backends.h"
 
 #include <tests/bench/side_by_side.h>
 

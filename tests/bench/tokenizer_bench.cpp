@@ -3,8 +3,8 @@
 #include <benchmark/benchmark.h>
 #include <tutti/core/checkpoint/file.h>
 #include <tutti/core/data/bpe_train.h>
-#include <tutti/core/data/split.h>
 #include <tutti/core/error.h>
+#include "core/data/split.h"
 
 #include <cstdio>
 #include <cstdlib>

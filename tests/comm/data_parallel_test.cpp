@@ -3,7 +3,7 @@
 
 #include <tutti/comm/data_parallel.h>
 #include <tutti/core/train/trainer.h>
-#include <tutti/core/tuning/choices.h>
+#include "core/tuning/choices.h"
 
 #include <chrono>
 #include <cmath>

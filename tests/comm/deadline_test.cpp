@@ -1,4 +1,4 @@
-#include <tutti/comm/deadline.h>
+#include "comm/deadline.h"
 
 #include <tutti/core/error.h>
 

@@ -1,5 +1,5 @@
 #include <tutti/core/error.h>
-#include <tutti/core/memory/capture.h>
+#include "core/memory/capture.h"
 
 #include <gtest/gtest.h>
 

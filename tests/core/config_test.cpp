@@ -1,7 +1,7 @@
-#include <tutti/core/config/nearest.h>
 #include <tutti/core/config/run_file.h>
-#include <tutti/core/config/utf8.h>
 #include <tutti/core/error.h>
+#include "core/config/nearest.h"
+#include "core/config/utf8.h"
 
 #include <gtest/gtest.h>
 

@@ -1,7 +1,7 @@
 #include <gtest/gtest.h>
 #include <tutti/core/data/bpe_train.h>
-#include <tutti/core/data/prepare/bpe_words.h>
-#include <tutti/core/data/split.h>
+#include "core/data/prepare/bpe_words.h"
+#include "core/data/split.h"
 
 #include <map>
 

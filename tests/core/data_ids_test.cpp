@@ -1,7 +1,7 @@
 #include <gtest/gtest.h>
 #include <tutti/core/data/data_config.h>
-#include <tutti/core/data/prepare/id_file.h>
 #include <tutti/core/data/prepare/id_shards.h>
+#include "core/data/prepare/id_file.h"
 
 #include <limits>
 

@@ -1,8 +1,8 @@
 #include <gtest/gtest.h>
-#include <tutti/core/data/prepare/character_tokenizer.h>
-#include <tutti/core/data/prepare/documents.h>
 #include <tutti/core/data/token_writer.h>
-#include <tutti/core/data/unicode.h>
+#include "core/data/prepare/character_tokenizer.h"
+#include "core/data/prepare/documents.h"
+#include "core/data/unicode.h"
 
 #include "tests/core/data_helpers.h"
 

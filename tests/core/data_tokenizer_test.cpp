@@ -1,10 +1,10 @@
 #include <gtest/gtest.h>
 #include <tutti/core/checkpoint/file.h>
 #include <tutti/core/data/bpe_train.h>
-#include <tutti/core/data/split.h>
 #include <tutti/core/data/tokenizer.h>
-#include <tutti/core/data/unicode.h>
 #include <tutti/core/error.h>
+#include "core/data/split.h"
+#include "core/data/unicode.h"
 
 #include <cstdio>
 #include <filesystem>

@@ -1,10 +1,10 @@
 #include <tutti/core/checkpoint/sha256.h>
-#include <tutti/core/checkpoint/verify_weights.h>
 #include <tutti/core/data/cifar.h>
 #include <tutti/core/data/image_folder.h>
 #include <tutti/core/data/token_dataset.h>
 #include <tutti/core/data/token_writer.h>
 #include <tutti/core/data/verify.h>
+#include "core/checkpoint/verify_weights.h"
 
 #include <gtest/gtest.h>
 

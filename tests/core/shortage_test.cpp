@@ -1,5 +1,5 @@
+#include "core/memory/shortage.h"
 #include <tutti/core/error.h>
-#include <tutti/core/memory/shortage.h>
 #include <tutti/core/peers.h>
 
 #include <gtest/gtest.h>

@@ -1,4 +1,4 @@
-#include <tutti/core/signal_thread.h>
+#include "core/signal_thread.h"
 
 #include <gtest/gtest.h>
 #include <pthread.h>

@@ -1,6 +1,6 @@
+#include "core/file/target.h"
 #include <tutti/core/error.h>
-#include <tutti/core/file/target.h>
-#include <tutti/core/system_check.h>
+#include "core/system_check.h"
 
 #include <gtest/gtest.h>
 

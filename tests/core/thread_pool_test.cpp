@@ -1,7 +1,7 @@
-#include <tutti/core/affinity.h>
 #include <tutti/core/error.h>
 #include <tutti/core/stream.h>
 #include <tutti/core/thread_pool.h>
+#include "core/affinity.h"
 
 #include <gtest/gtest.h>
 #include <sched.h>

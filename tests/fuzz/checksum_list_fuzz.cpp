@@ -1,4 +1,4 @@
-#include <tutti/core/checkpoint/verify_weights.h>
+#include "core/checkpoint/verify_weights.h"
 
 #include "tests/fuzz/fuzz.h"
 

@@ -1,4 +1,4 @@
-#include <tutti/core/tuning/choices.h>
+#include "core/tuning/choices.h"
 
 #include "tests/fuzz/fuzz.h"
 

@@ -1,4 +1,4 @@
-#include <tutti/core/data/prepare/id_file.h>
+#include "core/data/prepare/id_file.h"
 
 #include "tests/fuzz/fuzz.h"
 

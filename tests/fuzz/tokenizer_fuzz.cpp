@@ -1,6 +1,6 @@
-#include <tutti/core/config/utf8.h>
 #include <tutti/core/data/tokenizer.h>
 #include <tutti/core/error.h>
+#include "core/config/utf8.h"
 
 #include <memory>
 

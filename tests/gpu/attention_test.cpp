@@ -1,8 +1,8 @@
 #include "tests/gpu/on_both.h"
 
-#include <tutti/core/tuning/choices.h>
 #include <tutti/kernels/attention.h>
-#include <tutti/kernels/cuda/cudnn.h>
+#include "core/tuning/choices.h"
+#include "kernels/cuda/cudnn.h"
 
 namespace tutti::test {
 namespace {

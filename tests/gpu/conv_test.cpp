@@ -1,7 +1,7 @@
 #include "tests/gpu/on_both.h"
 
 #include <tutti/kernels/conv.h>
-#include <tutti/kernels/cuda/conv.h>
+#include "kernels/cuda/conv.h"
 
 namespace tutti::test {
 namespace {

@@ -1,13 +1,13 @@
 #include "tests/gpu/on_both.h"
 
-#include <tutti/kernels/activation_functors.h>
-#include <tutti/kernels/cuda/fp8.h>
-#include <tutti/kernels/cuda/norm.h>
-#include <tutti/kernels/cuda/pointwise.h>
 #include <tutti/kernels/linear.h>
 #include <tutti/kernels/linear_cross_entropy.h>
 #include <tutti/kernels/mlp.h>
 #include <tutti/kernels/norm.h>
+#include "kernels/activation_functors.h"
+#include "kernels/cuda/fp8.h"
+#include "kernels/cuda/norm.h"
+#include "kernels/cuda/pointwise.h"
 
 #include <limits>
 

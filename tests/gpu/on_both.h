@@ -2,7 +2,7 @@
 
 #include "tests/kernels/op_check.h"
 
-#include <tutti/core/cuda/device.h>
+#include "core/cuda/device.h"
 
 #include <memory>
 

@@ -2,10 +2,10 @@
 #include "tests/gpu/on_both.h"
 
 #include <tutti/comm/data_parallel.h>
-#include <tutti/core/cuda/graph.h>
 #include <tutti/core/train/trainer.h>
 #include <tutti/kernels/optimizer.h>
 #include <tutti/models/builder.h>
+#include "core/cuda/graph.h"
 
 #include <limits>
 

@@ -1,7 +1,7 @@
 // What cuDNN proposes for the models' shapes on an H100 that it is only told of: an operation without a plan
 // is still right, but many times slower, and no other test would notice.
 #include <tutti/core/error.h>
-#include <tutti/kernels/cuda/cudnn.h>
+#include "kernels/cuda/cudnn.h"
 
 #include <gtest/gtest.h>
 

@@ -1,5 +1,5 @@
 // How convolutions and attention are put to cuDNN, without it.
-#include <tutti/kernels/plan/cudnn_problem.h>
+#include "kernels/plan/cudnn_problem.h"
 
 #include "tests/kernels/gradcheck.h"
 

@@ -1,5 +1,5 @@
 // How products are put to cuBLASLt, without it.
-#include <tutti/kernels/plan/gemm_problem.h>
+#include "kernels/plan/gemm_problem.h"
 
 #include "tests/kernels/gradcheck.h"
 

@@ -2,8 +2,8 @@
 // and by threads as lanes.
 #include "tests/kernels/gradcheck.h"
 
-#include <tutti/kernels/row/held_norm.h>
-#include <tutti/kernels/row/thread_team.h>
+#include "kernels/row/held_norm.h"
+#include "kernels/row/thread_team.h"
 
 namespace tutti::test {
 namespace {

@@ -2,7 +2,7 @@
 
 #include "tests/kernels/gradcheck.h"
 
-#include <tutti/kernels/cpu/isa.h>
+#include "kernels/cpu/isa.h"
 
 #include <string>
 #include <vector>

@@ -2,14 +2,14 @@
 // ThreadSanitizer) and missing barriers that one lane cannot show.
 #include "tests/kernels/op_check.h"
 
-#include <tutti/kernels/row/batch_norm.h>
-#include <tutti/kernels/row/dropout.h>
-#include <tutti/kernels/row/norm.h>
-#include <tutti/kernels/row/pointwise.h>
-#include <tutti/kernels/row/pool.h>
-#include <tutti/kernels/row/softmax.h>
-#include <tutti/kernels/row/softmax_block.h>
-#include <tutti/kernels/row/thread_team.h>
+#include "kernels/row/batch_norm.h"
+#include "kernels/row/dropout.h"
+#include "kernels/row/norm.h"
+#include "kernels/row/pointwise.h"
+#include "kernels/row/pool.h"
+#include "kernels/row/softmax.h"
+#include "kernels/row/softmax_block.h"
+#include "kernels/row/thread_team.h"
 
 #include <cmath>
 #include <limits>

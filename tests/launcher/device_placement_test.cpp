@@ -1,7 +1,7 @@
 #include "launcher/device_placement.h"
 
-#include <tutti/core/cuda/config.h>
 #include <tutti/core/error.h>
+#include "core/cuda/config.h"
 
 #include <gtest/gtest.h>
 

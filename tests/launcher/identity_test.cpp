@@ -1,8 +1,8 @@
 #include "launcher/run/identity.h"
 
 #include <tutti/core/config/run_file.h>
-#include <tutti/core/config/tolerant.h>
 #include <tutti/core/error.h>
+#include "core/config/tolerant.h"
 
 #include <gtest/gtest.h>
 

@@ -1,8 +1,8 @@
 #include "launcher/run/own_run.h"
 #include "launcher/metrics/repair.h"
 
-#include <tutti/core/config/tolerant.h>
 #include <tutti/core/error.h>
+#include "core/config/tolerant.h"
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include <tutti/core/data/image/exif.h>
+#include "core/data/image/exif.h"
 
 #include <algorithm>
 #include <cstdint>

@@ -1,8 +1,8 @@
 #include <tutti/core/checkpoint/file.h>
-#include <tutti/core/data/image/exif.h>
-#include <tutti/core/data/image/formats.h>
 #include <tutti/core/data/image/image.h>
 #include <tutti/core/error.h>
+#include "core/data/image/exif.h"
+#include "core/data/image/formats.h"
 
 #include <algorithm>
 #include <cmath>

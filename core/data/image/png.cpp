@@ -1,5 +1,5 @@
-#include <tutti/core/data/image/formats.h>
 #include <tutti/core/error.h>
+#include "core/data/image/formats.h"
 
 #include <png.h>
 

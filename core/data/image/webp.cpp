@@ -1,5 +1,5 @@
-#include <tutti/core/data/image/formats.h>
 #include <tutti/core/error.h>
+#include "core/data/image/formats.h"
 
 #ifdef TUTTI_WITH_WEBP
 #  include <webp/decode.h>

@@ -1,6 +1,6 @@
-#include <tutti/core/data/prepare/bpe_words.h>
-#include <tutti/core/data/split.h>
+#include "core/data/prepare/bpe_words.h"
 #include <tutti/core/random.h>
+#include "core/data/split.h"
 
 #include <algorithm>
 #include <mutex>

@@ -1,7 +1,7 @@
 #pragma once
 
-#include <tutti/core/data/tokenizer/added_tokens.h>
 #include <tutti/core/thread_pool.h>
+#include "core/data/tokenizer/added_tokens.h"
 
 #include <cstdint>
 #include <span>

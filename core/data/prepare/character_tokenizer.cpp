@@ -1,5 +1,5 @@
-#include <tutti/core/data/prepare/character_tokenizer.h>
-#include <tutti/core/data/unicode.h>
+#include "core/data/prepare/character_tokenizer.h"
+#include "core/data/unicode.h"
 
 #include <algorithm>
 #include <map>

@@ -1,6 +1,6 @@
-#include <tutti/core/data/prepare/documents.h>
-#include <tutti/core/data/split.h>
+#include "core/data/prepare/documents.h"
 #include <tutti/core/error.h>
+#include "core/data/split.h"
 
 #include <algorithm>
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <tutti/core/data/prepare/text_file.h>
+#include "core/data/prepare/text_file.h"
 
 #include <string>
 #include <string_view>

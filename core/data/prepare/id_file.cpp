@@ -1,7 +1,7 @@
-#include <tutti/core/data/prepare/id_file.h>
-#include <tutti/core/data/prepare/npy_header.h>
-#include <tutti/core/data/prepare/text_file.h>
+#include "core/data/prepare/id_file.h"
 #include <tutti/core/error.h>
+#include "core/data/prepare/npy_header.h"
+#include "core/data/prepare/text_file.h"
 
 #include <array>
 #include <cstring>

@@ -1,8 +1,8 @@
-#include <tutti/core/counted.h>
-#include <tutti/core/data/prepare/id_file.h>
 #include <tutti/core/data/prepare/id_shards.h>
-#include <tutti/core/data/prepare/token_directory.h>
 #include <tutti/core/error.h>
+#include "core/counted.h"
+#include "core/data/prepare/id_file.h"
+#include "core/data/prepare/token_directory.h"
 
 #include <algorithm>
 #include <chrono>

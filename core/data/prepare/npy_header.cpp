@@ -1,4 +1,4 @@
-#include <tutti/core/data/prepare/npy_header.h>
+#include "core/data/prepare/npy_header.h"
 #include <tutti/core/error.h>
 
 #include <algorithm>

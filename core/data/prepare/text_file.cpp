@@ -1,7 +1,7 @@
-#include <tutti/core/counted.h>
-#include <tutti/core/data/prepare/text_file.h>
-#include <tutti/core/data/unicode.h>
+#include "core/data/prepare/text_file.h"
 #include <tutti/core/error.h>
+#include "core/counted.h"
+#include "core/data/unicode.h"
 
 #include <algorithm>
 #include <array>

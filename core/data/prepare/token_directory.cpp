@@ -1,5 +1,5 @@
+#include "core/data/prepare/token_directory.h"
 #include <tutti/core/checkpoint/sha256.h>
-#include <tutti/core/data/prepare/token_directory.h>
 #include <tutti/core/error.h>
 
 #include <algorithm>

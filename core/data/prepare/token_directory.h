@@ -2,7 +2,7 @@
 
 #include <tutti/core/data/token_writer.h>
 #include <tutti/core/data/tokenizer.h>
-#include <tutti/core/file/target.h>
+#include "core/file/target.h"
 
 #include <filesystem>
 #include <string>

@@ -1,6 +1,6 @@
-#include <tutti/core/config/utf8.h>
-#include <tutti/core/data/tokenizer/added_tokens.h>
-#include <tutti/core/data/unicode.h>
+#include "core/data/tokenizer/added_tokens.h"
+#include "core/config/utf8.h"
+#include "core/data/unicode.h"
 
 #include <algorithm>
 

@@ -1,9 +1,9 @@
 #pragma once
 
 #include <tutti/core/data/tokenizer.h>
-#include <tutti/core/data/tokenizer/byte_trie.h>
-#include <tutti/core/data/tokenizer/json_entry.h>
 #include <tutti/core/thread_pool.h>
+#include "core/data/tokenizer/byte_trie.h"
+#include "core/data/tokenizer/json_entry.h"
 
 #include <array>
 #include <functional>

@@ -1,5 +1,5 @@
-#include <tutti/core/data/tokenizer/pipeline.h>
 #include <tutti/core/error.h>
+#include "core/data/tokenizer/pipeline.h"
 
 #include <nlohmann/json.hpp>
 

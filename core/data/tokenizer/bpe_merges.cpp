@@ -1,4 +1,4 @@
-#include <tutti/core/data/tokenizer/bpe_merges.h>
+#include "core/data/tokenizer/bpe_merges.h"
 #include <tutti/core/error.h>
 
 #include <array>

@@ -1,5 +1,5 @@
 #include <tutti/core/data/tokenizer.h>
-#include <tutti/core/data/unicode.h>
+#include "core/data/unicode.h"
 
 #include <array>
 

@@ -1,8 +1,8 @@
-#include <tutti/core/config/utf8.h>
+#include "core/data/tokenizer/decoder.h"
 #include <tutti/core/data/tokenizer.h>
-#include <tutti/core/data/tokenizer/decoder.h>
-#include <tutti/core/data/tokenizer/pattern.h>
-#include <tutti/core/data/unicode.h>
+#include "core/config/utf8.h"
+#include "core/data/tokenizer/pattern.h"
+#include "core/data/unicode.h"
 
 #include <charconv>
 

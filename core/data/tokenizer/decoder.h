@@ -1,6 +1,6 @@
 #pragma once
 
-#include <tutti/core/data/tokenizer/json_entry.h>
+#include "core/data/tokenizer/json_entry.h"
 
 #include <memory>
 #include <string>

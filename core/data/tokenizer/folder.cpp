@@ -1,7 +1,7 @@
 #include <tutti/core/checkpoint/file.h>
-#include <tutti/core/checkpoint/json.h>
-#include <tutti/core/data/tokenizer/pipeline.h>
 #include <tutti/core/error.h>
+#include "core/checkpoint/json.h"
+#include "core/data/tokenizer/pipeline.h"
 
 #include <algorithm>
 

@@ -1,6 +1,6 @@
+#include "core/data/tokenizer/json_entry.h"
 #include <tutti/core/data/tokenizer.h>
-#include <tutti/core/data/tokenizer/json_entry.h>
-#include <tutti/core/data/unicode.h>
+#include "core/data/unicode.h"
 
 namespace tutti {
 

@@ -1,5 +1,5 @@
-#include <tutti/core/data/split.h>
-#include <tutti/core/data/tokenizer/known_rules.h>
+#include "core/data/tokenizer/known_rules.h"
+#include "core/data/split.h"
 
 #include <algorithm>
 

@@ -1,5 +1,5 @@
+#include "core/data/tokenizer/model.h"
 #include <tutti/core/data/tokenizer.h>
-#include <tutti/core/data/tokenizer/model.h>
 
 namespace tutti {
 

@@ -1,8 +1,8 @@
+#include "core/data/tokenizer/normalizer.h"
 #include <tutti/core/data/tokenizer.h>
-#include <tutti/core/data/tokenizer/charsmap.h>
-#include <tutti/core/data/tokenizer/normalizer.h>
-#include <tutti/core/data/tokenizer/pattern.h>
-#include <tutti/core/data/unicode.h>
+#include "core/data/tokenizer/charsmap.h"
+#include "core/data/tokenizer/pattern.h"
+#include "core/data/unicode.h"
 
 namespace tutti {
 namespace {

@@ -1,7 +1,7 @@
 #pragma once
 
-#include <tutti/core/data/tokenizer/json_entry.h>
-#include <tutti/core/data/tokenizer/regex.h>
+#include "core/data/tokenizer/json_entry.h"
+#include "core/data/tokenizer/regex.h"
 
 #include <optional>
 #include <string>

@@ -1,4 +1,4 @@
-#include <tutti/core/data/tokenizer/peer_unicode.h>
+#include "core/data/tokenizer/peer_unicode.h"
 
 #include <algorithm>
 #include <array>

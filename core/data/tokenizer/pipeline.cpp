@@ -1,8 +1,8 @@
-#include <tutti/core/checkpoint/json.h>
+#include "core/data/tokenizer/pipeline.h"
 #include <tutti/core/checkpoint/sha256.h>
-#include <tutti/core/data/split.h>
-#include <tutti/core/data/tokenizer/pipeline.h>
-#include <tutti/core/data/unicode.h>
+#include "core/checkpoint/json.h"
+#include "core/data/split.h"
+#include "core/data/unicode.h"
 
 #include <algorithm>
 

@@ -1,11 +1,11 @@
 #pragma once
 
 #include <tutti/core/data/tokenizer.h>
-#include <tutti/core/data/tokenizer/added_tokens.h>
-#include <tutti/core/data/tokenizer/decoder.h>
-#include <tutti/core/data/tokenizer/model.h>
-#include <tutti/core/data/tokenizer/normalizer.h>
-#include <tutti/core/data/tokenizer/pre_tokenizer.h>
+#include "core/data/tokenizer/added_tokens.h"
+#include "core/data/tokenizer/decoder.h"
+#include "core/data/tokenizer/model.h"
+#include "core/data/tokenizer/normalizer.h"
+#include "core/data/tokenizer/pre_tokenizer.h"
 
 #include <memory>
 #include <optional>

@@ -1,4 +1,4 @@
-#include <tutti/core/data/tokenizer/decoder.h>
+#include "core/data/tokenizer/decoder.h"
 
 namespace tutti {
 namespace {

@@ -1,9 +1,9 @@
-#include <tutti/core/data/split.h>
+#include "core/data/tokenizer/pre_tokenizer.h"
 #include <tutti/core/data/tokenizer.h>
-#include <tutti/core/data/tokenizer/known_rules.h>
-#include <tutti/core/data/tokenizer/pattern.h>
-#include <tutti/core/data/tokenizer/pre_tokenizer.h>
-#include <tutti/core/data/unicode.h>
+#include "core/data/split.h"
+#include "core/data/tokenizer/known_rules.h"
+#include "core/data/tokenizer/pattern.h"
+#include "core/data/unicode.h"
 
 namespace tutti {
 namespace {

@@ -1,7 +1,7 @@
 #pragma once
 
-#include <tutti/core/data/tokenizer/json_entry.h>
 #include <tutti/core/thread_pool.h>
+#include "core/data/tokenizer/json_entry.h"
 
 #include <algorithm>
 #include <memory>

@@ -1,7 +1,7 @@
-#include <tutti/core/data/tokenizer/json_entry.h>
-#include <tutti/core/data/tokenizer/regex.h>
-#include <tutti/core/data/unicode.h>
+#include "core/data/tokenizer/regex.h"
 #include <tutti/core/error.h>
+#include "core/data/tokenizer/json_entry.h"
+#include "core/data/unicode.h"
 
 #include <algorithm>
 #include <mutex>

@@ -1,6 +1,6 @@
-#include <tutti/core/config/utf8.h>
-#include <tutti/core/data/tokenizer/pipeline.h>
-#include <tutti/core/data/unicode.h>
+#include "core/config/utf8.h"
+#include "core/data/tokenizer/pipeline.h"
+#include "core/data/unicode.h"
 
 #include <algorithm>
 #include <array>

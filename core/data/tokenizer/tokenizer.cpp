@@ -1,9 +1,9 @@
 #include <tutti/core/checkpoint/file.h>
-#include <tutti/core/config/utf8.h>
-#include <tutti/core/data/split.h>
-#include <tutti/core/data/tokenizer/pipeline.h>
-#include <tutti/core/data/unicode.h>
 #include <tutti/core/error.h>
+#include "core/config/utf8.h"
+#include "core/data/split.h"
+#include "core/data/tokenizer/pipeline.h"
+#include "core/data/unicode.h"
 
 #include <array>
 

@@ -1,7 +1,7 @@
 #include <tutti/core/data/tokenizer.h>
-#include <tutti/core/data/tokenizer/byte_trie.h>
-#include <tutti/core/data/tokenizer/model.h>
-#include <tutti/core/data/unicode.h>
+#include "core/data/tokenizer/byte_trie.h"
+#include "core/data/tokenizer/model.h"
+#include "core/data/unicode.h"
 
 #include <algorithm>
 #include <limits>

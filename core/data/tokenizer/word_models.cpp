@@ -1,6 +1,6 @@
 #include <tutti/core/data/tokenizer.h>
-#include <tutti/core/data/tokenizer/model.h>
-#include <tutti/core/data/unicode.h>
+#include "core/data/tokenizer/model.h"
+#include "core/data/unicode.h"
 
 namespace tutti {
 namespace {

@@ -1,7 +1,7 @@
-#include <tutti/core/counted.h>
 #include <tutti/core/data/token_dataset.h>
-#include <tutti/core/data/validate/scan.h>
 #include <tutti/core/error.h>
+#include "core/counted.h"
+#include "core/data/validate/scan.h"
 
 #include <algorithm>
 #include <cstring>

@@ -2,7 +2,7 @@
 
 #include <tutti/core/checkpoint/file.h>
 #include <tutti/core/error.h>
-#include <tutti/core/system_check.h>
+#include "core/system_check.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>

@@ -1,6 +1,6 @@
 #include "launcher/metrics/exporter/open_metrics.h"
 
-#include <tutti/core/config/utf8.h>
+#include "core/config/utf8.h"
 
 #include <fmt/format.h>
 #include <sys/resource.h>

@@ -1,6 +1,6 @@
 // All-reduce against MPI_Allreduce in the same run, and what waiting costs.
 // mpirun -n 2 build/release/tests/comm_bench
-#include <tutti/comm/mpi/collective.h>
+#include "comm/mpi/collective.h"
 
 #include <fmt/format.h>
 #include <mpi.h>

@@ -1,9 +1,9 @@
 // Runs the tests of comm on this process's MPI world. Rank 0 reports; the others print what fails on them.
 #include "tests/comm/ranks.h"
 
-#include <tutti/comm/device_collective.h>
 #include <tutti/comm/factory.h>
-#include <tutti/core/cuda/device.h>
+#include "comm/device_collective.h"
+#include "core/cuda/device.h"
 
 #include <cstdlib>
 
