@@ -1,7 +1,7 @@
 #include <tutti/kernels/activation.h>
 #include <tutti/kernels/pointwise.h>
 #include <tutti/kernels/shape.h>
-#include "kernels/cpu/map.h"
+#include "kernels/map.h"
 
 namespace tutti {
 

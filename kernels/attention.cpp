@@ -1,6 +1,6 @@
 #include <tutti/kernels/attention.h>
 
-#include <tutti/kernels/cpu/blas.h>
+#include "kernels/cpu/blas.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cuda/attention.h"
 #include "kernels/cuda/on_cuda.h"

@@ -6,6 +6,7 @@
 #include "kernels/cpu/ranges.h"
 #include "kernels/cuda/conv.h"
 #include "kernels/cuda/on_cuda.h"
+#include "kernels/gradient.h"
 
 namespace tutti {
 namespace {
@@ -15,24 +16,24 @@ int64_t output_size(int64_t size, int64_t kernel, int64_t stride, int64_t paddin
   return span < 0 ? 0 : span / stride + 1;
 }
 
-cpu::ConvShape check_shape(const Tensor& x, const Tensor& w, const Conv2dOptions& o) {
+ConvShape check_shape(const Tensor& x, const Tensor& w, const Conv2dOptions& o) {
   require(x.defined() && w.defined() && x.dims() == 4 && w.dims() == 4,
           "conv2d: needs images and filters of four dims, got {} and {}", to_string(x.shape()),
           to_string(w.shape()));
   require(x.dtype() == w.dtype(), "conv2d: x is {}, w is {}", name(x.dtype()), name(w.dtype()));
   const bool nhwc = o.layout == ImageLayout::kNhwc;
-  cpu::ConvShape s{.n = x.size(0),
-                   .h = x.size(nhwc ? 1 : 2),
-                   .w = x.size(nhwc ? 2 : 3),
-                   .c = x.size(nhwc ? 3 : 1),
-                   .o = w.size(0),
-                   .kh = w.size(2),
-                   .kw = w.size(3),
-                   .stride = o.stride,
-                   .padding = o.padding,
-                   .dilation = o.dilation,
-                   .groups = o.groups,
-                   .dtype = x.dtype()};
+  ConvShape s{.n = x.size(0),
+              .h = x.size(nhwc ? 1 : 2),
+              .w = x.size(nhwc ? 2 : 3),
+              .c = x.size(nhwc ? 3 : 1),
+              .o = w.size(0),
+              .kh = w.size(2),
+              .kw = w.size(3),
+              .stride = o.stride,
+              .padding = o.padding,
+              .dilation = o.dilation,
+              .groups = o.groups,
+              .dtype = x.dtype()};
   for (const size_t i : {0, 1}) {
     require(o.stride[i] >= 1 && o.padding[i] >= 0 && o.dilation[i] >= 1,
             "conv2d: stride {}, padding {}, dilation {}", o.stride[i], o.padding[i], o.dilation[i]);
@@ -56,17 +57,17 @@ Tensor from_nhwc(const Tensor& x, ImageLayout layout, const Stream& stream) {
   return layout == ImageLayout::kNhwc ? x : x.permute({0, 3, 1, 2}).to_contiguous(stream);
 }
 
-const cpu::ConvBackend& backend(DType dtype, const Stream& stream) {
+const ConvBackend& backend(DType dtype, const Stream& stream) {
   if constexpr (kWithCuda) {
     if (on_cuda(stream)) return cuda::conv_backend();
   }
-  const cpu::ConvBackend* fast = cpu::onednn_conv(dtype);
+  const ConvBackend* fast = cpu::onednn_conv(dtype);
   return fast != nullptr ? *fast : cpu::im2col_conv();
 }
 
 Var convolve(Tape& tape, const Var& x, const Var& w, const Conv2dOptions& options) {
   const Stream& stream = tape.stream();
-  const cpu::ConvShape s = check_shape(x.value, w.value, options);
+  const ConvShape s = check_shape(x.value, w.value, options);
   dispatch_compute(s.dtype, "conv2d", [](auto) {});
   const Tensor in = to_nhwc(x.value, options.layout, stream);
   const Tensor filters = w.value.to_contiguous(stream);

@@ -4,6 +4,7 @@
 #include "kernels/cpu/ranges.h"
 #include "kernels/cross_entropy_parts.h"
 #include "kernels/cuda/on_cuda.h"
+#include "kernels/gradient.h"
 #include "kernels/row/softmax.h"
 
 #include <array>

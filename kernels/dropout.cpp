@@ -3,6 +3,7 @@
 #include "kernels/cpu/ranges.h"
 #include "kernels/cuda/dropout.h"
 #include "kernels/cuda/on_cuda.h"
+#include "kernels/gradient.h"
 #include "kernels/row/dropout.h"
 
 #include <cmath>

@@ -2,9 +2,9 @@
 
 #include <tutti/kernels/pointwise.h>
 #include "kernels/cpu/ranges.h"
-#include "kernels/cpu/sums.h"
 #include "kernels/cuda/fp8.h"
 #include "kernels/cuda/on_cuda.h"
+#include "kernels/sums.h"
 
 #include <algorithm>
 #include <cmath>
@@ -149,10 +149,10 @@ void Fp8Pass::record_ranges(const Gradients& gradients, size_t first, const Stre
   }
 }
 
-cpu::Gemm product(const ProductOperand& a, bool a_transposed, const ProductOperand& b, bool b_transposed) {
-  cpu::Gemm gemm{.m = a_transposed ? a.columns : a.rows,
-                 .n = b_transposed ? b.rows : b.columns,
-                 .k = a_transposed ? a.rows : a.columns};
+Gemm product(const ProductOperand& a, bool a_transposed, const ProductOperand& b, bool b_transposed) {
+  Gemm gemm{.m = a_transposed ? a.columns : a.rows,
+            .n = b_transposed ? b.rows : b.columns,
+            .k = a_transposed ? a.rows : a.columns};
   if (a.unit.defined()) {
     // Sums run along the last dim of both.
     gemm.dtype = DType::kBFloat16;

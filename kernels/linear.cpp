@@ -1,14 +1,15 @@
 #include <tutti/kernels/linear.h>
 
-#include <tutti/kernels/cpu/blas.h>
 #include "kernels/activation_functors.h"
-#include "kernels/cpu/gemm_gradient.h"
+#include "kernels/cpu/blas.h"
 #include "kernels/cpu/ranges.h"
-#include "kernels/cpu/sums.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/on_cuda.h"
 #include "kernels/cuda/pointwise.h"
+#include "kernels/gemm.h"
+#include "kernels/gradient.h"
 #include "kernels/linear_parts.h"
+#include "kernels/sums.h"
 
 #include <utility>
 
@@ -66,7 +67,7 @@ void forward(const cuda::LinearForward& p, const Stream& stream) {
     const T* const b = p.bias.defined() ? p.bias.data<T>() : nullptr;
     T* const pre = p.before.data<T>();
     T* const y = p.y.data<T>();
-    cpu::Gemm product = p.product;
+    Gemm product = p.product;
     product.c = pre;
     product.ldc = outputs;
     product.c_dtype = p.y.dtype();
@@ -157,7 +158,7 @@ ProductOperand LinearSaved::parameter_gradients(const Tensor& d, const Gradients
     operand = fp8.operand(Fp8Pass::kDy, matrix, stream);
   }
   fp8.record_ranges(gradients, 3, stream);
-  if (gradients.needs(1)) cpu::gemm_gradient(gradients, 1, product(operand, true, x, false), stream);
+  if (gradients.needs(1)) gemm_gradient(gradients, 1, product(operand, true, x, false), stream);
   return operand;
 }
 
@@ -172,7 +173,7 @@ Var linear(Tape& tape, const LinearInput& x, const Var& w, const Var& bias, Acti
                        if (active) activation_backward(dy, saved.derived, d, saved.activation, stream);
                        const ProductOperand operand = saved.parameter_gradients(d, gradients, stream);
                        if (gradients.needs(0))
-                         cpu::gemm_gradient(gradients, 0, saved.input_gradient(operand), stream);
+                         gemm_gradient(gradients, 0, saved.input_gradient(operand), stream);
                      });
 }
 

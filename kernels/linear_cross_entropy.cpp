@@ -2,9 +2,9 @@
 
 #include <tutti/kernels/activation.h>
 #include <tutti/kernels/pointwise.h>
-#include "kernels/cpu/gemm_gradient.h"
-#include "kernels/cpu/sums.h"
 #include "kernels/cross_entropy_parts.h"
+#include "kernels/gemm.h"
+#include "kernels/sums.h"
 
 #include <algorithm>
 
@@ -50,12 +50,12 @@ struct HeldGradients {
 };
 
 /// product() written to, or added to, contiguous c.
-void multiply_into(cpu::Gemm gemm, const Tensor& c, bool accumulate, const Stream& stream) {
-  gemm.c = c.raw();
-  gemm.ldc = gemm.n;
-  gemm.c_dtype = c.dtype();
-  gemm.accumulate = accumulate;
-  cpu::multiply(gemm, stream);
+void multiply_into(Gemm product, const Tensor& c, bool accumulate, const Stream& stream) {
+  product.c = c.raw();
+  product.ldc = product.n;
+  product.c_dtype = c.dtype();
+  product.accumulate = accumulate;
+  gemm(product, stream);
 }
 
 /// The loss of a chunk and, where `gradient` says so, what the gradient of its logits is made of.

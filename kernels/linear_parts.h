@@ -20,9 +20,7 @@ struct LinearSaved {
   /// the gradient of what goes into the activation. Returns it as an operand, for input_gradient.
   ProductOperand parameter_gradients(const Tensor& d, const Gradients& gradients, const Stream& stream) const;
   /// d W without its destination: the gradient of x.
-  [[nodiscard]] cpu::Gemm input_gradient(const ProductOperand& d) const {
-    return product(d, false, w, false);
-  }
+  [[nodiscard]] Gemm input_gradient(const ProductOperand& d) const { return product(d, false, w, false); }
 };
 
 struct LinearResult {

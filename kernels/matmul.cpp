@@ -1,7 +1,7 @@
 #include <tutti/kernels/matmul.h>
 
-#include <tutti/kernels/cpu/blas.h>
 #include <tutti/kernels/reduce.h>
+#include "kernels/cpu/blas.h"
 #include "kernels/cuda/blas.h"
 #include "kernels/cuda/on_cuda.h"
 
@@ -44,7 +44,7 @@ class BatchIndex {
 constexpr int64_t kTileRows = 128;
 
 /// The product of matrix 0 of a and b into matrix 0 of c.
-cpu::Gemm first_product(const Operand& a, const Operand& b, const Tensor& c) {
+Gemm first_product(const Operand& a, const Operand& b, const Tensor& c) {
   const int64_t m = a.rows();
   const int64_t k = a.columns();
   const int64_t n = b.columns();
@@ -64,7 +64,7 @@ cpu::Gemm first_product(const Operand& a, const Operand& b, const Tensor& c) {
                                        const Tensor& c, const Stream& stream) {
   if constexpr (kWithCuda) {
     if (c.numel() == 0) return;
-    const cpu::Gemm first = first_product(a, b, c);
+    const Gemm first = first_product(a, b, c);
     const int64_t bytes = size_of(c.dtype());
     const BatchSplit split = split_batch(a.batch(), b.batch(), batch);
     const BatchIndex a_index(a.batch(), batch);
@@ -75,7 +75,7 @@ cpu::Gemm first_product(const Operand& a, const Operand& b, const Tensor& c) {
                             .c = first.m * first.n};
     for (int64_t i = 0; i < split.outer; ++i) {
       const int64_t index = i * split.inner;
-      cpu::Gemm product = first;
+      Gemm product = first;
       product.a.data =
           static_cast<const std::byte*>(first.a.data) + a_index(index) * first.m * first.k * bytes;
       product.b.data =

@@ -1,8 +1,8 @@
 #include <tutti/kernels/mlp.h>
 
-#include "kernels/cpu/gemm_gradient.h"
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/on_cuda.h"
+#include "kernels/gemm.h"
 #include "kernels/linear_parts.h"
 
 namespace tutti {
@@ -11,14 +11,14 @@ namespace {
 /// d becomes (dy W2) times the derivative of the activation between the layers.
 void hidden_gradient(const LinearSaved& down, const ProductOperand& dy, Activation activation,
                      const Tensor& derived, const Tensor& d, const Stream& stream) {
-  cpu::Gemm product = down.input_gradient(dy);
+  Gemm product = down.input_gradient(dy);
   product.c = d.raw();
   product.ldc = product.n;
   product.c_dtype = d.dtype();
   if constexpr (kWithCuda) {
     if (on_cuda(stream) && cuda::try_activation_gradient(product, activation, derived, stream)) return;
   }
-  cpu::multiply(product, stream);
+  gemm(product, stream);
   if (activation != Activation::kNone) activation_backward(d, derived, d, activation, stream);
 }
 
@@ -53,7 +53,7 @@ Var mlp(Tape& tape, const LinearInput& x, const Var& w1, const Var& b1, const Va
                                    const ProductOperand operand =
                                        up.parameter_gradients(d, gradients, stream);
                                    if (gradients.needs(0))
-                                     cpu::gemm_gradient(gradients, 0, up.input_gradient(operand), stream);
+                                     gemm_gradient(gradients, 0, up.input_gradient(operand), stream);
                                  });
   return tape.record(
       "mlp", down.y, {hidden, w2, b2, ranges.down.x, ranges.down.w, ranges.down.dy},

@@ -1,10 +1,11 @@
 #include <tutti/kernels/norm.h>
 
 #include "kernels/cpu/ranges.h"
-#include "kernels/cpu/sums.h"
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/on_cuda.h"
+#include "kernels/gradient.h"
 #include "kernels/row/norm.h"
+#include "kernels/sums.h"
 
 #include <array>
 

@@ -2,7 +2,7 @@
 
 #include <tutti/kernels/reduce.h>
 #include "kernels/cpu/broadcast.h"
-#include "kernels/cpu/map.h"
+#include "kernels/map.h"
 
 namespace tutti {
 namespace {

@@ -4,6 +4,7 @@
 #include "kernels/cpu/ranges.h"
 #include "kernels/cuda/on_cuda.h"
 #include "kernels/cuda/pool.h"
+#include "kernels/gradient.h"
 #include "kernels/row/pool.h"
 
 namespace tutti {

@@ -1,8 +1,8 @@
 #include <tutti/kernels/reduce.h>
 
-#include "kernels/cpu/map.h"
-#include "kernels/cpu/sums.h"
 #include "kernels/cuda/reduce.h"
+#include "kernels/map.h"
+#include "kernels/sums.h"
 
 #include <array>
 #include <cmath>

@@ -3,6 +3,7 @@
 #include "kernels/cpu/ranges.h"
 #include "kernels/cuda/on_cuda.h"
 #include "kernels/cuda/rotary.h"
+#include "kernels/gradient.h"
 
 #include <cmath>
 

@@ -2,9 +2,10 @@
 
 #include <tutti/kernels/reduce.h>
 #include "kernels/cpu/ranges.h"
-#include "kernels/cpu/sums.h"
 #include "kernels/cuda/on_cuda.h"
 #include "kernels/cuda/reduce.h"
+#include "kernels/gradient.h"
+#include "kernels/sums.h"
 
 #include <algorithm>
 #include <cstring>

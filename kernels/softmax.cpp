@@ -3,6 +3,7 @@
 #include <tutti/kernels/cuda/softmax.h>
 #include "kernels/cpu/ranges.h"
 #include "kernels/cuda/on_cuda.h"
+#include "kernels/gradient.h"
 #include "kernels/row/softmax.h"
 
 namespace tutti {

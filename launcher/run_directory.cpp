@@ -14,10 +14,10 @@
 #include <tutti/core/checkpoint/file.h>
 #include <tutti/core/checkpoint/sha256.h>
 #include <tutti/core/error.h>
-#include <tutti/kernels/cpu/blas.h>
 #include "core/checkpoint/json.h"
 #include "core/file/place.h"
 #include "core/system_check.h"
+#include "kernels/cpu/blas.h"
 #include "kernels/cpu/isa.h"
 
 #include <nlohmann/json.hpp>

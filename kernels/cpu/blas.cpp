@@ -1,4 +1,4 @@
-#include <tutti/kernels/cpu/blas.h>
+#include "kernels/cpu/blas.h"
 
 #include "kernels/cpu/blas_backends.h"
 
@@ -42,7 +42,7 @@ std::atomic<MathLibrary>& current() {
   return library;
 }
 
-const std::byte* element(const Matrix& m, DType dtype, int64_t i, int64_t j) {
+const std::byte* element(const MatrixOperand& m, DType dtype, int64_t i, int64_t j) {
   const int64_t at = m.transposed ? j * m.ld + i : i * m.ld + j;
   return static_cast<const std::byte*>(m.data) + at * size_of(dtype);
 }
@@ -144,7 +144,7 @@ Tensor straightened(const Gemm& g, const Stream& stream) {
 }
 
 /// A dense fp32 copy, as stored, of a bf16 matrix of rows x columns.
-std::vector<float> widened(const Matrix& m, int64_t rows, int64_t columns) {
+std::vector<float> widened(const MatrixOperand& m, int64_t rows, int64_t columns) {
   if (m.transposed) std::swap(rows, columns);
   std::vector<float> copy(static_cast<size_t>(rows * columns));
   const auto* const source = static_cast<const BFloat16*>(m.data);
@@ -239,7 +239,7 @@ void gemm(const Gemm& whole, const Stream& stream, TileDone done) {
   const int64_t columns = most.columns;
   const int64_t row_tiles = (whole.m + rows - 1) / rows;
   const int64_t column_tiles = (whole.n + columns - 1) / columns;
-  Matrix b = whole.b;
+  MatrixOperand b = whole.b;
   Tensor straight;
   if (b.transposed && whole.dtype != DType::kFloat64 && whole.m >= kRowsToTransposeFor &&
       math_library() == MathLibrary::kOneDnn) {

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <tutti/kernels/cpu/blas.h>
+#include "kernels/cpu/blas.h"
 
 #include <string>
 

@@ -1,4 +1,4 @@
-#include <tutti/kernels/cpu/blas.h>
+#include "kernels/cpu/blas.h"
 #include "kernels/cpu/conv_backends.h"
 
 #if defined(TUTTI_WITH_ONEDNN)

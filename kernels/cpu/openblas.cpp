@@ -16,7 +16,7 @@ void use_one_thread() {
   (void)once;
 }
 
-CBLAS_TRANSPOSE operation(const Matrix& m) {
+CBLAS_TRANSPOSE operation(const MatrixOperand& m) {
   return m.transposed ? CblasTrans : CblasNoTrans;
 }
 

@@ -1,7 +1,6 @@
 #pragma once
 
 #include <tutti/core/stream.h>
-#include <tutti/core/tape.h>
 #include "kernels/cpu/isa.h"
 #include "kernels/row/team.h"
 
@@ -27,31 +26,6 @@ void for_ranges(const Stream& stream, int64_t n, int64_t grain, const Body& body
 /// Rows of one task when a row has `width` elements.
 inline int64_t rows_per_task(int64_t width) {
   return std::max<int64_t>(1, kElementsPerTask / std::max<int64_t>(1, width));
-}
-
-/// Calls `write(destination, mode)` with a contiguous tensor of `dtype` for the gradient of input `i`: the
-/// slot itself where it has the dtype, else a temporary that is then converted.
-template <class Write>
-void write_gradient(const Gradients& gradients, size_t i, DType dtype, const Stream& stream,
-                    const Write& write) {
-  const auto [destination, mode] = gradients.slot(i);
-  if (destination.dtype() == dtype && destination.contiguous()) {
-    write(destination, mode);
-    return;
-  }
-  const Tensor temporary = Tensor::empty(destination.shape(), dtype, stream);
-  write(temporary, GradMode::kOverwrite);
-  if (mode == GradMode::kOverwrite)
-    copy(destination, temporary, stream);
-  else
-    add_in_place(destination, temporary, stream);
-}
-
-/// The gradient's own memory if nobody else needs it, else a new tensor: where to put something of its shape
-/// and dtype that is computed from it element by element.
-inline Tensor reuse_or_empty(const Tensor& gradient, const Stream& stream) {
-  if (gradient.unique() && gradient.contiguous()) return gradient;
-  return Tensor::empty(gradient.shape(), gradient.dtype(), stream);
 }
 
 }  // namespace tutti

@@ -1,10 +1,8 @@
 #include "kernels/cpu/sums.h"
 
 #include "kernels/cpu/ranges.h"
-#include "kernels/cuda/on_cuda.h"
-#include "kernels/cuda/sums.h"
 
-namespace tutti {
+namespace tutti::cpu {
 namespace {
 
 constexpr int64_t kColumns = 2048;     // of one task: its sums stay in the first-level cache
@@ -56,7 +54,7 @@ Tensor sum_columns(const Tensor& x, const SumExtents& e, const Stream& stream) {
                std::min(kColumns, e.inner - column));
     }
   });
-  add_chunks(partials, stream);
+  if (partials.size(0) > 1) add_chunks(partials, stream);
   return partials.slice(0, 0, 1).view({e.outer, e.inner});
 }
 
@@ -80,7 +78,7 @@ Tensor sum_rows(const Tensor& x, const SumExtents& e, const Stream& stream) {
                  to[segment * e.outer + outer] = sum;
                }
              });
-  add_chunks(partials, stream);
+  if (partials.size(0) > 1) add_chunks(partials, stream);
   return partials.slice(0, 0, 1).view({e.outer, 1});
 }
 
@@ -89,10 +87,6 @@ Tensor sum_rows(const Tensor& x, const SumExtents& e, const Stream& stream) {
 void add_chunks(const Tensor& partials, const Stream& stream) {
   const int64_t chunks = partials.size(0);
   const int64_t width = partials.size(1);
-  if (chunks <= 1 || width == 0) return;
-  if constexpr (kWithCuda) {
-    if (on_cuda(stream)) return cuda::add_chunks(partials, stream);
-  }
   const auto run = [&]<class A>(TypeTag<A>) {
     A* p = partials.data<A>();
     for_ranges(stream, width, std::max<int64_t>(16, kElementsPerTask / chunks),
@@ -114,27 +108,9 @@ void add_chunks(const Tensor& partials, const Stream& stream) {
 }
 
 Tensor sum_middle(const Tensor& x, const SumExtents& extents, const Stream& stream) {
-  if (extents.outer == 0 || extents.inner == 0) {  // no sums: nothing to cut into tasks
-    const DType wide = x.dtype() == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
-    return Tensor::empty({extents.outer, extents.inner}, wide, stream);
-  }
-  if constexpr (kWithCuda) {
-    if (on_cuda(stream)) {
-      const Tensor parts = cuda::sum_middle_parts(x, extents.outer, extents.reduced, extents.inner, stream);
-      cuda::add_chunks(parts, stream);
-      return parts.slice(0, 0, 1).view({extents.outer, extents.inner});
-    }
-  }
   return dispatch_compute(x.dtype(), "sum", [&]<class T>(TypeTag<T>) {
     return extents.inner == 1 ? sum_rows<T>(x, extents, stream) : sum_columns<T>(x, extents, stream);
   });
 }
 
-void store(const Tensor& source, const Tensor& destination, GradMode mode, const Stream& stream) {
-  if (mode == GradMode::kOverwrite)
-    copy(destination, source, stream);
-  else
-    add_in_place(destination, source, stream);
-}
-
-}  // namespace tutti
+}  // namespace tutti::cpu

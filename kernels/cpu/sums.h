@@ -1,25 +1,13 @@
 #pragma once
 
-#include <tutti/core/tape.h>
+#include "kernels/sums.h"
 
-namespace tutti {
+// sum_middle and add_chunks (kernels/sums.h) on the CPU.
+namespace tutti::cpu {
 
-/// x as (outer, reduced, inner), all contiguous.
-struct SumExtents {
-  int64_t outer = 1;
-  int64_t reduced = 1;
-  int64_t inner = 1;
-};
-
-/// Sums contiguous `x` over its middle extent: (outer, inner) in the accumulate dtype. Cut into chunks by the
-/// extents alone, whose sums are added in a binary tree.
+/// Extents are not empty.
 Tensor sum_middle(const Tensor& x, const SumExtents& extents, const Stream& stream);
-
-/// Adds the rows of partials (chunks, width) up in a binary tree, in place: the sum stands in row 0
-/// afterwards. fp32 or fp64, contiguous.
+/// At least two rows, not empty.
 void add_chunks(const Tensor& partials, const Stream& stream);
 
-/// destination = source or += source, with conversion of dtype.
-void store(const Tensor& source, const Tensor& destination, GradMode mode, const Stream& stream);
-
-}  // namespace tutti
+}  // namespace tutti::cpu

@@ -19,7 +19,7 @@ struct Matrix {
   [[nodiscard]] Matrix at(int64_t row, int64_t column) const {
     return {data + (row * ld + column) * size_of(dtype), ld, dtype};
   }
-  [[nodiscard]] cpu::Matrix operand(bool transposed = false) const { return {data, ld, transposed}; }
+  [[nodiscard]] MatrixOperand operand(bool transposed = false) const { return {data, ld, transposed}; }
 };
 
 Matrix sample(const Tensor& t, int64_t b) {

@@ -161,7 +161,7 @@ class DeviceBlas {
 };
 
 /// C = 0 where there is nothing to add up.
-void clear(const cpu::Gemm& product, const GemmBatch& batch, const Stream& stream) {
+void clear(const Gemm& product, const GemmBatch& batch, const Stream& stream) {
   const UseDevice use(stream.device().index);
   const auto bytes = static_cast<size_t>(size_of(product.c_dtype));
   for (int64_t i = 0; i < batch.count; ++i) {
@@ -173,7 +173,7 @@ void clear(const cpu::Gemm& product, const GemmBatch& batch, const Stream& strea
   }
 }
 
-bool run(const cpu::Gemm& product, const GemmBatch& batch, const GemmFusion& fusion, const Stream& stream) {
+bool run(const Gemm& product, const GemmBatch& batch, const GemmFusion& fusion, const Stream& stream) {
   if (product.m == 0 || product.n == 0 || batch.count == 0) return true;
   if (product.k == 0) {
     if (fusion.epilogue != GemmEpilogue::kNone) return false;
@@ -188,12 +188,12 @@ bool run(const cpu::Gemm& product, const GemmBatch& batch, const GemmFusion& fus
 
 }  // namespace
 
-void gemm(const cpu::Gemm& product, const Stream& stream, const GemmBatch& batch) {
+void gemm(const Gemm& product, const Stream& stream, const GemmBatch& batch) {
   require(run(product, batch, {}, stream), "gemm: cuBLASLt has no algorithm for {}",
           column_major(product, batch).key());
 }
 
-bool try_gemm(const cpu::Gemm& product, const GemmFusion& fusion, const Stream& stream) {
+bool try_gemm(const Gemm& product, const GemmFusion& fusion, const Stream& stream) {
   return run(product, {}, fusion, stream);
 }
 

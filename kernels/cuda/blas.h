@@ -10,9 +10,9 @@ namespace tutti::cuda {
 
 /// C = A B or C += A B on the stream's device, for each of the batch. Throws Error naming the problem if
 /// cuBLASLt cannot do it.
-void gemm(const cpu::Gemm& product, const Stream& stream, const GemmBatch& batch = {});
+void gemm(const Gemm& product, const Stream& stream, const GemmBatch& batch = {});
 
 /// The same with an epilogue; false, with nothing done, where cuBLASLt does not have that for this problem.
-[[nodiscard]] bool try_gemm(const cpu::Gemm& product, const GemmFusion& fusion, const Stream& stream);
+[[nodiscard]] bool try_gemm(const Gemm& product, const GemmFusion& fusion, const Stream& stream);
 
 }  // namespace tutti::cuda

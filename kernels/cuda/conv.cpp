@@ -1,22 +1,22 @@
 #include "kernels/cuda/conv.h"
 
-#include "kernels/cpu/sums.h"
 #include "kernels/cuda/cudnn.h"
+#include "kernels/sums.h"
 
 namespace tutti::cuda {
 namespace {
 
 /// x, w (OHWI) and y of one pass, two of which are read.
-bool run(ConvPass pass, const cpu::ConvShape& s, const Tensor& x, const Tensor& w, const Tensor& y,
+bool run(ConvPass pass, const ConvShape& s, const Tensor& x, const Tensor& w, const Tensor& y,
          const Stream& stream) {
   if (s.dtype == DType::kFloat64) return false;
   return cudnn_run(ConvProblem{pass, s, w.dtype()},
                    {{kImages, x.raw()}, {kFilters, w.raw()}, {kResults, y.raw()}}, stream);
 }
 
-class CudnnConv final : public cpu::ConvBackend {
+class CudnnConv final : public ConvBackend {
  public:
-  void forward(const cpu::ConvShape& s, const Tensor& x, const Tensor& w, const Tensor& y,
+  void forward(const ConvShape& s, const Tensor& x, const Tensor& w, const Tensor& y,
                const Stream& stream) const override {
     const Tensor turned = aligned(to_ohwi(w, stream), stream);
     if (!run(ConvPass::kForward, s, aligned(x, stream), turned, y, stream)) {
@@ -24,7 +24,7 @@ class CudnnConv final : public cpu::ConvBackend {
     }
   }
 
-  void backward_data(const cpu::ConvShape& s, const Tensor& dy, const Tensor& w, const Tensor& dx,
+  void backward_data(const ConvShape& s, const Tensor& dy, const Tensor& w, const Tensor& dx,
                      const Stream& stream) const override {
     const Tensor turned = aligned(to_ohwi(w, stream), stream);
     if (!run(ConvPass::kData, s, dx, turned, aligned(dy, stream), stream)) {
@@ -32,7 +32,7 @@ class CudnnConv final : public cpu::ConvBackend {
     }
   }
 
-  void backward_weights(const cpu::ConvShape& s, const Tensor& dy, const Tensor& x, const Tensor& dw,
+  void backward_weights(const ConvShape& s, const Tensor& dy, const Tensor& x, const Tensor& dw,
                         GradMode mode, const Stream& stream) const override {
     const Tensor there = aligned(dy, stream);
     const Tensor here = aligned(x, stream);
@@ -58,7 +58,7 @@ Tensor from_ohwi(const Tensor& w) {
   return w.permute({0, 3, 1, 2});
 }
 
-const cpu::ConvBackend& conv_backend() {
+const ConvBackend& conv_backend() {
   static const CudnnConv backend;
   return backend;
 }

@@ -1,15 +1,15 @@
 #pragma once
 
-#include "kernels/cpu/conv_backends.h"
+#include "kernels/plan/conv.h"
 
 // Convolutions of NHWC images on CUDA, behind the interface of the CPU's.
 namespace tutti::cuda {
 
 /// cuDNN, its plans measured on first use; what it has no plan for goes to unfolded_conv().
-const cpu::ConvBackend& conv_backend();
+const ConvBackend& conv_backend();
 
 /// Matrix products over unfolded patches, in any dtype and shape.
-const cpu::ConvBackend& unfolded_conv();
+const ConvBackend& unfolded_conv();
 
 /// OIHW filters as OHWI, which NHWC images want, and back.
 Tensor to_ohwi(const Tensor& w, const Stream& stream);

@@ -82,7 +82,7 @@ void output(const Attributes& attributes, const Operand& operand) {
 }
 
 template <class Attributes>
-Attributes geometry(const cpu::ConvShape& s) {
+Attributes geometry(const ConvShape& s) {
   return Attributes()
       .set_padding({s.padding[0], s.padding[1]})
       .set_stride({s.stride[0], s.stride[1]})
@@ -90,7 +90,7 @@ Attributes geometry(const cpu::ConvShape& s) {
 }
 
 Graph describe(const ConvProblem& p, const ToldDevice* told) {
-  const cpu::ConvShape& s = p.shape;
+  const ConvShape& s = p.shape;
   const Operand x{kImages, s.dtype, image_layout(s.n, s.h, s.w, s.c)};
   const Operand w{kFilters, p.weights, image_layout(s.o, s.kh, s.kw, s.c / s.groups)};
   const Operand y{kResults, s.dtype, image_layout(s.n, s.oh, s.ow, s.o)};

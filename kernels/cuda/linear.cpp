@@ -9,7 +9,7 @@ namespace {
 
 /// GELU in the epilogue of fp32 and fp64 products is not exact enough, and its memory must be in rows of
 /// whole groups of eight (CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD).
-bool gelu_fits(const cpu::Gemm& product, Activation activation) {
+bool gelu_fits(const Gemm& product, Activation activation) {
   return activation == Activation::kGeluTanh && product.c_dtype == DType::kBFloat16 && product.ldc % 8 == 0;
 }
 
@@ -18,7 +18,7 @@ bool gelu_fits(const cpu::Gemm& product, Activation activation) {
 void linear(const LinearForward& p, const Stream& stream) {
   const int64_t outputs = p.product.n;
   const bool has_bias = p.bias.defined();
-  cpu::Gemm product = p.product;
+  Gemm product = p.product;
   product.c = p.y.raw();
   product.ldc = outputs;
   product.c_dtype = p.y.dtype();
@@ -42,7 +42,7 @@ void linear(const LinearForward& p, const Stream& stream) {
   with_activation(p.activation, [&](auto op) { map(p.before, p.y, op, stream); });
 }
 
-bool try_activation_gradient(const cpu::Gemm& product, Activation activation, const Tensor& kept,
+bool try_activation_gradient(const Gemm& product, Activation activation, const Tensor& kept,
                              const Stream& stream) {
   return gelu_fits(product, activation) &&
          try_gemm(product, {.epilogue = GemmEpilogue::kGeluTanhGradient, .bias = nullptr, .kept = kept.raw()},

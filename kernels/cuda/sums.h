@@ -2,7 +2,7 @@
 
 #include <tutti/core/tensor.h>
 
-// sum_middle and add_chunks (kernels/cpu/sums.h) on CUDA.
+// sum_middle and add_chunks (kernels/sums.h) on CUDA.
 namespace tutti::cuda {
 
 /// Sums contiguous x (outer, reduced, inner) over the middle extent: parts (chunks, outer * inner) in the

@@ -1,8 +1,8 @@
 #include "kernels/cuda/conv.h"
 
-#include "kernels/cpu/sums.h"
 #include "kernels/cuda/blas.h"
 #include "kernels/cuda/launch.cuh"
+#include "kernels/sums.h"
 
 namespace tutti::cuda {
 namespace {
@@ -20,7 +20,7 @@ struct Patches {
   [[nodiscard]] int64_t patch() const { return kh * kw * channels; }
 };
 
-Patches patches_of(const cpu::ConvShape& s, int64_t images, int64_t group) {
+Patches patches_of(const ConvShape& s, int64_t images, int64_t group) {
   const int64_t channels = s.c / s.groups;
   return {s.h,          s.w,           s.c,           s.oh,        s.ow,
           s.kh,         s.kw,          s.stride[0],   s.stride[1], s.padding[0],
@@ -81,7 +81,7 @@ struct Fold {
 
 /// Calls f(patches, first image, group) for runs of images whose patches fit the memory.
 template <class F>
-void for_patches(const cpu::ConvShape& s, F f) {
+void for_patches(const ConvShape& s, F f) {
   const int64_t image_bytes =
       std::max<int64_t>(1, s.oh * s.ow * s.kh * s.kw * (s.c / s.groups) * size_of(s.dtype));
   const int64_t run = std::clamp<int64_t>(kMostPatchBytes / image_bytes, 1, s.n);
@@ -106,8 +106,7 @@ void fold_as(const Patches& p, const Tensor& patches, void* dx, const Stream& st
                Fold<T>{p, patches.data<T>(), static_cast<T*>(dx)});
 }
 
-Tensor unfold(const cpu::ConvShape& s, const Patches& p, const Tensor& x, int64_t first,
-              const Stream& stream) {
+Tensor unfold(const ConvShape& s, const Patches& p, const Tensor& x, int64_t first, const Stream& stream) {
   const Tensor out = Tensor::empty({p.pixels(), p.patch()}, s.dtype, stream);
   dispatch_compute(s.dtype, "conv2d", [&]<class T>(TypeTag<T>) {
     unfold_as<T>(p, at(x, first * s.h * s.w * s.c), out, stream);
@@ -115,9 +114,9 @@ Tensor unfold(const cpu::ConvShape& s, const Patches& p, const Tensor& x, int64_
   return out;
 }
 
-class UnfoldedConv final : public cpu::ConvBackend {
+class UnfoldedConv final : public ConvBackend {
  public:
-  void forward(const cpu::ConvShape& s, const Tensor& x, const Tensor& w, const Tensor& y,
+  void forward(const ConvShape& s, const Tensor& x, const Tensor& w, const Tensor& y,
                const Stream& stream) const override {
     const Tensor filters = to_ohwi(w, stream);
     const int64_t outputs = s.o / s.groups;
@@ -136,7 +135,7 @@ class UnfoldedConv final : public cpu::ConvBackend {
     });
   }
 
-  void backward_data(const cpu::ConvShape& s, const Tensor& dy, const Tensor& w, const Tensor& dx,
+  void backward_data(const ConvShape& s, const Tensor& dy, const Tensor& w, const Tensor& dx,
                      const Stream& stream) const override {
     const Tensor filters = to_ohwi(w, stream);
     const int64_t outputs = s.o / s.groups;
@@ -158,7 +157,7 @@ class UnfoldedConv final : public cpu::ConvBackend {
     });
   }
 
-  void backward_weights(const cpu::ConvShape& s, const Tensor& dy, const Tensor& x, const Tensor& dw,
+  void backward_weights(const ConvShape& s, const Tensor& dy, const Tensor& x, const Tensor& dw,
                         GradMode mode, const Stream& stream) const override {
     const Tensor sums = Tensor::empty({s.o, s.kh, s.kw, s.c / s.groups}, dw.dtype(), stream);
     const int64_t outputs = s.o / s.groups;
@@ -182,7 +181,7 @@ class UnfoldedConv final : public cpu::ConvBackend {
 
 }  // namespace
 
-const cpu::ConvBackend& unfolded_conv() {
+const ConvBackend& unfolded_conv() {
   static const UnfoldedConv backend;
   return backend;
 }

@@ -1,7 +1,7 @@
 #include "kernels/cuda/muon.h"
-#include "kernels/cpu/gemm_gradient.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/cuda/on_cuda.h"
+#include "kernels/gemm.h"
 #include "kernels/optimizer/rule.h"
 
 #include <algorithm>
@@ -11,23 +11,23 @@
 namespace tutti {
 namespace {
 
-cpu::Matrix matrix(const Tensor& tensor, bool transposed = false) {
+MatrixOperand matrix(const Tensor& tensor, bool transposed = false) {
   return {.data = tensor.raw(), .ld = tensor.size(1), .transposed = transposed};
 }
 
 /// c = a b; all contiguous.
-void multiply(const Stream& stream, const cpu::Matrix& a, const cpu::Matrix& b, const Tensor& c,
+void multiply(const Stream& stream, const MatrixOperand& a, const MatrixOperand& b, const Tensor& c,
               int64_t inner) {
-  cpu::multiply({.m = c.size(0),
-                 .n = c.size(1),
-                 .k = inner,
-                 .dtype = c.dtype(),
-                 .a = a,
-                 .b = b,
-                 .c = c.raw(),
-                 .ldc = c.size(1),
-                 .c_dtype = c.dtype()},
-                stream);
+  gemm({.m = c.size(0),
+        .n = c.size(1),
+        .k = inner,
+        .dtype = c.dtype(),
+        .a = a,
+        .b = b,
+        .c = c.raw(),
+        .ldc = c.size(1),
+        .c_dtype = c.dtype()},
+       stream);
 }
 
 /// y <- y * own + x * other, elementwise.

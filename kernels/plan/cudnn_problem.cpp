@@ -7,7 +7,7 @@ namespace {
 
 std::string key_of(const ConvProblem& p) {
   constexpr std::string_view kNames[] = {"forward", "data", "weights"};
-  const cpu::ConvShape& s = p.shape;
+  const ConvShape& s = p.shape;
   return fmt::format("conv-{}:{},{}:n{}:{}x{}x{}>{}x{}x{}:k{}x{}:stride{},{}:pad{},{}:dilation{},{}:groups{}",
                      kNames[static_cast<size_t>(p.pass)], name(s.dtype), name(p.weights), s.n, s.h, s.w, s.c,
                      s.oh, s.ow, s.o, s.kh, s.kw, s.stride[0], s.stride[1], s.padding[0], s.padding[1],

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/cpu/conv_backends.h"
+#include "kernels/plan/conv.h"
 
 #include <string>
 #include <variant>
@@ -13,7 +13,7 @@ enum class ConvPass : uint8_t { kForward, kData, kWeights };
 /// One pass of a convolution of NHWC images with OHWI filters.
 struct ConvProblem {
   ConvPass pass = ConvPass::kForward;
-  cpu::ConvShape shape;
+  ConvShape shape;
   DType weights = DType::kFloat32;  ///< of the filters or their gradient
 };
 

@@ -48,7 +48,7 @@ std::string GemmProblem::key() const {
                      alignment);
 }
 
-GemmProblem column_major(const cpu::Gemm& gemm, const GemmBatch& batch, const GemmFusion& fusion) {
+GemmProblem column_major(const Gemm& gemm, const GemmBatch& batch, const GemmFusion& fusion) {
   return {.m = gemm.n,
           .n = gemm.m,
           .k = gemm.k,

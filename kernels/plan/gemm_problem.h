@@ -1,6 +1,6 @@
 #pragma once
 
-#include <tutti/kernels/cpu/blas.h>
+#include "kernels/plan/gemm.h"
 
 #include <compare>
 #include <cstdint>
@@ -58,7 +58,7 @@ struct GemmProblem {
 };
 
 /// The problem of a row-major product: C^T = B^T A^T in column-major terms, so that A and B change places.
-GemmProblem column_major(const cpu::Gemm& gemm, const GemmBatch& batch = {}, const GemmFusion& fusion = {});
+GemmProblem column_major(const Gemm& gemm, const GemmBatch& batch = {}, const GemmFusion& fusion = {});
 
 /// How a batched product with broadcasting batch dims is cut into GemmBatches of equal strides: `inner`
 /// trailing batch indices make one, of which there is one for each of the `outer` leading ones.

@@ -6,9 +6,9 @@
 #include "launcher/locality.h"
 
 #include <tutti/core/error.h>
-#include <tutti/kernels/cpu/blas.h>
 #include "core/cuda/config.h"
 #include "core/cuda/device.h"
+#include "kernels/cpu/blas.h"
 #include "kernels/cpu/isa.h"
 
 #include <fmt/ranges.h>

@@ -1,8 +1,8 @@
 #include "launcher/info/libraries.h"
 
 #include <tutti/core/error.h>
-#include <tutti/kernels/cpu/blas.h>
 #include "core/system_check.h"
+#include "kernels/cpu/blas.h"
 
 #include <cairo.h>
 #include <google/protobuf/stubs/common.h>

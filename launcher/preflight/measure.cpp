@@ -3,9 +3,9 @@
 #include <tutti/core/checkpoint/file.h>
 #include <tutti/core/error.h>
 #include <tutti/core/tensor.h>
-#include <tutti/kernels/cpu/blas.h>
 #include "core/file/temporary.h"
 #include "core/system_check.h"
+#include "kernels/cpu/blas.h"
 #include "launcher/placement.h"
 
 #include <fcntl.h>
@@ -71,13 +71,13 @@ double measure_gemm(const Stream& stream, int64_t size, double seconds) {
   const Tensor a = Tensor::full({size, size}, 0.5, DType::kFloat32, stream);
   const Tensor b = Tensor::full({size, size}, 0.25, DType::kFloat32, stream);
   const Tensor c = Tensor::zeros({size, size}, DType::kFloat32, stream);
-  const cpu::Gemm product{.m = size,
-                          .n = size,
-                          .k = size,
-                          .a = {.data = a.raw(), .ld = size},
-                          .b = {.data = b.raw(), .ld = size},
-                          .c = c.raw(),
-                          .ldc = size};
+  const Gemm product{.m = size,
+                     .n = size,
+                     .k = size,
+                     .a = {.data = a.raw(), .ld = size},
+                     .b = {.data = b.raw(), .ld = size},
+                     .c = c.raw(),
+                     .ldc = size};
   const double each_s = sustained_s(seconds, [&] { cpu::gemm(product, stream); });
   const float expected = 0.125F * static_cast<float>(size);
   require(c.span<float>().back() == expected,

@@ -16,8 +16,8 @@ enum Pass : int64_t { kForward, kInputGradient, kFilterGradient };
 
 constexpr int64_t kImages = 32;
 
-cpu::ConvShape layer(int64_t size, int64_t c, int64_t o, int64_t kernel, int64_t stride, DType dtype) {
-  cpu::ConvShape s{.n = kImages, .h = size, .w = size, .c = c, .o = o, .kh = kernel, .kw = kernel};
+ConvShape layer(int64_t size, int64_t c, int64_t o, int64_t kernel, int64_t stride, DType dtype) {
+  ConvShape s{.n = kImages, .h = size, .w = size, .c = c, .o = o, .kh = kernel, .kw = kernel};
   s.stride = {stride, stride};
   s.padding = {kernel / 2, kernel / 2};
   s.oh = s.ow = (size + 2 * (kernel / 2) - kernel) / stride + 1;
@@ -28,7 +28,7 @@ cpu::ConvShape layer(int64_t size, int64_t c, int64_t o, int64_t kernel, int64_t
 /// The three tensors of a convolution.
 struct Operands {
   Tensor x, w, y, dw;
-  Operands(const cpu::ConvShape& s, const Stream& stream)
+  Operands(const ConvShape& s, const Stream& stream)
       : x(Tensor::full({s.n, s.h, s.w, s.c}, 0.5, s.dtype, stream)),
         w(Tensor::full({s.o, s.c, s.kh, s.kw}, 0.5, s.dtype, stream)),
         y(Tensor::full({s.n, s.oh, s.ow, s.o}, 0.5, s.dtype, stream)),
@@ -38,7 +38,7 @@ struct Operands {
 /// One direct convolution primitive for the whole batch, filters in the layout it likes best.
 class BareConvolution {
  public:
-  BareConvolution(const cpu::ConvShape& s, Pass pass, const Operands& operands)
+  BareConvolution(const ConvShape& s, Pass pass, const Operands& operands)
       : engine_(dnnl::engine::kind::cpu, 0), stream_(engine_) {
     const auto type = s.dtype == DType::kBFloat16 ? memory::data_type::bf16 : memory::data_type::f32;
     const memory::desc x({s.n, s.c, s.h, s.w}, type, memory::format_tag::nhwc);
@@ -117,11 +117,11 @@ void BM_conv(benchmark::State& state, DType dtype, int threads) {
   ThreadPool pool(threads);
   const Stream stream = Stream::inline_on(pool);
   const auto pass = Pass(state.range(0));
-  const cpu::ConvShape s =
+  const ConvShape s =
       layer(state.range(1), state.range(2), state.range(3), state.range(4), state.range(5), dtype);
   const Operands operands(s, stream);
-  const cpu::ConvBackend* const chosen = cpu::onednn_conv(dtype);
-  const cpu::ConvBackend& backend = chosen != nullptr ? *chosen : cpu::im2col_conv();
+  const ConvBackend* const chosen = cpu::onednn_conv(dtype);
+  const ConvBackend& backend = chosen != nullptr ? *chosen : cpu::im2col_conv();
   omp_set_num_threads(threads);
   BareConvolution bare(s, pass, operands);
   const double flops = 2.0 * static_cast<double>(s.n * s.oh * s.ow * s.o * s.c * s.kh * s.kw);

@@ -1,7 +1,7 @@
 // Matrix products of a GPT's linear layers (384 wide) as the ops call them, next to one call of oneDNN's
 // matmul primitive for the whole product on the same number of threads.
-#include <tutti/kernels/cpu/blas.h>
 #include <oneapi/dnnl/dnnl.hpp>
+#include "kernels/cpu/blas.h"
 
 #include <tests/bench/side_by_side.h>
 
@@ -15,7 +15,7 @@ namespace {
 enum Pass : int64_t { kForward, kInputGradient, kWeightGradient };
 
 /// y = x w^T, dx = dy w or dw = dy^T x of a layer.
-cpu::Gemm layer_product(Pass pass, int64_t tokens, int64_t inputs, int64_t outputs, DType dtype) {
+Gemm layer_product(Pass pass, int64_t tokens, int64_t inputs, int64_t outputs, DType dtype) {
   switch (pass) {
     case kForward:
       return {.m = tokens,
@@ -51,7 +51,7 @@ cpu::Gemm layer_product(Pass pass, int64_t tokens, int64_t inputs, int64_t outpu
 /// One primitive for the whole product.
 class BareProduct {
  public:
-  explicit BareProduct(const cpu::Gemm& g)
+  explicit BareProduct(const Gemm& g)
       : engine_(dnnl::engine::kind::cpu, 0), stream_(engine_), arguments_(), primitive_(make(g)) {}
 
   void run() {
@@ -60,12 +60,12 @@ class BareProduct {
   }
 
  private:
-  dnnl::matmul make(const cpu::Gemm& g) {
+  dnnl::matmul make(const Gemm& g) {
     using dims = dnnl::memory::dims;
     const auto type = [](DType dtype) {
       return dtype == DType::kBFloat16 ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
     };
-    const auto layout = [](const cpu::Matrix& m) { return m.transposed ? dims{1, m.ld} : dims{m.ld, 1}; };
+    const auto layout = [](const MatrixOperand& m) { return m.transposed ? dims{1, m.ld} : dims{m.ld, 1}; };
     const dnnl::memory::desc a({g.m, g.k}, type(g.dtype), layout(g.a));
     const dnnl::memory::desc b({g.k, g.n}, type(g.dtype), layout(g.b));
     const dnnl::memory::desc c({g.m, g.n}, type(g.c_dtype), dims{g.ldc, 1});
@@ -91,7 +91,7 @@ class BareProduct {
 void BM_gemm(benchmark::State& state, DType dtype, int threads) {
   ThreadPool pool(threads);
   const Stream stream = Stream::inline_on(pool);
-  cpu::Gemm g = layer_product(Pass(state.range(0)), state.range(1), state.range(2), state.range(3), dtype);
+  Gemm g = layer_product(Pass(state.range(0)), state.range(1), state.range(2), state.range(3), dtype);
   const Tensor a = Tensor::full({g.m * g.k}, 0.5, dtype, stream);
   const Tensor b = Tensor::full({g.k * g.n}, 0.5, dtype, stream);
   const Tensor c = Tensor::zeros({g.m * g.n}, g.c_dtype, stream);

@@ -1,5 +1,5 @@
 #include <tutti/comm/factory.h>
-#include <tutti/kernels/cpu/blas.h>
+#include "kernels/cpu/blas.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>

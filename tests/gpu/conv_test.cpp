@@ -62,24 +62,24 @@ TEST_F(GpuConv, NoImages) {
 
 // What cuDNN has no plan for, in the dtypes that it usually has one for.
 TEST_F(GpuConv, UnfoldedPatches) {
-  const cpu::ConvShape s{.n = 3,
-                         .h = 11,
-                         .w = 8,
-                         .c = 6,
-                         .o = 10,
-                         .oh = 5,
-                         .ow = 6,
-                         .kh = 3,
-                         .kw = 3,
-                         .stride = {2, 1},
-                         .padding = {1, 0},
-                         .dilation = {2, 1},
-                         .groups = 2,
-                         .dtype = DType::kFloat32};
+  const ConvShape s{.n = 3,
+                    .h = 11,
+                    .w = 8,
+                    .c = 6,
+                    .o = 10,
+                    .oh = 5,
+                    .ow = 6,
+                    .kh = 3,
+                    .kw = 3,
+                    .stride = {2, 1},
+                    .padding = {1, 0},
+                    .dilation = {2, 1},
+                    .groups = 2,
+                    .dtype = DType::kFloat32};
   const Tensor x = random.normal({s.n, s.h, s.w, s.c}, 1, s.dtype);
   const Tensor w = random.normal({s.o, s.c / s.groups, s.kh, s.kw}, 1, s.dtype);
   const Tensor dy = random.normal({s.n, s.oh, s.ow, s.o}, 1, s.dtype);
-  const auto run = [&](const cpu::ConvBackend& backend, const Stream& on) {
+  const auto run = [&](const ConvBackend& backend, const Stream& on) {
     const auto here = [&](const Tensor& t) { return t.to(s.dtype, on); };
     const Tensor y = Tensor::empty(dy.shape(), s.dtype, on);
     const Tensor dx = Tensor::empty(x.shape(), s.dtype, on);

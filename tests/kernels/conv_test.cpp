@@ -1,5 +1,5 @@
 #include <tutti/kernels/conv.h>
-#include <tutti/kernels/cpu/blas.h>
+#include "kernels/cpu/blas.h"
 
 #include <tests/kernels/op_check.h>
 

@@ -18,16 +18,15 @@ TEST_F(CudnnProblemTest, EveryFieldIsInTheKey) {
   const ConvProblem conv{
       .shape = {.n = 1, .h = 2, .w = 3, .c = 4, .o = 5, .oh = 6, .ow = 7, .kh = 8, .kw = 9}};
   distinct(conv);
-  for (int64_t cpu::ConvShape::*field :
-       {&cpu::ConvShape::n, &cpu::ConvShape::h, &cpu::ConvShape::w, &cpu::ConvShape::c, &cpu::ConvShape::o,
-        &cpu::ConvShape::oh, &cpu::ConvShape::ow, &cpu::ConvShape::kh, &cpu::ConvShape::kw,
-        &cpu::ConvShape::groups}) {
+  for (int64_t ConvShape::*field :
+       {&ConvShape::n, &ConvShape::h, &ConvShape::w, &ConvShape::c, &ConvShape::o, &ConvShape::oh,
+        &ConvShape::ow, &ConvShape::kh, &ConvShape::kw, &ConvShape::groups}) {
     ConvProblem other = conv;
     other.shape.*field = 77;
     distinct(other);
   }
-  for (std::array<int64_t, 2> cpu::ConvShape::*field :
-       {&cpu::ConvShape::stride, &cpu::ConvShape::padding, &cpu::ConvShape::dilation}) {
+  for (std::array<int64_t, 2> ConvShape::*field :
+       {&ConvShape::stride, &ConvShape::padding, &ConvShape::dilation}) {
     for (const size_t i : {0, 1}) {
       ConvProblem other = conv;
       (other.shape.*field)[i] = 77;

@@ -1,7 +1,7 @@
 // linear, matmul and the library behind them.
-#include <tutti/kernels/cpu/blas.h>
 #include <tutti/kernels/linear.h>
 #include <tutti/kernels/matmul.h>
+#include "kernels/cpu/blas.h"
 
 #include <tests/kernels/gradcheck.h>
 

@@ -45,16 +45,16 @@ TEST_F(GemmProblemTest, ColumnMajorIsTheSameProduct) {
     const Tensor b = random.normal({tb ? n : k, ldb});
     const Tensor expected = random.normal({m, ldc});
     const Tensor actual = expected.clone(stream());
-    cpu::Gemm gemm{.m = m,
-                   .n = n,
-                   .k = k,
-                   .dtype = DType::kFloat64,
-                   .a = {a.raw(), lda, ta},
-                   .b = {b.raw(), ldb, tb},
-                   .c = expected.raw(),
-                   .ldc = ldc,
-                   .c_dtype = DType::kFloat64,
-                   .accumulate = random.integer(0, 1) == 1};
+    Gemm gemm{.m = m,
+              .n = n,
+              .k = k,
+              .dtype = DType::kFloat64,
+              .a = {a.raw(), lda, ta},
+              .b = {b.raw(), ldb, tb},
+              .c = expected.raw(),
+              .ldc = ldc,
+              .c_dtype = DType::kFloat64,
+              .accumulate = random.integer(0, 1) == 1};
     cpu::gemm_tile(gemm);
     slow_blas(column_major(gemm), b.data<double>(), a.data<double>(), actual.data<double>());
     test::expect_close(actual, expected, 1e-12, 1e-12);

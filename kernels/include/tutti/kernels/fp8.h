@@ -3,8 +3,8 @@
 #include <tutti/core/float8.h>
 #include <tutti/core/tape.h>
 #include <tutti/kernels/activation.h>
-#include <tutti/kernels/cpu/blas.h>
 #include <tutti/kernels/cuda/softmax.h>
+#include "kernels/plan/gemm.h"
 
 #include <array>
 #include <variant>
@@ -104,6 +104,6 @@ class Fp8Pass {
 
 /// a b, each transposed if asked, without c: for cpu::multiply and cpu::gemm_gradient. The operands live
 /// until then.
-cpu::Gemm product(const ProductOperand& a, bool a_transposed, const ProductOperand& b, bool b_transposed);
+Gemm product(const ProductOperand& a, bool a_transposed, const ProductOperand& b, bool b_transposed);
 
 }  // namespace tutti

@@ -1,7 +1,7 @@
 #pragma once
 
-#include <tutti/core/float8.h>
-#include <tutti/core/tensor.h>
+#include <tutti/core/stream.h>
+#include "kernels/plan/gemm.h"
 
 #include <cstdint>
 #include <string_view>
@@ -10,35 +10,6 @@
 // with one thread; parallelism is ours, over tiles that depend on shapes alone, so that results do not depend
 // on the number of threads.
 namespace tutti::cpu {
-
-/// A matrix operand in memory: element (i, j) stands at data[i * ld + j], or at data[j * ld + i] if
-/// transposed.
-struct Matrix {
-  const void* data = nullptr;
-  int64_t ld = 0;
-  bool transposed = false;
-};
-
-/// Operands that are bytes of fp8 formats, on CUDA devices only.
-struct Fp8Factors {
-  Fp8Format a = Fp8Format::kNone, b = Fp8Format::kNone;
-  const float* a_unit = nullptr;  ///< on the device: what a one of A counts
-  const float* b_unit = nullptr;
-  bool fast = false;  ///< sums may be kept in fewer bits than fp32 for a while
-};
-
-/// C (m, n) = A (m, k) B (k, n), or C += with `accumulate`. A and B are `dtype`: fp32, bf16 or fp64. C is
-/// row-major with leading dim ldc, of `dtype`, or fp32 for bf16 operands. Sums are fp32 (fp64 for fp64).
-struct Gemm {
-  int64_t m = 0, n = 0, k = 0;
-  DType dtype = DType::kFloat32;
-  Matrix a, b;
-  void* c = nullptr;
-  int64_t ldc = 0;
-  DType c_dtype = DType::kFloat32;
-  bool accumulate = false;
-  Fp8Factors fp8{};  ///< with them, `dtype` is bf16, A is not transposed and B is
-};
 
 /// On the calling thread; for use inside tasks.
 void gemm_tile(const Gemm& gemm);

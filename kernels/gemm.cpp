@@ -1,16 +1,17 @@
-#include "kernels/cpu/gemm_gradient.h"
+#include "kernels/gemm.h"
 
-#include "kernels/cpu/sums.h"
+#include "kernels/cpu/blas.h"
 #include "kernels/cuda/blas.h"
 #include "kernels/cuda/on_cuda.h"
+#include "kernels/sums.h"
 
-namespace tutti::cpu {
+namespace tutti {
 
-void multiply(const Gemm& product, const Stream& stream) {
+void gemm(const Gemm& product, const Stream& stream) {
   if constexpr (kWithCuda) {
     if (on_cuda(stream)) return cuda::gemm(product, stream);
   }
-  gemm(product, stream);
+  cpu::gemm(product, stream);
 }
 
 void gemm_gradient(const Gradients& gradients, size_t i, Gemm product, const Stream& stream) {
@@ -23,8 +24,8 @@ void gemm_gradient(const Gradients& gradients, size_t i, Gemm product, const Str
   product.ldc = product.n;
   product.c_dtype = destination.dtype();
   product.accumulate = direct && mode == GradMode::kAccumulate;
-  multiply(product, stream);
+  gemm(product, stream);
   if (!direct) store(destination.view(slot.shape()), slot, mode, stream);
 }
 
-}  // namespace tutti::cpu
+}  // namespace tutti
