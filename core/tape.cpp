@@ -27,17 +27,19 @@ Tape::Tape(Stream stream, StepContext context, Mode mode)
     : stream_(std::move(stream)), context_(context), mode_(mode) {}
 
 Var Tape::record(std::string_view op, Tensor output, std::span<const Var> inputs, Backward backward) {
-  if (mode_ == Mode::kInference) return Var(std::move(output));
+  const NodeId node = record_without_output(op, output.shape(), output.dtype(), inputs, std::move(backward));
+  return Var(std::move(output), node);
+}
+
+NodeId Tape::record_without_output(std::string_view op, const Shape& shape, DType dtype,
+                                   std::span<const Var> inputs, Backward backward) {
+  if (mode_ == Mode::kInference) return kConstant;
   bool needed = false;
   for (const Var& input : inputs) needed = needed || input.needs_grad();
-  if (!needed) return Var(std::move(output));
+  if (!needed) return kConstant;
   require(!ran_, "{}: recorded on a tape that has run backward", op);
-  Node node{.op = op,
-            .shape = output.shape(),
-            .dtype = output.dtype(),
-            .inputs = {},
-            .backward = std::move(backward),
-            .grad = {}};
+  Node node{
+      .op = op, .shape = shape, .dtype = dtype, .inputs = {}, .backward = std::move(backward), .grad = {}};
   node.inputs.reserve(inputs.size());
   for (const Var& input : inputs) {
     require(input.node < static_cast<NodeId>(nodes_.size()), "{}: an input comes from another tape", op);
@@ -45,7 +47,7 @@ Var Tape::record(std::string_view op, Tensor output, std::span<const Var> inputs
     if (input.needs_grad()) ++nodes_[static_cast<size_t>(input.node)].uses;
   }
   nodes_.push_back(std::move(node));
-  return Var(std::move(output), static_cast<NodeId>(nodes_.size() - 1));
+  return static_cast<NodeId>(nodes_.size() - 1);
 }
 
 Var Tape::leaf(Parameter& parameter) {

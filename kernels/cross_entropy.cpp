@@ -1,6 +1,6 @@
 #include <tutti/kernels/cross_entropy.h>
 
-#include <tutti/kernels/cuda/softmax.h>
+#include "kernels/cuda/softmax.h"
 #include "kernels/cpu/ranges.h"
 #include "kernels/cross_entropy_parts.h"
 #include "kernels/cuda/on_cuda.h"

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <tutti/kernels/cross_entropy.h>
-#include <tutti/kernels/cuda/softmax.h>
+#include "kernels/cuda/softmax.h"
 
 // What cross_entropy() on CUDA and linear_cross_entropy() are put together from.
 namespace tutti {

@@ -82,36 +82,41 @@ void forward(const cuda::LinearForward& p, const Stream& stream) {
 
 }  // namespace
 
-LinearResult linear_forward(std::string_view op, const Tape& tape, const LinearInput& input, const Var& w,
+LinearInput LinearInput::of(std::string_view op, const Var& x, const Stream& stream) {
+  require(x.value.defined(), "{}: undefined input", op);
+  const Tensor in = x.value.to_contiguous(stream);
+  const int64_t inputs = in.dims() == 0 ? 1 : in.size(-1);
+  const int64_t rows = in.dims() == 0 ? 1 : numel({in.shape().begin(), in.shape().end() - 1});
+  return {.shape = in.shape(), .dtype = in.dtype(), .source = in.view({rows, inputs}), .node = x.node};
+}
+
+LinearResult linear_forward(std::string_view op, const Tape& tape, const LinearInput& x, const Var& w,
                             const Var& bias, Activation activation, const Fp8Ranges& ranges) {
-  const Var& x = input.x;
   const Stream& stream = tape.stream();
-  require(x.value.defined() && w.value.defined(), "{}: undefined input", op);
-  require(x.value.dims() >= 1 && w.value.dims() == 2 && x.value.size(-1) == w.value.size(1),
-          "{}: x {} does not fit w {}, which is (outputs, inputs)", op, to_string(x.shape()),
+  require(w.value.defined(), "{}: undefined input", op);
+  require(!x.shape.empty() && w.value.dims() == 2 && x.shape.back() == w.value.size(1),
+          "{}: x {} does not fit w {}, which is (outputs, inputs)", op, to_string(x.shape),
           to_string(w.shape()));
-  require(x.dtype() == w.dtype(), "{}: x is {}, w is {}", op, name(x.dtype()), name(w.dtype()));
+  require(x.dtype == w.dtype(), "{}: x is {}, w is {}", op, name(x.dtype), name(w.dtype()));
   const bool has_bias = bias.value.defined();
   const int64_t outputs = w.value.size(0);
   const int64_t inputs = w.value.size(1);
-  require(!has_bias || (bias.shape() == Shape{outputs} && bias.dtype() == x.dtype()),
+  require(!has_bias || (bias.shape() == Shape{outputs} && bias.dtype() == x.dtype),
           "{}: bias {} {} for {} outputs in {}", op, to_string(bias.shape()),
-          has_bias ? name(bias.dtype()) : "undefined", outputs, name(x.dtype()));
+          has_bias ? name(bias.dtype()) : "undefined", outputs, name(x.dtype));
 
-  const Tensor in = x.value.to_contiguous(stream);
   const Tensor weight = w.value.to_contiguous(stream);
-  Shape shape = in.shape();
+  Shape shape = x.shape;
   shape.back() = outputs;
-  const Tensor out = Tensor::empty(shape, in.dtype(), stream);
+  const Tensor out = Tensor::empty(shape, x.dtype, stream);
   const int64_t rows = numel({shape.begin(), shape.end() - 1});  // without inputs, y is the bias
 
   // kRelu's derivative is a function of its output, the others' of their input.
   const bool keeps_input = activation != Activation::kNone && activation != Activation::kRelu;
-  const Tensor before = keeps_input ? Tensor::empty(shape, in.dtype(), stream) : out;
+  const Tensor before = keeps_input ? Tensor::empty(shape, x.dtype, stream) : out;
   const Tensor bias_row = has_bias ? bias.value.to_contiguous(stream) : Tensor();
-  const Fp8Pass fp8(tape, ranges, in.dtype(), {rows, inputs, outputs});
-  const OperandSource source = input.source ? *input.source : OperandSource(in.view({rows, inputs}));
-  const ProductOperand x_operand = fp8.operand(Fp8Pass::kX, source, stream);
+  const Fp8Pass fp8(tape, ranges, x.dtype, {rows, inputs, outputs});
+  const ProductOperand x_operand = fp8.operand(Fp8Pass::kX, x.source, stream);
   const ProductOperand w_operand = fp8.operand(Fp8Pass::kW, weight, stream);
   forward({product(x_operand, false, w_operand, true), bias_row, before, out, activation}, stream);
   return {.y = out,
@@ -162,10 +167,10 @@ ProductOperand LinearSaved::parameter_gradients(const Tensor& d, const Gradients
   return operand;
 }
 
-Var linear(Tape& tape, const LinearInput& x, const Var& w, const Var& bias, Activation activation,
-           const Fp8Ranges& ranges) {
+Var linear_in(Tape& tape, const LinearInput& x, const Var& w, const Var& bias, Activation activation,
+              const Fp8Ranges& ranges) {
   LinearResult result = linear_forward("linear", tape, x, w, bias, activation, ranges);
-  return tape.record("linear", std::move(result.y), {x.x, w, bias, ranges.x, ranges.w, ranges.dy},
+  return tape.record("linear", std::move(result.y), {x.place(), w, bias, ranges.x, ranges.w, ranges.dy},
                      [saved = std::move(result.saved), stream = tape.stream()](const Tensor& dy,
                                                                                const Gradients& gradients) {
                        const bool active = saved.activation != Activation::kNone;
@@ -175,6 +180,10 @@ Var linear(Tape& tape, const LinearInput& x, const Var& w, const Var& bias, Acti
                        if (gradients.needs(0))
                          gemm_gradient(gradients, 0, saved.input_gradient(operand), stream);
                      });
+}
+
+Var linear(Tape& tape, const Var& x, const Var& w, const Var& bias, Activation activation) {
+  return linear_in(tape, LinearInput::of("linear", x, tape.stream()), w, bias, activation, {});
 }
 
 }  // namespace tutti

@@ -4,6 +4,7 @@
 #include <tutti/kernels/pointwise.h>
 #include "kernels/cross_entropy_parts.h"
 #include "kernels/gemm.h"
+#include "kernels/linear_parts.h"
 #include "kernels/sums.h"
 
 #include <algorithm>
@@ -64,7 +65,7 @@ struct ChunkLoss {
   OperandSource d;
 };
 
-/// In fp8 on CUDA, the gradient is left to the pass that rounds it.
+/// In fp8 on CUDA, the gradient is computed in the pass that rounds it.
 ChunkLoss fused_loss(const Tensor& logits, const Tensor& targets, const CrossEntropyOptions& options,
                      const Stream& stream) {
   auto [loss, saved] = loss_of_logits(logits, targets, options, stream);
@@ -117,8 +118,8 @@ Tensor scaled(const Tensor& tensor, const Tensor& factor, const Stream& stream) 
 
 }  // namespace
 
-Var linear_cross_entropy(Tape& tape, const Var& x, const Var& w, const Tensor& targets,
-                         const LinearCrossEntropyOptions& options) {
+Var linear_cross_entropy_in(Tape& tape, const Var& x, const Var& w, const Tensor& targets,
+                            const LinearCrossEntropyOptions& options, const Fp8Ranges& ranges) {
   const Stream& stream = tape.stream();
   const Sizes s = check_sizes(x.value, w.value, targets, options);
   const Tensor in = x.value.to_contiguous(stream).view({s.rows, s.inputs});
@@ -134,8 +135,8 @@ Var linear_cross_entropy(Tape& tape, const Var& x, const Var& w, const Tensor& t
   // Every chunk has to have extents that fp8 takes, the last one too.
   const std::array<int64_t, 3> extents{s.rows % kFp8Multiple == 0 ? std::min(s.chunk, s.rows) : 0, s.inputs,
                                        s.classes};
-  const Fp8Pass fp8(tape, options.ranges, s.dtype, extents);
-  const bool fuses = options.ranges.defined() && options.soft_cap == 0 && Fp8Pass::fuses(tape, extents);
+  const Fp8Pass fp8(tape, ranges, s.dtype, extents);
+  const bool fuses = ranges.defined() && options.soft_cap == 0 && Fp8Pass::fuses(tape, extents);
   const Chunks chunks{fp8, fuses, options};
   const ProductOperand w_operand = fp8.operand(Fp8Pass::kW, weight, stream);
   const Tensor total = Tensor::zeros({}, s.wide, stream);
@@ -147,7 +148,7 @@ Var linear_cross_entropy(Tape& tape, const Var& x, const Var& w, const Tensor& t
                  stream);
   }
   return tape.record(
-      "linear_cross_entropy", total, {x, w, options.ranges.x, options.ranges.w, options.ranges.dy},
+      "linear_cross_entropy", total, {x, w, ranges.x, ranges.w, ranges.dy},
       [held = std::move(held), shape = x.shape(), fp8, stream](const Tensor& dy, const Gradients& gradients) {
         constexpr size_t kRanges = 2;  // the first of them among the inputs
         fp8.record_ranges(gradients, kRanges, stream);
@@ -156,6 +157,11 @@ Var linear_cross_entropy(Tape& tape, const Var& x, const Var& w, const Tensor& t
         const auto [slot, mode] = gradients.slot(1);
         store(scaled(held.dw, dy, stream), slot, mode, stream);
       });
+}
+
+Var linear_cross_entropy(Tape& tape, const Var& x, const Var& w, const Tensor& targets,
+                         const LinearCrossEntropyOptions& options) {
+  return linear_cross_entropy_in(tape, x, w, targets, options, {});
 }
 
 }  // namespace tutti

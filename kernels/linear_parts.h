@@ -1,11 +1,30 @@
 #pragma once
 
-#include <tutti/kernels/linear.h>
+#include <tutti/kernels/linear_cross_entropy.h>
+#include "kernels/fp8/pass.h"
 
 #include <string_view>
 
-// What linear() and mlp() are put together from.
+// What linear(), mlp() and linear_cross_entropy() are put together from, in the compute dtype and in fp8:
+// without ranges, in the compute dtype.
 namespace tutti {
+
+/// x of a linear layer: values, or what the layer makes them of.
+struct LinearInput {
+  Shape shape;  ///< (..., inputs)
+  DType dtype = DType::kFloat32;
+  OperandSource source;     ///< (rows, inputs)
+  NodeId node = kConstant;  ///< where its gradient goes
+
+  /// Throws Error, with `op` in front, for an undefined x.
+  static LinearInput of(std::string_view op, const Var& x, const Stream& stream);
+  /// For tape.record(): its place, without values.
+  [[nodiscard]] Var place() const { return Var(Tensor(), node); }
+};
+
+struct DeferredNorm::Parts {
+  LinearInput input;
+};
 
 /// What a linear layer keeps for backward.
 struct LinearSaved {
@@ -28,8 +47,19 @@ struct LinearResult {
   LinearSaved saved;
 };
 /// activation(x W^T + bias); throws what linear() throws, with `op` in front.
-LinearResult linear_forward(std::string_view op, const Tape& tape, const LinearInput& input, const Var& w,
+LinearResult linear_forward(std::string_view op, const Tape& tape, const LinearInput& x, const Var& w,
                             const Var& bias, Activation activation, const Fp8Ranges& ranges);
+
+/// The ops.
+Var linear_in(Tape& tape, const LinearInput& x, const Var& w, const Var& bias, Activation activation,
+              const Fp8Ranges& ranges);
+struct MlpWeights {
+  Var w1, b1, w2, b2;
+};
+Var mlp_in(Tape& tape, const LinearInput& x, const MlpWeights& weights, Activation activation,
+           const Fp8MlpRanges& ranges);
+Var linear_cross_entropy_in(Tape& tape, const Var& x, const Var& w, const Tensor& targets,
+                            const LinearCrossEntropyOptions& options, const Fp8Ranges& ranges);
 
 /// dx = dy times the derivative of an activation other than kNone; `derived` as in LinearSaved, dx may be dy.
 void activation_backward(const Tensor& dy, const Tensor& derived, const Tensor& dx, Activation activation,

@@ -22,33 +22,37 @@ void hidden_gradient(const LinearSaved& down, const ProductOperand& dy, Activati
   if (activation != Activation::kNone) activation_backward(d, derived, d, activation, stream);
 }
 
-/// Whether the activation between the layers is left to the pass that makes the second one's operand in fp8.
-bool leaves_activation(const Tape& tape, const Tensor& x, const Tensor& w1, const Tensor& w2,
+/// Whether the activation between the layers is applied in the pass that makes the second one's operand in
+/// fp8.
+bool defers_activation(const Tape& tape, const LinearInput& x, const MlpWeights& weights,
                        Activation activation, const Fp8Ranges& ranges) {
-  if (activation == Activation::kNone || !x.defined() || x.numel() == 0) return false;
-  for (const Tensor& w : {w1, w2}) {
-    if (!w.defined() || w.dims() != 2) return false;
+  const int64_t elements = numel(x.shape);
+  if (activation == Activation::kNone || x.shape.empty() || elements == 0) return false;
+  for (const Var& w : {weights.w1, weights.w2}) {
+    if (!w.value.defined() || w.value.dims() != 2) return false;
   }
-  return ranges.defined() && Fp8Pass::fuses(tape, {x.numel() / x.size(-1), w1.size(0), w2.size(0)});
+  return ranges.defined() && Fp8Pass::fuses(tape, {elements / x.shape.back(), weights.w1.value.size(0),
+                                                   weights.w2.value.size(0)});
 }
 
 }  // namespace
 
-Var mlp(Tape& tape, const LinearInput& x, const Var& w1, const Var& b1, const Var& w2, const Var& b2,
-        Activation activation, const MlpRanges& ranges) {
+Var mlp_in(Tape& tape, const LinearInput& x, const MlpWeights& weights, Activation activation,
+           const Fp8MlpRanges& ranges) {
   const Stream& stream = tape.stream();
-  const bool leaves = leaves_activation(tape, x.x.value, w1.value, w2.value, activation, ranges.down);
+  const auto& [w1, b1, w2, b2] = weights;
+  const bool defers = defers_activation(tape, x, weights, activation, ranges.down);
   const LinearResult up =
-      linear_forward("mlp", tape, x, w1, b1, leaves ? Activation::kNone : activation, ranges.up);
-  LinearInput between{Var(up.y)};
-  if (leaves) between.source = Activated{up.y.view({up.saved.rows, up.saved.outputs}), activation};
+      linear_forward("mlp", tape, x, w1, b1, defers ? Activation::kNone : activation, ranges.up);
+  LinearInput between = LinearInput::of("mlp", Var(up.y), stream);
+  if (defers) between.source = Activated{up.y.view({up.saved.rows, up.saved.outputs}), activation};
   const LinearResult down = linear_forward("mlp", tape, between, w2, b2, Activation::kNone, ranges.down);
   // The derivative of ReLU is the same function of its input and of its output.
-  const Tensor derived = leaves ? up.y : up.saved.derived;
+  const Tensor derived = defers ? up.y : up.saved.derived;
 
   // Two nodes, so that the second layer's parameters are complete, and may travel, before the first one's
   // products are made. The gradient that goes from one to the other is that of what goes into the activation.
-  const Var hidden = tape.record("mlp", up.y, {x.x, w1, b1, ranges.up.x, ranges.up.w, ranges.up.dy},
+  const Var hidden = tape.record("mlp", up.y, {x.place(), w1, b1, ranges.up.x, ranges.up.w, ranges.up.dy},
                                  [up = up.saved, stream](const Tensor& d, const Gradients& gradients) {
                                    const ProductOperand operand =
                                        up.parameter_gradients(d, gradients, stream);
@@ -63,6 +67,11 @@ Var mlp(Tape& tape, const LinearInput& x, const Var& w1, const Var& b1, const Va
         if (gradients.needs(0))
           hidden_gradient(down, operand, activation, derived, gradients.slot(0).tensor, stream);
       });
+}
+
+Var mlp(Tape& tape, const Var& x, const Var& w1, const Var& b1, const Var& w2, const Var& b2,
+        Activation activation) {
+  return mlp_in(tape, LinearInput::of("mlp", x, tape.stream()), {w1, b1, w2, b2}, activation, {});
 }
 
 }  // namespace tutti

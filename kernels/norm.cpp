@@ -4,6 +4,7 @@
 #include "kernels/cuda/norm.h"
 #include "kernels/cuda/on_cuda.h"
 #include "kernels/gradient.h"
+#include "kernels/linear_parts.h"
 #include "kernels/row/norm.h"
 #include "kernels/sums.h"
 
@@ -155,62 +156,136 @@ void forward(std::string_view op, const NormInputs& in, const Terms& terms, cons
   });
 }
 
-/// y is written, unless it is `left`.
+/// What forward leaves for backward.
+struct Normed {
+  NormInputs in;
+  Tensor moments;
+};
+
 template <bool kCentred>
-Var normalise(std::string_view op, Tape& tape, const Var& x, const Var& w, const Var& b, double eps,
-              OperandSource* left, const Terms& terms = {}) {
-  const Stream& stream = tape.stream();
-  NormInputs in = checked(op, x, w, b, stream);
-  const Tensor y = left == nullptr ? Tensor::empty(in.x.shape(), in.x.dtype(), stream) : Tensor();
+Normed run_forward(std::string_view op, NormInputs in, const Terms& terms, const Tensor& y, double eps,
+                   const Stream& stream) {
   const bool wide = in.x.dtype() == DType::kFloat64;
   const Tensor moments = Tensor::empty({in.rows, 2}, wide ? DType::kFloat64 : DType::kFloat32, stream);
   forward<kCentred>(op, in, terms, y, moments, eps, stream);
-  if (left != nullptr) *left = Normalised{in.x.view({in.rows, in.width}), in.w, in.b, moments};
-  const Tensor result = left == nullptr ? y : in.x;
-  const bool has_bias = b.value.defined();
-  return tape.record(op, result, {x, w, has_bias ? b : Var{}},
-                     [=, in = std::move(in)](const Tensor& dy, const Gradients& gradients) {
-                       backward<kCentred>(in, moments, dy, gradients, has_bias, stream);
-                     });
+  return {std::move(in), moments};
 }
 
 template <bool kCentred>
-AddNorm add_and_normalise(std::string_view op, Tape& tape, const std::array<Var, 2>& terms, const Var& w,
-                          const Var& b, double eps, OperandSource* left) {
-  const auto& [x, residual] = terms;
+Backward backward_of(Normed normed, bool has_bias, const Stream& stream) {
+  return [normed = std::move(normed), has_bias, stream](const Tensor& dy, const Gradients& gradients) {
+    backward<kCentred>(normed.in, normed.moments, dy, gradients, has_bias, stream);
+  };
+}
+
+/// Scale and shift, and what is added to the variance.
+struct Affine {
+  Var w, b;
+  double eps;
+};
+
+template <bool kCentred>
+Var normalise(std::string_view op, Tape& tape, const Var& x, const Affine& affine, const Terms& terms = {}) {
+  const Stream& stream = tape.stream();
+  const auto& [w, b, eps] = affine;
+  NormInputs in = checked(op, x, w, b, stream);
+  const Tensor y = Tensor::empty(in.x.shape(), in.x.dtype(), stream);
+  Normed normed = run_forward<kCentred>(op, std::move(in), terms, y, eps, stream);
+  const bool has_bias = b.value.defined();
+  return tape.record(op, y, {x, w, has_bias ? b : Var{}},
+                     backward_of<kCentred>(std::move(normed), has_bias, stream));
+}
+
+template <bool kCentred>
+DeferredNorm defer(std::string_view op, Tape& tape, const Var& x, const Affine& affine,
+                   const Terms& terms = {}) {
+  const Stream& stream = tape.stream();
+  require(on_cuda(stream), "{}: deferred on {}; only fp8 layers on CUDA devices take that", op,
+          name(stream.device()));
+  const auto& [w, b, eps] = affine;
+  Normed normed = run_forward<kCentred>(op, checked(op, x, w, b, stream), terms, Tensor(), eps, stream);
+  const NormInputs& in = normed.in;
+  LinearInput input{.shape = in.x.shape(),
+                    .dtype = in.x.dtype(),
+                    .source = Normalised{in.x.view({in.rows, in.width}), in.w, in.b, normed.moments}};
+  const bool has_bias = b.value.defined();
+  const std::array<Var, 3> inputs{x, w, has_bias ? b : Var{}};
+  input.node = tape.record_without_output(op, input.shape, input.dtype, inputs,
+                                          backward_of<kCentred>(std::move(normed), has_bias, stream));
+  return DeferredNorm(std::make_shared<const DeferredNorm::Parts>(std::move(input)));
+}
+
+/// x + residual, to be filled by the norm, and its terms.
+struct PlannedSum {
+  Var sum;
+  Terms terms;
+};
+
+PlannedSum plan_sum(std::string_view op, Tape& tape, const Var& x, const Var& residual) {
   require(x.shape() == residual.shape() && x.dtype() == residual.dtype(),
           "{}: x {} in {} and residual {} in {} differ", op, to_string(x.shape()), name(x.dtype()),
           to_string(residual.shape()), name(residual.dtype()));
   const Stream& stream = tape.stream();
-  const Terms values{x.value.to_contiguous(stream), residual.value.to_contiguous(stream)};
+  Terms terms{x.value.to_contiguous(stream), residual.value.to_contiguous(stream)};
   // On the tape before the norm that fills it: the norm is a function of the sum.
-  const Var sum = tape.record("add", Tensor::empty(x.shape(), x.dtype(), stream), {x, residual},
-                              [](const Tensor& dy, const Gradients& gradients) {
-                                for (size_t i = 0; i < 2; ++i) {
-                                  if (gradients.needs(i)) gradients.add(i, dy);
-                                }
-                              });
-  return {sum, normalise<kCentred>(op, tape, sum, w, b, eps, left, values)};
+  Var sum = tape.record("add", Tensor::empty(x.shape(), x.dtype(), stream), {x, residual},
+                        [](const Tensor& dy, const Gradients& gradients) {
+                          for (size_t i = 0; i < 2; ++i) {
+                            if (gradients.needs(i)) gradients.add(i, dy);
+                          }
+                        });
+  return {std::move(sum), std::move(terms)};
+}
+
+template <bool kCentred>
+AddNorm add_and_normalise(std::string_view op, Tape& tape, const Var& x, const Var& residual,
+                          const Affine& affine) {
+  const auto [sum, terms] = plan_sum(op, tape, x, residual);
+  return {sum, normalise<kCentred>(op, tape, sum, affine, terms)};
+}
+
+template <bool kCentred>
+AddDeferredNorm add_and_defer(std::string_view op, Tape& tape, const Var& x, const Var& residual,
+                              const Affine& affine) {
+  const auto [sum, terms] = plan_sum(op, tape, x, residual);
+  return {sum, defer<kCentred>(op, tape, sum, affine, terms)};
 }
 
 }  // namespace
 
-Var layer_norm(Tape& tape, const Var& x, const Var& w, const Var& b, double eps, OperandSource* left) {
-  return normalise<true>("layer_norm", tape, x, w, b, eps, left);
+Var layer_norm(Tape& tape, const Var& x, const Var& w, const Var& b, double eps) {
+  return normalise<true>("layer_norm", tape, x, {w, b, eps});
 }
 
-Var rms_norm(Tape& tape, const Var& x, const Var& w, double eps, OperandSource* left) {
-  return normalise<false>("rms_norm", tape, x, w, {}, eps, left);
+Var rms_norm(Tape& tape, const Var& x, const Var& w, double eps) {
+  return normalise<false>("rms_norm", tape, x, {w, {}, eps});
 }
 
-AddNorm add_layer_norm(Tape& tape, const Var& x, const Var& residual, const Var& w, const Var& b, double eps,
-                       OperandSource* left) {
-  return add_and_normalise<true>("add_layer_norm", tape, {x, residual}, w, b, eps, left);
+AddNorm add_layer_norm(Tape& tape, const Var& x, const Var& residual, const Var& w, const Var& b,
+                       double eps) {
+  return add_and_normalise<true>("add_layer_norm", tape, x, residual, {w, b, eps});
 }
 
-AddNorm add_rms_norm(Tape& tape, const Var& x, const Var& residual, const Var& w, double eps,
-                     OperandSource* left) {
-  return add_and_normalise<false>("add_rms_norm", tape, {x, residual}, w, {}, eps, left);
+AddNorm add_rms_norm(Tape& tape, const Var& x, const Var& residual, const Var& w, double eps) {
+  return add_and_normalise<false>("add_rms_norm", tape, x, residual, {w, {}, eps});
+}
+
+DeferredNorm deferred_layer_norm(Tape& tape, const Var& x, const Var& w, const Var& b, double eps) {
+  return defer<true>("layer_norm", tape, x, {w, b, eps});
+}
+
+DeferredNorm deferred_rms_norm(Tape& tape, const Var& x, const Var& w, double eps) {
+  return defer<false>("rms_norm", tape, x, {w, {}, eps});
+}
+
+AddDeferredNorm add_deferred_layer_norm(Tape& tape, const Var& x, const Var& residual, const Var& w,
+                                        const Var& b, double eps) {
+  return add_and_defer<true>("add_layer_norm", tape, x, residual, {w, b, eps});
+}
+
+AddDeferredNorm add_deferred_rms_norm(Tape& tape, const Var& x, const Var& residual, const Var& w,
+                                      double eps) {
+  return add_and_defer<false>("add_rms_norm", tape, x, residual, {w, {}, eps});
 }
 
 }  // namespace tutti

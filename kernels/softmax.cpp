@@ -1,6 +1,6 @@
 #include <tutti/kernels/softmax.h>
 
-#include <tutti/kernels/cuda/softmax.h>
+#include "kernels/cuda/softmax.h"
 #include "kernels/cpu/ranges.h"
 #include "kernels/cuda/on_cuda.h"
 #include "kernels/gradient.h"

@@ -1,5 +1,6 @@
 #include <tutti/models/builder.h>
 
+#include <tutti/models/fp8.h>
 #include <tutti/models/tasks.h>
 
 #include <algorithm>
@@ -47,7 +48,10 @@ void fit_mlp(ModelConfig& config, const DataShape& data) {
 }
 
 std::unique_ptr<Task> make_gpt(const ModelConfig& config) {
-  return std::make_unique<LanguageModelTask>(std::make_unique<Gpt>(config.gpt));
+  auto model = std::make_unique<Gpt>(config.gpt);
+  if (config.fp8 != "none")
+    use_fp8(*model, config.fp8 == "linear" ? Fp8Layers::kLinear : Fp8Layers::kLinearAndHead);
+  return std::make_unique<LanguageModelTask>(std::move(model));
 }
 
 template <class Model, class Config>
@@ -71,9 +75,21 @@ void describe_smoothing(ModelConfig& config, Fields& f) {
           fraction_below_one());
 }
 
+void describe_fp8(ModelConfig& config, Fields& f) {
+  f.choice("fp8", config.fp8, {"none", "linear", "linear_and_head"},
+           "products of these layers in fp8, the head's at some loss in narrow models (precision.compute: "
+           "bf16; GPUs from sm_89 on; CPUs imitate it, "
+           "slower)");
+}
+
 const std::vector<Kind>& kinds() {
   static const std::vector<Kind> table{
-      {"gpt", [](ModelConfig& c, Fields& f) { c.gpt.describe(f); }, fit_gpt, make_gpt},
+      {"gpt",
+       [](ModelConfig& c, Fields& f) {
+         c.gpt.describe(f);
+         describe_fp8(c, f);
+       },
+       fit_gpt, make_gpt},
       {"resnet",
        [](ModelConfig& c, Fields& f) {
          c.resnet.describe(f);

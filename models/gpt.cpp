@@ -5,6 +5,7 @@
 #include <tutti/kernels/linear_cross_entropy.h>
 #include <tutti/kernels/pointwise.h>
 #include <tutti/kernels/shape.h>
+#include <tutti/models/fp8.h>
 
 #include <algorithm>
 #include <cmath>
@@ -43,8 +44,7 @@ LinearOptions projection(const GptConfig& c, int64_t inputs, int64_t outputs, st
   return {.inputs = inputs,
           .outputs = outputs,
           .bias = bias.value_or(c.bias),
-          .init = Init::normal(c.init_deviation),
-          .fp8 = c.fp8 != "none"};
+          .init = Init::normal(c.init_deviation)};
 }
 
 LinearOptions residual_projection(const GptConfig& c, int64_t inputs, std::optional<bool> bias) {
@@ -139,7 +139,7 @@ class Gpt::Block final : public Module {
 
   /// The block for positions that follow those of the cache; stores their keys and values there.
   Var decode(Tape& tape, const Var& x, KvCache& cache, size_t layer) {
-    Var qkv = call(tape, qkv_, norm1_.input_of(tape, qkv_, x));
+    Var qkv = norm_linear(tape, norm1_, qkv_, x);
     qkv = rotate(tape, qkv, cache.used);
     const Var y(attention_with_cache(tape.stream(), qkv.value, cache.keys[layer], cache.values[layer],
                                      cache.used, attention_));
@@ -148,7 +148,7 @@ class Gpt::Block final : public Module {
 
  protected:
   Var forward(Tape& tape, const Var& x) override {
-    const Var qkv = call(tape, qkv_, norm1_.input_of(tape, qkv_, x));
+    const Var qkv = norm_linear(tape, norm1_, qkv_, x);
     const Var y = attention(tape, rotate(tape, qkv, 0), attention_);
     return feed_forward(
         tape, x, dropout(tape, added(tape, output_(tape, y), 0), config_.dropout, output_.random_stream()));
@@ -190,12 +190,17 @@ class Gpt::Block final : public Module {
     return config_.residual_scale == 1 ? normed : scale(tape, normed, config_.residual_scale);
   }
 
+  /// The sum of two terms, and what a gated feed-forward layer makes of its norm.
+  SumAndOutput gated_pair(Tape& tape, const std::array<Var, 2>& terms) {
+    const auto [sum, up] = add_norm_linear(tape, terms, norm2_, up_);
+    return {sum, down_(tape, gated(tape, up, gate_activation(config_.activation)))};
+  }
+
   /// x + attended, and what the feed-forward layer makes of that.
   Var feed_forward(Tape& tape, const Var& x, const Var& attended) {
-    const auto [sum, in] = norm2_.input_of_sum(tape, up_, x, attended);
-    const Var y = is_gated(config_.activation)
-                      ? down_(tape, gated(tape, call(tape, up_, in), gate_activation(config_.activation)))
-                      : call_pair(tape, up_, down_, in);
+    const auto [sum, y] = is_gated(config_.activation)
+                              ? gated_pair(tape, {x, attended})
+                              : add_norm_pair(tape, {x, attended}, norm2_, up_, down_);
     return add(tape, sum, dropout(tape, added(tape, y, 1), config_.dropout, down_.random_stream()));
   }
 
@@ -229,16 +234,18 @@ Gpt::Gpt(const GptConfig& config) : config_(config.resolved()) {
         .inputs = c.width, .outputs = c.vocabulary, .bias = false, .init = init, .role = Role::kHead});
     register_module("head", *head_);
   }
-  if (c.fp8 == "linear_and_head") {
-    head_ranges_.emplace();
-    register_parameter("head_input_range", head_ranges_->input);
-    register_parameter("head_weight_range", head_ranges_->weight);
-    register_parameter("head_gradient_range", head_ranges_->gradient);
-  }
   name_parameters();
 }
 
 Gpt::~Gpt() = default;
+
+void Gpt::attach_to_head(std::unique_ptr<Fp8State> fp8) {
+  require(head_fp8_ == nullptr, "gpt: the head computes in fp8 already");
+  head_fp8_ = std::move(fp8);
+  register_parameter("head_input_range", head_fp8_->input);
+  register_parameter("head_weight_range", head_fp8_->weight);
+  register_parameter("head_gradient_range", head_fp8_->gradient);
+}
 
 double Gpt::flops(int64_t tokens) const {
   int64_t weights = config_.vocabulary * config_.width;
@@ -268,11 +275,15 @@ Var Gpt::head_input(Tape& tape, const Var& x) {
   return config_.logit_scale == 1 ? normed : scale(tape, normed, config_.logit_scale);
 }
 
+Var Gpt::head_product(Tape& tape, const Var& x) {
+  if (head_fp8_)
+    return fp8_linear(tape, x, tape.leaf(head_weight()), Var{}, Activation::kNone, head_fp8_->on(tape));
+  return head_ ? (*head_)(tape, x) : linear(tape, x, tape.leaf(head_weight()), Var{});
+}
+
 Var Gpt::head(Tape& tape, const Var& x) {
   const Var in = head_input(tape, x);
-  const Var logits = head_ && !head_ranges_ ? (*head_)(tape, in)
-                                            : linear(tape, in, tape.leaf(head_weight()), Var{},
-                                                     Activation::kNone, head_ranges(tape));
+  const Var logits = head_product(tape, in);
   return config_.logit_softcap > 0 ? soft_cap(tape, logits, config_.logit_softcap) : logits;
 }
 
@@ -290,11 +301,11 @@ Var Gpt::loss(Tape& tape, const Tensor& tokens, const Tensor& targets, const Cro
   // The logits are a temporary, so that their gradient may take their memory.
   if (config_.loss_rows == 0) return cross_entropy(tape, (*this)(tape, Var(tokens)), targets, options);
   const Var in = head_input(tape, blocks(tape, Var(tokens)));
-  return linear_cross_entropy(tape, in, tape.leaf(head_weight()), targets,
-                              {.loss = options,
-                               .chunk_rows = config_.loss_rows,
-                               .soft_cap = config_.logit_softcap,
-                               .ranges = head_ranges(tape)});
+  const LinearCrossEntropyOptions head{
+      .loss = options, .chunk_rows = config_.loss_rows, .soft_cap = config_.logit_softcap};
+  const Var w = tape.leaf(head_weight());
+  if (!head_fp8_) return linear_cross_entropy(tape, in, w, targets, head);
+  return fp8_linear_cross_entropy(tape, in, w, targets, head, head_fp8_->on(tape));
 }
 
 KvCache Gpt::make_cache(int64_t sequences, const Stream& stream) const {

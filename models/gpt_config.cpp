@@ -117,10 +117,6 @@ void GptConfig::describe(Fields& f) {
           fraction_below_one());
   f.value("init_deviation", init_deviation, "standard deviation of first weights", not_negative());
   f.value("recompute", recompute, "run blocks again in backward instead of keeping their activations");
-  f.choice("fp8", fp8, {"none", "linear", "linear_and_head"},
-           "products of these layers in fp8, the head's at some loss in narrow models (precision.compute: "
-           "bf16; GPUs from sm_89 on; CPUs imitate it, "
-           "slower)");
   f.value("loss_rows", loss_rows,
           "tokens whose logits the training loss holds at a time, to save memory; 0: all of a microbatch",
           at_least(0));

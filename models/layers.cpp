@@ -5,6 +5,7 @@
 #include <tutti/kernels/mlp.h>
 #include <tutti/kernels/norm.h>
 #include <tutti/kernels/pointwise.h>
+#include <tutti/models/fp8.h>
 
 namespace tutti {
 namespace {
@@ -17,21 +18,7 @@ Parameter describe_parameter(Shape shape, Init init, Role role) {
   return parameter;
 }
 
-/// Zero says that nothing is known.
-Parameter describe_range() {
-  Parameter range = describe_parameter({1}, Init::constant(0), Role::kStatistic);
-  range.keeps_latest = true;
-  return range;
-}
-
 }  // namespace
-
-Fp8RangeParameters::Fp8RangeParameters()
-    : input(describe_range()), weight(describe_range()), gradient(describe_range()) {}
-
-Fp8Ranges Fp8RangeParameters::on(Tape& tape) {
-  return {.x = tape.leaf(input), .w = tape.leaf(weight), .dy = tape.leaf(gradient)};
-}
 
 Linear::Linear(const LinearOptions& options)
     : weight(describe_parameter({options.outputs, options.inputs}, options.init, options.role)),
@@ -41,35 +28,104 @@ Linear::Linear(const LinearOptions& options)
   weight.packed = options.packed;
   register_parameter("weight", weight);
   if (has_bias_) register_parameter("bias", bias);
-  if (!options.fp8) return;
-  ranges_.emplace();
-  register_parameter("input_range", ranges_->input);
-  register_parameter("weight_range", ranges_->weight);
-  register_parameter("gradient_range", ranges_->gradient);
 }
 
-bool Linear::fuses(const Tape& tape, const Var& x) const {
-  if (!ranges_ || has_hooks() || x.value.dims() == 0 || x.value.size(-1) == 0) return false;
-  return Fp8Pass::fuses(tape, {x.value.numel() / x.value.size(-1), weight.shape[1], weight.shape[0]});
+Linear::~Linear() = default;
+
+void Linear::attach(std::unique_ptr<Fp8State> fp8) {
+  require(fp8_ == nullptr, "module '{}': computes in fp8 already", path());
+  fp8_ = std::move(fp8);
+  register_parameter("input_range", fp8_->input);
+  register_parameter("weight_range", fp8_->weight);
+  register_parameter("gradient_range", fp8_->gradient);
 }
 
-Var Linear::apply(Tape& tape, const LinearInput& x) {
-  return linear(tape, x, tape.leaf(weight), bias_leaf(tape), activation_, ranges(tape));
+Var Linear::forward(Tape& tape, const Var& x) {
+  if (fp8_) return fp8_linear(tape, x, tape.leaf(weight), bias_on(tape), activation_, fp8_->on(tape));
+  return linear(tape, x, tape.leaf(weight), bias_on(tape), activation_);
 }
 
-Var call(Tape& tape, Linear& layer, const LinearInput& x) {
-  if (!x.source) return layer(tape, x.x);
+namespace {
+
+/// layer(x).
+Var apply(Tape& tape, Linear& layer, const Fp8Input& x) {
+  if (const auto* values = std::get_if<Var>(&x)) return layer(tape, *values);
   const MemoryOwner owner(layer.path());
-  return layer.apply(tape, x);
+  return fp8_linear(tape, x, tape.leaf(layer.weight), layer.bias_on(tape), layer.activation(),
+                    layer.fp8()->on(tape));
 }
 
-Var call_pair(Tape& tape, Linear& first, Linear& second, const LinearInput& x) {
-  if (first.has_hooks() || second.has_hooks() || second.activation_ != Activation::kNone)
-    return second(tape, call(tape, first, x));
+Fp8Ranges ranges_on(Tape& tape, const Linear& layer) {
+  return layer.fp8() != nullptr ? layer.fp8()->on(tape) : Fp8Ranges{};
+}
+
+/// second(first(x)).
+Var apply_pair(Tape& tape, Linear& first, Linear& second, const Fp8Input& x) {
+  if (first.has_hooks() || second.has_hooks() || second.activation() != Activation::kNone)
+    return second(tape, apply(tape, first, x));
   const MemoryOwner owner(first.path());
-  return mlp(tape, x, tape.leaf(first.weight), first.bias_leaf(tape), tape.leaf(second.weight),
-             second.bias_leaf(tape), first.activation_,
-             {.up = first.ranges(tape), .down = second.ranges(tape)});
+  const Var w1 = tape.leaf(first.weight), b1 = first.bias_on(tape);
+  const Var w2 = tape.leaf(second.weight), b2 = second.bias_on(tape);
+  if (first.fp8() == nullptr && second.fp8() == nullptr)
+    return mlp(tape, std::get<Var>(x), w1, b1, w2, b2, first.activation());
+  return fp8_mlp(tape, x, w1, b1, w2, b2, first.activation(),
+                 {.up = ranges_on(tape, first), .down = ranges_on(tape, second)});
+}
+
+/// Whether the layer computes the norm of x. Not with hooks, which would see its input.
+bool takes_norm(const Tape& tape, const Linear& layer, const Var& x) {
+  return layer.fp8() != nullptr && !layer.has_hooks() &&
+         takes_deferred_norm(tape, x, Var(layer.weight.value));
+}
+
+struct SumAndInput {
+  Var sum;
+  Fp8Input input;
+};
+
+SumAndInput add_norm(Tape& tape, const std::array<Var, 2>& terms, Norm& norm, const Linear& reader) {
+  const auto& [x, residual] = terms;
+  const Var w = norm.factors_on(tape);
+  const bool rms = norm.kind() == Norm::Kind::kRms;
+  if (takes_norm(tape, reader, x)) {
+    AddDeferredNorm both =
+        rms ? add_deferred_rms_norm(tape, x, residual, w, norm.eps())
+            : add_deferred_layer_norm(tape, x, residual, w, norm.bias_on(tape), norm.eps());
+    return {std::move(both.sum), std::move(both.norm)};
+  }
+  AddNorm both = rms ? add_rms_norm(tape, x, residual, w, norm.eps())
+                     : add_layer_norm(tape, x, residual, w, norm.bias_on(tape), norm.eps());
+  return {std::move(both.sum), std::move(both.y)};
+}
+
+DeferredNorm defer(Tape& tape, Norm& norm, const Var& x) {
+  const MemoryOwner owner(norm.path());
+  if (norm.kind() == Norm::Kind::kRms) return deferred_rms_norm(tape, x, norm.factors_on(tape), norm.eps());
+  return deferred_layer_norm(tape, x, norm.factors_on(tape), norm.bias_on(tape), norm.eps());
+}
+
+}  // namespace
+
+Var call_pair(Tape& tape, Linear& first, Linear& second, const Var& x) {
+  return apply_pair(tape, first, second, x);
+}
+
+Var norm_linear(Tape& tape, Norm& norm, Linear& layer, const Var& x) {
+  if (norm.has_hooks() || !takes_norm(tape, layer, x)) return layer(tape, norm(tape, x));
+  return apply(tape, layer, defer(tape, norm, x));
+}
+
+SumAndOutput add_norm_linear(Tape& tape, const std::array<Var, 2>& terms, Norm& norm, Linear& layer) {
+  auto [sum, input] = add_norm(tape, terms, norm, layer);
+  Var y = apply(tape, layer, input);
+  return {std::move(sum), std::move(y)};
+}
+
+SumAndOutput add_norm_pair(Tape& tape, const std::array<Var, 2>& terms, Norm& norm, Linear& first,
+                           Linear& second) {
+  auto [sum, input] = add_norm(tape, terms, norm, first);
+  Var y = apply_pair(tape, first, second, input);
+  return {std::move(sum), std::move(y)};
 }
 
 Embedding::Embedding(int64_t rows, int64_t width, Init init)
@@ -92,33 +148,13 @@ Norm::Norm(Kind kind, int64_t width, double eps, bool has_bias, bool offset)
   if (has_bias_) register_parameter("bias", bias);
 }
 
-Var Norm::factors(Tape& tape) {
+Var Norm::factors_on(Tape& tape) {
   return offset_ ? add_scalar(tape, tape.leaf(weight), 1) : tape.leaf(weight);
 }
 
-Var Norm::apply(Tape& tape, const Var& x, OperandSource* left) {
-  if (kind_ == Kind::kRms) return rms_norm(tape, x, factors(tape), eps_, left);
-  return layer_norm(tape, x, factors(tape), has_bias_ ? tape.leaf(bias) : Var{}, eps_, left);
-}
-
-LinearInput Norm::input_of(Tape& tape, const Linear& reader, const Var& x) {
-  if (has_hooks() || !reader.fuses(tape, x)) return (*this)(tape, x);
-  const MemoryOwner owner(path());
-  OperandSource left;
-  Var y = apply(tape, x, &left);
-  return {std::move(y), std::move(left)};
-}
-
-Norm::SumAndInput Norm::input_of_sum(Tape& tape, const Linear& reader, const Var& x, const Var& residual) {
-  const bool leaves = reader.fuses(tape, x);
-  OperandSource left;
-  OperandSource* const to = leaves ? &left : nullptr;
-  AddNorm both = kind_ == Kind::kRms ? add_rms_norm(tape, x, residual, factors(tape), eps_, to)
-                                     : add_layer_norm(tape, x, residual, factors(tape),
-                                                      has_bias_ ? tape.leaf(bias) : Var{}, eps_, to);
-  LinearInput input(std::move(both.y));
-  if (leaves) input.source = std::move(left);
-  return {std::move(both.sum), std::move(input)};
+Var Norm::forward(Tape& tape, const Var& x) {
+  if (kind_ == Kind::kRms) return rms_norm(tape, x, factors_on(tape), eps_);
+  return layer_norm(tape, x, factors_on(tape), bias_on(tape), eps_);
 }
 
 ImageSize window_output(ImageSize size, int64_t kernel, int64_t stride, int64_t padding) {

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <tutti/kernels/fp8.h>
+#include "kernels/fp8/pass.h"
 
 // Operands of fp8 products (kernels/fp8.h) on CUDA.
 namespace tutti::cuda {

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <tutti/kernels/cuda/softmax.h>
+#include "kernels/cuda/softmax.h"
 #include "kernels/row/softmax.h"
 
 namespace tutti::cuda {

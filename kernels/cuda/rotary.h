@@ -1,7 +1,7 @@
 #pragma once
 
 #include <tutti/core/tensor.h>
-#include <tutti/kernels/row/rotary.h>
+#include "kernels/row/rotary.h"
 
 namespace tutti::cuda {
 

@@ -1,4 +1,4 @@
-#include <tutti/kernels/cuda/softmax.h>
+#include "kernels/cuda/softmax.h"
 
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/logit_rows.cuh"

@@ -9,7 +9,6 @@
 #include <tutti/kernels/cross_entropy.h>
 #include <tutti/kernels/dropout.h>
 #include <tutti/kernels/embedding.h>
-#include <tutti/kernels/fp8.h>
 #include <tutti/kernels/linear.h>
 #include <tutti/kernels/mlp.h>
 #include <tutti/kernels/norm.h>
@@ -17,6 +16,7 @@
 #include <tutti/kernels/pointwise.h>
 #include <tutti/kernels/pool.h>
 #include <tutti/kernels/rotary.h>
+#include "kernels/linear_parts.h"
 
 #include <array>
 #include <utility>
@@ -236,8 +236,7 @@ class Cases {
     });
   }
 
-  /// A norm that is left to the layer that reads it: its moments, and then its operand. CPUs write it
-  /// between.
+  /// A deferred norm: its moments, and then the operand of the layer that reads it. CPUs write it between.
   void norm_to_fp8() {
     const int64_t r = s_.tokens;
     const int64_t c = s_.width;
@@ -247,17 +246,18 @@ class Cases {
           const Tensor residual = random_values({r, c}, DType::kBFloat16, 2, stream);
           const Tensor w = Tensor::full({c}, 1, DType::kBFloat16, stream);
           const Fp8Ranges ranges = fp8_ranges(stream);
-          return KernelWork{[=](Tape& tape) {
-                              const std::array<int64_t, 3> extents{r, c, c};
-                              const Fp8Pass pass(tape, ranges, DType::kBFloat16, extents);
-                              OperandSource source;
-                              const bool leaves = Fp8Pass::fuses(tape, extents);
-                              const AddNorm n = add_layer_norm(tape, Var(x), Var(residual), Var(w), Var{},
-                                                               1e-5, leaves ? &source : nullptr);
-                              if (!leaves) source = n.y.value;
-                              return Var(pass.operand(Fp8Pass::kX, source, tape.stream()).any());
-                            },
-                            {}};
+          return KernelWork{
+              [=](Tape& tape) {
+                const std::array<int64_t, 3> extents{r, c, c};
+                const Fp8Pass pass(tape, ranges, DType::kBFloat16, extents);
+                const Var term(x), other(residual), factors(w);
+                const OperandSource source =
+                    Fp8Pass::fuses(tape, extents)
+                        ? add_deferred_layer_norm(tape, term, other, factors, Var{}).norm.parts().input.source
+                        : add_layer_norm(tape, term, other, factors, Var{}).y.value;
+                return Var(pass.operand(Fp8Pass::kX, source, tape.stream()).any());
+              },
+              {}};
         });
   }
 
@@ -282,9 +282,13 @@ class Cases {
           const Tensor b2 = Tensor::zeros({c}, dtype, stream);
           const Fp8Ranges ranges = fp8 ? fp8_ranges(stream) : Fp8Ranges{};
           return KernelWork{[=](Tape& tape) {
-                              return mlp(tape, tape.variable(x), tape.variable(w1), tape.variable(b1),
-                                         tape.variable(w2), tape.variable(b2), Activation::kGeluTanh,
-                                         {.up = ranges, .down = ranges});
+                              const Var in = tape.variable(x);
+                              const Var up = tape.variable(w1), up_bias = tape.variable(b1);
+                              const Var down = tape.variable(w2), down_bias = tape.variable(b2);
+                              constexpr auto kGelu = Activation::kGeluTanh;
+                              if (!fp8) return mlp(tape, in, up, up_bias, down, down_bias, kGelu);
+                              return fp8_mlp(tape, in, up, up_bias, down, down_bias, kGelu,
+                                             {.up = ranges, .down = ranges});
                             },
                             random_values({r, c}, dtype, 4, stream)};
         });

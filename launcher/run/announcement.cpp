@@ -48,7 +48,8 @@ std::vector<std::string> Announcement::lines(Module& model) const {
                             plural(threads.threads), name(settings.precision.compute),
                             settings.parallel.data.mode, promise));
   const GptConfig& gpt = settings.model.gpt;
-  if (settings.model.kind == "gpt" && gpt.fp8 == "linear_and_head" && gpt.vocabulary % kFp8Multiple != 0) {
+  if (settings.model.kind == "gpt" && settings.model.fp8 == "linear_and_head" &&
+      gpt.vocabulary % kFp8Multiple != 0) {
     all.push_back(
         fmt::format("the head's products stay in bf16: fp8 needs a multiple of {}, model.vocabulary is {}",
                     kFp8Multiple, gpt.vocabulary));

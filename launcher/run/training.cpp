@@ -224,7 +224,7 @@ class Training {
   /// Throws Error, the same on all ranks, if one of them is on a GPU that has no fp8.
   void check_fp8() {
     peers_.agree([&] {
-      if (settings_.model.kind != "gpt" || settings_.model.gpt.fp8 == "none") return;
+      if (settings_.model.kind != "gpt" || settings_.model.fp8 == "none") return;
       if constexpr (kWithCuda) {
         if (device_.device.type != DeviceType::kCuda) return;
         const cuda::DeviceInfo info = cuda::device_info(device_.device.index);
@@ -405,10 +405,10 @@ RunSettings read_settings(const TrainOptions& options, std::vector<std::string>*
     read_run_file(path, settings, options.sets);
   }
   if (settings.run.dir.empty()) settings.run.dir = (std::filesystem::path("runs") / path.stem()).string();
-  require(settings.model.kind != "gpt" || settings.model.gpt.fp8 == "none" ||
+  require(settings.model.kind != "gpt" || settings.model.fp8 == "none" ||
               settings.precision.compute == DType::kBFloat16,
           "{}: model.fp8: {} needs precision.compute: bf16, not {}", options.run_file.string(),
-          settings.model.gpt.fp8, name(settings.precision.compute));
+          settings.model.fp8, name(settings.precision.compute));
   return settings;
 }
 

@@ -230,7 +230,6 @@ GptConfig canonical(const GptConfig& config, int64_t context) {
   c.dropout = 0;
   c.init_deviation = defaults.init_deviation;
   c.recompute = defaults.recompute;
-  c.fp8 = defaults.fp8;
   if (c.norm == "rms") c.bias = false;
   std::ranges::sort(c.attention.full_layers);
   const auto repeated = std::ranges::unique(c.attention.full_layers);

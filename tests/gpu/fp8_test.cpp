@@ -1,9 +1,6 @@
 #include "tests/gpu/on_both.h"
 
-#include <tutti/kernels/linear.h>
-#include <tutti/kernels/linear_cross_entropy.h>
-#include <tutti/kernels/mlp.h>
-#include <tutti/kernels/norm.h>
+#include <tutti/kernels/fp8.h>
 #include "kernels/activation_functors.h"
 #include "kernels/cuda/fp8.h"
 #include "kernels/cuda/norm.h"
@@ -136,7 +133,7 @@ TEST_F(GpuFp8, LinearLayersAsTheCpuImitatesThem) {
     for (const Activation activation : {Activation::kNone, Activation::kGeluTanh}) {
       SCOPED_TRACE(fmt::format("{} x {} -> {}", rows, inputs, outputs));
       const Function f = [activation](Tape& t, const std::vector<Var>& v) {
-        return linear(t, v[0], v[1], v[2], activation, {.x = v[3], .w = v[4], .dy = v[5]});
+        return fp8_linear(t, v[0], v[1], v[2], activation, {.x = v[3], .w = v[4], .dy = v[5]});
       };
       check(f,
             {random.normal({rows, inputs}), random.normal({outputs, inputs}, 0.1), random.normal({outputs}),
@@ -197,8 +194,9 @@ TEST_F(GpuFp8, FeedForwardLayersAsTheCpuImitatesThem) {
          {Activation::kNone, Activation::kGelu, Activation::kGeluTanh, Activation::kSilu}) {
       SCOPED_TRACE(fmt::format("{} x {}, activation {}", rows, width, static_cast<int>(activation)));
       const Function f = [activation](Tape& t, const std::vector<Var>& v) {
-        return mlp(t, v[0], v[1], v[2], v[3], v[4], activation,
-                   {.up = {.x = v[5], .w = v[6], .dy = v[7]}, .down = {.x = v[8], .w = v[9], .dy = v[10]}});
+        return fp8_mlp(
+            t, v[0], v[1], v[2], v[3], v[4], activation,
+            {.up = {.x = v[5], .w = v[6], .dy = v[7]}, .down = {.x = v[8], .w = v[9], .dy = v[10]}});
       };
       check(f,
             {random.normal({rows, width}), random.normal({4 * width, width}, 0.1), random.normal({4 * width}),
@@ -209,18 +207,18 @@ TEST_F(GpuFp8, FeedForwardLayersAsTheCpuImitatesThem) {
   }
 }
 
-TEST_F(GpuFp8, NormsThatAreLeftToALayerAsTheCpuImitatesThem) {
+TEST_F(GpuFp8, DeferredNormsAsTheCpuImitatesThem) {
   for (const auto& [rows, width] : {std::pair<int64_t, int64_t>{32, 48}, {208, 1040}, {30, 64}}) {
     for (const bool centred : {true, false}) {
       SCOPED_TRACE(fmt::format("{} x {}, {}", rows, width, centred ? "layer" : "rms"));
-      const Function f = [&, rows = rows, width = width](Tape& t, const std::vector<Var>& v) {
-        OperandSource left;
-        OperandSource* const to = Fp8Pass::fuses(t, {rows, width, 64}) ? &left : nullptr;
-        const AddNorm n = centred ? add_layer_norm(t, v[0], v[1], v[2], v[3], 1e-5, to)
-                                  : add_rms_norm(t, v[0], v[1], v[2], 1e-5, to);
-        LinearInput in(n.y);
-        if (to != nullptr) in.source = left;
-        return linear(t, in, v[4], Var{}, Activation::kNone, {.x = v[5], .w = v[6], .dy = v[7]});
+      const Function f = [&](Tape& t, const std::vector<Var>& v) {
+        const auto normed = [&]() -> Fp8Input {
+          if (takes_deferred_norm(t, v[0], v[4]))
+            return centred ? add_deferred_layer_norm(t, v[0], v[1], v[2], v[3]).norm
+                           : add_deferred_rms_norm(t, v[0], v[1], v[2]).norm;
+          return centred ? add_layer_norm(t, v[0], v[1], v[2], v[3]).y : add_rms_norm(t, v[0], v[1], v[2]).y;
+        };
+        return fp8_linear(t, normed(), v[4], Var{}, Activation::kNone, {.x = v[5], .w = v[6], .dy = v[7]});
       };
       check(f,
             {random.normal({rows, width}), random.normal({rows, width}), random.normal({width}),
@@ -235,8 +233,8 @@ TEST_F(GpuFp8, TheHeadsLossAsTheCpuImitatesIt) {
   for (const int64_t chunk : {32, 96}) {
     const Function f = [&](Tape& t, const std::vector<Var>& v) {
       const Tensor labels = targets.to(targets.dtype(), t.stream());
-      return linear_cross_entropy(t, v[0], v[1], labels,
-                                  {.chunk_rows = chunk, .ranges = {.x = v[2], .w = v[3], .dy = v[4]}});
+      return fp8_linear_cross_entropy(t, v[0], v[1], labels, {.chunk_rows = chunk},
+                                      {.x = v[2], .w = v[3], .dy = v[4]});
     };
     check(f, {random.normal({96, 64}), random.normal({1008, 64}, 0.1), range(4), range(0.4), range(1)},
           Tensor::full({}, 1, DType::kFloat64, stream()), 4e-2);

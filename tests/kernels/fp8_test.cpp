@@ -1,6 +1,5 @@
-#include <tutti/kernels/linear.h>
-#include <tutti/kernels/linear_cross_entropy.h>
-#include <tutti/kernels/mlp.h>
+#include <tutti/core/float8.h>
+#include <tutti/kernels/fp8.h>
 
 #include "tests/kernels/op_check.h"
 
@@ -24,7 +23,7 @@ class Fp8 : public RandomTest {
   }
   static Function with_ranges(Activation activation = Activation::kNone) {
     return [activation](Tape& t, const std::vector<Var>& v) {
-      return linear(t, v[0], v[1], v[2], activation, {.x = v[3], .w = v[4], .dy = v[5]});
+      return fp8_linear(t, v[0], v[1], v[2], activation, {.x = v[3], .w = v[4], .dy = v[5]});
     };
   }
   static StepContext at_step(uint64_t step) { return {.step = step, .samples = 1, .batch_share = 0.25}; }
@@ -140,12 +139,12 @@ TEST_F(Fp8, TwoLayersAsOneOpHaveTheBitsOfTwo) {
     return Fp8Ranges{.x = v[first], .w = v[first + 1], .dy = v[first + 2]};
   };
   const Function one = [&](Tape& t, const std::vector<Var>& v) {
-    return mlp(t, v[0], v[1], v[2], v[6], v[7], Activation::kGeluTanh,
-               {.up = ranges(v, 3), .down = ranges(v, 8)});
+    return fp8_mlp(t, v[0], v[1], v[2], v[6], v[7], Activation::kGeluTanh,
+                   {.up = ranges(v, 3), .down = ranges(v, 8)});
   };
   const Function two = [&](Tape& t, const std::vector<Var>& v) {
-    const Var h = linear(t, v[0], v[1], v[2], Activation::kGeluTanh, ranges(v, 3));
-    return linear(t, h, v[6], v[7], Activation::kNone, ranges(v, 8));
+    const Var h = fp8_linear(t, v[0], v[1], v[2], Activation::kGeluTanh, ranges(v, 3));
+    return fp8_linear(t, h, v[6], v[7], Activation::kNone, ranges(v, 8));
   };
   const Tensor dy = bf16({kRows, 16}, 1);
   for (const uint64_t step : {uint64_t{0}, kFirstFp8Step}) {
@@ -161,9 +160,8 @@ TEST_F(Fp8, ChunksOfTheHeadAreItsWhole) {
   const auto run = [&](int64_t rows) {
     const Function f = [&](Tape& t, const std::vector<Var>& v) {
       const Fp8Ranges ranges{.x = v[2], .w = v[3], .dy = v[4]};
-      if (rows > 0)
-        return linear_cross_entropy(t, v[0], v[1], targets, {.chunk_rows = rows, .ranges = ranges});
-      return cross_entropy(t, linear(t, v[0], v[1], Var{}, Activation::kNone, ranges), targets);
+      if (rows > 0) return fp8_linear_cross_entropy(t, v[0], v[1], targets, {.chunk_rows = rows}, ranges);
+      return cross_entropy(t, fp8_linear(t, v[0], v[1], Var{}, Activation::kNone, ranges), targets);
     };
     const Tensor one = Tensor::full({}, 1, DType::kFloat64, stream());
     return run_op(f, {in[0], in[1], in[3], in[4], in[5]}, one, DType::kBFloat16, stream(), at_step(3));

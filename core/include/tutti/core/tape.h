@@ -101,6 +101,11 @@ class Tape {
     return record(op, std::move(output), std::span(inputs.begin(), inputs.size()), std::move(backward));
   }
 
+  /// A node of an op whose output is never in memory, because the op that reads it computes it on the way:
+  /// kConstant where record() would return a constant.
+  NodeId record_without_output(std::string_view op, const Shape& shape, DType dtype,
+                               std::span<const Var> inputs, Backward backward);
+
   /// A parameter's value as a leaf; one node a parameter, however often it is used. Its gradient goes to
   /// parameter.grad.
   Var leaf(Parameter& parameter);

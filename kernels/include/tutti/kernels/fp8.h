@@ -1,21 +1,19 @@
 #pragma once
 
-#include <tutti/core/float8.h>
-#include <tutti/core/tape.h>
-#include <tutti/kernels/activation.h>
-#include <tutti/kernels/cuda/softmax.h>
-#include "kernels/plan/gemm.h"
+#include <tutti/kernels/linear_cross_entropy.h>
+#include <tutti/kernels/mlp.h>
+#include <tutti/kernels/norm.h>
 
-#include <array>
+#include <memory>
 #include <variant>
 
-// fp8 operands of the products of linear layers.
+// Linear layers whose products have fp8 operands.
 //
 // Each of the three operands, x, w and the gradient of y, has a range: the largest magnitude that the last
 // step met, as a mean over its microbatches. A power of two brings it to half of what the format holds
 // (delayed scaling, Micikevicius et al. 2022). Ranges are parameters of Role::kStatistic that keep the latest
-// value: they are summed over ranks as gradients are, stand in checkpoints, and the answer stays the same at
-// any number of ranks. The first step computes in bf16 and measures ranges only.
+// value: they are summed over ranks as gradients are, are part of checkpoints, and the answer stays the same
+// at any number of ranks. The first step computes in bf16 and measures ranges only.
 //
 // On a CPU, operands are rounded to fp8's numbers and multiplied in bf16, which holds them exactly: the same
 // arithmetic, without its speed.
@@ -27,83 +25,58 @@ inline constexpr uint64_t kFirstFp8Step = 1;
 /// Extents of an fp8 product are multiples of this, or it is done in bf16. Source: cuBLASLt, section "FP8".
 inline constexpr int64_t kFp8Multiple = 16;
 
-/// Ranges of a linear layer, (1) bf16 each; undefined: the layer never computes in fp8.
+/// Ranges of a linear layer, (1) bf16 each; undefined: the layer computes in the compute dtype.
 struct Fp8Ranges {
   Var x, w, dy;
   [[nodiscard]] bool defined() const noexcept { return x.value.defined(); }
 };
 
-/// An operand of a product: a matrix (rows, columns) in the compute dtype, or what stands for it in fp8.
-struct ProductOperand {
-  Tensor plain;       ///< (rows, columns); on CPUs its fp8 numbers in bf16
-  Tensor bytes;       ///< CUDA: (rows, columns) uint8
-  Tensor transposed;  ///< CUDA: (columns, rows) uint8
-  Tensor unit;        ///< CUDA: () fp32, what a one of the bytes counts
-  Fp8Format format = Fp8Format::kNone;
-  int64_t rows = 0, columns = 0;
-
-  /// The one of its tensors that is defined for sure.
-  [[nodiscard]] const Tensor& any() const noexcept { return plain.defined() ? plain : transposed; }
-  /// What products over its rows need: backward's, of x and w.
-  [[nodiscard]] ProductOperand by_columns() const {
-    ProductOperand kept = *this;
-    kept.bytes = Tensor();
-    return kept;
-  }
-};
-
-/// activation(x), for an operand that is x of the next layer.
-struct Activated {
-  Tensor x;  ///< (rows, columns)
-  Activation activation = Activation::kNone;
-};
-/// (x - mean) rstd w + b, for an operand that is x of the next layer.
-struct Normalised {
-  Tensor x;        ///< (rows, columns)
-  Tensor w, b;     ///< (columns); b may be undefined
-  Tensor moments;  ///< (rows, 2) fp32: mean and rstd
-};
-/// The gradient of logits for a gradient of 1 of their loss.
-struct LogitGradient {
-  cuda::CrossEntropy loss;  ///< after its forward pass
-};
-/// What an operand is made of: a contiguous matrix (rows, columns) in the compute dtype, or what an op would
-/// write one from. Where Fp8Pass::fuses() says so, it is then rounded to fp8 in that op's pass, and the
-/// matrix itself is never in memory.
-using OperandSource = std::variant<Tensor, Activated, Normalised, LogitGradient>;
-
-/// How the operands of one linear layer's products are made in one pass.
-class Fp8Pass {
+/// A normalization whose values are never in memory: the fp8 layer that reads it, and is its only reader,
+/// normalizes while it rounds its operand.
+class DeferredNorm {
  public:
-  enum Operand : uint8_t { kX, kW, kDy };
-
-  /// `extents`: rows of x, inputs, outputs. In fp8 if there are ranges, the pass trains, the step is not one
-  /// of the first and the extents allow it. Throws Error for ranges with another compute dtype than bf16.
-  Fp8Pass(const Tape& tape, const Fp8Ranges& ranges, DType compute, const std::array<int64_t, 3>& extents);
-
-  /// Whether the pass of a layer with ranges takes other sources than matrices: in fp8 on CUDA.
-  [[nodiscard]] static bool fuses(const Tape& tape, const std::array<int64_t, 3>& extents);
-  [[nodiscard]] ProductOperand operand(Operand which, const OperandSource& source,
-                                       const Stream& stream) const;
-  /// The same of a matrix, and the sums of its columns (columns) fp32, in the pass that reads it where there
-  /// is one.
-  [[nodiscard]] ProductOperand operand(Operand which, const Tensor& matrix, Tensor& column_sums,
-                                       const Stream& stream) const;
-  /// Hands the magnitudes that were met to the ranges, inputs first, first + 1 and first + 2 of a node.
-  void record_ranges(const Gradients& gradients, size_t first, const Stream& stream) const;
+  /// What kernels know of it.
+  struct Parts;
+  explicit DeferredNorm(std::shared_ptr<const Parts> parts) : parts_(std::move(parts)) {}
+  [[nodiscard]] const Parts& parts() const noexcept { return *parts_; }
 
  private:
-  [[nodiscard]] ProductOperand make(Operand which, const OperandSource& source, Tensor* column_sums,
-                                    const Stream& stream) const;
-
-  std::array<Tensor, 3> ranges_;
-  Tensor largest_;  // (3) fp32: met so far in this pass; undefined without ranges
-  double share_;
-  bool in_fp8_ = false;
+  std::shared_ptr<const Parts> parts_;
 };
 
-/// a b, each transposed if asked, without c: for cpu::multiply and cpu::gemm_gradient. The operands live
-/// until then.
-Gemm product(const ProductOperand& a, bool a_transposed, const ProductOperand& b, bool b_transposed);
+/// Whether the fp8 layer with weight w (outputs, inputs) takes deferred norms of x in this step: on CUDA, in
+/// training, and where its products are in fp8.
+bool takes_deferred_norm(const Tape& tape, const Var& x, const Var& w);
+/// layer_norm and rms_norm for such a layer; shapes and errors as theirs.
+DeferredNorm deferred_layer_norm(Tape& tape, const Var& x, const Var& w, const Var& b, double eps = 1e-5);
+DeferredNorm deferred_rms_norm(Tape& tape, const Var& x, const Var& w, double eps = 1e-5);
+/// add_layer_norm and add_rms_norm for such a layer.
+struct AddDeferredNorm {
+  Var sum;
+  DeferredNorm norm;
+};
+AddDeferredNorm add_deferred_layer_norm(Tape& tape, const Var& x, const Var& residual, const Var& w,
+                                        const Var& b, double eps = 1e-5);
+AddDeferredNorm add_deferred_rms_norm(Tape& tape, const Var& x, const Var& residual, const Var& w,
+                                      double eps = 1e-5);
+
+/// x of an fp8 layer.
+using Fp8Input = std::variant<Var, DeferredNorm>;
+
+/// linear() with fp8 products. Throws Error as linear() does, and for another dtype than bf16.
+Var fp8_linear(Tape& tape, const Fp8Input& x, const Var& w, const Var& bias, Activation activation,
+               const Fp8Ranges& ranges);
+
+/// Of the two layers of fp8_mlp().
+struct Fp8MlpRanges {
+  Fp8Ranges up, down;
+};
+/// mlp() with fp8 products; on CUDA, the activation is applied in the pass that rounds its result.
+Var fp8_mlp(Tape& tape, const Fp8Input& x, const Var& w1, const Var& b1, const Var& w2, const Var& b2,
+            Activation activation, const Fp8MlpRanges& ranges);
+
+/// linear_cross_entropy() with fp8 products; ranges.dy is that of the gradient of the logits.
+Var fp8_linear_cross_entropy(Tape& tape, const Var& x, const Var& w, const Tensor& targets,
+                             const LinearCrossEntropyOptions& options, const Fp8Ranges& ranges);
 
 }  // namespace tutti

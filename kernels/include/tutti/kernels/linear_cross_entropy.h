@@ -1,7 +1,6 @@
 #pragma once
 
 #include <tutti/kernels/cross_entropy.h>
-#include <tutti/kernels/fp8.h>
 
 namespace tutti {
 
@@ -10,8 +9,6 @@ struct LinearCrossEntropyOptions {
   /// Rows whose logits are held at a time; 0: so many that they take about 64 MiB.
   int64_t chunk_rows = 0;
   double soft_cap = 0;  ///< of the logits, as soft_cap(); 0: none
-  /// With them (bf16 only), products are in fp8 as kernels/fp8.h says; dy is the gradient of the logits.
-  Fp8Ranges ranges;
 };
 
 /// cross_entropy of the logits x w^T, of which only those of a chunk of rows are ever held: memory of order

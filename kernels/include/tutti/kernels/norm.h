@@ -1,27 +1,22 @@
 #pragma once
 
 #include <tutti/core/tape.h>
-#include <tutti/kernels/fp8.h>
 #include <tutti/kernels/image_layout.h>
 
 // Normalisations. fp32, bf16 and fp64; bf16 is computed in fp32. Statistics are fp32 (fp64 for fp64).
-//
-// Those of the last dim may leave their result to the linear layer that is its only reader, where
-// Fp8Pass::fuses() says that it takes it: `left` becomes what y is made of, and y's own values mean nothing.
 namespace tutti {
 
 /// Normalises over the last dim to mean 0 and variance 1, then scales and shifts.
 /// Shapes: x (..., C), w (C), b (C) or Var{} -> y like x. Saves mean and 1/deviation of each row for
 /// backward. `eps` is added to the (biased) variance. Throws Error if w or b is not (C) or has another dtype
 /// than x. Source: Ba, Kiros & Hinton 2016, "Layer normalization".
-Var layer_norm(Tape& tape, const Var& x, const Var& w, const Var& b, double eps = 1e-5,
-               OperandSource* left = nullptr);
+Var layer_norm(Tape& tape, const Var& x, const Var& w, const Var& b, double eps = 1e-5);
 
 /// Root-mean-square normalisation over the last dim.
 /// Shapes: x (..., C), w (C) -> y like x. Saves 1/rms of each row for backward.
 /// `eps` is added to the mean square. Throws Error if w is not (C) or has another dtype than x.
 /// Source: Zhang & Sennrich 2019, eq. 4.
-Var rms_norm(Tape& tape, const Var& x, const Var& w, double eps = 1e-5, OperandSource* left = nullptr);
+Var rms_norm(Tape& tape, const Var& x, const Var& w, double eps = 1e-5);
 
 /// What a block of a residual network needs of its input: the sum goes on, its normalisation into the block.
 struct AddNorm {
@@ -33,9 +28,8 @@ struct AddNorm {
 /// that the sum gets elsewhere in the same pass. Shapes: x, residual (..., C) of one dtype, w (C), b (C) or
 /// Var{} -> sum, y like x. Throws Error as the norms do, and if x and residual differ in shape or dtype.
 AddNorm add_layer_norm(Tape& tape, const Var& x, const Var& residual, const Var& w, const Var& b,
-                       double eps = 1e-5, OperandSource* left = nullptr);
-AddNorm add_rms_norm(Tape& tape, const Var& x, const Var& residual, const Var& w, double eps = 1e-5,
-                     OperandSource* left = nullptr);
+                       double eps = 1e-5);
+AddNorm add_rms_norm(Tape& tape, const Var& x, const Var& residual, const Var& w, double eps = 1e-5);
 
 struct BatchNormOptions {
   double eps = 1e-5;  ///< added to the biased variance

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <tutti/core/tape.h>
-#include <tutti/kernels/row/rotary.h>
+#include <tutti/kernels/rotary_scaling.h>
 
 namespace tutti {
 

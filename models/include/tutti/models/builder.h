@@ -20,6 +20,7 @@ struct ModelConfig {
   ResNetConfig resnet;
   CnnConfig cnn;
   MlpConfig mlp;
+  std::string fp8 = "none";    ///< of gpt: products in fp8: none, linear, linear_and_head; models/fp8.h
   double label_smoothing = 0;  ///< of kinds that classify
   std::string weights;         ///< file or folder of first values; see load_weights
 

@@ -82,8 +82,7 @@ struct GptConfig {
   double dropout = 0;
   double init_deviation = 0.02;
   bool recompute = false;
-  std::string fp8 = "none";  ///< products in fp8: none, linear, linear_and_head; kernels/fp8.h
-  int64_t loss_rows = 0;     ///< whose logits the training loss holds at a time; 0: all
+  int64_t loss_rows = 0;  ///< whose logits the training loss holds at a time; 0: all
 
   void describe(Fields& f);
   /// Sets the keys that `recipe` decides.
@@ -110,6 +109,9 @@ class Gpt final : public Module {
   /// Throws Error on sizes that do not fit each other.
   explicit Gpt(const GptConfig& config);
   ~Gpt() override;
+
+  /// Computes the head's products in fp8 from now on: models/fp8.h.
+  void attach_to_head(std::unique_ptr<Fp8State> fp8);
 
   /// With all automatic values filled in.
   [[nodiscard]] const GptConfig& config() const noexcept { return config_; }
@@ -139,17 +141,17 @@ class Gpt final : public Module {
   Var embed(Tape& tape, const Var& tokens, int64_t first_position);
   Var blocks(Tape& tape, const Var& tokens);
   Var head(Tape& tape, const Var& x);
+  Var head_product(Tape& tape, const Var& x);
   /// What the head multiplies.
   Var head_input(Tape& tape, const Var& x);
   Parameter& head_weight() { return head_ ? head_->weight : embedding_->weight; }
-  Fp8Ranges head_ranges(Tape& tape) { return head_ranges_ ? head_ranges_->on(tape) : Fp8Ranges{}; }
 
   GptConfig config_;
   std::unique_ptr<Embedding> embedding_, position_;
   std::vector<std::unique_ptr<Block>> blocks_;
   std::unique_ptr<Norm> norm_;
   std::unique_ptr<Linear> head_;  // null when tied
-  std::optional<Fp8RangeParameters> head_ranges_;
+  std::unique_ptr<Fp8State> head_fp8_;
 };
 
 }  // namespace tutti

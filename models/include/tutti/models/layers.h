@@ -6,7 +6,7 @@
 #include <tutti/kernels/norm.h>
 
 #include <array>
-#include <optional>
+#include <memory>
 
 // Layers with parameters, which models are put together from. Their weights have the shapes that PyTorch's
 // layers of the same names have.
@@ -21,53 +21,45 @@ struct LinearOptions {
   Init bias_init;
   Role role = Role::kWeight;
   std::vector<int64_t> packed;  ///< rows of each of several projections in one: Parameter::packed
-  bool fp8 = false;             ///< products in fp8, where the compute dtype is bf16
 };
 
 /// A layer that is wider, or a model with more layers, is taken for a slip of the hand.
 inline constexpr int64_t kMostWidth = int64_t{1} << 20;
 inline constexpr int64_t kMostLayers = 10'000;
 
-/// What a linear layer has to remember for products in fp8: kernels/fp8.h.
-struct Fp8RangeParameters {
-  Fp8RangeParameters();
-  Parameter input, weight, gradient;
-  [[nodiscard]] Fp8Ranges on(Tape& tape);
-};
+class Fp8State;
 
 /// activation(x weight^T + bias): x (..., inputs) -> (..., outputs); weight (outputs, inputs).
 class Linear final : public Module {
  public:
   explicit Linear(const LinearOptions& options);
+  ~Linear() override;
 
   Parameter weight, bias;
   [[nodiscard]] bool has_bias() const noexcept { return has_bias_; }
   /// Multiplications (with an addition each) for one row of x.
   [[nodiscard]] int64_t multiply_adds() const noexcept { return weight.shape[0] * weight.shape[1]; }
-  /// Whether its pass over x makes x of what a norm leaves to it: kernels/norm.h. Never with hooks, which
-  /// would see x.
-  [[nodiscard]] bool fuses(const Tape& tape, const Var& x) const;
+  /// The value of `activation` that it was made with.
+  [[nodiscard]] Activation activation() const noexcept { return activation_; }
+  /// The bias on a tape; undefined without one.
+  [[nodiscard]] Var bias_on(Tape& tape) { return has_bias_ ? tape.leaf(bias) : Var{}; }
+  /// Computes its products in fp8 from now on: models/fp8.h.
+  void attach(std::unique_ptr<Fp8State> fp8);
+  /// Null without fp8.
+  [[nodiscard]] Fp8State* fp8() const noexcept { return fp8_.get(); }
 
  protected:
-  Var forward(Tape& tape, const Var& x) override { return apply(tape, x); }
+  Var forward(Tape& tape, const Var& x) override;
 
  private:
-  friend Var call(Tape& tape, Linear& layer, const LinearInput& x);
-  friend Var call_pair(Tape& tape, Linear& first, Linear& second, const LinearInput& x);
-  Var apply(Tape& tape, const LinearInput& x);
-  [[nodiscard]] Var bias_leaf(Tape& tape) { return has_bias_ ? tape.leaf(bias) : Var{}; }
-  [[nodiscard]] Fp8Ranges ranges(Tape& tape) { return ranges_ ? ranges_->on(tape) : Fp8Ranges{}; }
-
   bool has_bias_;
   Activation activation_;
-  std::optional<Fp8RangeParameters> ranges_;
+  std::unique_ptr<Fp8State> fp8_;
 };
 
-/// layer(x); x may be what a norm has left to it.
-Var call(Tape& tape, Linear& layer, const LinearInput& x);
 /// second(first(x)): as one op (mlp() of kernels/mlp.h) where neither has hooks, which would see what is
 /// between them, and the second has no activation.
-Var call_pair(Tape& tape, Linear& first, Linear& second, const LinearInput& x);
+Var call_pair(Tape& tape, Linear& first, Linear& second, const Var& x);
 
 /// Rows of a table: tokens (...) int32 or int64, a constant -> (..., width); weight (rows, width).
 class Embedding final : public Module {
@@ -88,27 +80,34 @@ class Norm final : public Module {
 
   Parameter weight, bias;
   [[nodiscard]] bool has_bias() const noexcept { return has_bias_; }
-  /// The normalisation of x for its only reader, left to it where it takes that.
-  LinearInput input_of(Tape& tape, const Linear& reader, const Var& x);
-  struct SumAndInput {
-    Var sum;
-    LinearInput input;
-  };
-  /// x + residual, and its normalisation for its only reader, in one pass. Runs no hooks.
-  SumAndInput input_of_sum(Tape& tape, const Linear& reader, const Var& x, const Var& residual);
+  [[nodiscard]] Kind kind() const noexcept { return kind_; }
+  [[nodiscard]] double eps() const noexcept { return eps_; }
+  /// What is multiplied in, and what is added (undefined without a bias), on a tape.
+  [[nodiscard]] Var factors_on(Tape& tape);
+  [[nodiscard]] Var bias_on(Tape& tape) { return has_bias_ ? tape.leaf(bias) : Var{}; }
 
  protected:
-  Var forward(Tape& tape, const Var& x) override { return apply(tape, x, nullptr); }
+  Var forward(Tape& tape, const Var& x) override;
 
  private:
-  Var apply(Tape& tape, const Var& x, OperandSource* left);
-  [[nodiscard]] Var factors(Tape& tape);
-
   Kind kind_;
   double eps_;
   bool has_bias_;
   bool offset_;
 };
+
+/// layer(norm(x)), where nothing else reads the norm: an fp8 layer may compute it.
+Var norm_linear(Tape& tape, Norm& norm, Linear& layer, const Var& x);
+/// What a block of a residual network makes of its input: the sum goes on.
+struct SumAndOutput {
+  Var sum;  ///< x + residual
+  Var y;
+};
+/// x + residual, and layer(norm(sum)) or second(first(norm(sum))). Sum and norm are one pass over memory, in
+/// which the norm runs no hooks.
+SumAndOutput add_norm_linear(Tape& tape, const std::array<Var, 2>& terms, Norm& norm, Linear& layer);
+SumAndOutput add_norm_pair(Tape& tape, const std::array<Var, 2>& terms, Norm& norm, Linear& first,
+                           Linear& second);
 
 /// Height and width of an image.
 struct ImageSize {

@@ -1,4 +1,4 @@
-#include <tutti/kernels/fp8.h>
+#include "kernels/fp8/pass.h"
 
 #include <tutti/kernels/pointwise.h>
 #include "kernels/cpu/ranges.h"

@@ -1,40 +1,11 @@
 #pragma once
 
-#include <tutti/core/host_device.h>
+#include <tutti/kernels/rotary_scaling.h>
 
 #include <cmath>
 #include <cstdint>
 
-namespace tutti {
-
-/// How rotary positions are stretched, so that a model reads longer sequences than it was first trained on.
-/// With f = base^(-2 i / D), the frequency of pair i, and L = original_context:
-///   linear  f / factor. Source: Chen et al. 2023, "Extending context window of large language models".
-///   llama3  f for wavelengths below L / high_frequency, f / factor above L / low_frequency, blended between.
-///           Source: Grattafiori et al. 2024, "The Llama 3 herd of models", as transformers computes it.
-///   yarn    f for pairs that turn more than beta_fast times in L, f / factor for those that turn less than
-///           beta_slow times, blended between; the rotated values are multiplied by attention_factor.
-///           Source: Peng et al. 2023, "YaRN".
-struct RotaryScaling {
-  enum class Kind : uint8_t { kNone, kLinear, kLlama3, kYarn };
-  Kind kind = Kind::kNone;
-  double factor = 1;
-  double original_context = 0;
-  double low_frequency = 1;
-  double high_frequency = 4;
-  double beta_fast = 32;
-  double beta_slow = 1;
-  double attention_factor = 0;  ///< 0: 0.1 ln(factor) + 1
-
-  /// Factor on rotated queries and keys.
-  [[nodiscard]] HOST_DEVICE double amplitude() const {
-    if (kind != Kind::kYarn) return 1;
-    if (attention_factor > 0) return attention_factor;
-    return factor > 1 ? 0.1 * ::log(factor) + 1 : 1;
-  }
-};
-
-namespace row {
+namespace tutti::row {
 
 constexpr double kTwoPi = 6.28318530717958647693;
 
@@ -70,5 +41,4 @@ HOST_DEVICE inline double rotary_frequency(const RotaryScaling& s, double base, 
   return f;
 }
 
-}  // namespace row
-}  // namespace tutti
+}  // namespace tutti::row
