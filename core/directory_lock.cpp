@@ -2,7 +2,7 @@
 #include <tutti/core/error.h>
 #include <tutti/core/random.h>
 #include "core/affinity.h"
-#include "core/checkpoint/json.h"
+#include "core/io/json.h"
 
 #include <nlohmann/json.hpp>
 

@@ -1,9 +1,9 @@
 #include <tutti/kernels/cross_entropy.h>
 
-#include "kernels/cuda/softmax.h"
 #include "kernels/cpu/ranges.h"
 #include "kernels/cross_entropy_parts.h"
 #include "kernels/cuda/on_cuda.h"
+#include "kernels/cuda/softmax.h"
 #include "kernels/gradient.h"
 #include "kernels/row/softmax.h"
 

@@ -1,8 +1,8 @@
 #include <tutti/kernels/softmax.h>
 
-#include "kernels/cuda/softmax.h"
 #include "kernels/cpu/ranges.h"
 #include "kernels/cuda/on_cuda.h"
+#include "kernels/cuda/softmax.h"
 #include "kernels/gradient.h"
 #include "kernels/row/softmax.h"
 

@@ -6,16 +6,16 @@
 #include "launcher/info/machine.h"
 #include "launcher/metrics/summary.h"
 #include "launcher/overwrite.h"
-#include "launcher/placement.h"
+#include "launcher/placement/placement.h"
 #include "launcher/run/stop_signal.h"
 #include "launcher/shared_directory.h"
 
 #include <tutti/core/checkpoint/checkpoint.h>
-#include <tutti/core/checkpoint/file.h>
-#include <tutti/core/checkpoint/sha256.h>
 #include <tutti/core/error.h>
-#include "core/checkpoint/json.h"
-#include "core/file/place.h"
+#include <tutti/core/io/file.h>
+#include <tutti/core/io/sha256.h>
+#include "core/io/json.h"
+#include "core/io/place.h"
 #include "core/system_check.h"
 #include "kernels/cpu/blas.h"
 #include "kernels/cpu/isa.h"

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <tutti/comm/collective.h>
-#include <tutti/core/thread_pool.h>
+#include <tutti/core/function_ref.h>
 #include "comm/deadline.h"
 #include "comm/device_collective.h"
 

@@ -1,11 +1,11 @@
 #include <tutti/core/checkpoint/checkpoint.h>
-#include <tutti/core/checkpoint/file.h>
+#include <tutti/core/io/file.h>
 #include <tutti/core/checkpoint/model_files.h>
-#include <tutti/core/checkpoint/sha256.h>
+#include <tutti/core/io/sha256.h>
 #include <tutti/core/error.h>
 #include <tutti/core/interruption.h>
 #include "core/config/utf8.h"
-#include "core/file/place.h"
+#include "core/io/place.h"
 #include "core/system_check.h"
 
 #include <fcntl.h>

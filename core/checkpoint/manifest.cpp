@@ -1,7 +1,7 @@
 #include <tutti/core/checkpoint/manifest.h>
 #include <tutti/core/checkpoint/safetensors.h>
 #include <tutti/core/error.h>
-#include "core/checkpoint/json.h"
+#include "core/io/json.h"
 
 #include <nlohmann/json.hpp>
 

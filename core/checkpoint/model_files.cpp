@@ -1,7 +1,7 @@
 #include <tutti/core/checkpoint/model_files.h>
 #include <tutti/core/error.h>
-#include "core/checkpoint/json.h"
 #include "core/config/nearest.h"
+#include "core/io/json.h"
 
 #include <nlohmann/json.hpp>
 

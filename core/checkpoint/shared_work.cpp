@@ -1,7 +1,7 @@
-#include <tutti/core/checkpoint/sha256.h>
 #include <tutti/core/checkpoint/shared_work.h>
 #include <tutti/core/error.h>
 #include <tutti/core/interruption.h>
+#include <tutti/core/io/sha256.h>
 #include "core/affinity.h"
 
 #include <fcntl.h>

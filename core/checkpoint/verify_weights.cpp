@@ -1,10 +1,10 @@
 #include "core/checkpoint/verify_weights.h"
 #include <tutti/core/checkpoint/checkpoint.h>
-#include <tutti/core/checkpoint/file.h>
 #include <tutti/core/checkpoint/model_files.h>
-#include <tutti/core/checkpoint/sha256.h>
 #include <tutti/core/error.h>
-#include "core/checkpoint/json.h"
+#include <tutti/core/io/file.h>
+#include <tutti/core/io/sha256.h>
+#include "core/io/json.h"
 
 #include <algorithm>
 #include <map>

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <tutti/core/memory/block_cache.h>
+#include "core/memory/block_cache.h"
 
 // The allocators of the CUDA backend, one of each kind a device. They are never destroyed: tensors with
 // static storage duration may outlive any order of destruction.

@@ -1,6 +1,6 @@
-#include <tutti/core/checkpoint/file.h>
 #include <tutti/core/data/cifar.h>
 #include <tutti/core/error.h>
+#include <tutti/core/io/file.h>
 
 namespace tutti {
 namespace {

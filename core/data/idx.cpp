@@ -1,6 +1,6 @@
-#include <tutti/core/checkpoint/file.h>
 #include <tutti/core/data/idx.h>
 #include <tutti/core/error.h>
+#include <tutti/core/io/file.h>
 
 #include <zlib.h>
 

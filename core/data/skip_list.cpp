@@ -1,7 +1,7 @@
-#include <tutti/core/checkpoint/file.h>
-#include <tutti/core/checkpoint/sha256.h>
 #include <tutti/core/data/skip_list.h>
 #include <tutti/core/error.h>
+#include <tutti/core/io/file.h>
+#include <tutti/core/io/sha256.h>
 
 #include <algorithm>
 

@@ -1,7 +1,7 @@
 #include <tutti/core/data/token_shards.h>
 #include <tutti/core/data/tokenizer.h>
 #include <tutti/core/error.h>
-#include "core/checkpoint/json.h"
+#include "core/io/json.h"
 
 #include <nlohmann/json.hpp>
 

@@ -1,4 +1,4 @@
-#include <tutti/core/memory/block_cache.h>
+#include "core/memory/block_cache.h"
 
 #include <tutti/core/error.h>
 #include "core/memory/capture.h"
@@ -11,7 +11,9 @@
 
 namespace tutti {
 
-struct BlockCache::Block {
+struct MemoryBlock {
+  using StreamId = BlockCache::StreamId;
+  using EventId = BlockCache::EventId;
   std::byte* data = nullptr;
   int64_t size = 0;
   StreamId stream = 0;            // whose requests it serves; of a capture, capture_stream() of it
@@ -22,9 +24,9 @@ struct BlockCache::Block {
   bool small = false;
   bool used = false;
   int32_t owner = 0;
-  std::vector<StreamId> users;  // other streams
-  Block* previous = nullptr;    // neighbours in the segment
-  Block* next = nullptr;
+  std::vector<StreamId> users;      // other streams
+  MemoryBlock* previous = nullptr;  // neighbours in the segment
+  MemoryBlock* next = nullptr;
 
   static void forget_capture(BlockCache& cache, MemoryCapture::Id id);
 };
@@ -69,7 +71,7 @@ MemoryCapture::~MemoryCapture() {
 }
 
 void MemoryCapture::forget(BlockCache& cache, Id id) {
-  BlockCache::Block::forget_capture(cache, id);
+  MemoryBlock::forget_capture(cache, id);
 }
 
 bool BlockCache::BySizeThenAddress::operator()(const Block* a, const Block* b) const noexcept {
@@ -255,10 +257,10 @@ void BlockCache::collect(bool wait) {
   });
 }
 
-void BlockCache::Block::forget_capture(BlockCache& cache, MemoryCapture::Id id) {
+void MemoryBlock::forget_capture(BlockCache& cache, MemoryCapture::Id id) {
   const std::scoped_lock lock(cache.mutex_);
   std::set<StreamId> places;  // of the capture
-  std::vector<Block*> parked;
+  std::vector<MemoryBlock*> parked;
   for (const auto& [block, owned] : cache.blocks_) {
     if (block->parked == id) parked.push_back(block);
     if (block->capture == id) places.insert(block->stream);
@@ -277,7 +279,7 @@ void BlockCache::Block::forget_capture(BlockCache& cache, MemoryCapture::Id id) 
     }
     for (const bool small : {false, true}) cache.free_.erase({place, small});
   }
-  for (Block* block : parked) {
+  for (MemoryBlock* block : parked) {
     block->parked = 0;
     block->users.clear();
     cache.make_free(*block);

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <tutti/core/memory/block_cache.h>
+#include "core/memory/block_cache.h"
 
 #include <cstdint>
 

@@ -1,8 +1,8 @@
 #include "core/tuning/choices.h"
 
-#include <tutti/core/checkpoint/file.h>
 #include <tutti/core/error.h>
-#include "core/checkpoint/json.h"
+#include <tutti/core/io/file.h>
+#include "core/io/json.h"
 
 #include <nlohmann/json.hpp>
 

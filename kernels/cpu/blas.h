@@ -1,6 +1,7 @@
 #pragma once
 
 #include <tutti/core/stream.h>
+#include <tutti/core/tensor.h>
 #include "kernels/plan/gemm.h"
 
 #include <cstdint>

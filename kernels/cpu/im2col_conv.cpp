@@ -123,7 +123,7 @@ class Im2col {
         }
       }
     });
-    add_chunks(partial, stream_);
+    tutti::add_chunks(partial, stream_);
     taps_last(partial.data<A>(), dw.data<A>(), mode);
   }
 

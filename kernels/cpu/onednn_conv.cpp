@@ -3,8 +3,8 @@
 
 #if defined(TUTTI_WITH_ONEDNN)
 
-#  include <tutti/kernels/cpu/onednn.h>
-#  include <tutti/kernels/cpu/sums.h>
+#  include "kernels/cpu/onednn.h"
+#  include "kernels/sums.h"
 
 #  include <algorithm>
 #  include <unordered_map>
@@ -286,7 +286,7 @@ class OneDnnConv final : public ConvBackend {
         if (result.get_data_handle() != sums.get_data_handle()) reorder(result, sums);
       });
     });
-    add_chunks(partial, stream);
+    tutti::add_chunks(partial, stream);
     const Tensor sum = partial.select(0, 0);
     const memory from = wrap(layout, sum.raw());
     if (mode == GradMode::kOverwrite) {

@@ -54,7 +54,7 @@ Tensor sum_columns(const Tensor& x, const SumExtents& e, const Stream& stream) {
                std::min(kColumns, e.inner - column));
     }
   });
-  if (partials.size(0) > 1) add_chunks(partials, stream);
+  if (partials.size(0) > 1) cpu::add_chunks(partials, stream);
   return partials.slice(0, 0, 1).view({e.outer, e.inner});
 }
 
@@ -78,7 +78,7 @@ Tensor sum_rows(const Tensor& x, const SumExtents& e, const Stream& stream) {
                  to[segment * e.outer + outer] = sum;
                }
              });
-  if (partials.size(0) > 1) add_chunks(partials, stream);
+  if (partials.size(0) > 1) cpu::add_chunks(partials, stream);
   return partials.slice(0, 0, 1).view({e.outer, 1});
 }
 

@@ -1,8 +1,8 @@
 #pragma once
 
 #include <tutti/kernels/activation.h>
-#include <tutti/kernels/cuda/softmax.h>
 #include <tutti/kernels/fp8.h>
+#include "kernels/cuda/softmax.h"
 #include "kernels/plan/gemm.h"
 
 #include <array>

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <tutti/core/tensor.h>
 #include "kernels/plan/gemm.h"
 
 #include <compare>

@@ -1,8 +1,8 @@
 #include "launcher/bench/step.h"
 
-#include "launcher/device_placement.h"
 #include "launcher/info/text.h"
-#include "launcher/placement.h"
+#include "launcher/placement/device_placement.h"
+#include "launcher/placement/placement.h"
 #include "launcher/run/parts.h"
 #include "launcher/run/training.h"
 

@@ -1,7 +1,7 @@
 #pragma once
 
+#include <tutti/core/function_ref.h>
 #include <tutti/core/stream.h>
-#include <tutti/core/thread_pool.h>
 
 #include <cstdint>
 

@@ -5,7 +5,7 @@
 #include <tutti/core/data/bpe_train.h>
 #include <tutti/core/error.h>
 #include "core/data/prepare/text_file.h"
-#include "core/file/target.h"
+#include "core/io/target.h"
 
 #include <CLI/CLI.hpp>
 

@@ -4,7 +4,7 @@
 #include "launcher/info/libraries.h"
 #include "launcher/info/text.h"
 #include "launcher/launch/rank_world.h"
-#include "launcher/placement.h"
+#include "launcher/placement/placement.h"
 #include "launcher/run/training.h"
 
 #include <tutti/comm/factory.h>
@@ -13,7 +13,7 @@
 #include <tutti/core/error.h>
 #include <tutti/models/builder.h>
 #include "core/counted.h"
-#include "core/file/target.h"
+#include "core/io/target.h"
 
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>

@@ -5,7 +5,7 @@
 
 #include <tutti/core/checkpoint/safetensors.h>
 #include <tutti/core/error.h>
-#include "core/file/target.h"
+#include "core/io/target.h"
 
 #include <CLI/CLI.hpp>
 

@@ -10,7 +10,7 @@
 #include <tutti/models/external_names.h>
 #include <tutti/models/hugging_face/config.h>
 #include "core/config/value_text.h"
-#include "core/file/target.h"
+#include "core/io/target.h"
 
 #include <CLI/CLI.hpp>
 

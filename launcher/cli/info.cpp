@@ -3,7 +3,7 @@
 #include "launcher/info/libraries.h"
 #include "launcher/info/machine.h"
 #include "launcher/info/text.h"
-#include "launcher/locality.h"
+#include "launcher/placement/locality.h"
 
 #include <tutti/core/error.h>
 #include "core/cuda/config.h"

@@ -2,7 +2,7 @@
 #include "launcher/cli/commands.h"
 
 #include <tutti/core/error.h>
-#include "core/file/target.h"
+#include "core/io/target.h"
 
 #include <CLI/CLI.hpp>
 

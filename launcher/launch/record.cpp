@@ -2,8 +2,8 @@
 
 #include "launcher/overwrite.h"
 
-#include <tutti/core/checkpoint/file.h>
 #include <tutti/core/error.h>
+#include <tutti/core/io/file.h>
 
 #include <fmt/chrono.h>
 #include <nlohmann/json.hpp>

@@ -4,8 +4,8 @@
 #include "launcher/launch/record.h"
 #include "launcher/launch/words.h"
 
-#include <tutti/core/checkpoint/file.h>
 #include <tutti/core/error.h>
+#include <tutti/core/io/file.h>
 
 #include <filesystem>
 #include <ostream>

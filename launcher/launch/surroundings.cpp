@@ -3,10 +3,10 @@
 #include "launcher/launch/child.h"
 #include "launcher/launch/visible_devices.h"
 #include "launcher/launch/words.h"
-#include "launcher/placement.h"
+#include "launcher/placement/placement.h"
 
-#include <tutti/core/checkpoint/file.h>
 #include <tutti/core/error.h>
+#include <tutti/core/io/file.h>
 #include <tutti/core/thread_pool.h>
 
 #include <unistd.h>

@@ -2,8 +2,8 @@
 
 #include "launcher/launch/child.h"
 
-#include <tutti/core/checkpoint/file.h>
 #include <tutti/core/error.h>
+#include <tutti/core/io/file.h>
 
 #include <algorithm>
 #include <map>

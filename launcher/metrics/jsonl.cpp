@@ -1,7 +1,7 @@
 #include "launcher/metrics/jsonl.h"
 
 #include <tutti/core/error.h>
-#include "core/file/place.h"
+#include "core/io/place.h"
 
 #include <nlohmann/json.hpp>
 

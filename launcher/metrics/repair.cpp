@@ -1,7 +1,7 @@
 #include "launcher/metrics/repair.h"
 
-#include <tutti/core/checkpoint/file.h>
 #include <tutti/core/error.h>
+#include <tutti/core/io/file.h>
 
 #include <nlohmann/json.hpp>
 

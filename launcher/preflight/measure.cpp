@@ -1,12 +1,12 @@
 #include "launcher/preflight/measure.h"
 
-#include <tutti/core/checkpoint/file.h>
 #include <tutti/core/error.h>
+#include <tutti/core/io/file.h>
 #include <tutti/core/tensor.h>
-#include "core/file/temporary.h"
+#include "core/io/temporary.h"
 #include "core/system_check.h"
 #include "kernels/cpu/blas.h"
-#include "launcher/placement.h"
+#include "launcher/placement/placement.h"
 
 #include <fcntl.h>
 #include <sys/statvfs.h>

@@ -1,13 +1,13 @@
 #include "launcher/preflight/preflight.h"
 
 #include <tutti/comm/peers.h>
-#include <tutti/core/checkpoint/file.h>
-#include <tutti/core/checkpoint/sha256.h>
 #include <tutti/core/error.h>
+#include <tutti/core/io/file.h>
+#include <tutti/core/io/sha256.h>
 #include "launcher/info/build.h"
 #include "launcher/info/libraries.h"
 #include "launcher/info/machine.h"
-#include "launcher/placement.h"
+#include "launcher/placement/placement.h"
 #include "launcher/preflight/cpu_quota.h"
 #include "launcher/preflight/gpu.h"
 #include "launcher/preflight/measure.h"

@@ -2,8 +2,8 @@
 
 #include <tutti/comm/data_parallel.h>
 #include <tutti/core/module.h>
-#include "launcher/device_placement.h"
-#include "launcher/placement.h"
+#include "launcher/placement/device_placement.h"
+#include "launcher/placement/placement.h"
 #include "launcher/run/run_settings.h"
 
 #include <string>

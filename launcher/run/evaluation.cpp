@@ -1,7 +1,7 @@
 #include "launcher/run/evaluation.h"
 
-#include "launcher/device_placement.h"
-#include "launcher/placement.h"
+#include "launcher/placement/device_placement.h"
+#include "launcher/placement/placement.h"
 #include "launcher/run/own_run.h"
 #include "launcher/run/parts.h"
 #include "launcher/run/run_model.h"

@@ -4,7 +4,7 @@
 
 #include <tutti/core/data/tokenizer.h>
 #include <tutti/models/external_names.h>
-#include "core/file/target.h"
+#include "core/io/target.h"
 
 #include <cstdint>
 #include <optional>

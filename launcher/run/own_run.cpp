@@ -1,7 +1,7 @@
 #include "launcher/run/own_run.h"
 
-#include <tutti/core/checkpoint/file.h>
 #include <tutti/core/error.h>
+#include <tutti/core/io/file.h>
 #include "core/config/tolerant.h"
 
 #include <nlohmann/json.hpp>

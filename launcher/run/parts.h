@@ -1,6 +1,6 @@
 #pragma once
 
-#include "launcher/device_placement.h"
+#include "launcher/placement/device_placement.h"
 #include "launcher/run/run_settings.h"
 
 #include <tutti/comm/collective.h>

@@ -3,10 +3,10 @@
 
 #include <tutti/core/checkpoint/checkpoint.h>
 #include <tutti/core/checkpoint/model_files.h>
-#include <tutti/core/checkpoint/sha256.h>
 #include <tutti/core/config/run_file.h>
 #include <tutti/core/data/tokenizer.h>
 #include <tutti/core/error.h>
+#include <tutti/core/io/sha256.h>
 #include <tutti/models/external_names.h>
 
 #include <algorithm>

@@ -1,7 +1,7 @@
 #include "launcher/run/skipping.h"
 
-#include <tutti/core/checkpoint/file.h>
 #include <tutti/core/error.h>
+#include <tutti/core/io/file.h>
 #include "core/counted.h"
 #include "launcher/launch/words.h"
 

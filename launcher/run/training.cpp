@@ -1,7 +1,7 @@
 #include "launcher/run/training.h"
 
 #include <tutti/comm/peers.h>
-#include <tutti/core/checkpoint/sha256.h>
+#include <tutti/core/io/sha256.h>
 #include <tutti/core/config/run_file.h>
 #include <tutti/core/data/loader.h>
 #include <tutti/core/interruption.h>
@@ -14,7 +14,7 @@
 #include "launcher/metrics/exporter/exporter.h"
 #include "launcher/metrics/repair.h"
 #include "launcher/metrics/summary.h"
-#include "launcher/placement.h"
+#include "launcher/placement/placement.h"
 #include "launcher/run/announcement.h"
 #include "launcher/run/evaluation.h"
 #include "launcher/run/inputs.h"

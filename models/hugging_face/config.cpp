@@ -1,10 +1,10 @@
 #include <tutti/models/hugging_face/config.h>
 
-#include <tutti/core/checkpoint/file.h>
 #include <tutti/core/error.h>
-#include "core/checkpoint/json.h"
+#include <tutti/core/io/file.h>
 #include "core/config/nearest.h"
 #include "core/config/value_text.h"
+#include "core/io/json.h"
 #include "models/hugging_face/reader.h"
 
 #include <algorithm>

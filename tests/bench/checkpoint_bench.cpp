@@ -2,7 +2,7 @@
 // TUTTI_BENCH_DIR names the directory on the disk in question; the default is the present one.
 #include <benchmark/benchmark.h>
 #include <tutti/core/checkpoint/checkpoint.h>
-#include <tutti/core/checkpoint/sha256.h>
+#include <tutti/core/io/sha256.h>
 
 #include <cstdlib>
 #include <filesystem>

@@ -1,9 +1,9 @@
 // Bytes a second of splitting, encoding, decoding and training, on the King James Bible where `bible` prints
 // it, else on the file named by TUTTI_BENCH_TEXT.
 #include <benchmark/benchmark.h>
-#include <tutti/core/checkpoint/file.h>
 #include <tutti/core/data/bpe_train.h>
 #include <tutti/core/error.h>
+#include <tutti/core/io/file.h>
 #include "core/data/split.h"
 
 #include <cstdio>

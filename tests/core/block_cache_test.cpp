@@ -1,5 +1,5 @@
+#include "core/memory/block_cache.h"
 #include <tutti/core/error.h>
-#include <tutti/core/memory/block_cache.h>
 #include <tutti/core/memory/owner.h>
 
 #include <gtest/gtest.h>

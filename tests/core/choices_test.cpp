@@ -1,6 +1,6 @@
 #include "core/tuning/choices.h"
-#include <tutti/core/checkpoint/file.h>
 #include <tutti/core/error.h>
+#include <tutti/core/io/file.h>
 
 #include <gtest/gtest.h>
 

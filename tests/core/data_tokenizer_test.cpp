@@ -1,8 +1,8 @@
 #include <gtest/gtest.h>
-#include <tutti/core/checkpoint/file.h>
 #include <tutti/core/data/bpe_train.h>
 #include <tutti/core/data/tokenizer.h>
 #include <tutti/core/error.h>
+#include <tutti/core/io/file.h>
 #include "core/data/split.h"
 #include "core/data/unicode.h"
 

@@ -1,9 +1,9 @@
-#include <tutti/core/checkpoint/sha256.h>
 #include <tutti/core/data/cifar.h>
 #include <tutti/core/data/image_folder.h>
 #include <tutti/core/data/token_dataset.h>
 #include <tutti/core/data/token_writer.h>
 #include <tutti/core/data/verify.h>
+#include <tutti/core/io/sha256.h>
 #include "core/checkpoint/verify_weights.h"
 
 #include <gtest/gtest.h>

@@ -1,7 +1,7 @@
 #include <tutti/core/checkpoint/model_files.h>
 #include <tutti/core/checkpoint/safetensors.h>
-#include <tutti/core/checkpoint/sha256.h>
 #include <tutti/core/error.h>
+#include <tutti/core/io/sha256.h>
 
 #include <gtest/gtest.h>
 

@@ -1,4 +1,4 @@
-#include "core/file/target.h"
+#include "core/io/target.h"
 #include <tutti/core/error.h>
 #include "core/system_check.h"
 

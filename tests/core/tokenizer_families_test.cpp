@@ -1,9 +1,9 @@
 // What tests/oracle/tokenizer_oracle.py compares at length, on small vocabularies with the expected ids
 // written out.
 #include <gtest/gtest.h>
-#include <tutti/core/checkpoint/file.h>
 #include <tutti/core/data/tokenizer.h>
 #include <tutti/core/error.h>
+#include <tutti/core/io/file.h>
 
 #include <fmt/format.h>
 

@@ -1,6 +1,7 @@
 #include "tests/gpu/on_both.h"
 
 #include <tutti/kernels/conv.h>
+#include "kernels/cpu/conv_backends.h"
 #include "kernels/cuda/conv.h"
 
 namespace tutti::test {

@@ -1,5 +1,6 @@
 #include <tutti/kernels/attention.h>
 #include <tutti/kernels/rotary.h>
+#include "kernels/row/rotary.h"
 
 #include <tests/kernels/gradcheck.h>
 

@@ -1,5 +1,6 @@
 // How products are put to cuBLASLt, without it.
 #include "kernels/plan/gemm_problem.h"
+#include "kernels/cpu/blas.h"
 
 #include "tests/kernels/gradcheck.h"
 

@@ -1,4 +1,4 @@
-#include "launcher/device_placement.h"
+#include "launcher/placement/device_placement.h"
 
 #include <tutti/core/error.h>
 #include "core/cuda/config.h"

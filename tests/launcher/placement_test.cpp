@@ -1,4 +1,6 @@
-#include "launcher/placement.h"
+#include "launcher/placement/placement.h"
+
+#include <tutti/core/thread_pool.h>
 
 #include <gtest/gtest.h>
 

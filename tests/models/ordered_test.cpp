@@ -3,7 +3,7 @@
 
 #include <tutti/comm/data_parallel.h>
 #include <tutti/comm/threads.h>
-#include <tutti/core/checkpoint/sha256.h>
+#include <tutti/core/io/sha256.h>
 #include <tutti/core/train/trainer.h>
 #include <tutti/kernels/optimizer.h>
 

@@ -4,8 +4,8 @@
 // `logits` (inference), `loss` (mean, training), `gradient NAME` of all weights, and `greedy`, the 40 tokens
 // that follow the first 5 of the first row. The directory EXPORT gets the model's config.json and
 // model.safetensors.
-#include <tutti/core/checkpoint/file.h>
 #include <tutti/core/checkpoint/safetensors.h>
+#include <tutti/core/io/file.h>
 #include <tutti/models/builder.h>
 #include <tutti/models/external_names.h>
 #include <tutti/models/generate.h>

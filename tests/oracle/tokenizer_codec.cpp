@@ -4,9 +4,9 @@
 // An answer is (count as uint32, int32 ids)* and (length as uint32, bytes): the ids, those that the
 // post-processor puts before and behind, those of the sections that the document is cut into, and the text of
 // the ids.
-#include <tutti/core/checkpoint/file.h>
 #include <tutti/core/data/bpe_train.h>
 #include <tutti/core/error.h>
+#include <tutti/core/io/file.h>
 
 #include <cstdio>
 #include <cstring>

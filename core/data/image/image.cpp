@@ -1,6 +1,6 @@
-#include <tutti/core/checkpoint/file.h>
 #include <tutti/core/data/image/image.h>
 #include <tutti/core/error.h>
+#include <tutti/core/io/file.h>
 #include "core/data/image/exif.h"
 #include "core/data/image/formats.h"
 

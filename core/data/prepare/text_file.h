@@ -1,6 +1,6 @@
 #pragma once
 
-#include <tutti/core/checkpoint/file.h>
+#include <tutti/core/io/file.h>
 #include <tutti/core/thread_pool.h>
 
 #include <cstdint>

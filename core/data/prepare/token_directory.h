@@ -2,7 +2,7 @@
 
 #include <tutti/core/data/token_writer.h>
 #include <tutti/core/data/tokenizer.h>
-#include "core/file/target.h"
+#include "core/io/target.h"
 
 #include <filesystem>
 #include <string>

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <tutti/core/data/tokenizer.h>
-#include <tutti/core/thread_pool.h>
+#include <tutti/core/function_ref.h>
 #include "core/data/tokenizer/byte_trie.h"
 #include "core/data/tokenizer/json_entry.h"
 

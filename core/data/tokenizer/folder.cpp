@@ -1,7 +1,7 @@
-#include <tutti/core/checkpoint/file.h>
 #include <tutti/core/error.h>
-#include "core/checkpoint/json.h"
+#include <tutti/core/io/file.h>
 #include "core/data/tokenizer/pipeline.h"
+#include "core/io/json.h"
 
 #include <algorithm>
 

@@ -1,8 +1,8 @@
 #include "core/data/tokenizer/pipeline.h"
-#include <tutti/core/checkpoint/sha256.h>
-#include "core/checkpoint/json.h"
+#include <tutti/core/io/sha256.h>
 #include "core/data/split.h"
 #include "core/data/unicode.h"
+#include "core/io/json.h"
 
 #include <algorithm>
 

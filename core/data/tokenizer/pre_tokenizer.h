@@ -1,6 +1,6 @@
 #pragma once
 
-#include <tutti/core/thread_pool.h>
+#include <tutti/core/function_ref.h>
 #include "core/data/tokenizer/json_entry.h"
 
 #include <algorithm>

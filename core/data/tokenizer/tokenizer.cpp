@@ -1,5 +1,5 @@
-#include <tutti/core/checkpoint/file.h>
 #include <tutti/core/error.h>
+#include <tutti/core/io/file.h>
 #include "core/config/utf8.h"
 #include "core/data/split.h"
 #include "core/data/tokenizer/pipeline.h"

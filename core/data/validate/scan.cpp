@@ -1,9 +1,9 @@
 #include "core/data/validate/scan.h"
-#include <tutti/core/checkpoint/sha256.h>
 #include <tutti/core/data/image/image.h>
 #include <tutti/core/data/token_dataset.h>
 #include <tutti/core/error.h>
-#include "core/checkpoint/json.h"
+#include <tutti/core/io/sha256.h>
+#include "core/io/json.h"
 
 #include <nlohmann/json.hpp>
 

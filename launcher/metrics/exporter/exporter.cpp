@@ -1,7 +1,7 @@
 #include "launcher/metrics/exporter/exporter.h"
 
-#include <tutti/core/checkpoint/file.h>
 #include <tutti/core/error.h>
+#include <tutti/core/io/file.h>
 #include "core/system_check.h"
 
 #include <fcntl.h>

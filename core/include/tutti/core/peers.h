@@ -1,7 +1,7 @@
 #pragma once
 
 #include <tutti/core/error.h>
-#include <tutti/core/thread_pool.h>
+#include <tutti/core/function_ref.h>
 
 #include <string>
 #include <vector>

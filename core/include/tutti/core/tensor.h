@@ -1,7 +1,7 @@
 #pragma once
 
 #include <tutti/core/dtype.h>
-#include <tutti/core/memory/block_cache.h>
+#include <tutti/core/memory/memory_stats.h>
 #include <tutti/core/stream.h>
 
 #include <boost/container/static_vector.hpp>
@@ -13,6 +13,8 @@
 #include <vector>
 
 namespace tutti {
+
+struct MemoryBlock;  // of a caching allocator
 
 inline constexpr int kMaxDims = 8;
 
@@ -60,8 +62,8 @@ class Storage {
   int64_t bytes_ = 0;
   Device device_;
   std::shared_ptr<void> owner_;
-  BlockCache::Block* block_ = nullptr;  // of the CUDA allocators
-  std::vector<Stream> streams_;         // that use it, home first: kept until the block has been given back
+  MemoryBlock* block_ = nullptr;  // of the CUDA allocators
+  std::vector<Stream> streams_;   // that use it, home first: kept until the block has been given back
 };
 
 /// A strided view on counted storage: dtype, device, sizes and strides, no autograd state. Copies share the

@@ -1,7 +1,7 @@
 #pragma once
 
-#include <tutti/core/checkpoint/file.h>
-#include <tutti/core/checkpoint/sha256.h>
+#include <tutti/core/io/file.h>
+#include <tutti/core/io/sha256.h>
 #include <tutti/core/tensor.h>
 
 #include <cstddef>

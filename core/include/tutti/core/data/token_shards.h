@@ -1,7 +1,7 @@
 #pragma once
 
-#include <tutti/core/checkpoint/file.h>
 #include <tutti/core/data/content.h>
+#include <tutti/core/io/file.h>
 
 #include <cstdint>
 #include <filesystem>

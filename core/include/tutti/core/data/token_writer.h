@@ -1,9 +1,9 @@
 #pragma once
 
-#include <tutti/core/checkpoint/file.h>
 #include <tutti/core/config/fields.h>
 #include <tutti/core/data/token_shards.h>
 #include <tutti/core/data/tokenizer.h>
+#include <tutti/core/io/file.h>
 #include <tutti/core/thread_pool.h>
 
 #include <functional>

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <tutti/core/thread_pool.h>
+#include <tutti/core/function_ref.h>
 #include <tutti/core/train/report.h>
 
 #include <cstddef>

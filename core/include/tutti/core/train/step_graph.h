@@ -3,7 +3,7 @@
 #include <tutti/core/train/batch.h>
 #include <tutti/core/train/parallel.h>
 
-#include <tutti/core/thread_pool.h>
+#include <tutti/core/function_ref.h>
 
 #include <cstdint>
 #include <memory>

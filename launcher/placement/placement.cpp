@@ -1,6 +1,6 @@
-#include "launcher/placement.h"
+#include "launcher/placement/placement.h"
 
-#include "launcher/locality.h"
+#include "launcher/placement/locality.h"
 
 #include <tutti/core/error.h>
 #include "core/system_check.h"

@@ -15,6 +15,8 @@
 
 namespace tutti {
 
+struct MemoryBlock;
+
 /// The bookkeeping of a caching allocator for memory that streams of a device use in their order. It calls no
 /// device itself but asks a Driver, so that it runs without one.
 ///
@@ -43,7 +45,7 @@ class BlockCache {
     virtual void forget(EventId event) noexcept = 0;
   };
 
-  struct Block;
+  using Block = MemoryBlock;
 
   static constexpr int64_t kUnit = 512;                       ///< sizes and addresses are multiples of it
   static constexpr int64_t kSmall = int64_t{1} << 20;         ///< up to this, requests share small segments
@@ -78,6 +80,7 @@ class BlockCache {
   [[nodiscard]] std::string report(size_t owners = 10) const;
 
  private:
+  friend MemoryBlock;
   struct BySizeThenAddress {
     bool operator()(const Block* a, const Block* b) const noexcept;
   };

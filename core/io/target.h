@@ -1,8 +1,8 @@
 #pragma once
 
-#include <tutti/core/checkpoint/file.h>
-#include "core/file/place.h"
-#include "core/file/temporary.h"
+#include <tutti/core/io/file.h>
+#include "core/io/place.h"
+#include "core/io/temporary.h"
 
 #include <filesystem>
 #include <memory>

@@ -1,6 +1,6 @@
-#include "launcher/device_placement.h"
+#include "launcher/placement/device_placement.h"
 
-#include "launcher/placement.h"
+#include "launcher/placement/placement.h"
 
 #include <tutti/core/error.h>
 #include "core/cuda/config.h"

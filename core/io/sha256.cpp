@@ -1,6 +1,6 @@
-#include <tutti/core/checkpoint/sha256.h>
 #include <tutti/core/error.h>
 #include <tutti/core/interruption.h>
+#include <tutti/core/io/sha256.h>
 
 #include <openssl/evp.h>
 

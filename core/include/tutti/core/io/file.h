@@ -1,6 +1,6 @@
 #pragma once
 
-#include <tutti/core/thread_pool.h>
+#include <tutti/core/function_ref.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -14,7 +14,7 @@
 namespace tutti {
 
 /// A new file that is written once. Every error of the system becomes an Error with the path and its text
-/// ("No space left on device"). For what a user names, core/file/target.h decides whether and where.
+/// ("No space left on device"). For what a user names, core/io/target.h decides whether and where.
 class OutputFile {
  public:
   /// Creates the file or empties an old one. Throws Error if what is there is a symbolic link or no regular

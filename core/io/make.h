@@ -1,6 +1,6 @@
 #pragma once
 
-#include "core/file/temporary.h"
+#include "core/io/temporary.h"
 
 #include <filesystem>
 #include <vector>

@@ -1,6 +1,6 @@
-#include <tutti/core/checkpoint/file.h>
 #include <tutti/core/error.h>
-#include "core/file/target.h"
+#include <tutti/core/io/file.h>
+#include "core/io/target.h"
 #include "core/system_check.h"
 
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-#include "core/file/place.h"
+#include "core/io/place.h"
 #include <tutti/core/error.h>
 #include "core/system_check.h"
 

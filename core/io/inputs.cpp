@@ -1,5 +1,5 @@
-#include "core/file/inputs.h"
-#include "core/file/place.h"
+#include "core/io/inputs.h"
+#include "core/io/place.h"
 
 #include <fcntl.h>
 #include <unistd.h>

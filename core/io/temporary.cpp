@@ -1,4 +1,4 @@
-#include "core/file/temporary.h"
+#include "core/io/temporary.h"
 #include <tutti/core/error.h>
 #include "core/system_check.h"
 

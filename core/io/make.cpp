@@ -1,6 +1,6 @@
-#include "core/file/make.h"
-#include <tutti/core/checkpoint/file.h>
+#include "core/io/make.h"
 #include <tutti/core/error.h>
+#include <tutti/core/io/file.h>
 #include "core/system_check.h"
 
 #include <fcntl.h>

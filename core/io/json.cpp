@@ -1,4 +1,4 @@
-#include "core/checkpoint/json.h"
+#include "core/io/json.h"
 #include <tutti/core/error.h>
 
 #include <nlohmann/json.hpp>

@@ -1,4 +1,4 @@
-#include "launcher/locality.h"
+#include "launcher/placement/locality.h"
 
 #include <tutti/core/error.h>
 #include <tutti/core/thread_pool.h>

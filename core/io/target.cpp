@@ -1,7 +1,7 @@
-#include "core/file/target.h"
+#include "core/io/target.h"
 #include <tutti/core/error.h>
-#include "core/file/inputs.h"
-#include "core/file/make.h"
+#include "core/io/inputs.h"
+#include "core/io/make.h"
 #include "core/system_check.h"
 
 #include <fcntl.h>
