@@ -7,7 +7,7 @@ namespace tutti {
 
 std::span<const cuda::UpdateTable> DeviceTables::of(std::span<const UpdateTarget> targets,
                                                     std::span<const UpdateChunk> chunks,
-                                                    std::initializer_list<std::span<const Tensor>> states,
+                                                    std::span<const std::span<const Tensor>> states,
                                                     const Stream& stream) {
   if constexpr (kWithCuda) {
     std::vector<const void*> gradients;

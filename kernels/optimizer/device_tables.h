@@ -6,7 +6,7 @@
 
 #include <array>
 #include <cstring>
-#include <initializer_list>
+#include <span>
 
 namespace tutti {
 
@@ -17,7 +17,7 @@ class DeviceTables {
   /// `states` has the tensors of each of the algorithm's states, one a target.
   std::span<const cuda::UpdateTable> of(std::span<const UpdateTarget> targets,
                                         std::span<const UpdateChunk> chunks,
-                                        std::initializer_list<std::span<const Tensor>> states,
+                                        std::span<const std::span<const Tensor>> states,
                                         const Stream& stream);
 
   /// A step's numbers for the tables last asked for, in memory of the device; they stay where they are.

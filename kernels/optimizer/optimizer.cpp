@@ -234,8 +234,8 @@ Optimizer::Optimizer(OptimizerConfig config, std::span<const std::unique_ptr<Par
                                                 : make_adamw_rule(config_, std::move(others), stream_));
   }
   if (!averages.empty())
-    rules_.push_back(make_statistic_rule(config_.statistic_momentum, std::move(averages)));
-  if (!latest.empty()) rules_.push_back(make_statistic_rule(1, std::move(latest)));
+    rules_.push_back(make_statistic_rule(config_.statistic_momentum, std::move(averages), stream_));
+  if (!latest.empty()) rules_.push_back(make_statistic_rule(1, std::move(latest), stream_));
 }
 
 Optimizer::~Optimizer() = default;

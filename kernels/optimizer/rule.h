@@ -59,7 +59,8 @@ std::unique_ptr<UpdateRule> make_adamw_rule(const OptimizerConfig& config, std::
 std::unique_ptr<UpdateRule> make_muon_rule(const OptimizerConfig& config, std::vector<UpdateTarget> targets,
                                            const Stream& stream);
 /// x <- (1 - momentum) x + momentum grad.
-std::unique_ptr<UpdateRule> make_statistic_rule(double momentum, std::vector<UpdateTarget> targets);
+std::unique_ptr<UpdateRule> make_statistic_rule(double momentum, std::vector<UpdateTarget> targets,
+                                                const Stream& stream);
 
 /// A zeroed flat tensor for each target's part, in the target's state dtype.
 std::vector<Tensor> new_states(std::span<const UpdateTarget> targets, const Stream& stream);
