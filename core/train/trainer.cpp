@@ -126,11 +126,11 @@ TrainResult Trainer::run(int64_t first_step) {
     observers_.tell([&](Observer& observer) { observer.on_step(*report); });
 
     skipped = report->skipped ? skipped + 1 : 0;
-    if (skipped > config_.max_skipped_steps) {
+    const bool last = report->step == config_.steps;
+    if (skipped > config_.max_skipped_steps || (last && report->skipped)) {
       result.reason = TrainResult::Reason::kNotFinite;
       return result;  // the last checkpoint is better than this state
     }
-    const bool last = report->step == config_.steps;
     // Weights whose loss is not finite push no better checkpoint out.
     const bool by_steps = parts_.save_every > 0 && report->step % parts_.save_every == 0;
     const bool due = (by_steps || save_due_) && !report->skipped;

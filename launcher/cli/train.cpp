@@ -48,7 +48,8 @@ ExitCode run(const Options& options, Console& console) {
     if (reason == TrainResult::Reason::kNotFinite && world.rank() == 0) {
       print_error(
           "training ended: loss or gradient were not finite for more than train.max_skipped_steps steps in a "
-          "row; no such step changed the weights. A smaller optimizer.learning_rate or optimizer.clip_norm "
+          "row, or in the last step; no such step changed the weights, and none was saved. A smaller "
+          "optimizer.learning_rate or optimizer.clip_norm "
           "may help",
           console.err);
     }

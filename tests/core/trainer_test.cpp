@@ -90,6 +90,16 @@ TEST_F(TrainerTest, NotFiniteStepsAreSkippedThenEndTheRun) {
   config.max_skipped_steps = 3;
   EXPECT_EQ(Trainer(config, schedule, wild).run().reason, TrainResult::Reason::kCompleted);
   EXPECT_EQ(saved, (std::vector<int64_t>{1, 2, 4, 5}));
+
+  // Nor at the last step, which is saved otherwise.
+  Log fourth;
+  TrainerParts bad_end = parts(fourth);
+  saved.clear();
+  bad_end.save_every = 2;
+  bad_end.save = wild.save;
+  numbers->poison_at = 4;
+  EXPECT_EQ(Trainer(config, schedule, bad_end).run().reason, TrainResult::Reason::kNotFinite);
+  EXPECT_EQ(saved, (std::vector<int64_t>{2, 4}));
 }
 
 TEST_F(TrainerTest, StructsAreCheckedLikeRunFiles) {

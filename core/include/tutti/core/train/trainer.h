@@ -107,8 +107,9 @@ class Trainer {
   Trainer(TrainConfig config, ScheduleConfig schedule, TrainerParts parts);
 
   /// Trains from step `first_step` to config.steps.
-  /// A loss or gradient that is not finite skips the update on all ranks; after max_skipped_steps in a row
-  /// the run ends with Reason::kNotFinite. No checkpoint that is due is written after such a step. Throws
+  /// A loss or gradient that is not finite skips the update on all ranks; after max_skipped_steps in a row,
+  /// and after such a last step, the run ends with Reason::kNotFinite. No checkpoint that is due is written
+  /// after such a step. Throws
   /// Error when checkpoints fail three times in a row, and what its parts throw, except observers.
   TrainResult run(int64_t first_step = 0);
 
