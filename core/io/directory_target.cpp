@@ -109,31 +109,43 @@ bool DirectoryTarget::is_free(const std::string& name) const {
   return !status_of(place_.path / name);
 }
 
+std::vector<std::string> DirectoryTarget::names() const {
+  std::vector<std::string> names;
+  for (const auto& part : parts_) names.push_back(part->name);
+  return names;
+}
+
+void DirectoryTarget::give_name(Part& part) const {
+  const fs::path path = place_.path / part.name;
+  if (is_earlier(part.name)) {
+    require_system(::rename(part.temporary.path().c_str(), path.c_str()) == 0, "{}: cannot rename to it",
+                   path.string());
+  } else {
+    require(rename_to_free(part.temporary.path(), path),
+            "{}: another program has made it meanwhile; it is left as it is", path.string());
+  }
+  part.temporary.keep();
+}
+
 void DirectoryTarget::commit() {
   const Place now = find_place(path_);
   require(now.status && now.path == place_.path, "{}: leads to {} now, not to {}", path_.string(),
           now.path.string(), place_.path.string());
   for (const auto& part : parts_) check_name(part->name);
-  const auto give_name = [&](Part& part) {
-    const fs::path path = place_.path / part.name;
-    if (is_earlier(part.name)) {
-      require_system(::rename(part.temporary.path().c_str(), path.c_str()) == 0, "{}: cannot rename to it",
-                     path.string());
-    } else {
-      require(rename_to_free(part.temporary.path(), path),
-              "{}: another program has made it meanwhile; it is left as it is", path.string());
-    }
-    part.temporary.keep();
-  };
+  const HeldEnding whole;        // all of what follows, or nothing
   std::vector<Temporary> named;  // go away again if a later one cannot be named
   for (const auto& part : parts_) {
-    if (part->name == rules_.index) continue;
+    if (is_earlier(part->name) || part->name == rules_.index) continue;
     give_name(*part);
-    if (!is_earlier(part->name)) named.emplace_back(place_.path / part->name);
+    named.emplace_back(place_.path / part->name);
   }
   sync_directory(place_.path);
-  for (const auto& part : parts_) {
-    if (part->name == rules_.index) give_name(*part);
+  // What replaces an earlier file comes right before the index, which tells the new files from the old.
+  for (const bool index : {false, true}) {
+    for (const auto& part : parts_) {
+      const bool waits = is_earlier(part->name) || part->name == rules_.index;
+      if (waits && (part->name == rules_.index) == index) give_name(*part);
+    }
   }
   for (Temporary& name : named) name.keep();
   for (Temporary& directory : made_) directory.keep();

@@ -106,11 +106,14 @@ class DirectoryTarget {
   OutputFile add(const std::string& name);
   /// Whether nothing in the directory has this name, nor will have it.
   [[nodiscard]] bool is_free(const std::string& name) const;
-  /// Gives all files their names, on the disk.
+  /// Of the files that were added.
+  [[nodiscard]] std::vector<std::string> names() const;
+  /// Gives all files their names, on the disk. A signal that would end the process waits until that is done.
   void commit();
 
  private:
   struct Part;
+  void give_name(Part& part) const;
   void check_name(const std::string& name) const;
   [[nodiscard]] bool is_earlier(const std::string& name) const;
 

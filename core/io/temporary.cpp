@@ -34,12 +34,18 @@ struct Slot {
 std::atomic<Slot*> slots = nullptr;
 std::atomic<int> in_use = 0;
 std::atomic<bool> ending = false;
+std::atomic<bool> held = false;       // the ending waits
+std::atomic<int> waiting_signal = 0;  // came meanwhile
 std::atomic<pid_t> owner = 0;
 std::mutex registry;
 
 /// Async-signal-safe. The name of a directory stands behind those of the files in it, because it was
 /// registered before them and its slot is never used again.
 void remove_and_end(int number) {
+  if (held) {
+    waiting_signal = number;
+    return;
+  }
   const int error_number = errno;
   if (::getpid() == owner) {  // not in a child that has not called exec yet
     ending = true;
@@ -104,13 +110,33 @@ Slot* take_slot(const std::string& path, Temporary::Kind kind) {
   return slot;
 }
 
-void give_back(Slot* slot, Temporary::Kind kind) noexcept {
-  const std::lock_guard lock(registry);
-  slot->state = kind == Temporary::Kind::kFile ? kFree : kFilling;
+/// For one name less.
+void uninstall_unused() noexcept {
   if (--in_use == 0) uninstall();
 }
 
+void give_back(Slot* slot, Temporary::Kind kind) noexcept {
+  const std::lock_guard lock(registry);
+  slot->state = kind == Temporary::Kind::kFile ? kFree : kFilling;
+  uninstall_unused();
+}
+
 }  // namespace
+
+HeldEnding::HeldEnding() {
+  const std::lock_guard lock(registry);
+  if (in_use++ == 0) install();
+  held = true;
+}
+
+HeldEnding::~HeldEnding() {
+  {
+    const std::lock_guard lock(registry);
+    held = false;
+    uninstall_unused();
+  }
+  if (const int number = waiting_signal.exchange(0); number != 0) (void)::kill(::getpid(), number);
+}
 
 Temporary::Temporary(const fs::path& path, Kind kind) : path_(path), kind_(kind) {
   std::error_code error;

@@ -33,6 +33,17 @@ class Temporary {
   bool kept_ = false;
 };
 
+/// While one lives, the signals that remove temporary names and end the process wait: for steps that must not
+/// stop between two of them. Not one inside another.
+class HeldEnding {
+ public:
+  HeldEnding();
+  /// Lets the signal that came meanwhile do its work.
+  ~HeldEnding();
+  HeldEnding(const HeldEnding&) = delete;
+  HeldEnding& operator=(const HeldEnding&) = delete;
+};
+
 /// `.tutti-` and 16 random hexadecimal digits and `.tmp`: a name that nobody can take beforehand.
 std::string temporary_name();
 /// Whether a name has that form.

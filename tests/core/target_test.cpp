@@ -16,6 +16,8 @@
 #include <cstring>
 #include <functional>
 #include <set>
+#include <sstream>
+#include <thread>
 
 #include "tests/temporary_directory.h"
 
@@ -46,6 +48,15 @@ bool write(const fs::path& path, const TargetRules& rules, const std::string& te
   file.write(text);
   file.finish();
   return target.commit();
+}
+
+/// What the file "index" of a directory names, and itself.
+std::vector<std::string> indexed_earlier(const fs::path& directory) {
+  if (!fs::exists(directory / "index")) return {};
+  std::vector<std::string> names{"index"};
+  std::istringstream lines(read_all(directory / "index"));
+  for (std::string line; lines >> line;) names.push_back(line);
+  return names;
 }
 
 mode_t mode_of(const fs::path& path) {
@@ -276,6 +287,57 @@ TEST_F(TargetTest, ASignalLeavesNothingAndStillEndsTheProcess) {
   struct sigaction now {};
   (void)sigaction(SIGINT, nullptr, &now);
   EXPECT_EQ(now.sa_handler, SIG_DFL);
+}
+
+std::string numbered(char kind, int i) {
+  return fmt::format("{}{:03}", kind, i);
+}
+
+// At whatever moment it comes: the index names what is there, and nothing else is left.
+TEST_F(TargetTest, ASignalInACommitFindsTheOldContentOrTheNew) {
+  constexpr int kFiles = 150;
+  const fs::path place = dir / "shards";
+  const auto write_shards = [&](char kind) {
+    DirectoryTarget target(place, {.force = true, .index = "index", .earlier = &indexed_earlier});
+    std::string names = "common\n";
+    target.add("common").finish();
+    for (int i = 0; i < kFiles; ++i) {
+      names += numbered(kind, i) + "\n";
+      OutputFile file = target.add(numbered(kind, i));
+      file.write(std::string(1, kind));
+      file.finish();
+    }
+    OutputFile index = target.add("index");
+    index.write(names);
+    index.finish();
+    target.commit();
+  };
+  write_shards('a');
+  char old = 'a';
+  int changed = 0;
+  for (int round = 0; round < 12; ++round) {
+    const char next = old == 'a' ? 'b' : 'a';
+    const int status = in_child([&] {
+      // The moment of the signal: some file has its name, or has lost it.
+      const fs::path awaited = place / numbered(round % 2 == 0 ? next : old, 1 + 13 * (round / 2));
+      std::thread killer([&, there = round % 2 == 0] {
+        while (fs::exists(awaited) != there) continue;
+        (void)::kill(::getpid(), SIGTERM);
+      });
+      write_shards(next);
+      killer.join();
+      (void)::sleep(5);
+    });
+    EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGTERM) << status;
+    const std::vector<std::string> names = indexed_earlier(place);
+    EXPECT_EQ(names_in(place), std::set<std::string>(names.begin(), names.end())) << round;
+    EXPECT_EQ(names.size(), kFiles + 2U);
+    if (fs::exists(place / numbered(next, 0))) {
+      ++changed;
+      old = next;
+    }
+  }
+  EXPECT_GT(changed, 0);
 }
 
 TEST_F(TargetTest, LinksOfOthersInSharedDirectoriesAreNotFollowed) {
