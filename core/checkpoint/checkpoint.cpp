@@ -1,10 +1,11 @@
 #include <tutti/core/checkpoint/checkpoint.h>
-#include <tutti/core/io/file.h>
 #include <tutti/core/checkpoint/model_files.h>
-#include <tutti/core/io/sha256.h>
 #include <tutti/core/error.h>
 #include <tutti/core/interruption.h>
+#include <tutti/core/io/file.h>
+#include <tutti/core/io/sha256.h>
 #include "core/config/utf8.h"
+#include "core/counted.h"
 #include "core/io/place.h"
 #include "core/system_check.h"
 
@@ -104,18 +105,27 @@ void rename_over(const fs::path& from, const fs::path& to) {
   fs::remove_all(from, ignored);
 }
 
-/// Removes what an interrupted save or deletion of this training left, and nothing else.
-int remove_leftovers(const fs::path& dir, const std::string& prefix) {
+struct Leftovers {
   int removed = 0;
+  std::string problem;  ///< why one could not be removed
+};
+
+/// Removes what an interrupted save or deletion of this training left, and nothing else.
+Leftovers remove_leftovers(const fs::path& dir, const std::string& prefix) {
+  Leftovers found;
   std::vector<fs::path> leftovers;
   for (const fs::directory_entry& entry : fs::directory_iterator(dir)) {
     if (entry.path().filename().string().starts_with(prefix + "step-")) leftovers.push_back(entry.path());
   }
   for (const fs::path& path : leftovers) {
-    fs::remove_all(path);
-    ++removed;
+    std::error_code error;
+    fs::remove_all(path, error);
+    if (error)
+      found.problem = fmt::format("{}: cannot be removed: {}", path.string(), error.message());
+    else
+      ++found.removed;
   }
-  return removed;
+  return found;
 }
 
 /// Index of a model that stands in several files; "" for one file.
@@ -260,9 +270,11 @@ void Checkpoints::write(const TrainingState& state, const CheckpointMetadata& me
     std::error_code error;
     fs::create_directories(dir_, error);
     require(!error, "{}: cannot create: {}", dir_.string(), error.message());
-    if (const int count = remove_leftovers(dir_, temporary_prefix()); count > 0) {
-      say(fmt::format("{}: removed {} unfinished checkpoint{}", dir_.string(), count, count > 1 ? "s" : ""));
-    }
+    const Leftovers found = remove_leftovers(dir_, temporary_prefix());
+    if (found.removed > 0)
+      say(fmt::format("{}: removed {}", dir_.string(), counted(found.removed, "unfinished checkpoint")));
+    if (!found.problem.empty() && found.problem != leftover_problem_) say(found.problem);
+    leftover_problem_ = found.problem;
     require_system(::mkdir(temporary.c_str(), 0777) == 0, "{}: cannot create", temporary.string());
   });
 

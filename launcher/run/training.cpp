@@ -1,10 +1,10 @@
 #include "launcher/run/training.h"
 
 #include <tutti/comm/peers.h>
-#include <tutti/core/io/sha256.h>
 #include <tutti/core/config/run_file.h>
 #include <tutti/core/data/loader.h>
 #include <tutti/core/interruption.h>
+#include <tutti/core/io/sha256.h>
 #include <tutti/models/external_names.h>
 #include "core/checkpoint/verify_weights.h"
 #include "core/cuda/config.h"
@@ -116,7 +116,7 @@ class Training {
     (*facts)["run"] = directory.id();
     keep_contents(*facts, restored.facts);
     const int64_t first_step = restored.step;
-    if (options_.resume && first_step == 0) require_no_checkpoint_lost(directory, checkpoint.dir);
+    if (options_.resume) check_recorded_checkpoint(writers, directory, checkpoint.dir, first_step);
     if (first_step > 0 && !settings_.model.weights.empty())
       writers.say("model.weights is read before the first step only: those of the checkpoint are used");
     if (first_step == 0 && !settings_.model.weights.empty()) {
@@ -234,17 +234,27 @@ class Training {
     });
   }
 
-  /// Throws Error, the same on all ranks, if the run has saved checkpoints before: without them it would
-  /// begin anew, and its records would be lost.
-  void require_no_checkpoint_lost(const RunDirectory& directory, const std::string& place) {
+  /// Throws Error, the same on all ranks, if the run has saved checkpoints before and none is there: it would
+  /// begin anew, and its records would be lost. Says so if the newest is gone and an older one is taken.
+  void check_recorded_checkpoint(Writers& writers, const RunDirectory& directory, const std::string& place,
+                                 int64_t first_step) {
     peers_.agree([&] {
       if (peers_.rank() != 0) return;
-      const auto last = last_recorded_checkpoint(directory.metrics());
+      const int64_t last = last_recorded_checkpoint(directory.metrics()).value_or(0);
       require(
-          !last,
+          last == 0 || first_step > 0,
           "--resume: {} says that a checkpoint of step {} was saved, but {} holds none. Set checkpoint.dir "
           "to where they are, or begin anew in another run.dir",
-          directory.metrics().string(), last.value_or(0), place);
+          directory.metrics().string(), last, place);
+      const auto places = list_checkpoints(place);
+      const bool there = std::any_of(places.begin(), places.end(),
+                                     [&](const CheckpointPlace& found) { return found.step == last; });
+      if (last > first_step && !there) {
+        writers.warn(
+            fmt::format("{} says that a checkpoint of step {} was saved, but {} holds it no more: "
+                        "going on after step {}",
+                        directory.metrics().string(), last, place, first_step));
+      }
     });
   }
 

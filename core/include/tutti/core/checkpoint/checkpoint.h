@@ -117,7 +117,8 @@ class Checkpoints {
   Peers& peers_;
   Log log_;
   std::string owner_;
-  std::set<int64_t> told_;  ///< steps whose directories are kept, and why was said
+  std::string leftover_problem_;  ///< that was said last
+  std::set<int64_t> told_;        ///< steps whose directories are kept, and why was said
   bool locked_ = false;
   std::unique_ptr<DirectoryLock> lock_;  // on rank 0
 };
