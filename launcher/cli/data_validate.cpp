@@ -178,15 +178,24 @@ struct Targets {
   void open(const Options& options, const DataConfig& data) {
     std::vector<std::filesystem::path> inputs;
     if (!options.train.run_file.empty()) inputs.push_back(options.train.run_file);
+    for (const std::string& path : {data.path, data.validation_path}) {
+      if (!path.empty()) inputs.emplace_back(path);
+    }
+    // The list that the run has already is kept in the new one.
+    const bool own = options.write_skip == data.skip;
+    const std::vector<std::filesystem::path> without_list = inputs;
+    if (!data.skip.empty()) inputs.emplace_back(data.skip);
     if (!options.json.empty()) {
       json.emplace(options.json,
                    TargetRules{.force = options.force, .inputs = inputs, .standard_output = true});
     }
     if (options.write_skip.empty()) return;
-    // The list that the run has already is kept in the new one.
-    const bool own = options.write_skip == data.skip;
-    if (!own && !data.skip.empty()) inputs.emplace_back(data.skip);
-    skip.emplace(options.write_skip, TargetRules{.force = options.force || own, .inputs = inputs});
+    std::error_code none;
+    require(options.write_skip != options.json &&
+                !std::filesystem::equivalent(options.write_skip, options.json, none),
+            "--json and --write-skip: both name {}", options.json);
+    skip.emplace(options.write_skip,
+                 TargetRules{.force = options.force || own, .inputs = own ? without_list : inputs});
   }
 };
 
