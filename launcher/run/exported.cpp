@@ -3,6 +3,7 @@
 #include <tutti/core/checkpoint/model_files.h>
 #include <tutti/core/checkpoint/safetensors.h>
 #include <tutti/core/error.h>
+#include "core/io/json.h"
 
 #include <nlohmann/json.hpp>
 
@@ -14,6 +15,9 @@ namespace {
 
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
+
+// Tells which files an export wrote, so that the next one replaces them and no others.
+constexpr std::string_view kRecord = "tutti-export.json";
 
 // transformers refuses files that do not say so.
 const std::map<std::string, std::string> kMetadata{{"format", "pt"}};
@@ -93,17 +97,19 @@ void add_tokenizer(DirectoryTarget& target, const TokenizerFolder& from, int64_t
 }  // namespace
 
 std::vector<std::string> exported_names(const fs::path& folder) {
-  std::vector<std::string> names;
+  constexpr int64_t kMostBytes = int64_t{64} << 20;
   std::error_code none;
-  if (!fs::exists(folder / "config.json", none)) return names;
-  for (const auto& entry : fs::directory_iterator(folder, none)) {
-    const std::string name = entry.path().filename().string();
-    const bool weights = name.starts_with("model") && name.ends_with(".safetensors");
-    const bool text = name == "config.json" || name == "generation_config.json" || name == "tokenizer.json" ||
-                      name == "tokenizer_config.json" || name == "special_tokens_map.json" ||
-                      name == "model.safetensors.index.json";
-    if (weights || text) names.push_back(name);
+  if (!fs::is_regular_file(folder / kRecord, none)) return {};
+  std::vector<std::string> names{std::string(kRecord)};
+  try {
+    const Json record = Json::parse(read_text_file(folder / kRecord, kMostBytes));
+    for (const Json& name : record.at("files")) names.push_back(name.get<std::string>());
+  } catch (const std::exception&) {
+    return {};  // not a record: left as it is
   }
+  std::erase_if(names, [&](const std::string& name) {
+    return !is_plain_file_name(name) || !fs::exists(folder / name, none);
+  });
   return names;
 }
 
@@ -148,6 +154,8 @@ void export_folder(DirectoryTarget& target, const RunModel& run,
   add_text(target, "generation_config.json", generation.dump(2) + "\n");
   if (tokenizer) add_tokenizer(target, *tokenizer, gpt->config().context);
   add_text(target, "config.json", config);
+  Json record{{"files", target.names()}};
+  add_text(target, std::string(kRecord), record.dump(2) + "\n");
 }
 
 }  // namespace tutti
