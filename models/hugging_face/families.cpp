@@ -262,11 +262,9 @@ void write_gemma(const GptConfig& from, Json& to) {
 }
 
 /// What Gemma 2 and 3 have in common.
-void read_gemma_scores(Reader& from, GptConfig& to, double softcap, double logit_softcap) {
+void read_gemma_scores(Reader& from, GptConfig& to, double logit_softcap) {
   to.post_norms = true;
   to.attention.scale = 1 / std::sqrt(from.number("query_pre_attn_scalar", 256.0, "attention.scale"));
-  to.attention.softcap = from.number(
-      "attn_logit_softcapping", absent(from, "attn_logit_softcapping") ? softcap : 0, "attention.softcap");
   to.logit_softcap =
       from.number("final_logit_softcapping", absent(from, "final_logit_softcapping") ? logit_softcap : 0,
                   "logit_softcap");
@@ -281,62 +279,102 @@ void write_gemma_scores(const GptConfig& from, Json& to) {
   to.erase("hidden_act");
   const double scale = from.attention.scale > 0 ? from.attention.scale : 1 / std::sqrt(double(from.head_dim));
   to["query_pre_attn_scalar"] = static_cast<int64_t>(std::llround(std::min(1e12, 1 / (scale * scale))));
-  to["attn_logit_softcapping"] = from.attention.softcap > 0 ? Json(from.attention.softcap) : Json();
   to["final_logit_softcapping"] = from.logit_softcap > 0 ? Json(from.logit_softcap) : Json();
-  to["sliding_window"] = window_json(from);
+  // transformers makes the mask of a window even where no layer has one, and refuses null there.
+  to["sliding_window"] = from.attention.window > 0 ? from.attention.window : from.context;
   write_layer_types(from, to);
 }
 
 void read_gemma2(Reader& from, GptConfig& to) {
   read_gemma_common(from, to, "hidden_activation");
   (void)from.find("hidden_act");  // of old files; transformers takes the other
-  read_gemma_scores(from, to, 50, 30);
+  read_gemma_scores(from, to, 30);
+  to.attention.softcap = from.number(
+      "attn_logit_softcapping", absent(from, "attn_logit_softcapping") ? 50.0 : 0.0, "attention.softcap");
   read_windows(from, to, gemma_window(from), [](int64_t i) { return (i + 1) % 2 == 0; });
   read_rope(from, to);
+}
+
+void write_gemma2(const GptConfig& from, Json& to) {
+  write_gemma_scores(from, to);
+  to["attn_logit_softcapping"] = from.attention.softcap > 0 ? Json(from.attention.softcap) : Json();
+}
+
+void read_gemma3_windows(Reader& from, GptConfig& to) {
+  const int64_t pattern = from.whole("sliding_window_pattern", 6);
+  const int64_t other = from.whole("_sliding_window_pattern", pattern);
+  if (from.find("layer_types") == nullptr && other != pattern)
+    from.refuse("_sliding_window_pattern",
+                fmt::format("transformers ignores this key and takes sliding_window_pattern, here {}; "
+                            "write layer_types, or remove this key",
+                            pattern));
+  read_windows(from, to, gemma_window(from), [&](int64_t i) { return (i + 1) % pattern == 0; });
+}
+
+/// rope_theta and rope_scaling of the layers that see all; transformers reads no other form of
+/// rope_parameters than one with the kinds of layers.
+void read_gemma3_rope(Reader& from, GptConfig& to) {
+  if (const nlohmann::json* const flat = from.find("rope_parameters"); flat != nullptr && !flat->empty())
+    from.refuse(
+        "rope_parameters",
+        "expected a map of full_attention and sliding_attention; transformers ignores any other in Gemma 3");
+  const nlohmann::json* const scaling = from.find("rope_scaling");
+  if (scaling != nullptr && scaling->is_object() && !scaling->contains("rope_type") &&
+      scaling->value("type", nlohmann::json("default")) != "default")
+    from.refuse("rope_scaling", "transformers ignores the key type in Gemma 3; write rope_type instead");
+  read_rope(from, to, 1e6);
+}
+
+/// The rotary base and scaling of one kind of layer.
+void read_gemma3_kind(Reader& kinds, GptConfig& to, const std::string& kind) {
+  const nlohmann::json* const found = kinds.find(kind);
+  if (found == nullptr) return;
+  if (!found->is_object()) kinds.refuse(kind, "expected a map");
+  Reader inner = kinds.inner(kind, *found);
+  const bool full = kind == "full_attention";
+  double& base = full ? to.rotary_base : to.rotary_local_base;
+  if (found->contains("rope_theta"))
+    base = inner.number("rope_theta", base, full ? "rotary_base" : "rotary_local_base");
+  if (full) {
+    read_scaling(inner, to, inner.text("rope_type", "default"));
+  } else {
+    inner.only("rope_type", "default");
+  }
+  inner.finish({});
+}
+
+/// rope_parameters with a map for each kind of layer, as transformers 5 writes them.
+void read_gemma3_kinds(Reader& from, GptConfig& to, const nlohmann::json& both) {
+  to.rotary_base = from.number("rope_theta", 1e6, "rotary_base");
+  if (const nlohmann::json* const scaling = from.find("rope_scaling"); scaling != nullptr) {
+    const nlohmann::json full = both.value("full_attention", nlohmann::json());
+    nlohmann::json updated = full;  // as transformers does
+    if (full.is_object() && scaling->is_object()) updated.update(*scaling);
+    if (!full.is_object() || !scaling->is_object() || updated != full)
+      from.refuse("rope_scaling", "differs from rope_parameters.full_attention; remove one of them");
+  }
+  Reader kinds = from.inner("rope_parameters", both);
+  for (const char* const kind : {"full_attention", "sliding_attention"}) read_gemma3_kind(kinds, to, kind);
+  kinds.finish({});
+  if (to.rotary_scaling.kind == "none") to.rotary_scaling = {};
 }
 
 void read_gemma3(Reader& from, GptConfig& to) {
   read_gemma_common(from, to, "hidden_activation");
   to.qk_norm = true;
-  read_gemma_scores(from, to, 0, 0);
-  const char* const old =
-      absent(from, "sliding_window_pattern") ? "_sliding_window_pattern" : "sliding_window_pattern";
-  const int64_t pattern = from.whole(old, 6);
-  (void)from.find("_sliding_window_pattern");
-  read_windows(from, to, gemma_window(from), [&](int64_t i) { return (i + 1) % pattern == 0; });
+  read_gemma_scores(from, to, 0);
+  // transformers/models/gemma3/modeling_gemma3.py keeps the number and computes scores without it.
+  if (from.find("attn_logit_softcapping") != nullptr)
+    from.refuse("attn_logit_softcapping",
+                "transformers does not apply it in Gemma 3; only null is supported");
+  read_gemma3_windows(from, to);
   to.rotary_local_base = from.number("rope_local_base_freq", 10000.0, "rotary_local_base");
   const nlohmann::json* const both = from.find("rope_parameters");
-  if (both == nullptr || !both->contains("full_attention")) {
-    read_rope(from, to, 1e6);
-    return;
+  if (both != nullptr && (both->contains("full_attention") || both->contains("sliding_attention"))) {
+    read_gemma3_kinds(from, to, *both);
+  } else {
+    read_gemma3_rope(from, to);
   }
-  to.rotary_base = from.number("rope_theta", 1e6, "rotary_base");
-  if (const nlohmann::json* const scaling = from.find("rope_scaling"); scaling != nullptr) {
-    const nlohmann::json& full = both->at("full_attention");
-    nlohmann::json updated = full;  // as transformers does
-    if (full.is_object() && scaling->is_object()) updated.update(*scaling);
-    if (!scaling->is_object() || updated != full)
-      from.refuse("rope_scaling", "differs from rope_parameters.full_attention; remove one of them");
-  }
-  Reader kinds = from.inner("rope_parameters", *both);
-  for (const char* const kind : {"full_attention", "sliding_attention"}) {
-    const nlohmann::json* const found = kinds.find(kind);
-    if (found == nullptr) continue;
-    if (!found->is_object()) kinds.refuse(kind, "expected a map");
-    Reader inner = kinds.inner(kind, *found);
-    const bool full = std::string_view(kind) == "full_attention";
-    double& base = full ? to.rotary_base : to.rotary_local_base;
-    if (found->contains("rope_theta"))
-      base = inner.number("rope_theta", base, full ? "rotary_base" : "rotary_local_base");
-    if (full) {
-      read_scaling(inner, to, inner.text("rope_type", "default"));
-    } else {
-      inner.only("rope_type", "default");
-    }
-    inner.finish({});
-  }
-  kinds.finish({});
-  if (to.rotary_scaling.kind == "none") to.rotary_scaling = {};
 }
 
 void write_gemma3(const GptConfig& from, Json& to) {
@@ -347,7 +385,6 @@ void write_gemma3(const GptConfig& from, Json& to) {
   to["rope_local_base_freq"] = local;
   to["rope_parameters"] = {{"full_attention", full},
                            {"sliding_attention", {{"rope_type", "default"}, {"rope_theta", local}}}};
-  if (from.attention.window == 0) to["sliding_window"] = from.context;
 }
 
 void read_granite(Reader& from, GptConfig& to) {
@@ -378,7 +415,7 @@ const std::vector<Family>& families() {
       {"qwen2", "Qwen2ForCausalLM", {"Qwen2Model"}, read_qwen2, write_qwen2},
       {"qwen3", "Qwen3ForCausalLM", {"Qwen3Model"}, read_qwen3, write_qwen3},
       {"gemma", "GemmaForCausalLM", {"GemmaModel"}, read_gemma, write_gemma},
-      {"gemma2", "Gemma2ForCausalLM", {"Gemma2Model"}, read_gemma2, write_gemma_scores},
+      {"gemma2", "Gemma2ForCausalLM", {"Gemma2Model"}, read_gemma2, write_gemma2},
       {"gemma3_text", "Gemma3ForCausalLM", {"Gemma3TextModel"}, read_gemma3, write_gemma3},
       {"granite", "GraniteForCausalLM", {"GraniteModel"}, read_granite, write_granite},
       // Mistral with packed projections: exported as that.

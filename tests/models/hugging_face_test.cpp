@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <fstream>
 
 namespace tutti {
@@ -71,7 +72,8 @@ TEST_F(HuggingFaceTest, WhatIsNotSupportedIsRefusedByKeyAndValue) {
   const std::string plain = with(kLlama, "architectures", "null");
   const auto of = [&](const std::string& type) { return with(plain, "model_type", "\"" + type + "\""); };
   const std::string mistral = of("mistral"), qwen2 = of("qwen2"), granite = of("granite");
-  const std::string gemma = of("gemma"), gemma2 = of("gemma2"), gemma3 = of("gemma3_text");
+  const std::string gemma = of("gemma"), gemma2 = of("gemma2"),
+                    gemma3 = with(of("gemma3_text"), "hidden_act", "null");
   const std::string sliding = R"(["full_attention", "sliding_attention"])";
   const std::string linear = R"({"rope_type": "linear", "factor": 2.0})";
   const Case cases[] = {
@@ -123,6 +125,21 @@ TEST_F(HuggingFaceTest, WhatIsNotSupportedIsRefusedByKeyAndValue) {
       {with(with(gemma3, "rope_scaling", linear), "rope_parameters",
             R"({"full_attention": {"rope_type": "default", "rope_theta": 1e6}})"),
        "rope_scaling", "linear"},
+      // What transformers ignores in Gemma 3.
+      {with(gemma3, "attn_logit_softcapping", "50.0"), "attn_logit_softcapping", "50.0"},
+      {with(gemma3, "attn_logit_softcapping", "null"), "", ""},
+      {with(gemma3, "final_logit_softcapping", "30.0"), "", ""},
+      {with(gemma3, "_sliding_window_pattern", "2"), "_sliding_window_pattern", "2"},
+      {with(with(gemma3, "_sliding_window_pattern", "2"), "layer_types", sliding), "", ""},
+      {with(with(gemma3, "_sliding_window_pattern", "2"), "sliding_window_pattern", "2"), "", ""},
+      {with(gemma3, "_sliding_window_pattern", "6"), "", ""},
+      {with(gemma3, "rope_parameters", linear), "rope_parameters", "linear"},
+      {with(gemma3, "rope_parameters", R"({"sliding_attention": {"rope_type": "default"}})"), "", ""},
+      {with(with(gemma3, "rope_parameters", R"({"sliding_attention": {"rope_type": "default"}})"),
+            "rope_scaling", linear),
+       "rope_scaling", "linear"},
+      {with(gemma3, "rope_scaling", R"({"type": "linear", "factor": 4.0})"), "rope_scaling", "linear"},
+      {with(gemma3, "rope_scaling", R"({"factor": 8.0, "rope_type": "linear"})"), "", ""},
       {with(with(kLlama, "original_max_position_embeddings", "32"), "rope_scaling",
             R"({"rope_type": "yarn", "factor": 2, "original_max_position_embeddings": 16})"),
        "original_max_position_embeddings", "16"},
@@ -144,6 +161,24 @@ TEST_F(HuggingFaceTest, WhatIsNotSupportedIsRefusedByKeyAndValue) {
   for (const char* text : {"", "[]", "{}", "{\"model_type\": 3}", "{\"model_type\": \"llama\"}", "{"}) {
     EXPECT_NE(parse_error(text), "") << text;
   }
+}
+
+// As google/gemma-3-1b-it and its fine-tuned relatives have them.
+TEST_F(HuggingFaceTest, PublishedConfigsOfGemma3AreRead) {
+  std::string old = with(with(kLlama, "architectures", "null"), "model_type", "\"gemma3_text\"");
+  for (const auto& [key, value] :
+       {std::pair{"hidden_act", "null"}, std::pair{"num_hidden_layers", "7"},
+        std::pair{"sliding_window", "512"}, std::pair{"sliding_window_pattern", "6"},
+        std::pair{"rope_local_base_freq", "10000.0"}, std::pair{"rope_theta", "1000000.0"},
+        std::pair{"rope_scaling", R"({"factor": 8.0, "rope_type": "linear"})"}})
+    old = with(old, key, value);
+  const GptConfig gpt = parse_hugging_face_config(old, "config.json").gpt;
+  EXPECT_EQ(gpt.attention.full_layers, (std::vector<int64_t>{5}));
+  EXPECT_EQ(gpt.attention.window, 512);
+  EXPECT_EQ(gpt.rotary_base, 1e6);
+  EXPECT_EQ(gpt.rotary_local_base, 1e4);
+  EXPECT_EQ(gpt.rotary_scaling.kind, "linear");
+  EXPECT_EQ(gpt.rotary_scaling.factor, 8);
 }
 
 TEST_F(HuggingFaceTest, EveryKeyThatChangesTheFunctionIsCompared) {
@@ -247,6 +282,40 @@ TEST_F(HuggingFaceTest, ExportsReadBackAsTheSameModel) {
     const HuggingFaceConfig back = parse_hugging_face_config(hugging_face_config(config, {}), c.model_type);
     EXPECT_EQ(back.model_type, c.model_type);
     EXPECT_EQ(gpt_differences(config, back.gpt).size(), 0U);
+  }
+}
+
+// transformers' Gemma 2 and 3 make the mask of a window in any case, and refuse null.
+TEST_F(HuggingFaceTest, GemmaWithoutWindowsIsExportedWithOneOfTheContext) {
+  for (const bool qk_norm : {false, true}) {
+    GptConfig config = tiny("llama");
+    config.norm_offset = config.post_norms = true;
+    config.embedding_scale = std::sqrt(static_cast<double>(config.width));
+    config.qk_norm = qk_norm;
+    const std::string json = hugging_face_config(config, {});
+    EXPECT_NE(json.find(fmt::format("\"sliding_window\": {}", config.context)), std::string::npos) << json;
+    const HuggingFaceConfig back = parse_hugging_face_config(json, "x");
+    EXPECT_EQ(back.model_type, qk_norm ? "gemma3_text" : "gemma2");
+    EXPECT_EQ(back.gpt.attention.window, 0);
+  }
+}
+
+// transformers keeps attn_logit_softcapping of a Gemma 3 and computes scores without it.
+TEST_F(HuggingFaceTest, NoGemma3IsExportedWithASoftCapOfScores) {
+  GptConfig config = tiny("llama");
+  for (const char* const set :
+       {"norm_offset=true", "embedding_scale=4.898979485566356", "post_norms=true", "qk_norm=true",
+        "attention.window=2", "attention.full_layers=[1]", "rotary_local_base=50"})
+    apply_set(set, config);
+  EXPECT_NO_THROW((void)hugging_face_config(config, {}));
+  config.attention.softcap = 0.3;
+  try {
+    (void)hugging_face_config(config, {});
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("model.attention.softcap is 0.3, Gemma3ForCausalLM has 0"),
+              std::string::npos)
+        << error.what();
   }
 }
 
