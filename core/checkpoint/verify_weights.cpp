@@ -32,12 +32,9 @@ std::vector<Recorded> recorded_sums(const fs::path& path) {
   std::error_code none;
   const fs::path sums_path = directory / "SHA256SUMS";
   if (!fs::exists(sums_path, none)) {
-    // A checkpoint always has both; a manifest.json of something else says nothing of weights.
-    const bool manifest =
-        fs::exists(directory / "manifest.json", none) &&
-        read_text_file(directory / "manifest.json", kMostSumsBytes).find("\"tutti-checkpoint\"") !=
-            std::string::npos;
-    require(!manifest, "{}: the checkpoint has no SHA256SUMS: it is not complete", directory.string());
+    // A checkpoint always has both.
+    require(!has_checkpoint_manifest(directory), "{}: the checkpoint has no SHA256SUMS: it is not complete",
+            directory.string());
     return {};
   }
   const auto sums = parse_checksum_list(read_text_file(sums_path, kMostSumsBytes), sums_path.string());
@@ -56,6 +53,13 @@ std::vector<Recorded> recorded_sums(const fs::path& path) {
 }
 
 }  // namespace
+
+bool has_checkpoint_manifest(const fs::path& directory) {
+  std::error_code none;
+  const fs::path file = directory / "manifest.json";
+  return fs::is_regular_file(file, none) &&
+         read_text_file(file, kMostSumsBytes).find("\"tutti-checkpoint\"") != std::string::npos;
+}
 
 std::map<std::string, std::string> parse_checksum_list(std::string_view text, const std::string& name) {
   std::map<std::string, std::string> sums;

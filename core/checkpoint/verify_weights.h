@@ -11,6 +11,9 @@
 
 namespace tutti {
 
+/// Whether the directory has a checkpoint's manifest.json; one of something else says nothing of weights.
+bool has_checkpoint_manifest(const std::filesystem::path& directory);
+
 /// The lines of `sha256sum`: file -> digest. Throws Error naming `name` and the line that is none.
 std::map<std::string, std::string> parse_checksum_list(std::string_view text, const std::string& name);
 

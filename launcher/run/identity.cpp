@@ -1,6 +1,7 @@
 #include "launcher/run/identity.h"
 
 #include <tutti/core/error.h>
+#include <tutti/models/hugging_face/config.h>
 #include "core/config/nearest.h"
 #include "core/config/tolerant.h"
 
@@ -105,29 +106,58 @@ bool same_bits(std::string_view key, const RunSettings& a, int64_t a_ranks, cons
   return false;
 }
 
+/// The run file in a checkpoint, as far as this version takes it.
+struct SavedSettings {
+  RunSettings settings;
+  Untaken untaken;
+
+  /// Why the value of a key was not taken; empty if it was.
+  [[nodiscard]] std::string refused(std::string_view key) const {
+    const auto found = std::ranges::find_if(untaken.refused, [&](const std::string& text) {
+      return text.find(fmt::format(": {}: ", key)) != std::string::npos;
+    });
+    return found == untaken.refused.end() ? "" : fmt::format("({})", *found);
+  }
+};
+
+SavedSettings saved_settings(const CheckpointMetadata& metadata) {
+  SavedSettings saved;
+  saved.untaken = read_tolerantly(metadata.run_file,
+                                  fmt::format("the run file in the checkpoint of step {}", metadata.step),
+                                  saved.settings);
+  return saved;
+}
+
+std::map<std::string, std::string> values_of(const std::vector<Setting>& settings) {
+  std::map<std::string, std::string> values;
+  for (const Setting& setting : settings) values.emplace(setting.path, setting.value);
+  return values;
+}
+
 std::vector<Difference> compare_settings(const CheckpointMetadata& metadata, const RunNow& now) {
-  RunSettings then;
-  const Untaken untaken = read_tolerantly(
-      metadata.run_file, fmt::format("the run file in the checkpoint of step {}", metadata.step), then);
-  std::map<std::string, std::string> before;
-  for (Setting& setting : list_settings(then))
-    before.emplace(std::move(setting.path), std::move(setting.value));
+  const SavedSettings then = saved_settings(metadata);
+  const std::map<std::string, std::string> before = values_of(list_settings(then.settings));
   std::vector<Difference> all;
   for (const Setting& setting : list_settings(now.settings)) {
     const auto found = before.find(setting.path);
     const KeyClass change = key_class(setting.path).value_or(KeyClass::kRefuse);
     if (found == before.end() || change == KeyClass::kFree) continue;
-    const auto refused =
-        std::find_if(untaken.refused.begin(), untaken.refused.end(), [&](const std::string& text) {
-          return text.find(fmt::format(": {}: ", setting.path)) != std::string::npos;
-        });
-    if (refused != untaken.refused.end()) {
-      all.push_back({setting.path, fmt::format("({})", *refused), setting.value, change});
-    } else if (found->second != setting.value && !same_bits(setting.path, then, metadata.world_size, now)) {
+    if (const std::string refused = then.refused(setting.path); !refused.empty()) {
+      all.push_back({setting.path, refused, setting.value, change});
+    } else if (found->second != setting.value &&
+               !same_bits(setting.path, then.settings, metadata.world_size, now)) {
       all.push_back({setting.path, found->second, setting.value, change});
     }
   }
   return all;
+}
+
+/// Whether a key of the model section, without "model.", changes what weights compute.
+bool changes_function(std::string_view kind, std::string_view key) {
+  constexpr std::array kOthers{"dropout",   "fp8",       "init_deviation", "label_smoothing",
+                               "loss_rows", "recompute", "weights"};
+  if (kind == "resnet" && (key == "height" || key == "width")) return false;  // any fit its weights
+  return std::ranges::find(kOthers, key) == kOthers.end();
 }
 
 /// At most as much of a value as a message needs.
@@ -257,6 +287,45 @@ std::vector<Difference> compare(const CheckpointMetadata& then, const RunNow& no
                    KeyClass::kRefuse});
   }
   return all;
+}
+
+std::vector<Difference> model_differences(const ModelConfig& then, const ModelConfig& now) {
+  if (then.kind != now.kind) return {{"model.kind", then.kind, now.kind, KeyClass::kRefuse}};
+  std::vector<Difference> all;
+  const std::map<std::string, std::string> before = values_of(list_settings(then));
+  for (const auto& [key, value] : values_of(list_settings(now))) {
+    const auto found = before.find(key);
+    if (found != before.end() && found->second != value && changes_function(now.kind, key))
+      all.push_back({"model." + key, found->second, value, KeyClass::kRefuse});
+  }
+  if (now.kind != "gpt" || all.empty()) return all;
+  all.clear();  // its keys may say the same in several ways
+  for (const GptDifference& d : gpt_differences(now.gpt, then.gpt))
+    all.push_back({"model." + d.key, d.right, d.left, KeyClass::kRefuse});
+  return all;
+}
+
+std::vector<Difference> model_differences(const CheckpointMetadata& then, const ModelConfig& now) {
+  if (then.run_file.empty()) return {};
+  const SavedSettings saved = saved_settings(then);
+  std::vector<Difference> refused;
+  for (const Setting& setting : list_settings(now)) {
+    const std::string key = "model." + setting.path;
+    const std::string why = saved.refused(key);
+    if (!why.empty() && changes_function(now.kind, setting.path))
+      refused.push_back({key, why, setting.value, KeyClass::kRefuse});
+  }
+  return refused.empty() ? model_differences(saved.settings.model, now) : refused;
+}
+
+std::string tokenizer_of(const CheckpointMetadata& metadata) {
+  constexpr std::string_view kFact = ", tokenizer ";  // of TokenCorpus::content()
+  const std::string described = fact(metadata.extra, std::string(kTraining) + std::string(kDescribed));
+  const size_t at = described.find(kFact);
+  if (at == std::string::npos) return "";
+  const std::string digest = described.substr(at + kFact.size()).substr(0, 64);
+  return digest.find_first_not_of("0123456789abcdef") == std::string::npos && digest.size() == 64 ? digest
+                                                                                                  : "";
 }
 
 std::vector<std::string> lines(std::span<const Difference> differences) {

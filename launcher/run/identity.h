@@ -55,6 +55,18 @@ struct RunNow {
 /// is not compared.
 std::vector<Difference> compare(const CheckpointMetadata& then, const RunNow& now);
 
+/// The keys of the model section by which two models compute different functions of the same weights; not
+/// those of training alone (dropout), of precision (fp8), nor those that fit any data (context, size of a
+/// ResNet's images). Throws Error if a model is none.
+std::vector<Difference> model_differences(const ModelConfig& then, const ModelConfig& now);
+
+/// The same for the model of the run that saved a checkpoint; empty where the checkpoint does not tell.
+std::vector<Difference> model_differences(const CheckpointMetadata& then, const ModelConfig& now);
+
+/// SHA-256 of the tokenizer of the data that a checkpoint's run was trained on; empty if it is not known, or
+/// the data has none.
+std::string tokenizer_of(const CheckpointMetadata& metadata);
+
 /// A line for each difference, as a user reads it.
 std::vector<std::string> lines(std::span<const Difference> differences);
 

@@ -100,12 +100,18 @@ RunModel open_run_model(const fs::path& directory, int64_t step, const Stream& s
   return run;
 }
 
+bool has_tokenizer(const fs::path& directory, std::string_view digest) {
+  std::error_code none;
+  const fs::path file = directory / "tokenizer.json";
+  return fs::is_regular_file(file, none) && sha256(read_text_file(file, kMaxTokenizerBytes)) == digest;
+}
+
 void check_tokenizer(const fs::path& model, const DataConfig& data) {
   std::error_code none;
   const fs::path expected = model / "tokenizer.json";
   if (data.kind != "tokens" || !fs::is_regular_file(expected, none)) return;
   const std::optional<Tokenizer> tokenizer = open_tokenizer(data);
-  if (!tokenizer || sha256(read_text_file(expected, kMaxTokenizerBytes)) == tokenizer->sha256()) return;
+  if (!tokenizer || has_tokenizer(model, tokenizer->sha256())) return;
   if (const auto difference = tokenizer->difference(Tokenizer::load(expected))) {
     fail("{}: is not the tokenizer that the model was trained with, {}: {}",
          (fs::path(data.path) / "tokenizer.json").string(), expected.string(), *difference);

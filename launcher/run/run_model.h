@@ -12,6 +12,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -52,6 +53,9 @@ struct RunCheckpoint {
 std::pair<int64_t, DType> load_run_weights(const RunCheckpoint& from, Task& task,
                                            std::span<const std::unique_ptr<ParamGroup>> groups,
                                            const Stream& stream, std::ostream& err);
+
+/// Whether `directory` has the tokenizer.json with this SHA-256.
+bool has_tokenizer(const std::filesystem::path& directory, std::string_view digest);
 
 /// Throws Error naming the difference where a model was trained on ids of another tokenizer than `data` is
 /// of: where `model`, a run directory or a folder of transformers, has a tokenizer.json, and the data has

@@ -17,6 +17,7 @@
 #include "launcher/placement/placement.h"
 #include "launcher/run/announcement.h"
 #include "launcher/run/evaluation.h"
+#include "launcher/run/first_weights.h"
 #include "launcher/run/inputs.h"
 #include "launcher/run/memory_check.h"
 #include "launcher/run/own_run.h"
@@ -123,7 +124,10 @@ class Training {
       const auto verified = verify_weights(settings_.model.weights, peers_,
                                            check_work("model.weights", placement.threads, say));
       if (!verified) return stopped_before_training(writers);
-      peers_.agree([&] { load_weights(model, groups, ModelFiles::open(settings_.model.weights), stream); });
+      peers_.agree([&] {
+        require_same_model(settings_);
+        load_weights(model, groups, ModelFiles::open(settings_.model.weights), stream);
+      });
     }
     if (first_step > 0 && is_finished(directory, first_step)) {
       writers.say(

@@ -229,6 +229,65 @@ TEST(IdentityTest, DataIsComparedByContentClassesAndNumber) {
   EXPECT_TRUE(differences(saved(settings_of()), settings_of(), facts).empty());
 }
 
+std::vector<std::string> model_keys(const CheckpointMetadata& then, const RunSettings& now) {
+  std::vector<std::string> found;
+  for (const Difference& d : model_differences(then, now.model)) found.push_back(d.key);
+  return found;
+}
+
+// Weights of a checkpoint that begin another run, and `tutti evaluate --set`.
+TEST(IdentityTest, WhatChangesTheFunctionOfWeightsIsAModelDifference) {
+  using Keys = std::vector<std::string>;
+  const std::vector<std::string> gpt{"model.vocabulary=50", "model.context=16"};
+  const auto with = [&](const std::vector<std::string>& base, const std::string& set) {
+    std::vector<std::string> sets = base;
+    sets.push_back(set);
+    return settings_of(sets);
+  };
+  const CheckpointMetadata then = saved(settings_of(gpt));
+  for (const auto& [key, value] :
+       {std::pair{"model.activation", "relu"}, std::pair{"model.norm_eps", "0.001"},
+        std::pair{"model.attention.window", "2"}, std::pair{"model.attention.scale", "0.5"}}) {
+    const auto all = model_differences(then, with(gpt, fmt::format("{}={}", key, value)).model);
+    ASSERT_EQ(all.size(), 1U) << key;
+    EXPECT_EQ(all[0].key, key);
+    EXPECT_EQ(all[0].now, value);
+    EXPECT_NE(all[0].then, value);
+  }
+  for (const char* const set :
+       {"model.dropout=0.5", "model.init_deviation=0.5", "model.recompute=true", "model.loss_rows=3",
+        "model.fp8=linear", "model.weights=w.safetensors", "model.context=32", "model.kv_heads=6",
+        "model.attention.window=16", "run.seed=9", "train.batch=3"}) {
+    EXPECT_EQ(model_keys(then, with(gpt, set)), Keys{}) << set;
+  }
+  const Keys heads = model_keys(then, with(gpt, "model.heads=2"));
+  EXPECT_NE(std::ranges::find(heads, "model.heads"), heads.end());
+  const std::vector<std::string> resnet{"model.kind=resnet", "model.classes=5", "model.height=32",
+                                        "model.width=32"};
+  const CheckpointMetadata images = saved(settings_of(resnet));
+  EXPECT_EQ(model_keys(images, with(resnet, "model.stem=small_strided")), Keys{"model.stem"});
+  EXPECT_EQ(model_keys(images, with(resnet, "model.height=40")), Keys{});
+  EXPECT_EQ(model_keys(images, with(resnet, "model.label_smoothing=0.1")), Keys{});
+  EXPECT_EQ(model_keys(images, settings_of(gpt)), Keys{"model.kind"});
+  EXPECT_EQ(model_keys({}, settings_of(gpt)), Keys{});  // saved by a program of its own
+  CheckpointMetadata newer = then;
+  const size_t at = newer.run_file.find("norm: layer");
+  ASSERT_NE(at, std::string::npos);
+  newer.run_file.replace(at, 11, "norm: batch");
+  EXPECT_EQ(model_keys(newer, settings_of(gpt)), Keys{"model.norm"});
+}
+
+TEST(IdentityTest, ACheckpointTellsTheTokenizerOfItsData) {
+  const std::string digest(64, 'a');
+  const auto of = [](const std::string& described) {
+    return tokenizer_of(saved(settings_of(), {{"data.training.described", described}}));
+  };
+  EXPECT_EQ(of("1 files of 9 bytes, tokens 4, vocabulary 3, tokenizer " + digest), digest);
+  EXPECT_EQ(of("1 files of 9 bytes, tokens 4, vocabulary 3, tokenizer none"), "");
+  EXPECT_EQ(of("1 files of 9 bytes"), "");
+  EXPECT_EQ(tokenizer_of({}), "");
+}
+
 TEST(IdentityTest, AllowedKeysMustExist) {
   EXPECT_NO_THROW(
       check_allowed(std::vector<std::string>{"model.heads", "optimizer", "data.training", "data.image"}));
