@@ -58,7 +58,8 @@ CommandAction setup(CLI::App& app) {
       ->check(between_numbers(1));
   app.add_option(
          "--set", options->evaluate.sets,
-         "Override a key of the run file: data.context=512, train.batch=4, run.device=cpu; may come again")
+         "Override a key of the run file: data.context=512, train.batch=4, run.device=cpu; not the model "
+         "that was trained; may come again")
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
   app.add_flag("--json", options->json, "Print one JSON object, with all digits");

@@ -2,6 +2,7 @@
 
 #include "launcher/placement/device_placement.h"
 #include "launcher/placement/placement.h"
+#include "launcher/run/identity.h"
 #include "launcher/run/own_run.h"
 #include "launcher/run/parts.h"
 #include "launcher/run/run_model.h"
@@ -24,6 +25,16 @@
 namespace tutti {
 namespace {
 
+/// Throws Error naming the keys by which the command line would make another model of what was trained.
+void require_trained_model(const std::filesystem::path& path, const ModelConfig& trained,
+                           const ModelConfig& set) {
+  std::string problems;
+  for (const Difference& d : model_differences(trained, set))
+    problems += fmt::format("\n  {} is {}, but the model was trained with {}", d.key, d.now, d.then);
+  require(problems.empty(), "{}: --set would measure another model than the trained one:{}", path.string(),
+          problems);
+}
+
 /// The run's settings, or those of a folder's model, with what the command line overrides.
 RunSettings settings_of(const EvaluateOptions& options) {
   RunSettings settings;
@@ -37,7 +48,9 @@ RunSettings settings_of(const EvaluateOptions& options) {
   } else {
     settings = read_own_run(options.model).settings;
   }
+  const ModelConfig trained = settings.model;
   for (const std::string& assignment : options.sets) apply_set(assignment, settings);
+  require_trained_model(options.model, trained, settings.model);
   if (!options.data.empty()) {
     settings.data.path = options.data;
     settings.data.validation_path.clear();
