@@ -41,12 +41,13 @@ std::vector<double> tree_sum(std::vector<std::vector<double>> rows) {
 }  // namespace
 
 void DataParallelConfig::describe(Fields& f) {
+  constexpr double kMostShards = 4096;
   f.choice(
       "mode", mode, {"auto", "ordered", "fast"},
       "ordered: the same bits for 1, 2, 4, ... ranks; fast: one pass a rank, the result depends on their "
       "number; auto: ordered on CPUs, fast on GPUs");
   f.value("logical_shards", logical_shards,
-          "ordered mode: parts of the batch, a power of two; no fewer than ranks", at_least(1));
+          "ordered mode: parts of the batch, a power of two; no fewer than ranks", between(1, kMostShards));
   f.check(is_power_of_two(logical_shards), "logical_shards", "must be a power of two");
   f.value("reduce_dtype", reduce_dtype,
           "fast mode: dtype that ranks add gradients in; null: the gradients' own");
@@ -86,8 +87,9 @@ DataParallel::DataParallel(Collective& world, std::span<const std::unique_ptr<Pa
     require(is_power_of_two(v), "data parallelism: logical_shards is {}, not a power of two", v);
     if (n > v) {  // on every rank alike
       throw AgreedError(
-          fmt::format("parallel.logical_shards is {}, but there are {} ranks; set it to {} or more", v, n,
-                      std::bit_ceil(static_cast<uint64_t>(n))));
+          fmt::format("parallel.logical_shards is {}, but there are {} ranks; set it to {} or more, or "
+                      "parallel.mode to fast",
+                      v, n, std::bit_ceil(static_cast<uint64_t>(n))));
     }
     require(!config_.reduce_dtype, "data parallelism: reduce_dtype is for fast mode");
     first_shard_ = static_cast<size_t>(world.rank() * v / n);

@@ -154,12 +154,13 @@ void write_text(const fs::path& path, std::string_view text) {
 }  // namespace
 
 void CheckpointConfig::describe(Fields& f) {
+  constexpr double kYear_s = 365.0 * 24 * 60 * 60;
   f.path("dir", dir, "where checkpoints go; empty for `checkpoints` in the run directory");
   f.value("every", every, "steps between checkpoints; 0 for none by steps", not_negative());
   f.value(
       "every_s", every_s,
       "seconds between checkpoints, longer where saving would take over 5 % of the time; 0 for none by time",
-      not_negative());
+      between(0, kYear_s));
   f.value("keep_last", keep_last, "how many of the newest are kept", at_least(1));
   f.value("keep_every", keep_every, "also keep each whose step is a multiple of this; 0 for none",
           not_negative());

@@ -54,9 +54,11 @@ class Trainer::Readings {
 };
 
 void TrainConfig::describe(Fields& f) {
+  constexpr double kMostSamples = int64_t{1} << 31;  // sums of such numbers fit in 64 bits
   f.value("steps", steps, "optimizer steps", at_least(1));
-  f.value("batch", batch, "samples a step, over all ranks", at_least(1));
-  f.value("microbatch", microbatch, "most samples in one forward pass of a rank; 0: no limit", at_least(0));
+  f.value("batch", batch, "samples a step, over all ranks", between(1, kMostSamples));
+  f.value("microbatch", microbatch, "most samples in one forward pass of a rank; 0: no limit",
+          between(0, kMostSamples));
   f.value("evaluate_every", evaluate_every, "steps between evaluations; 0: only at the end", at_least(0));
   f.value("max_skipped_steps", max_skipped_steps,
           "steps in a row that a loss or gradient may be not finite before the run ends", at_least(0));
