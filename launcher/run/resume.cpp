@@ -26,8 +26,9 @@ bool stands_in_another_run(const fs::path& checkpoints, const fs::path& run) {
 /// delete.
 void require_own_checkpoint(int64_t step, const std::string& owner, const RunNow& now) {
   if (owner.empty()) return;
-  const std::string& place = now.settings.checkpoint.dir;
   const std::string& run = now.settings.run.dir;
+  const std::string& own = now.settings.checkpoint.dir;
+  const std::string place = own.empty() ? (fs::path(run) / "checkpoints").string() : own;
   require(now.run_id.empty() || owner == now.run_id,
           "--resume: the checkpoint of step {} in {} is of another run than {}: its checkpoints would be "
           "deleted by this one. Choose another checkpoint.dir",
