@@ -76,6 +76,8 @@ void check(const LaunchSpec& spec) {
   require_usage(spec.time_limit_s == 0 || spec.grace_s < spec.time_limit_s,
                 "--grace {} s: ranks would be told to stop before the {} s of --time have begun",
                 spec.grace_s, spec.time_limit_s);
+  require_usage(spec.starter == "auto" || spec.starter == "srun" || spec.starter == "mpirun",
+                "--starter '{}': expected auto, srun or mpirun", spec.starter);
   require_usage(is_plain_word(spec.name) && spec.name.find_first_of("/,:=@") == std::string::npos,
                 "--name '{}': expected letters, digits and any of . _ + - and no - in front", spec.name);
   check_word("--account", spec.account);

@@ -381,6 +381,8 @@ TEST(LaunchSpecTest, ImpossibleSizesAreRefused) {
   refused([](LaunchSpec& s) { s.ranks_per_node = 5000; });
   refused([](LaunchSpec& s) { s.restarts = -1; });
   refused([](LaunchSpec& s) { s.command.clear(); });
+  EXPECT_EQ(refused([](LaunchSpec& s) { s.starter = "foo"; }),
+            "--starter 'foo': expected auto, srun or mpirun");
   refused([](LaunchSpec& s) { s.time_limit_s = 60, s.grace_s = 60; });
   EXPECT_NE(refused([](LaunchSpec& s) { s.ranks_per_node = 4, s.gpus_per_node = 2; }).find("share a GPU"),
             std::string::npos);

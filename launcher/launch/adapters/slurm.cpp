@@ -230,8 +230,6 @@ Rendered render_mpirun(const LaunchSpec& spec, const Allocation& allocation, con
 }
 
 Rendered render_inside(const LaunchSpec& spec, const Allocation& allocation) {
-  require_usage(spec.starter == "auto" || spec.starter == "srun" || spec.starter == "mpirun",
-                "--starter '{}': expected auto, srun or mpirun", spec.starter);
   const std::vector<Host> hosts = placed_hosts(spec, allocation);
   return spec.starter == "mpirun" ? render_mpirun(spec, allocation, hosts)
                                   : render_srun(spec, allocation, hosts);
