@@ -173,7 +173,7 @@ void ImageFolder::keep_place(const std::string& name) {
           directory_.string());
   const auto found = std::find(names_.begin(), names_.end(), name.substr(0, name.find('/')));
   files_.insert(at, {path, static_cast<int32_t>(found - names_.begin()), false});
-  ++missing_;
+  missing_.push_back(name);
 }
 
 std::string ImageFolder::name(int64_t id) const {
@@ -212,9 +212,10 @@ std::string ImageFolder::left_out() const {
     text = fmt::format("{} left out: {}", counted(static_cast<int64_t>(left_out_.size()), "file"),
                        fmt::join(parts, ", "));
   }
-  if (missing_ > 0) {
+  if (!missing_.empty()) {
     text += fmt::format("{}{} of data.skip not there any more, with {} kept", text.empty() ? "" : "; ",
-                        counted(missing_, "file"), missing_ == 1 ? "its place" : "their places");
+                        counted(static_cast<int64_t>(missing_.size()), "file"),
+                        missing_.size() == 1 ? "its place" : "their places");
   }
   return text;
 }

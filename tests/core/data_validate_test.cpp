@@ -5,6 +5,8 @@
 #include "tests/core/image_helpers.h"
 #include "tests/core/thread_peers.h"
 
+#include <algorithm>
+
 namespace tutti {
 namespace {
 
@@ -91,6 +93,17 @@ TEST(ValidateData, FindsAllThatIsWrongWithAFolder) {
     EXPECT_EQ(mended.splits[0].skipped, 3);
     EXPECT_EQ(mended.splits[0].class_counts, (std::vector<int64_t>{12, 13, 1}));
     EXPECT_EQ(mended.skip_list(list).sha256(), list.sha256());
+
+    // A misspelt name leaves nothing out: no image is counted for it.
+    write_file(directory / "skip.txt", list.to_text() + "train ant/ct.png\n");
+    const DataReport misspelt = validated(skipping, ranks);
+    EXPECT_EQ(misspelt.splits[0].samples, 29);
+    EXPECT_EQ(misspelt.splits[0].skipped, 3);
+    EXPECT_EQ(misspelt.splits[0].class_counts, mended.splits[0].class_counts);
+    const auto& warnings = misspelt.warnings;
+    EXPECT_EQ(std::count(warnings.begin(), warnings.end(),
+                         "train: data.skip names 1 image that is not there: ant/ct.png"),
+              1);
   }
 }
 

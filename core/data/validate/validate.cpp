@@ -61,6 +61,7 @@ std::optional<OpenSplit> open_images(const DataConfig& config, Split split, cons
   if (const auto* folder = dynamic_cast<const ImageFolder*>(open.images.get())) {
     report.class_names = folder->names();
     report.left_out = folder->left_out_files();
+    report.missing = folder->missing_files();
   }
   return open;
 }
@@ -86,6 +87,9 @@ void fill_in(SplitReport& report, const ScanPart& part) {
   std::stable_sort(report.problems.begin(), report.problems.end(),
                    [](const DataProblem& a, const DataProblem& b) { return a.id < b.id; });
   report.ids_used = std::count(part.ids_used.begin(), part.ids_used.end(), true);
+  // They have a place, which training needs, but no file.
+  const auto missing = static_cast<int64_t>(report.missing.size());
+  report.samples -= missing, report.skipped -= missing;
 }
 
 void join(ScanPart& all, ScanPart part) {
@@ -142,6 +146,14 @@ void add_warnings(const DataConfig& config, DataReport& report) {
     if (split.scaled_up > 0) {
       warn(fmt::format("{} smaller than {} pixels are scaled up", counted(split.scaled_up, "image"),
                        config.folder.resize > 0 ? config.folder.resize : config.folder.size));
+    }
+    if (!split.missing.empty()) {
+      const size_t shown = std::min(split.missing.size(), kExamples);
+      warn(
+          fmt::format("data.skip names {} not there: {}{}",
+                      counted(static_cast<int64_t>(split.missing.size()), "image that is", "images that are"),
+                      fmt::join(split.missing.begin(), split.missing.begin() + shown, ", "),
+                      shown < split.missing.size() ? ", ..." : ""));
     }
     if (!split.left_out.empty()) {
       warn(fmt::format("{} left out", counted(static_cast<int64_t>(split.left_out.size()), "file")));

@@ -55,6 +55,8 @@ class ImageFolder final : public ImageSource {
   [[nodiscard]] std::string place() const override { return directory_.string(); }
   [[nodiscard]] std::string left_out() const override;
   [[nodiscard]] const std::vector<LeftOutFile>& left_out_files() const noexcept { return left_out_; }
+  /// The names in `skip` that no file has, each of which keeps its place among the images.
+  [[nodiscard]] const std::vector<std::string>& missing_files() const noexcept { return missing_; }
   /// The file of an image.
   [[nodiscard]] const std::filesystem::path& path(int64_t id) const {
     return files_[static_cast<size_t>(id)].path;
@@ -81,7 +83,7 @@ class ImageFolder final : public ImageSource {
   std::vector<std::string> names_;
   std::vector<File> files_;  // by label, then by name
   std::vector<LeftOutFile> left_out_;
-  int64_t missing_ = 0;  // files of the skip list that are not there
+  std::vector<std::string> missing_;  // files of the skip list that are not there
 };
 
 }  // namespace tutti

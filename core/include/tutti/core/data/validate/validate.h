@@ -50,6 +50,7 @@ struct SplitReport {
   DuplicateCounts duplicates;         ///< within the split
   std::vector<DataProblem> problems;  ///< what training would fail on, by id
   std::vector<LeftOutFile> left_out;
+  std::vector<std::string> missing;  ///< images that data.skip names and that are not there
 };
 
 /// What validate_data finds.
