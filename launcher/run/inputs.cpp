@@ -5,6 +5,7 @@
 #include <tutti/core/error.h>
 #include <tutti/core/interruption.h>
 #include <tutti/core/train/stopwatch.h>
+#include "core/counted.h"
 
 #include <algorithm>
 #include <numeric>
@@ -45,6 +46,12 @@ Inputs open_inputs(RunSettings& settings, const std::string& damage_advice) {
   if (!settings.model.weights.empty()) check_tokenizer(settings.model.weights, settings.data);
   inputs.task = make_task(settings.model);
   return inputs;
+}
+
+std::string small_set_note(int64_t samples, int64_t batch) {
+  if (batch <= samples) return "";
+  return fmt::format("train.batch is {}, but the training set has {}: a step trains no more than that", batch,
+                     counted(samples, "sample"));
 }
 
 void check_validation(const Inputs& inputs, ShardOf share, const Stream& host) {

@@ -6,6 +6,7 @@
 #include "launcher/run/run_settings.h"
 
 #include <memory>
+#include <string>
 
 namespace tutti {
 
@@ -20,6 +21,9 @@ struct Inputs {
 /// the data cannot be used: damaged files, a validation set that does not match the training set, or tokens
 /// of another tokenizer than that of model.weights. `damage_advice` follows the message of a DamagedSample.
 Inputs open_inputs(RunSettings& settings, const std::string& damage_advice = {});
+
+/// What to say at the start if the training set does not fill a batch; empty if it does.
+std::string small_set_note(int64_t samples, int64_t batch);
 
 /// Reads this rank's share of the validation set as far as it comes within some seconds, so that what is
 /// damaged there is found now and not in the first evaluation. Throws Error naming the file, or the sample

@@ -158,6 +158,9 @@ class Training {
     for (const std::string& line : announcement.lines(model)) writers.say(line);
     for (const std::string& line : lines(restored.differences)) writers.say(line);
     writers.say("to train on: " + inputs.training->description());
+    if (const std::string note = small_set_note(inputs.training->size(), settings_.train.batch);
+        !note.empty())
+      writers.say(note);
     if (inputs.validation) writers.say("to validate with: " + inputs.validation->description());
     if (first_step > 0 && !skip_change.empty()) writers.say(skip_change);
     std::optional<TargetsFile> targets;
