@@ -5,6 +5,7 @@
 #include "core/system_check.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -35,9 +36,26 @@ RecordFile::~RecordFile() {
   if (fd_ >= 0) (void)close(fd_);
 }
 
+/// Whether the file that is open is still the one at the path. A path that cannot be looked at is taken for
+/// good: the write says what is wrong.
+bool RecordFile::is_in_place() const {
+  struct stat open {};
+  struct stat now {};
+  require_system(fstat(fd_, &open) == 0, "{}: cannot be looked at", path_.string());
+  if (stat(path_.c_str(), &now) != 0) return errno != ENOENT && errno != ENOTDIR && errno != ELOOP;
+  return same_file(open, now);
+}
+
 void RecordFile::open_file() {
-  if (fd_ >= 0) return;
-  fd_ = open_regular(path_, O_WRONLY | O_APPEND | O_CREAT);
+  if (fd_ >= 0 && is_in_place()) return;
+  if (fd_ >= 0) (void)close(std::exchange(fd_, -1));
+  // A file that has come to the path since is not this run's.
+  fd_ = open_regular(path_, O_WRONLY | O_APPEND | O_CREAT | (was_open_ ? O_EXCL : 0));
+  if (!std::exchange(was_open_, true) || !tell_ || std::exchange(told_removal_, true)) return;
+  tell_(
+      fmt::format("{}: was removed or moved away while the run goes on; it is made anew, without the records "
+                  "before",
+                  path_.string()));
 }
 
 /// Runs `work` and takes note of how it went.

@@ -15,7 +15,8 @@ namespace tutti {
 /// last of which may be cut off.
 ///
 /// What cannot be written (a full disk) is kept in memory and tried again every second, up to kMostKeptBytes;
-/// records beyond that are counted.
+/// records beyond that are counted. A file that is removed or moved away is made anew before the next write;
+/// one of somebody else in its place is not written to.
 class RecordFile {
  public:
   static constexpr size_t kMostKeptBytes = size_t{64} << 20;
@@ -39,6 +40,7 @@ class RecordFile {
 
  private:
   void open_file();
+  [[nodiscard]] bool is_in_place() const;
   void write_kept();
   void settle(const std::function<void()>& work);
 
@@ -50,6 +52,8 @@ class RecordFile {
   int64_t lost_ = 0;
   std::chrono::steady_clock::time_point flushed_;
   int fd_ = -1;
+  bool was_open_ = false;
+  bool told_removal_ = false;
 };
 
 }  // namespace tutti

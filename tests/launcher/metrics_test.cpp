@@ -1,4 +1,5 @@
 #include "launcher/metrics/jsonl.h"
+#include "launcher/metrics/record_file.h"
 #include "launcher/metrics/summary.h"
 #include "launcher/metrics/tensorboard.h"
 #include "tests/temporary_directory.h"
@@ -134,6 +135,42 @@ TEST(JsonlTest, AFullDiskIsReported) {
     EXPECT_NE(std::string(error.what()).find("metrics.jsonl: cannot be written: File too large"),
               std::string::npos);
   }
+}
+
+TEST(RecordFileTest, AFileThatIsRemovedIsMadeAnew) {
+  const TemporaryDirectory folder;
+  const std::filesystem::path path = folder / "metrics.jsonl";
+  std::vector<std::string> said;
+  RecordFile file(path, [&](const std::string& text) { said.push_back(text); });
+  const auto write = [&](std::string_view record) {
+    file.append(record);
+    file.sync();
+  };
+  write("a\n");
+  EXPECT_TRUE(said.empty());
+  std::filesystem::remove(path);
+  write("b\n");
+  EXPECT_EQ(read_all(path), "b\n");
+  ASSERT_EQ(said.size(), 1U);
+  EXPECT_NE(said[0].find("without the records before"), std::string::npos) << said[0];
+  std::filesystem::rename(path, folder / "moved");
+  write("c\n");
+  EXPECT_EQ(read_all(path), "c\n");
+  EXPECT_EQ(read_all(folder / "moved"), "b\n");
+  EXPECT_EQ(said.size(), 1U) << "told once";
+
+  // A file of somebody else in its place stays as it is; what is not written is kept.
+  std::filesystem::remove(path);
+  write_all(path, "mine");
+  write("d\n");
+  write("e\n");
+  EXPECT_EQ(read_all(path), "mine");
+  EXPECT_THROW(file.check(), Error);
+  EXPECT_EQ(said.size(), 2U);
+  std::filesystem::remove(path);
+  write("f\n");
+  EXPECT_EQ(read_all(path), "d\ne\nf\n");
+  EXPECT_NO_THROW(file.check());
 }
 
 TEST(TensorBoardTest, Crc32cOfKnownVectors) {
