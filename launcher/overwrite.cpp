@@ -4,6 +4,7 @@
 
 #include <tutti/core/error.h>
 #include <tutti/core/io/file.h>
+#include "core/io/place.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -46,6 +47,17 @@ void write_or_overwrite(const std::filesystem::path& path, std::string_view text
     if (overwrite(path, text) || (!shorter.empty() && overwrite(path, shorter))) return;
     throw;
   }
+}
+
+void require_replaceable(const std::filesystem::path& path, FunctionRef<bool()> is_own) {
+  struct stat found {};
+  if (lstat(path.c_str(), &found) != 0) return;  // none, or writing it says what is wrong
+  const auto refuse = [&](const std::string& why) {
+    fail("{}: {}, and the launch would write over it. Move it away, or choose another --dir or run.dir",
+         path.string(), why);
+  };
+  if (!S_ISREG(found.st_mode)) refuse(fmt::format("is {}", kind_of(found)));
+  if (!is_own()) refuse("was not written by `tutti launch`");
 }
 
 }  // namespace tutti

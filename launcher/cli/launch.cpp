@@ -188,6 +188,8 @@ ExitCode launch(const Options& options, const std::vector<std::string>& command,
   check_tools(spec, rendered, here);
   // Inside a job the directory may already belong to a job that comes after this one.
   if (found.allocation.place != Allocation::Place::kInside) check_is_free(spec, here);
+  // What a script finds when its job begins does not keep it from running.
+  if (!spec.batch) check_own_files(spec, rendered);
   if (rendered.submits) {
     say_what_is_not_here(command, console.err);
     submit(*found.adapter, spec, rendered, here, console.out, console.err);

@@ -12,7 +12,12 @@
 
 namespace tutti {
 
-/// A file that a launch writes before it starts or submits anything.
+/// How a line of every file begins that a launch writes, apart from its record: later launches may replace
+/// it.
+inline constexpr std::string_view kLaunchMark = "# Written by `tutti launch`";
+
+/// A file that a launch writes before it starts or submits anything. A line of `text` begins with
+/// kLaunchMark.
 struct LaunchFile {
   std::string path;
   std::string text;

@@ -1,5 +1,6 @@
 #include "launcher/launch/mpirun.h"
 
+#include "launcher/launch/adapter.h"
 #include "launcher/launch/words.h"
 
 #include <tutti/core/error.h>
@@ -98,7 +99,7 @@ std::vector<std::string> mpirun_command(const LaunchSpec& spec, const std::vecto
 std::string host_file_text(const LaunchSpec& spec, const std::vector<Host>& hosts) {
   const bool colons = spec.library.family != MpiLibrary::Family::kOpenMpi &&
                       spec.library.family != MpiLibrary::Family::kOther;
-  std::string text;
+  std::string text = fmt::format("{}\n", kLaunchMark);
   for (const Host& host : hosts) {
     text += fmt::format("{}{}{}\n", host.name, colons ? ":" : " slots=", host.slots);
   }

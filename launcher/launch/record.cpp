@@ -69,6 +69,18 @@ LaunchRecord::Job LaunchRecord::read_job(const fs::path& run_directory) {
   return job;
 }
 
+void LaunchRecord::require_own_or_none(const fs::path& run_directory) {
+  const fs::path path = path_in(run_directory);
+  require_replaceable(path, [&] {
+    try {
+      (void)read(path);
+      return true;
+    } catch (const Error&) {
+      return false;
+    }
+  });
+}
+
 bool LaunchRecord::has_begun(const LaunchSpec& spec) {
   try {
     const nlohmann::ordered_json json = read(path_in(spec.run_directory));

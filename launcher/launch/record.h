@@ -30,6 +30,9 @@ class LaunchRecord {
   static std::filesystem::path path_in(const std::filesystem::path& run_directory);
   /// Throws Error naming the file if it cannot be read or is no launch record.
   static Job read_job(const std::filesystem::path& run_directory);
+  /// Throws Error naming the file if something is there that no launch has written: a link, a directory or a
+  /// text of somebody else.
+  static void require_own_or_none(const std::filesystem::path& run_directory);
   /// Whether ranks of the same submission have been started in the run's directory before: whoever starts its
   /// script now starts it again.
   static bool has_begun(const LaunchSpec& spec);

@@ -1,5 +1,6 @@
 #include "launcher/launch/script.h"
 
+#include "launcher/launch/adapter.h"
 #include "launcher/launch/words.h"
 
 #include <tutti/core/error.h>
@@ -37,12 +38,12 @@ std::string job_script(const LaunchSpec& spec, const Directives& directives, std
   return fmt::format(
       "#!/bin/bash\n"
       "{}"
-      "# Written by `tutti launch`. Submitted again, it goes on from the last checkpoint: {}\n"
+      "{}. Submitted again, it goes on from the last checkpoint: {}\n"
       "cd -- {} || exit 1\n"
       "{}"
       "# The supervisor takes the shell's place, so that the scheduler's signals reach it.\n"
       "exec {}\n",
-      directives.text(), submit_line, script_line(folder, "the working directory"), log,
+      directives.text(), kLaunchMark, submit_line, script_line(folder, "the working directory"), log,
       script_line(inner_launch(spec, signal), "the command"));
 }
 

@@ -3,6 +3,7 @@
 #include "launcher/launch/child.h"
 #include "launcher/launch/record.h"
 #include "launcher/launch/words.h"
+#include "launcher/overwrite.h"
 
 #include <tutti/core/error.h>
 #include <tutti/core/io/file.h>
@@ -17,8 +18,35 @@ namespace fs = std::filesystem;
 
 constexpr double kToolTimeout_s = 10;
 constexpr double kSubmitTimeout_s = 120;
+constexpr int64_t kMostFileBytes = int64_t{16} << 20;
+
+/// Whether a file has the line that tells those of launches.
+bool has_mark(const fs::path& path) {
+  try {
+    return ("\n" + read_text_file(path, kMostFileBytes)).find(fmt::format("\n{}", kLaunchMark)) !=
+           std::string::npos;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+/// The same for the files of one launch in the directory where they go.
+void check_own_files_in(const fs::path& directory, const Rendered& rendered) {
+  LaunchRecord::require_own_or_none(directory);
+  for (const LaunchFile& file : rendered.files) {
+    const fs::path path = directory / fs::path(file.path).filename();
+    require_replaceable(path, [&] { return has_mark(path); });
+  }
+}
 
 }  // namespace
+
+void check_own_files(const LaunchSpec& spec, const Rendered& rendered) {
+  check_own_files_in(spec.run_directory, rendered);
+  for (int64_t i = 0; !spec.sweep.empty() && i < spec.sweep_size(); ++i) {
+    check_own_files_in(swept(spec, i).run_directory, rendered);
+  }
+}
 
 void check_tools(const LaunchSpec& spec, const Rendered& rendered, const Surroundings& here) {
   const std::string& program = rendered.argv.front();

@@ -12,6 +12,10 @@ namespace tutti {
 /// mpirun its version, of srun its types. Throws Error with advice if they do not, or are not there.
 void check_tools(const LaunchSpec& spec, const Rendered& rendered, const Surroundings& here);
 
+/// Throws Error naming the file if a launch would write over one that no launch has written: a script, a host
+/// file or a record, also of a sweep's combinations.
+void check_own_files(const LaunchSpec& spec, const Rendered& rendered);
+
 /// Writes the files of a launch, submits it, records the job in launch.json and prints its id and what can
 /// be done next. Throws Error with the scheduler's message if it refuses; a job that it has taken is told
 /// even where launch.json cannot be written.

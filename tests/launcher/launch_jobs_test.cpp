@@ -320,6 +320,48 @@ TEST(JobsTest, ARecordThatCannotBeReadHidesNoOther) {
   EXPECT_NE(out.str().find("ended\n"), std::string::npos) << out.str();
 }
 
+TEST_F(PretendedSlurmTest, FilesOfOthersAreNotWrittenOver) {
+  LaunchSpec spec = train_spec();
+  spec.run_directory = spec.submission_directory = (folder_ / "run").string();
+  spec.sweep = {parse_sweep_axis("optimizer.learning_rate=0.1,0.2")};
+  const Detected found = detect(here_, spec);
+  const Rendered rendered = found.adapter->render(spec, found.allocation);
+  EXPECT_NO_THROW(check_own_files(spec, rendered)) << "none";
+  std::ostringstream out;
+  std::ostringstream err;
+  submit(*found.adapter, spec, rendered, here_, out, err);
+  EXPECT_NO_THROW(check_own_files(spec, rendered)) << "those of an earlier launch";
+
+  const auto why = [&](const std::filesystem::path& path) {
+    std::string message;
+    try {
+      check_own_files(spec, rendered);
+    } catch (const Error& error) {
+      message = error.what();
+    }
+    EXPECT_TRUE(message.starts_with(path.string() + ": ")) << message;
+    return message;
+  };
+  const std::filesystem::path run = folder_ / "run";
+  std::filesystem::create_directories(run / "001");
+  write_all(folder_ / "mine", "mine");
+  for (const std::filesystem::path& path :
+       {run / "launch.json", run / "launch.sbatch", run / "001" / "launch.json"}) {
+    const std::string before = read_all(path);
+    write_all(path, "{\"name\": \"mine\"}");
+    EXPECT_NE(why(path).find("was not written by `tutti launch`"), std::string::npos);
+    std::filesystem::remove(path);
+    std::filesystem::create_symlink(folder_ / "mine", path);
+    EXPECT_NE(why(path).find("is a symbolic link"), std::string::npos);
+    std::filesystem::remove(path);
+    std::filesystem::create_directory(path);
+    EXPECT_NE(why(path).find("is a directory"), std::string::npos);
+    std::filesystem::remove(path);
+    if (!before.empty()) write_all(path, before);
+  }
+  EXPECT_NO_THROW(check_own_files(spec, rendered));
+}
+
 TEST_F(PretendedSlurmTest, ARefusalOfTheSchedulerIsPassedOn) {
   write_all(folder_ / "sbatch", "#!/bin/sh\necho 'sbatch: error: invalid account' >&2\nexit 1\n");
   LaunchSpec spec = train_spec();

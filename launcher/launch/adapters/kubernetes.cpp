@@ -143,15 +143,15 @@ Rendered render_kubernetes(const LaunchSpec& spec, const Allocation& allocation)
   const std::string name = object_name(spec.name, hosts.size());
   const int64_t tries = spec.requeue ? kTries : 1;
   std::string text = fmt::format(
-      "# Written by `tutti launch`. Submitted again, it goes on from the last checkpoint: kubectl create "
+      "{}. Submitted again, it goes on from the last checkpoint: kubectl create "
       "--filename FILE,\n"
       "# where the earlier job was deleted.\n"
       "apiVersion: kubeflow.org/v2beta1\nkind: MPIJob\nmetadata:\n  name: {}\n{}"
       "spec:\n  slotsPerWorker: {}\n  mpiImplementation: {}\n"
       "  launcherCreationPolicy: WaitForWorkersReady\n  runPolicy:\n    cleanPodPolicy: Running\n"
       "    backoffLimit: {}\n",
-      name, spec.kube_namespace.empty() ? "" : "  namespace: " + spec.kube_namespace + "\n", slots,
-      mpich ? "MPICH" : "OpenMPI", tries - 1);
+      kLaunchMark, name, spec.kube_namespace.empty() ? "" : "  namespace: " + spec.kube_namespace + "\n",
+      slots, mpich ? "MPICH" : "OpenMPI", tries - 1);
   if (spec.time_limit_s > 0) {
     // The supervisor keeps the limit, of each try; this is for what hangs, and for images that nobody finds.
     text += fmt::format("    activeDeadlineSeconds: {}\n", tries * (spec.time_limit_s + kRoom_s));
