@@ -199,8 +199,8 @@ fs::path foreign_file(const RunDirectory& run, ExistingRun existing) {
   std::error_code none;
   if (is_marked(run, existing)) return {};
   if (fs::is_directory(run.checkpoints(), none) && !list_checkpoints(run.checkpoints()).empty()) return {};
-  for (const fs::path& path :
-       {run.run_file(), run.manifest(), run.tokenizer(), run.skip_list(), run.tensorboard()}) {
+  for (const fs::path& path : {run.run_file(), run.manifest(), run.tokenizer(), run.skip_list(),
+                               run.tensorboard(), run.metrics_targets()}) {
     if (fs::exists(fs::symlink_status(path, none))) return path;
   }
   return {};

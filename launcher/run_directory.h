@@ -83,6 +83,7 @@ class RunDirectory {
   [[nodiscard]] std::filesystem::path checkpoints() const { return path_ / "checkpoints"; }
   [[nodiscard]] std::filesystem::path tokenizer() const { return path_ / "tokenizer.json"; }
   [[nodiscard]] std::filesystem::path skip_list() const { return path_ / "skip.txt"; }
+  [[nodiscard]] std::filesystem::path metrics_targets() const { return path_ / "metrics-targets.json"; }
   [[nodiscard]] std::filesystem::path summary() const { return path_ / "summary.json"; }
 
  private:

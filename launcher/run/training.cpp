@@ -169,7 +169,8 @@ class Training {
       for (const std::string& notice : exporter->notices()) writers.say(notice);
       try {
         targets.emplace(targets_path(settings_.metrics.targets_dir, directory.path()),
-                        targets_json(exporter->targets(), settings_.run.dir));
+                        targets_json(exporter->targets(), settings_.run.dir, directory.id()), directory.id(),
+                        [&](const std::string& text) { writers.warn(text); });
       } catch (const Error& error) {
         writers.warn(fmt::format("{}; Prometheus does not find this run there", error.what()));
       }

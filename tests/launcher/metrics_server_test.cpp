@@ -404,18 +404,57 @@ TEST(MetricsTokenTest, OnlyAPrivateFileHoldsAToken) {
 
 TEST(TargetsFileTest, StandsInTheRunDirectoryOrInAFolderOfAllRuns) {
   EXPECT_EQ(targets_path("", "runs/a"), "runs/a/metrics-targets.json");
-  EXPECT_EQ(targets_path("/srv/targets", "/home/ada/runs/x/../a/"), "/srv/targets/home-ada-runs-a.json");
+  // The digits are the first of the SHA-256 of "home/ada/runs/a".
+  EXPECT_EQ(targets_path("/srv/targets", "/home/ada/runs/x/../a/"),
+            "/srv/targets/home-ada-runs-a-a76d7814.json");
+  EXPECT_NE(targets_path("/srv/targets", "/x/y"), targets_path("/srv/targets", "/x-y"));
+  const std::string longest =
+      targets_path("/srv/targets", "/" + std::string(200, 'a') + "/" + std::string(200, 'b'))
+          .filename()
+          .string();
+  EXPECT_LE(longest.size(), 255U) << "of a name on Linux";
 }
 
 TEST(TargetsFileTest, IsThereAsLongAsTheRun) {
   const TemporaryDirectory folder;
   const std::filesystem::path path = folder / "metrics-targets.json";
   {
-    const TargetsFile file(path, targets_json({"127.0.0.1:9400", "127.0.0.1:9401"}, "runs/a"));
+    const TargetsFile file(path, targets_json({"127.0.0.1:9400", "127.0.0.1:9401"}, "runs/a", "0a1b"),
+                           "0a1b");
     EXPECT_NE(read_all(path).find("\"127.0.0.1:9401\""), std::string::npos);
     EXPECT_NE(read_all(path).find("\"run\": \"runs/a\""), std::string::npos);
   }
   EXPECT_FALSE(std::filesystem::exists(path));
+}
+
+TEST(TargetsFileTest, ReplacesAndRemovesNoFileOfOthers) {
+  const TemporaryDirectory folder;
+  const std::filesystem::path path = folder / "targets.json";
+  const std::string own = targets_json({"127.0.0.1:9400"}, "runs/a", "0a1b");
+  for (const std::string& text :
+       {std::string("mine"), std::string(), std::string("[]"), std::string("[1]"),
+        std::string("[{\"labels\": 3}]"), targets_json({"127.0.0.1:9400"}, "runs/a", "0a1c")}) {
+    write_all(path, text);
+    EXPECT_THROW(TargetsFile(path, own, "0a1b"), Error) << text;
+    EXPECT_EQ(read_all(path), text);
+  }
+  std::filesystem::rename(path, folder / "other");
+  std::filesystem::create_symlink(folder / "other", path);
+  EXPECT_THROW(TargetsFile(path, own, "0a1c"), Error) << "a link";
+  EXPECT_TRUE(std::filesystem::is_symlink(path));
+  std::filesystem::remove(path);
+
+  // What a killed session of the same run has left is its own.
+  write_all(path, targets_json({"127.0.0.1:9000"}, "runs/a", "0a1b"));
+  std::vector<std::string> said;
+  {
+    const TargetsFile file(path, own, "0a1b", [&](const std::string& text) { said.push_back(text); });
+    EXPECT_EQ(read_all(path), own);
+    write_all(path, "mine");
+  }
+  EXPECT_EQ(read_all(path), "mine");
+  ASSERT_EQ(said.size(), 1U);
+  EXPECT_NE(said[0].find("is left there"), std::string::npos) << said[0];
 }
 
 }  // namespace

@@ -73,7 +73,8 @@ TEST(RunDirectoryTest, HoldsWhatItTakesToRunAgain) {
 
 TEST(RunDirectoryTest, FilesOfOthersAreNotOverwritten) {
   const std::string text = "{\"name\": \"mine\"}";
-  for (const char* const name : {"run.yaml", "manifest.json", "tokenizer.json", "skip.txt"}) {
+  for (const char* const name :
+       {"run.yaml", "manifest.json", "tokenizer.json", "skip.txt", "metrics-targets.json"}) {
     const TemporaryDirectory folder;
     write_all(folder / "mine", text);
     for (const char* const place : {"file", "link"}) std::filesystem::create_directories(folder / place);

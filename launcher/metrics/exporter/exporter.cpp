@@ -2,6 +2,8 @@
 
 #include <tutti/core/error.h>
 #include <tutti/core/io/file.h>
+#include <tutti/core/io/sha256.h>
+#include "core/io/place.h"
 #include "core/system_check.h"
 
 #include <fcntl.h>
@@ -23,6 +25,12 @@ constexpr int64_t kHighestPort = 65535;
 constexpr size_t kShortestToken = 16;
 constexpr size_t kLongestToken = 4096;
 constexpr const char* kTokenVariable = "TUTTI_METRICS_TOKEN";
+constexpr int64_t kMostTargetsBytes = int64_t{16} << 20;
+constexpr size_t kLongestTargetsName = 200;
+constexpr size_t kHashDigits = 8;
+// Prometheus drops labels that begin with two underscores once it has relabelled a target
+// (https://prometheus.io/docs/prometheus/latest/configuration/configuration/#relabel_config).
+constexpr const char* kOwnerLabel = "__tutti_run_id";
 
 double unix_time_s() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
@@ -74,6 +82,23 @@ std::string reachable(const std::string& address, const std::string& host, uint1
   if (address == "0.0.0.0" || address == "::") return fmt::format("{}:{}", host, port);
   return address.find(':') == std::string::npos ? fmt::format("{}:{}", address, port)
                                                 : fmt::format("[{}]:{}", address, port);
+}
+
+/// Whether a text is that of targets_json() for this run.
+bool is_own_targets(const std::string& text, const std::string& run_id) {
+  const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
+  if (!json.is_array() || json.empty() || !json.front().is_object()) return false;
+  const nlohmann::json labels = json.front().value("labels", nlohmann::json());
+  return labels.is_object() && labels.value(kOwnerLabel, nlohmann::json()) == run_id;
+}
+
+/// Throws Error if something is at `path` that the run has not written.
+void require_own_or_none(const std::filesystem::path& path, const std::string& run_id) {
+  struct stat found {};
+  if (lstat(path.c_str(), &found) != 0) return;  // none, or writing it says what is wrong
+  require(S_ISREG(found.st_mode), "{}: is {}, which this run has not written", path.string(), kind_of(found));
+  require(is_own_targets(read_text_file(path, kMostTargetsBytes), run_id),
+          "{}: is there already, and this run has not written it", path.string());
 }
 
 }  // namespace
@@ -195,8 +220,13 @@ HttpServer::Answer MetricsExporter::answer(const HttpServer::Request& request) c
   return {.content_type = std::string(content_type(format)), .body = metrics_text(now, format)};
 }
 
-std::string targets_json(const std::vector<std::string>& targets, const std::string& run) {
-  const nlohmann::ordered_json json = {{{"targets", targets}, {"labels", {{"run", run}}}}};
+std::string targets_json(const std::vector<std::string>& targets, const std::string& run,
+                         const std::string& run_id) {
+  nlohmann::ordered_json group;
+  group["targets"] = targets;
+  group["labels"]["run"] = run;
+  group["labels"][kOwnerLabel] = run_id;
+  const nlohmann::ordered_json json = nlohmann::ordered_json::array({group});
   return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
@@ -205,23 +235,38 @@ std::filesystem::path targets_path(const std::string& targets_dir,
   if (targets_dir.empty()) return run_directory / "metrics-targets.json";
   std::string name = std::filesystem::absolute(run_directory).lexically_normal().relative_path().string();
   while (name.ends_with('/')) name.pop_back();
+  const std::string hash = sha256(name).substr(0, kHashDigits);
   // A file that Prometheus' pattern *.json does not pass by.
   for (char& c : name) {
     if (c == '/' || c == '*') c = '-';
   }
-  return std::filesystem::path(targets_dir) / (name + ".json");
+  if (name.size() > kLongestTargetsName) name.erase(0, name.size() - kLongestTargetsName);
+  return std::filesystem::path(targets_dir) / fmt::format("{}-{}.json", name, hash);
 }
 
-TargetsFile::TargetsFile(std::filesystem::path path, const std::string& text) : path_(std::move(path)) {
+TargetsFile::TargetsFile(std::filesystem::path path, std::string text, const std::string& run_id,
+                         std::function<void(const std::string& text)> warn)
+    : path_(std::move(path)), text_(std::move(text)), warn_(std::move(warn)) {
   std::error_code error;
   std::filesystem::create_directories(path_.parent_path(), error);
   require(!error, "{}: cannot be created: {}", path_.parent_path().string(), error.message());
-  write_file_atomically(path_, text);
+  require_own_or_none(path_, run_id);
+  write_file_atomically(path_, text_);
 }
 
 TargetsFile::~TargetsFile() {
   std::error_code ignored;
-  std::filesystem::remove(path_, ignored);
+  try {
+    if (!std::filesystem::exists(std::filesystem::symlink_status(path_, ignored))) return;
+    if (std::filesystem::is_regular_file(std::filesystem::symlink_status(path_, ignored)) &&
+        read_text_file(path_, kMostTargetsBytes) == text_) {
+      std::filesystem::remove(path_, ignored);
+    } else if (warn_) {
+      warn_(fmt::format("{}: is not what this run wrote any more, and is left there", path_.string()));
+    }
+  } catch (const std::exception&) {
+    // A file that cannot be read is left there.
+  }
 }
 
 }  // namespace tutti

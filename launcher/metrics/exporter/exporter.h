@@ -6,6 +6,7 @@
 #include "launcher/metrics/exporter/open_metrics.h"
 
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -64,26 +65,33 @@ class MetricsExporter final : public Observer {
   std::optional<HttpServer> server_;  // last: its thread uses the others
 };
 
-/// The targets as Prometheus finds them (file_sd_configs), with the run as a label.
-std::string targets_json(const std::vector<std::string>& targets, const std::string& run);
+/// The targets as Prometheus finds them (file_sd_configs), with the run as a label. `run_id` is a label that
+/// Prometheus drops: it tells whose file this is.
+std::string targets_json(const std::vector<std::string>& targets, const std::string& run,
+                         const std::string& run_id);
 
 /// Where the targets of a run stand: metrics-targets.json in its directory; in `targets_dir`, if that is not
-/// empty, under a name made of the run directory's path, because Prometheus looks for files of many names in
-/// one folder but not for one name in many.
+/// empty, under a name made of the run directory's path and a part of its SHA-256, which tells x/y from x-y,
+/// because Prometheus looks for files of many names in one folder but not for one name in many.
 std::filesystem::path targets_path(const std::string& targets_dir,
                                    const std::filesystem::path& run_directory);
 
 /// A file of targets that is there as long as this object.
 class TargetsFile {
  public:
-  /// Creates the folder if need be. Throws Error if the file cannot be written.
-  TargetsFile(std::filesystem::path path, const std::string& text);
+  /// Creates the folder if need be; replaces what an earlier session of run `run_id` has left. Throws Error
+  /// if the file cannot be written, or something else is there. `warn` gets a line if the file is not removed
+  /// in the end, because it is not the one any more that this object wrote.
+  TargetsFile(std::filesystem::path path, std::string text, const std::string& run_id,
+              std::function<void(const std::string& text)> warn = {});
   ~TargetsFile();
   TargetsFile(const TargetsFile&) = delete;
   TargetsFile& operator=(const TargetsFile&) = delete;
 
  private:
   std::filesystem::path path_;
+  std::string text_;
+  std::function<void(const std::string& text)> warn_;
 };
 
 }  // namespace tutti
