@@ -20,11 +20,9 @@ constexpr double kToolTimeout_s = 10;
 constexpr double kSubmitTimeout_s = 120;
 constexpr int64_t kMostFileBytes = int64_t{16} << 20;
 
-/// Whether a file has the line that tells those of launches.
-bool has_mark(const fs::path& path) {
+bool holds(const fs::path& path, std::string_view text) {
   try {
-    return ("\n" + read_text_file(path, kMostFileBytes)).find(fmt::format("\n{}", kLaunchMark)) !=
-           std::string::npos;
+    return read_text_file(path, kMostFileBytes).find(text) != std::string::npos;
   } catch (const Error&) {
     return false;
   }
@@ -35,7 +33,7 @@ void check_own_files_in(const fs::path& directory, const Rendered& rendered) {
   LaunchRecord::require_own_or_none(directory);
   for (const LaunchFile& file : rendered.files) {
     const fs::path path = directory / fs::path(file.path).filename();
-    require_replaceable(path, [&] { return has_mark(path); });
+    require_replaceable(path, [&] { return holds(path, kLaunchMark); });
   }
 }
 
@@ -43,6 +41,10 @@ void check_own_files_in(const fs::path& directory, const Rendered& rendered) {
 
 void check_own_files(const LaunchSpec& spec, const Rendered& rendered) {
   check_own_files_in(spec.run_directory, rendered);
+  if (spec.command.front() == "train" && spec.preflight != "off") {
+    const fs::path measured = fs::path(spec.run_directory) / "preflight.json";
+    require_replaceable(measured, [&] { return holds(measured, "\"tutti-preflight\""); });
+  }
   for (int64_t i = 0; !spec.sweep.empty() && i < spec.sweep_size(); ++i) {
     check_own_files_in(swept(spec, i).run_directory, rendered);
   }

@@ -13,7 +13,7 @@ namespace tutti {
 void check_tools(const LaunchSpec& spec, const Rendered& rendered, const Surroundings& here);
 
 /// Throws Error naming the file if a launch would write over one that no launch has written: a script, a host
-/// file or a record, also of a sweep's combinations.
+/// file or a record, also of a sweep's combinations, or the result of a preflight.
 void check_own_files(const LaunchSpec& spec, const Rendered& rendered);
 
 /// Writes the files of a launch, submits it, records the job in launch.json and prints its id and what can

@@ -346,7 +346,7 @@ TEST_F(PretendedSlurmTest, FilesOfOthersAreNotWrittenOver) {
   std::filesystem::create_directories(run / "001");
   write_all(folder_ / "mine", "mine");
   for (const std::filesystem::path& path :
-       {run / "launch.json", run / "launch.sbatch", run / "001" / "launch.json"}) {
+       {run / "launch.json", run / "launch.sbatch", run / "001" / "launch.json", run / "preflight.json"}) {
     const std::string before = read_all(path);
     write_all(path, "{\"name\": \"mine\"}");
     EXPECT_NE(why(path).find("was not written by `tutti launch`"), std::string::npos);
