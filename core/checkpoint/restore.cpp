@@ -78,9 +78,9 @@ std::string mismatch(const StateTensor& tensor, const Manifest::Entry& entry) {
   return "";
 }
 
-const Manifest::Group& group_of(const Manifest& manifest, const std::string& group) {
+const Manifest::Group& group_of(const Manifest& manifest, std::string_view group) {
   static const Manifest::Group kNothing;
-  const auto found = manifest.groups.find(group);
+  const auto found = manifest.groups.find(std::string(group));
   return found == manifest.groups.end() ? kNothing : found->second;
 }
 
