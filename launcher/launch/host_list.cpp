@@ -83,13 +83,17 @@ std::vector<int64_t> expand_counts(std::string_view text) {
   for (const std::string_view part : cut(text)) {
     const size_t open = part.find("(x");
     const std::optional<int64_t> value = number(part.substr(0, open));
-    std::optional<int64_t> times = 1;
+    int64_t times = 1;
+    bool good = value.has_value();
     if (open != std::string_view::npos) {
-      times = part.ends_with(')') ? number(part.substr(open + 2, part.size() - open - 3)) : std::nullopt;
+      const std::optional<int64_t> given =
+          part.ends_with(')') ? number(part.substr(open + 2, part.size() - open - 3)) : std::nullopt;
+      good = good && given.has_value();
+      times = given.value_or(0);
     }
-    require(value && times && static_cast<size_t>(*times) <= kMostHosts - counts.size(),
+    require(good && static_cast<size_t>(times) <= kMostHosts - counts.size(),
             "'{}' is not a list of counts such as 2(x3),1", text);
-    counts.insert(counts.end(), static_cast<size_t>(*times), *value);
+    counts.insert(counts.end(), static_cast<size_t>(times), *value);
   }
   return counts;
 }
