@@ -111,6 +111,7 @@ bool DirectoryTarget::is_free(const std::string& name) const {
 
 std::vector<std::string> DirectoryTarget::names() const {
   std::vector<std::string> names;
+  names.reserve(parts_.size());
   for (const auto& part : parts_) names.push_back(part->name);
   return names;
 }
