@@ -167,8 +167,8 @@ ProductOperand LinearSaved::parameter_gradients(const Tensor& d, const Gradients
   return operand;
 }
 
-Var linear_in(Tape& tape, const LinearInput& x, const Var& w, const Var& bias, Activation activation,
-              const Fp8Ranges& ranges) {
+Var record_linear(Tape& tape, const LinearInput& x, const Var& w, const Var& bias, Activation activation,
+                  const Fp8Ranges& ranges) {
   LinearResult result = linear_forward("linear", tape, x, w, bias, activation, ranges);
   return tape.record("linear", std::move(result.y), {x.place(), w, bias, ranges.x, ranges.w, ranges.dy},
                      [saved = std::move(result.saved), stream = tape.stream()](const Tensor& dy,
@@ -183,7 +183,7 @@ Var linear_in(Tape& tape, const LinearInput& x, const Var& w, const Var& bias, A
 }
 
 Var linear(Tape& tape, const Var& x, const Var& w, const Var& bias, Activation activation) {
-  return linear_in(tape, LinearInput::of("linear", x, tape.stream()), w, bias, activation, {});
+  return record_linear(tape, LinearInput::of("linear", x, tape.stream()), w, bias, activation, {});
 }
 
 }  // namespace tutti

@@ -118,8 +118,8 @@ Tensor scaled(const Tensor& tensor, const Tensor& factor, const Stream& stream) 
 
 }  // namespace
 
-Var linear_cross_entropy_in(Tape& tape, const Var& x, const Var& w, const Tensor& targets,
-                            const LinearCrossEntropyOptions& options, const Fp8Ranges& ranges) {
+Var record_linear_cross_entropy(Tape& tape, const Var& x, const Var& w, const Tensor& targets,
+                                const LinearCrossEntropyOptions& options, const Fp8Ranges& ranges) {
   const Stream& stream = tape.stream();
   const Sizes s = check_sizes(x.value, w.value, targets, options);
   const Tensor in = x.value.to_contiguous(stream).view({s.rows, s.inputs});
@@ -161,7 +161,7 @@ Var linear_cross_entropy_in(Tape& tape, const Var& x, const Var& w, const Tensor
 
 Var linear_cross_entropy(Tape& tape, const Var& x, const Var& w, const Tensor& targets,
                          const LinearCrossEntropyOptions& options) {
-  return linear_cross_entropy_in(tape, x, w, targets, options, {});
+  return record_linear_cross_entropy(tape, x, w, targets, options, {});
 }
 
 }  // namespace tutti

@@ -50,16 +50,16 @@ struct LinearResult {
 LinearResult linear_forward(std::string_view op, const Tape& tape, const LinearInput& x, const Var& w,
                             const Var& bias, Activation activation, const Fp8Ranges& ranges);
 
-/// The ops.
-Var linear_in(Tape& tape, const LinearInput& x, const Var& w, const Var& bias, Activation activation,
-              const Fp8Ranges& ranges);
+/// The ops themselves; without ranges in the compute dtype.
+Var record_linear(Tape& tape, const LinearInput& x, const Var& w, const Var& bias, Activation activation,
+                  const Fp8Ranges& ranges);
 struct MlpWeights {
   Var w1, b1, w2, b2;
 };
-Var mlp_in(Tape& tape, const LinearInput& x, const MlpWeights& weights, Activation activation,
-           const Fp8MlpRanges& ranges);
-Var linear_cross_entropy_in(Tape& tape, const Var& x, const Var& w, const Tensor& targets,
-                            const LinearCrossEntropyOptions& options, const Fp8Ranges& ranges);
+Var record_mlp(Tape& tape, const LinearInput& x, const MlpWeights& weights, Activation activation,
+               const Fp8MlpRanges& ranges);
+Var record_linear_cross_entropy(Tape& tape, const Var& x, const Var& w, const Tensor& targets,
+                                const LinearCrossEntropyOptions& options, const Fp8Ranges& ranges);
 
 /// dx = dy times the derivative of an activation other than kNone; `derived` as in LinearSaved, dx may be dy.
 void activation_backward(const Tensor& dy, const Tensor& derived, const Tensor& dx, Activation activation,

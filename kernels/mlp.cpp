@@ -37,8 +37,8 @@ bool defers_activation(const Tape& tape, const LinearInput& x, const MlpWeights&
 
 }  // namespace
 
-Var mlp_in(Tape& tape, const LinearInput& x, const MlpWeights& weights, Activation activation,
-           const Fp8MlpRanges& ranges) {
+Var record_mlp(Tape& tape, const LinearInput& x, const MlpWeights& weights, Activation activation,
+               const Fp8MlpRanges& ranges) {
   const Stream& stream = tape.stream();
   const auto& [w1, b1, w2, b2] = weights;
   const bool defers = defers_activation(tape, x, weights, activation, ranges.down);
@@ -71,7 +71,7 @@ Var mlp_in(Tape& tape, const LinearInput& x, const MlpWeights& weights, Activati
 
 Var mlp(Tape& tape, const Var& x, const Var& w1, const Var& b1, const Var& w2, const Var& b2,
         Activation activation) {
-  return mlp_in(tape, LinearInput::of("mlp", x, tape.stream()), {w1, b1, w2, b2}, activation, {});
+  return record_mlp(tape, LinearInput::of("mlp", x, tape.stream()), {w1, b1, w2, b2}, activation, {});
 }
 
 }  // namespace tutti

@@ -22,17 +22,17 @@ bool takes_deferred_norm(const Tape& tape, const Var& x, const Var& w) {
 
 Var fp8_linear(Tape& tape, const Fp8Input& x, const Var& w, const Var& bias, Activation activation,
                const Fp8Ranges& ranges) {
-  return linear_in(tape, input_of("linear", x, tape.stream()), w, bias, activation, ranges);
+  return record_linear(tape, input_of("linear", x, tape.stream()), w, bias, activation, ranges);
 }
 
 Var fp8_mlp(Tape& tape, const Fp8Input& x, const Var& w1, const Var& b1, const Var& w2, const Var& b2,
             Activation activation, const Fp8MlpRanges& ranges) {
-  return mlp_in(tape, input_of("mlp", x, tape.stream()), {w1, b1, w2, b2}, activation, ranges);
+  return record_mlp(tape, input_of("mlp", x, tape.stream()), {w1, b1, w2, b2}, activation, ranges);
 }
 
 Var fp8_linear_cross_entropy(Tape& tape, const Var& x, const Var& w, const Tensor& targets,
                              const LinearCrossEntropyOptions& options, const Fp8Ranges& ranges) {
-  return linear_cross_entropy_in(tape, x, w, targets, options, ranges);
+  return record_linear_cross_entropy(tape, x, w, targets, options, ranges);
 }
 
 }  // namespace tutti

@@ -102,8 +102,9 @@ std::vector<std::string> exported_names(const fs::path& folder) {
   if (!fs::is_regular_file(folder / kRecord, none)) return {};
   std::vector<std::string> names{std::string(kRecord)};
   try {
-    const Json record = Json::parse(read_text_file(folder / kRecord, kMostBytes));
-    for (const Json& name : record.at("files")) names.push_back(name.get<std::string>());
+    const auto record =
+        parse_strict_json(read_text_file(folder / kRecord, kMostBytes), (folder / kRecord).string());
+    for (const auto& name : record.at("files")) names.push_back(name.get<std::string>());
   } catch (const std::exception&) {
     return {};  // not a record: left as it is
   }
