@@ -220,7 +220,8 @@ void Checkpoints::prepare(int64_t first_step) {
   });
 }
 
-CheckpointReport Checkpoints::save(const TrainingState& state, CheckpointMetadata metadata) {
+CheckpointReport Checkpoints::save(const TrainingState& state, CheckpointMetadata metadata,
+                                   OlderCheckpoints older) {
   const auto start = std::chrono::steady_clock::now();
   metadata.world_size = peers_.size();
   peers_.agree([&] {
@@ -258,7 +259,7 @@ CheckpointReport Checkpoints::save(const TrainingState& state, CheckpointMetadat
     report.error = error.what();
     say(fmt::format("checkpoint of step {} failed: {}", metadata.step, report.error));
   }
-  if (report.error.empty()) retain(metadata.step);
+  if (report.error.empty() && older == OlderCheckpoints::kDelete) retain(metadata.step);
   report.wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return report;
 }

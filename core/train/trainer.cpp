@@ -113,7 +113,6 @@ TrainResult Trainer::run(int64_t first_step) {
   result.steps = first_step;
   saved_step_ = first_step;
   const Stopwatch elapsed;
-  int64_t skipped = 0;
   plan_graph();
   if (parts_.evaluate_first && parts_.validation) evaluate_into(result, first_step);
   for (int64_t step = first_step; step < config_.steps && leave_.go_on(); ++step) {
@@ -127,9 +126,9 @@ TrainResult Trainer::run(int64_t first_step) {
     result.samples += report->samples;
     observers_.tell([&](Observer& observer) { observer.on_step(*report); });
 
-    skipped = report->skipped ? skipped + 1 : 0;
+    skipped_ = report->skipped ? skipped_ + 1 : 0;
     const bool last = report->step == config_.steps;
-    if (skipped > config_.max_skipped_steps || (last && report->skipped)) {
+    if (skipped_ > config_.max_skipped_steps || (last && report->skipped)) {
       result.reason = TrainResult::Reason::kNotFinite;
       return result;  // the last checkpoint is better than this state
     }
@@ -428,7 +427,8 @@ std::optional<EvaluationReport> Trainer::try_evaluate(int64_t step) {
 
 void Trainer::save(int64_t step, bool ends) {
   observers_.tell([&](Observer& observer) { observer.before_checkpoint(step); });
-  const CheckpointReport report = parts_.save(step);
+  const CheckpointReport report =
+      parts_.save(step, skipped_ > 0 ? OlderCheckpoints::kKeep : OlderCheckpoints::kDelete);
   observers_.tell([&](Observer& observer) { observer.on_checkpoint(report); });
   if (report.error.empty()) saved_step_ = step;
   failed_saves_ = report.error.empty() ? 0 : failed_saves_ + 1;

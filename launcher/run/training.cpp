@@ -198,9 +198,9 @@ class Training {
     }
     parts.save_every = checkpoint.every;
     parts.save_every_s = checkpoint.every_s;
-    parts.save = [&](int64_t step) {
+    parts.save = [&](int64_t step, OlderCheckpoints older) {
       directory.require_held(peers_);
-      return checkpoints.save(state, checkpoint_metadata(settings_, sampler, step, *facts));
+      return checkpoints.save(state, checkpoint_metadata(settings_, sampler, step, *facts), older);
     };
 
     if (first_step >= settings_.train.steps) {

@@ -58,7 +58,7 @@ std::vector<Ending> train(int ranks, const std::function<Disturbance(Collective&
                              return source;
                            },
                        .validation_steps = 50,
-                       .save = [](int64_t step) { return CheckpointReport{.step = step}; },
+                       .save = [](int64_t step, OlderCheckpoints) { return CheckpointReport{.step = step}; },
                        .observers = {&log},
                        .stop_requested = disturbance.stop,
                        .stream = stream,

@@ -1,5 +1,5 @@
-#include "core/io/target.h"
 #include <tutti/core/error.h>
+#include "core/io/target.h"
 
 #include <gtest/gtest.h>
 

@@ -9,14 +9,14 @@
 namespace tutti {
 namespace {
 
-CheckpointReport saved(int64_t step) {
+CheckpointReport saved(int64_t step, OlderCheckpoints /*older*/) {
   return {.step = step};
 }
 
 TEST_F(TrainerTest, SavesEvaluatesAndStops) {
   Log log;
   TrainerParts p = parts(log);
-  p.save = [](int64_t step) { return CheckpointReport{.step = step}; };
+  p.save = [](int64_t step, OlderCheckpoints) { return CheckpointReport{.step = step}; };
   p.save_every = 2;
   p.validation = [&] { return std::make_unique<Numbers>(*parallel, config.microbatch, stream, 0); };
   p.validation_steps = 3;
@@ -36,7 +36,7 @@ TEST_F(TrainerTest, SavesEvaluatesAndStops) {
 
   Log stopped;
   TrainerParts again = parts(stopped);
-  again.save = [](int64_t step) { return CheckpointReport{.step = step}; };
+  again.save = [](int64_t step, OlderCheckpoints) { return CheckpointReport{.step = step}; };
   again.stop_requested = [&] { return stopped.steps.size() == 1; };
   EXPECT_EQ(Trainer(config, schedule, again).run().reason, TrainResult::Reason::kStopped);
   EXPECT_EQ(stopped.events, "step1 before1 saved1 ");
@@ -46,7 +46,7 @@ TEST_F(TrainerTest, FailedSavesEndTheRunOnlyInARow) {
   Log log;
   TrainerParts p = parts(log);
   p.save_every = 1;
-  p.save = [](int64_t step) {
+  p.save = [](int64_t step, OlderCheckpoints) {
     return CheckpointReport{
         .step = step, .path = "x", .wall_s = 0, .error = step == 2 ? "" : "No space left"};
   };
@@ -55,7 +55,9 @@ TEST_F(TrainerTest, FailedSavesEndTheRunOnlyInARow) {
 }
 
 TEST_F(TrainerTest, ARunDoesNotEndWellWithoutItsLastCheckpoint) {
-  const auto fails = [](int64_t step) { return CheckpointReport{.step = step, .error = "No space left"}; };
+  const auto fails = [](int64_t step, OlderCheckpoints) {
+    return CheckpointReport{.step = step, .error = "No space left"};
+  };
   Log log;
   TrainerParts p = parts(log);
   p.save = fails;

@@ -69,7 +69,7 @@ TEST_F(TrainerTest, NotFiniteStepsAreSkippedThenEndTheRun) {
   config.max_skipped_steps = 1;
   task.net.weight.value.data<double>()[0] = std::numeric_limits<double>::infinity();
   int saves = 0;
-  again.save = [&](int64_t step) {
+  again.save = [&](int64_t step, OlderCheckpoints) {
     ++saves;
     return CheckpointReport{.step = step};
   };
@@ -82,7 +82,7 @@ TEST_F(TrainerTest, NotFiniteStepsAreSkippedThenEndTheRun) {
   TrainerParts wild = parts(third);
   std::vector<int64_t> saved;
   wild.save_every = 1;
-  wild.save = [&](int64_t step) {
+  wild.save = [&](int64_t step, OlderCheckpoints) {
     saved.push_back(step);
     return CheckpointReport{.step = step};
   };
@@ -100,6 +100,21 @@ TEST_F(TrainerTest, NotFiniteStepsAreSkippedThenEndTheRun) {
   numbers->poison_at = 4;
   EXPECT_EQ(Trainer(config, schedule, bad_end).run().reason, TrainResult::Reason::kNotFinite);
   EXPECT_EQ(saved, (std::vector<int64_t>{2, 4}));
+
+  // A stop right after such a step saves, and deletes nothing for it.
+  for (const int64_t poison_at : {int64_t{0}, int64_t{1}}) {
+    Log fifth;
+    TrainerParts stopped = parts(fifth);
+    std::vector<OlderCheckpoints> older;
+    stopped.save = [&](int64_t step, OlderCheckpoints what) {
+      older.push_back(what);
+      return CheckpointReport{.step = step};
+    };
+    stopped.stop_requested = [&] { return fifth.steps.size() == 1; };
+    numbers->poison_at = poison_at;
+    EXPECT_EQ(Trainer(config, schedule, stopped).run().reason, TrainResult::Reason::kStopped);
+    EXPECT_EQ(older, std::vector{poison_at == 0 ? OlderCheckpoints::kKeep : OlderCheckpoints::kDelete});
+  }
 }
 
 TEST_F(TrainerTest, StructsAreCheckedLikeRunFiles) {

@@ -91,7 +91,9 @@ class Checkpoints {
   /// that does not read back whole. A write error on any rank (disk full) makes all ranks report the same
   /// `error`; what was there before is untouched and training can go on. Throws Error on all ranks when the
   /// state itself is not fit to be saved, or another process has taken the directory's lock.
-  CheckpointReport save(const TrainingState& state, CheckpointMetadata metadata);
+  /// With `older` kKeep nothing is deleted.
+  CheckpointReport save(const TrainingState& state, CheckpointMetadata metadata,
+                        OlderCheckpoints older = OlderCheckpoints::kDelete);
 
   /// Fills `state` from the newest checkpoint whose checksums verify; torn and damaged ones are skipped with
   /// a log line that names the file, the tensor and the place. Empty if there is no checkpoint at all. Throws

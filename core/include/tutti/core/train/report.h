@@ -32,6 +32,12 @@ struct EvaluationReport {
   double wall_s = 0;
 };
 
+/// What a new checkpoint does to those that need not be kept any more.
+enum class OlderCheckpoints : uint8_t {
+  kDelete,
+  kKeep,  ///< all of them: the new one may be worse
+};
+
 struct CheckpointReport {
   int64_t step = 0;
   std::string path;

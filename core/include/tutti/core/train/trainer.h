@@ -67,7 +67,7 @@ struct TrainerParts {
   /// Whether a run begins with the evaluation of its state: one that is resumed where that was left out.
   bool evaluate_first = false;
   /// Saves the state after `step` steps; collective. Empty: no checkpoints.
-  std::function<CheckpointReport(int64_t step)> save;
+  std::function<CheckpointReport(int64_t step, OlderCheckpoints older)> save;
   int64_t save_every = 0;   ///< steps; 0: not by steps
   double save_every_s = 0;  ///< seconds, by rank 0's clock; 0: not by time
   std::vector<Observer*> observers;
@@ -109,7 +109,7 @@ class Trainer {
   /// Trains from step `first_step` to config.steps.
   /// A loss or gradient that is not finite skips the update on all ranks; after max_skipped_steps in a row,
   /// and after such a last step, the run ends with Reason::kNotFinite. No checkpoint that is due is written
-  /// after such a step. Throws
+  /// after such a step; one with which a stop ends the run keeps the older ones. Throws
   /// Error when checkpoints fail three times in a row, and what its parts throw, except observers.
   TrainResult run(int64_t first_step = 0);
 
@@ -156,6 +156,7 @@ class Trainer {
   Observers observers_;
 
   int failed_saves_ = 0;
+  int64_t skipped_ = 0;  ///< steps in a row
   int64_t saved_step_ = 0;
   bool save_due_ = false;  // by time
   Stopwatch clock_;
