@@ -142,11 +142,11 @@ void DirectoryTarget::commit() {
   }
   sync_directory(place_.path);
   // What replaces an earlier file comes right before the index, which tells the new files from the old.
-  for (const bool index : {false, true}) {
-    for (const auto& part : parts_) {
-      const bool waits = is_earlier(part->name) || part->name == rules_.index;
-      if (waits && (part->name == rules_.index) == index) give_name(*part);
-    }
+  for (const auto& part : parts_) {
+    if (is_earlier(part->name) && part->name != rules_.index) give_name(*part);
+  }
+  for (const auto& part : parts_) {
+    if (part->name == rules_.index) give_name(*part);
   }
   for (Temporary& name : named) name.keep();
   for (Temporary& directory : made_) directory.keep();

@@ -43,7 +43,7 @@ void require_same_tokenizer(const fs::path& checkpoint, const CheckpointMetadata
 
 }  // namespace
 
-void require_same_model(const RunSettings& settings) {
+void check_first_weights(const RunSettings& settings) {
   const fs::path weights = settings.model.weights;
   std::error_code none;
   fs::path checkpoint = fs::is_directory(weights, none) ? weights : weights.parent_path();

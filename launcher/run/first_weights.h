@@ -8,6 +8,6 @@ namespace tutti {
 /// than `settings` does, naming the keys and both values, or learnt ids of another tokenizer than that of the
 /// data. What a checkpoint does not tell is not compared; neither are other files of weights, of which
 /// load_weights() and check_tokenizer() know more.
-void require_same_model(const RunSettings& settings);
+void check_first_weights(const RunSettings& settings);
 
 }  // namespace tutti

@@ -125,7 +125,7 @@ class Training {
                                            check_work("model.weights", placement.threads, say));
       if (!verified) return stopped_before_training(writers);
       peers_.agree([&] {
-        require_same_model(settings_);
+        check_first_weights(settings_);
         load_weights(model, groups, ModelFiles::open(settings_.model.weights), stream);
       });
     }
