@@ -1,6 +1,9 @@
 #include <tutti/comm/fit.h>
 
+#include <tutti/core/data/loader.h>
+
 #include <cmath>
+#include <cstdio>
 
 namespace tutti {
 namespace {
@@ -10,29 +13,53 @@ FitOptions checked(const FitOptions& options) {
   require(options.schedule.kind == "constant" || options.schedule_steps > 0,
           "fit: the schedule '{}' needs schedule_steps, the steps that it is stretched over, not {}",
           options.schedule.kind, options.schedule_steps);
+  require(options.microbatch >= 0, "fit: microbatch is {}, expected 0 or more", options.microbatch);
   return options;
 }
 
-std::vector<std::unique_ptr<ParamGroup>> named_groups(Module& model, const FitOptions& options,
-                                                      const Stream& stream) {
+Module& named(Module& model) {
   model.name_parameters();
-  return make_param_groups(model, {.precision = options.precision, .seed = options.seed}, stream);
+  return model;
+}
+
+/// What a checkpoint of Fit::run() says of the order of its data.
+CheckpointMetadata metadata_of(const Sampler& sampler, int64_t step) {
+  const int64_t in_epoch = std::min(sampler.size(), step % sampler.steps_per_epoch() * sampler.batch());
+  CheckpointMetadata metadata;
+  metadata.step = step;
+  metadata.next_sample = sampler.epoch_of(step) * sampler.size() + in_epoch;
+  metadata.seed = sampler.seed();
+  metadata.extra = {{"batch", std::to_string(sampler.batch())}, {"samples", std::to_string(sampler.size())}};
+  return metadata;
+}
+
+/// Throws Error if a run that goes on from `found` would see its data in another order.
+void require_same_order(const CheckpointMetadata& found, const Sampler& sampler) {
+  const CheckpointMetadata now = metadata_of(sampler, found.step);
+  require(found.seed == now.seed, "fit: the checkpoint of step {} was written with seed {}, this run has {}",
+          found.step, found.seed, now.seed);
+  for (const auto& [key, value] : now.extra) {
+    const auto then = found.extra.find(key);
+    require(then == found.extra.end() || then->second == value,
+            "fit: the checkpoint of step {} was written with {} = {}, this run has {}", found.step, key,
+            then == found.extra.end() ? "" : then->second, value);
+  }
 }
 
 }  // namespace
 
 Fit::Fit(Collective& world, Module& model, const FitOptions& options)
     : options_(checked(options)),
-      model_(model),
-      pool_(options.threads),
-      stream_(Stream::inline_on(pool_)),
-      groups_(named_groups(model, options_, stream_)),
-      parallel_(world, groups_, options.parallel, stream_),
-      optimizer_(options.optimizer, groups_, stream_) {}
+      peers_(world),
+      compute_(peers_, options_.compute),
+      model_(world, named(model),
+             {.precision = options_.precision, .parallel = options_.parallel, .seed = options_.seed},
+             compute_),
+      optimizer_(options_.optimizer, model_.groups(), compute_.stream()) {}
 
 double Fit::step(int64_t samples, FunctionRef<Var(Tape& tape, const Parallel::Shard& part)> loss) {
   const StepContext context{.seed = options_.seed, .step = static_cast<uint64_t>(steps_)};
-  const double sum = parallel_.run_step(samples, stream_, context, loss);
+  const double sum = model_.parallel().run_step(samples, options_.microbatch, stream(), context, loss);
   const double norm = optimizer_.grad_norm();
   if (!std::isfinite(sum) || !std::isfinite(norm)) {  // all ranks hold the same sums
     throw AgreedError(
@@ -41,22 +68,124 @@ double Fit::step(int64_t samples, FunctionRef<Var(Tape& tape, const Parallel::Sh
   const double rate = optimizer_.peak_learning_rate() *
                       learning_rate_factor(options_.schedule, steps_, options_.schedule_steps);
   optimizer_.step(rate, optimizer_.clip_scale(norm), steps_);
-  parallel_.after_update();
+  model_.parallel().after_update();
   ++steps_;
   return sum;
 }
 
-TrainingState Fit::state() {
-  TrainingState state;
-  for (const Parameter* p : model_.parameters()) state.model.push_back(StateTensor::whole(p->name, p->value));
-  state.optimizer = optimizer_.states();
-  return state;
+EvaluationSums Fit::evaluate(int64_t samples,
+                             FunctionRef<EvaluationSums(Tape& tape, const Parallel::Shard& part)> part) {
+  const auto shards = microbatches(model_.parallel().shards(samples), options_.microbatch);
+  std::vector<std::vector<double>> leaves(shards.size(), {0.0, 0.0, 0.0});
+  for (size_t s = 0; s < shards.size(); ++s) {
+    for (const Parallel::Shard& range : shards[s]) {
+      Tape tape(stream(),
+                {.training = false,
+                 .seed = options_.seed,
+                 .step = static_cast<uint64_t>(steps_),
+                 .first_sample = range.begin,
+                 .samples = range.end - range.begin},
+                Tape::Mode::kInference);
+      const EvaluationSums sums = part(tape, range);
+      leaves[s][0] += sums.loss;
+      leaves[s][1] += sums.correct;
+      leaves[s][2] += sums.count;
+    }
+  }
+  const std::vector<double> sums = model_.parallel().sum(leaves);
+  return {.loss = sums[0], .correct = sums[1], .count = sums[2]};
 }
 
-void Fit::resume(int64_t steps) {
-  require(steps >= 0, "fit: cannot go on after {} steps", steps);
-  for (const auto& group : groups_) group->round_weights(stream_);
-  steps_ = steps;
+TrainResult Fit::run(Task& task, const FitRun& run) {
+  require(&task.model() == &model_.model(),
+          "fit: the task's model is not the one that this Fit was made for");
+  require(run.training != nullptr && run.training->size() > 0, "fit: there is no data to train on");
+  const auto note = [&](const std::string& text) {
+    if (peers_.rank() != 0) return;
+    if (run.note)
+      run.note(text);
+    else
+      (void)std::fprintf(stderr, "%s\n", text.c_str());
+  };
+  const Sampler sampler(run.training->size(), run.batch, SampleOrder::kShuffled, options_.seed);
+  const TrainingState state = model_.state(optimizer_);
+  std::optional<Checkpoints> checkpoints;
+  if (!run.checkpoint.dir.empty()) {
+    checkpoints.emplace(run.checkpoint, peers_, note);
+    if (run.resume && steps_ == 0) {
+      const auto accept = [&](const CheckpointMetadata& found) { require_same_order(found, sampler); };
+      if (const auto found = checkpoints->restore(state, accept)) {
+        model_.restored();
+        steps_ = found->step;
+      }
+    }
+    checkpoints->prepare(steps_);
+  }
+
+  const auto loader = [&](const std::shared_ptr<const Dataset>& data, const Sampler& order,
+                          int64_t first_step, int64_t end_step) {
+    return std::make_unique<Loader>(
+        data, order,
+        LoaderOptions{.ranges = local_ranges(model_.parallel(), options_.microbatch),
+                      .first_step = first_step,
+                      .end_step = end_step,
+                      .ahead = run.read_ahead,
+                      .threads = run.read_threads,
+                      .device = compute_.device()});
+  };
+  const auto training = loader(run.training, sampler, steps_, run.steps);
+  TrainerParts parts{.task = task,
+                     .parallel = model_.parallel(),
+                     .optimizer = optimizer_,
+                     .training = *training,
+                     .observers = run.observers,
+                     .stop_requested = run.stop_requested,
+                     .note = note,
+                     .stream = stream(),
+                     .seed = options_.seed};
+  if (run.validation != nullptr && run.validation->size() > 0) {
+    const Sampler order(run.validation->size(), run.batch, SampleOrder::kSequential, options_.seed);
+    parts.validation_steps = order.steps_per_epoch();
+    parts.validation = [&run, order, loader]() -> std::unique_ptr<BatchSource> {
+      return loader(run.validation, order, 0, order.steps_per_epoch());
+    };
+  }
+  if (checkpoints) {
+    parts.save_every = run.checkpoint.every;
+    parts.save_every_s = run.checkpoint.every_s;
+    parts.save = [&](int64_t step, OlderCheckpoints older) {
+      return checkpoints->save(state, metadata_of(sampler, step), older);
+    };
+  }
+  Trainer trainer({.steps = run.steps,
+                   .batch = run.batch,
+                   .microbatch = options_.microbatch,
+                   .evaluate_every = run.evaluate_every,
+                   .max_skipped_steps = run.max_skipped_steps,
+                   .cuda_graph = run.cuda_graph},
+                  options_.schedule, parts);
+  const TrainResult result = trainer.run(steps_);
+  steps_ = result.steps;
+  model_.parallel().check_equal_weights();
+  return result;
+}
+
+bool Fit::resume(Checkpoints& checkpoints) {
+  const auto found = checkpoints.restore(model_.state(optimizer_));
+  if (found) {
+    model_.restored();
+    steps_ = found->step;
+  }
+  checkpoints.prepare(steps_);
+  return found.has_value();
+}
+
+void Fit::save(Checkpoints& checkpoints) {
+  CheckpointMetadata metadata;
+  metadata.step = steps_;
+  metadata.seed = options_.seed;
+  const CheckpointReport report = checkpoints.save(model_.state(optimizer_), std::move(metadata));
+  if (!report.error.empty()) throw AgreedError(report.error);
 }
 
 }  // namespace tutti

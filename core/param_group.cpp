@@ -10,6 +10,14 @@ int64_t round_up(int64_t n, int64_t unit) {
 
 }  // namespace
 
+void Precision::describe(Fields& f) {
+  f.value("compute", compute, "dtype of weights and activations in forward and backward: fp32 or bf16");
+  f.value("grad", grad, "dtype that gradients are summed and reduced in: fp32 or bf16");
+  const auto allowed = [](DType dtype) { return dtype == DType::kFloat32 || dtype == DType::kBFloat16; };
+  f.check(allowed(compute), "compute", "must be fp32 or bf16");
+  f.check(allowed(grad), "grad", "must be fp32 or bf16");
+}
+
 ParamGroup::ParamGroup(std::string name, std::vector<Parameter*> parameters, Precision precision,
                        Placement placement, ShardOf shard, uint64_t seed, const Stream& stream)
     : name_(std::move(name)),

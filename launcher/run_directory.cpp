@@ -1,12 +1,12 @@
 #include "launcher/run_directory.h"
 
+#include "comm/placement/placement.h"
 #include "launcher/info/build.h"
 #include "launcher/info/git.h"
 #include "launcher/info/libraries.h"
 #include "launcher/info/machine.h"
 #include "launcher/metrics/summary.h"
 #include "launcher/overwrite.h"
-#include "launcher/placement/placement.h"
 #include "launcher/run/stop_signal.h"
 #include "launcher/shared_directory.h"
 

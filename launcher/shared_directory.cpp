@@ -1,6 +1,6 @@
 #include "launcher/shared_directory.h"
 
-#include "launcher/placement/placement.h"
+#include "comm/placement/placement.h"
 
 #include <tutti/core/error.h>
 #include "core/system_check.h"

@@ -1,6 +1,7 @@
 #include <tutti/core/data/loader.h>
 #include <tutti/core/error.h>
 #include <tutti/core/memory/owner.h>
+#include <tutti/core/train/evaluate.h>
 #include "core/affinity.h"
 
 #include <chrono>
@@ -83,6 +84,17 @@ struct Loader::State {
     return batch;
   }
 };
+
+std::function<std::vector<Parallel::Shard>(int64_t step, int64_t samples)> local_ranges(
+    const Parallel& parallel, int64_t microbatch) {
+  return [&parallel, microbatch](int64_t, int64_t samples) {
+    std::vector<Parallel::Shard> flat;
+    for (const auto& row : microbatches(parallel.shards(samples), microbatch)) {
+      flat.insert(flat.end(), row.begin(), row.end());
+    }
+    return flat;
+  };
+}
 
 Loader::Loader(std::shared_ptr<const Dataset> data, Sampler sampler, LoaderOptions options) {
   require(data != nullptr && sampler.size() == data->size(),

@@ -1,7 +1,7 @@
 #include <tutti/core/interruption.h>
 #include <tutti/core/train/trainer.h>
 #include "core/cuda/config.h"
-#include "core/cuda/tensor_ops.h"
+#include "core/train/readings.h"
 
 #include <cmath>
 #include <limits>
@@ -15,43 +15,7 @@ constexpr int kFailedSavesToEnd = 3;
 // In shorter steps a stop waits for the end of the step, and ranks spare themselves a collective.
 constexpr double kLongStep_s = 0.1;
 
-/// A loss that is not finite makes all gradients NaN, so that every rank sees it in the norm.
-void backward(Tape& tape, const Var& loss, const Stream& stream) {
-  if constexpr (kWithCuda) {
-    if (stream.device().type == DeviceType::kCuda)
-      return tape.backward(loss, cuda::one_if_finite(loss.value, stream));
-  }
-  tape.backward(loss);
-}
-
 }  // namespace
-
-/// Numbers that a step computes, read when it is done: the host need not wait for a device in between.
-class Trainer::Readings {
- public:
-  void take(const Tensor& numbers, const Stream& stream) {
-    if (numbers.device().type == DeviceType::kCpu) {
-      values_.push_back(numbers);
-      return;
-    }
-    const Tensor pinned = Tensor::empty_pinned(numbers.shape(), numbers.dtype(), stream);
-    copy(pinned, numbers, stream);
-    values_.push_back(pinned);
-  }
-  /// In the order of take(); the device must have come past the last of them.
-  [[nodiscard]] std::vector<double> values() const {
-    std::vector<double> read;
-    read.reserve(values_.size() + 2);  // all are single numbers but the last
-    for (const Tensor& value : values_) {
-      const Tensor flat = value.view({-1});
-      for (int64_t i = 0; i < flat.numel(); ++i) read.push_back(flat.select(0, i).item());
-    }
-    return read;
-  }
-
- private:
-  std::vector<Tensor> values_;
-};
 
 void TrainConfig::describe(Fields& f) {
   constexpr double kMostSamples = int64_t{1} << 31;  // sums of such numbers fit in 64 bits
@@ -76,18 +40,6 @@ std::string_view name(TrainResult::Reason reason) {
       return "loss or gradient not finite";
   }
   return "unknown";
-}
-
-std::vector<std::vector<Parallel::Shard>> microbatches(const std::vector<Parallel::Shard>& shards,
-                                                       int64_t microbatch) {
-  std::vector<std::vector<Parallel::Shard>> all(shards.size());
-  for (size_t s = 0; s < shards.size(); ++s) {
-    const int64_t most = microbatch > 0 ? microbatch : std::max<int64_t>(1, shards[s].end - shards[s].begin);
-    for (int64_t begin = shards[s].begin; begin < shards[s].end; begin += most) {
-      all[s].push_back({begin, std::min(begin + most, shards[s].end)});
-    }
-  }
-  return all;
 }
 
 Trainer::Trainer(TrainConfig config, ScheduleConfig schedule, TrainerParts parts)
@@ -280,7 +232,7 @@ void Trainer::pass(const Work& work, const Parallel::Shard& range, const Batch& 
   const Var loss = parts_.task.loss(tape, batch, work.predictions > 0 ? 1 / work.predictions : 0);
   losses.take(loss.value, parts_.stream);
   parts_.parallel.watch(tape, last);
-  backward(tape, loss, parts_.stream);
+  backward_from_loss(tape, loss);
 }
 
 std::optional<Trainer::Outcome> Trainer::eager_step(Work& work, RankPoll* poll) {
@@ -379,47 +331,22 @@ EvaluationReport Trainer::evaluate(int64_t step) {
 /// Empty if the ranks leave before it is done: leave_ says why.
 std::optional<EvaluationReport> Trainer::try_evaluate(int64_t step) {
   const Stopwatch wall;
-  RankPoll poll(parts_.parallel, parts_.stop_requested);
-  std::unique_ptr<BatchSource> source;
-  poll.attempt([&] { source = parts_.validation(); });
-  std::vector<std::vector<double>> leaves(parts_.parallel.shards(0).size(), {0.0, 0.0, 0.0});
-  const auto work = [&](int64_t i) {
-    if (!poll.wait_for(*source)) return;
-    const auto shards = microbatches(parts_.parallel.shards(source->samples(i)), config_.microbatch);
-    const std::vector<Batch> batches = source->next();
-    size_t next = 0;
-    for (size_t s = 0; s < shards.size(); ++s) {
-      for (size_t m = 0; m < shards[s].size(); ++m) {
-        if (poll.stop_asked()) return;
-        const Batch& batch = batches.at(next++);
-        batch.use_on(parts_.stream);
-        const EvaluationSums sums = parts_.task.evaluate(parts_.stream, batch);
-        leaves[s][0] += sums.loss;
-        leaves[s][1] += sums.correct;
-        leaves[s][2] += sums.count;
-      }
-    }
-  };
-  int64_t between = 1;
-  Stopwatch since_poll;
-  for (int64_t i = 0, left = 1; i < parts_.validation_steps; ++i) {
-    poll.attempt([&] { work(i); });
-    if (--left > 0 && i + 1 < parts_.validation_steps) continue;
-    const PollResult result = poll.agree(since_poll.seconds());
-    if (!result.go_on()) {
-      leave_ = result;
-      if (!leave_.problem.empty()) leave_.problem = fmt::format("evaluation: {}", leave_.problem);
-      return std::nullopt;
-    }
-    between = pieces_between_polls(between, result.seconds);  // the same on all ranks
-    left = between;
-    since_poll = {};
+  const EvaluationOutcome outcome = tutti::evaluate({.task = parts_.task,
+                                                     .parallel = parts_.parallel,
+                                                     .source = parts_.validation,
+                                                     .steps = parts_.validation_steps,
+                                                     .microbatch = config_.microbatch,
+                                                     .stop_requested = parts_.stop_requested,
+                                                     .stream = parts_.stream});
+  if (!outcome.sums) {
+    leave_ = outcome.left;
+    if (!leave_.problem.empty()) leave_.problem = fmt::format("evaluation: {}", leave_.problem);
+    return std::nullopt;
   }
-  const std::vector<double> sums = parts_.parallel.sum(leaves);
   EvaluationReport report{.step = step};
-  if (sums[2] > 0) {
-    report.loss = sums[0] / sums[2];
-    report.accuracy = sums[1] / sums[2];
+  if (outcome.sums->count > 0) {
+    report.loss = outcome.sums->loss / outcome.sums->count;
+    report.accuracy = outcome.sums->correct / outcome.sums->count;
   }
   report.wall_s = wall.seconds();
   return report;

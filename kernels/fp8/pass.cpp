@@ -1,6 +1,7 @@
 #include "kernels/fp8/pass.h"
 
 #include <tutti/kernels/pointwise.h>
+#include "core/cuda/device.h"
 #include "kernels/cpu/ranges.h"
 #include "kernels/cuda/fp8.h"
 #include "kernels/cuda/on_cuda.h"
@@ -70,6 +71,15 @@ bool computes_in_fp8(const Tape& tape, const std::array<int64_t, 3>& extents) {
 
 }  // namespace
 
+void require_fp8(const Stream& stream) {
+  if constexpr (kWithCuda) {
+    if (!on_cuda(stream)) return;
+    const cuda::DeviceInfo info = cuda::device_info(stream.device().index);
+    require(info.capability >= 89, "fp8: {} has compute capability {}.{}, fp8 begins with 8.9", info.name,
+            info.capability / 10, info.capability % 10);
+  }
+}
+
 Fp8Pass::Fp8Pass(const Tape& tape, const Fp8Ranges& ranges, DType compute,
                  const std::array<int64_t, 3>& extents)
     : ranges_{ranges.x.value, ranges.w.value, ranges.dy.value}, share_(tape.context().batch_share) {
@@ -77,6 +87,7 @@ Fp8Pass::Fp8Pass(const Tape& tape, const Fp8Ranges& ranges, DType compute,
   require(compute == DType::kBFloat16, "linear: fp8 products need bf16 around them, not {}", name(compute));
   largest_ = Tensor::zeros({3}, DType::kFloat32, tape.stream());
   in_fp8_ = computes_in_fp8(tape, extents);
+  if (tape.context().step < kFirstFp8Step) require_fp8(tape.stream());
 }
 
 bool Fp8Pass::fuses(const Tape& tape, const std::array<int64_t, 3>& extents) {

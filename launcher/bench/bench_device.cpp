@@ -1,7 +1,7 @@
 #include "launcher/bench/bench_device.h"
 
+#include "comm/placement/device_placement.h"
 #include "launcher/info/machine.h"
-#include "launcher/placement/device_placement.h"
 
 #include <tutti/core/parameter.h>
 #include <tutti/core/random.h>

@@ -1,9 +1,7 @@
 #include "launcher/bench/step.h"
 
 #include "launcher/info/text.h"
-#include "launcher/placement/device_placement.h"
-#include "launcher/placement/placement.h"
-#include "launcher/run/parts.h"
+#include "launcher/run/setup.h"
 #include "launcher/run/training.h"
 
 #include <tutti/comm/peers.h>
@@ -151,18 +149,14 @@ StepBench bench_step(const StepBenchOptions& options, Collective& world) {
     fit_to_data(settings.model, data);
     task = make_task(settings.model);
   });
-  const DevicePlacement place = place_device(peers, settings.run.device, settings.run.share_gpus);
-  settings.parallel.data.settle_mode(place.device.type);
-  const ThreadPlacement placement = place_threads(peers, settings.run.threads, place.pci);
-  ThreadPool pool(placement.threads, placement.cores);
-  pool.bind_caller();
-  const bool on_cpu = place.device.type == DeviceType::kCpu;
-  const Stream stream = on_cpu ? Stream::inline_on(pool) : Stream::cuda(place.device.index);
+  const Compute compute(peers, settings.run.compute);
+  settle(settings, compute, peers);
+  const Stream& stream = compute.stream();
 
   StepBench bench{.recipe = options.run_file.stem().string(),
-                  .device = device_model(place.device),
+                  .device = device_model(compute.device()),
                   .ranks = world.size(),
-                  .threads = placement.threads,
+                  .threads = compute.threads().threads,
                   .dtype = settings.precision.compute,
                   .batch = settings.train.batch,
                   .item = settings.data.kind == "tokens" ? "tokens" : "images",
@@ -170,16 +164,15 @@ StepBench bench_step(const StepBenchOptions& options, Collective& world) {
   peers.barrier();
   bench.ceilings = measure_ceilings(stream, settings.precision.compute, options.budget_s);
   if constexpr (kWithCuda) {
-    if (!on_cpu) {  // what the ceilings needed is none of the step's
-      cuda::release_cached_memory(place.device.index);
-      cuda::reset_peak_memory(place.device.index);
+    if (!compute.on_cpu()) {  // what the ceilings needed is none of the step's
+      cuda::release_cached_memory(compute.device().index);
+      cuda::reset_peak_memory(compute.device().index);
     }
   }
 
-  const auto groups = make_param_groups(task->model(), group_options(settings, world), stream);
-  Optimizer optimizer(settings.optimizer, groups, stream);
-  DataParallel parallel(world, groups, settings.parallel.data, stream,
-                        gradient_collective(settings, place, world, stream));
+  DistributedModel distributed(world, task->model(), distribution(settings), compute);
+  DataParallel& parallel = distributed.parallel();
+  Optimizer optimizer(settings.optimizer, distributed.groups(), stream);
   RandomBatches batches(data, settings.train.batch, parallel, settings.train.microbatch, stream);
   Recorder recorder;
   TrainerParts parts{.task = *task,

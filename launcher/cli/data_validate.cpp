@@ -1,10 +1,10 @@
+#include "comm/placement/placement.h"
 #include "launcher/cli/checks.h"
 #include "launcher/cli/data_commands.h"
 #include "launcher/cli/ticker.h"
 #include "launcher/info/libraries.h"
 #include "launcher/info/text.h"
 #include "launcher/launch/rank_world.h"
-#include "launcher/placement/placement.h"
 #include "launcher/run/training.h"
 
 #include <tutti/comm/factory.h>

@@ -1,9 +1,9 @@
+#include "comm/placement/locality.h"
 #include "launcher/cli/commands.h"
 #include "launcher/info/build.h"
 #include "launcher/info/libraries.h"
 #include "launcher/info/machine.h"
 #include "launcher/info/text.h"
-#include "launcher/placement/locality.h"
 
 #include <tutti/core/error.h>
 #include "core/cuda/config.h"

@@ -1,7 +1,7 @@
 #include "launcher/info/machine.h"
 
+#include "comm/placement/placement.h"
 #include "launcher/info/memory_limit.h"
-#include "launcher/placement/placement.h"
 
 #include <tutti/core/error.h>
 #include <tutti/core/thread_pool.h>

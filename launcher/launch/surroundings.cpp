@@ -1,9 +1,9 @@
 #include "launcher/launch/surroundings.h"
 
+#include "comm/placement/placement.h"
 #include "launcher/launch/child.h"
 #include "launcher/launch/visible_devices.h"
 #include "launcher/launch/words.h"
-#include "launcher/placement/placement.h"
 
 #include <tutti/core/error.h>
 #include <tutti/core/io/file.h>

@@ -1,6 +1,6 @@
 #include "launcher/metrics/tensorboard.h"
 
-#include "launcher/placement/placement.h"
+#include "comm/placement/placement.h"
 
 #include <tutti/core/error.h>
 

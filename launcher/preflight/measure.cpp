@@ -3,10 +3,10 @@
 #include <tutti/core/error.h>
 #include <tutti/core/io/file.h>
 #include <tutti/core/tensor.h>
+#include "comm/placement/placement.h"
 #include "core/io/temporary.h"
 #include "core/system_check.h"
 #include "kernels/cpu/blas.h"
-#include "launcher/placement/placement.h"
 
 #include <fcntl.h>
 #include <sys/statvfs.h>

@@ -4,10 +4,10 @@
 #include <tutti/core/error.h>
 #include <tutti/core/io/file.h>
 #include <tutti/core/io/sha256.h>
+#include "comm/placement/placement.h"
 #include "launcher/info/build.h"
 #include "launcher/info/libraries.h"
 #include "launcher/info/machine.h"
-#include "launcher/placement/placement.h"
 #include "launcher/preflight/cpu_quota.h"
 #include "launcher/preflight/gpu.h"
 #include "launcher/preflight/measure.h"

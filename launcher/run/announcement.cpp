@@ -38,15 +38,16 @@ std::string plural(int64_t n) {
 
 std::vector<std::string> Announcement::lines(Module& model) const {
   std::vector<std::string> all;
+  const DevicePlacement& device = compute.placement();
+  const int threads = compute.threads().threads;
   int64_t parameters = 0;
   for (const Parameter* p : model.parameters()) parameters += p->role == Role::kStatistic ? 0 : p->numel();
   const std::string promise = parallel.exact() ? fmt::format(" (the same bits at 1 to {} ranks)",
                                                              settings.parallel.data.logical_shards)
                                                : "";
   all.push_back(fmt::format("{}: {} parameters, {} rank{} x {} thread{}, {}, {} mode{}", settings.model.kind,
-                            thousands(parameters), ranks, plural(ranks), threads.threads,
-                            plural(threads.threads), name(settings.precision.compute),
-                            settings.parallel.data.mode, promise));
+                            thousands(parameters), ranks, plural(ranks), threads, plural(threads),
+                            name(settings.precision.compute), settings.parallel.data.mode, promise));
   const GptConfig& gpt = settings.model.gpt;
   if (settings.model.kind == "gpt" && settings.model.fp8 == "linear_and_head" &&
       gpt.vocabulary % kFp8Multiple != 0) {
@@ -60,7 +61,7 @@ std::vector<std::string> Announcement::lines(Module& model) const {
       all.push_back(fmt::format("rank 0 on {}: {}, {} GiB, {}{}", name(device.device), info.name,
                                 info.memory_bytes >> 30, info.uuid,
                                 device.shared ? "; ranks share GPUs" : ""));
-    } else if (settings.run.device == "auto" && !device.note.empty()) {
+    } else if (settings.run.compute.device == "auto" && !device.note.empty()) {
       all.push_back(fmt::format("on the CPU: {}", device.note));
     }
   }

@@ -1,9 +1,8 @@
 #pragma once
 
+#include <tutti/comm/compute.h>
 #include <tutti/comm/data_parallel.h>
 #include <tutti/core/module.h>
-#include "launcher/placement/device_placement.h"
-#include "launcher/placement/placement.h"
 #include "launcher/run/run_settings.h"
 
 #include <string>
@@ -14,8 +13,7 @@ namespace tutti {
 /// What a user should know of a training before its first step, a line each.
 struct Announcement {
   const RunSettings& settings;
-  const DevicePlacement& device;
-  const ThreadPlacement& threads;
+  const Compute& compute;
   const DataParallel& parallel;
   int ranks = 1;
   int64_t first_step = 0;

@@ -1,14 +1,11 @@
 #include "launcher/run/evaluation.h"
 
-#include "launcher/placement/device_placement.h"
-#include "launcher/placement/placement.h"
 #include "launcher/run/identity.h"
 #include "launcher/run/own_run.h"
-#include "launcher/run/parts.h"
 #include "launcher/run/run_model.h"
+#include "launcher/run/setup.h"
 #include "launcher/run/verify_inputs.h"
 
-#include <tutti/comm/data_parallel.h>
 #include <tutti/comm/peers.h>
 #include <tutti/core/config/run_file.h>
 #include <tutti/core/data/loader.h>
@@ -66,13 +63,8 @@ class Pass {
 
   Evaluation run() {
     peers_.agree([&] { settings_ = settings_of(options_); });
-    device_ = place_device(peers_, settings_.run.device, settings_.run.share_gpus);
-    settings_.parallel.data.settle_mode(device_.device.type);
-    const ThreadPlacement placement = place_threads(peers_, settings_.run.threads, device_.pci);
-    ThreadPool pool(placement.threads, placement.cores);
-    pool.bind_caller();
-    const bool on_cpu = device_.device.type == DeviceType::kCpu;
-    const Stream stream = on_cpu ? Stream::inline_on(pool) : Stream::cuda(device_.device.index);
+    const Compute compute(peers_, settings_.run.compute);
+    settle(settings_, compute, peers_);
     std::shared_ptr<const Dataset> data;
     std::unique_ptr<Task> task;
     peers_.agree([&] {
@@ -84,20 +76,19 @@ class Pass {
       fit_to_data(settings_.model, {data->sample_shape(), data->classes()});
       task = make_task(settings_.model);
     });
-    verify(*data, placement.threads);
+    verify(*data, compute.threads().threads);
     settings_.parallel.zero = 0;
-    const auto groups = make_param_groups(task->model(), group_options(settings_, world_), stream);
+    DistributedModel distributed(world_, task->model(), distribution(settings_), compute);
     std::optional<int64_t> step;
-    peers_.agree([&] { step = load(*task, groups, stream); });
-    DataParallel parallel(world_, groups, settings_.parallel.data, stream,
-                          gradient_collective(settings_, device_, world_, stream));
-    Evaluation result = sums(*task, parallel, data, stream);
+    peers_.agree([&] { step = load(*task, distributed.groups(), compute.stream()); });
+    distributed.parallel().check_equal_weights();
+    Evaluation result = sums(*task, distributed.parallel(), data, compute);
     result.step = step;
     if (settings_.data.kind == "tokens") {
       peers_.agree([&] {
         const std::optional<Tokenizer> tokenizer = open_tokenizer(settings_.data);
         if (!tokenizer) return;
-        if (const auto bytes = bytes_per_prediction(*data, *tokenizer, Stream::inline_on(pool)))
+        if (const auto bytes = bytes_per_prediction(*data, *tokenizer, compute.host_stream()))
           result.bits_per_byte = bits_per_byte(result.loss, *bytes);
       });
     }
@@ -131,44 +122,31 @@ class Pass {
   }
 
   Evaluation sums(Task& task, DataParallel& parallel, const std::shared_ptr<const Dataset>& data,
-                  const Stream& stream) {
+                  const Compute& compute) {
     const Sampler order(data->size(), settings_.train.batch, SampleOrder::kSequential, 0);
-    const int64_t most = settings_.train.microbatch;
-    Loader loader(data, order,
-                  {.ranges =
-                       [&parallel, most](int64_t, int64_t samples) {
-                         std::vector<Parallel::Shard> flat;
-                         for (const auto& row : microbatches(parallel.shards(samples), most))
-                           flat.insert(flat.end(), row.begin(), row.end());
-                         return flat;
-                       },
-                   .first_step = 0,
-                   .end_step = order.steps_per_epoch(),
-                   .ahead = settings_.data.ahead,
-                   .threads = static_cast<int>(settings_.data.threads),
-                   .device = device_.device});
-    std::vector<std::vector<double>> leaves;
-    for (int64_t step = 0; step < order.steps_per_epoch(); ++step) {
-      const auto shards = microbatches(parallel.shards(loader.samples(step)), most);
-      leaves.resize(shards.size(), {0.0, 0.0, 0.0});
-      const std::vector<Batch> batches = loader.next();
-      size_t next = 0;
-      for (size_t s = 0; s < shards.size(); ++s) {
-        for (size_t m = 0; m < shards[s].size(); ++m) {
-          const Batch& batch = batches.at(next++);
-          batch.use_on(stream);
-          const EvaluationSums part = task.evaluate(stream, batch);
-          leaves[s][0] += part.loss;
-          leaves[s][1] += part.correct;
-          leaves[s][2] += part.count;
-        }
-      }
-    }
-    const std::vector<double> total = parallel.sum(leaves);
-    require(total[2] > 0, "{}: nothing is predicted in it", settings_.data.path);
-    return {.loss = total[0] / total[2],
-            .accuracy = total[1] / total[2],
-            .count = static_cast<int64_t>(total[2]),
+    const auto source = [&]() -> std::unique_ptr<BatchSource> {
+      return std::make_unique<Loader>(
+          data, order,
+          LoaderOptions{.ranges = local_ranges(parallel, settings_.train.microbatch),
+                        .first_step = 0,
+                        .end_step = order.steps_per_epoch(),
+                        .ahead = settings_.data.ahead,
+                        .threads = static_cast<int>(settings_.data.threads),
+                        .device = compute.device()});
+    };
+    const EvaluationOutcome outcome = tutti::evaluate({.task = task,
+                                                       .parallel = parallel,
+                                                       .source = source,
+                                                       .steps = order.steps_per_epoch(),
+                                                       .microbatch = settings_.train.microbatch,
+                                                       .stop_requested = {},
+                                                       .stream = compute.stream()});
+    if (!outcome.sums) throw AgreedError(outcome.left.problem);
+    const EvaluationSums& total = *outcome.sums;
+    require(total.count > 0, "{}: nothing is predicted in it", settings_.data.path);
+    return {.loss = total.loss / total.count,
+            .accuracy = total.correct / total.count,
+            .count = static_cast<int64_t>(total.count),
             .bits_per_byte = std::nullopt,
             .item = settings_.data.kind == "tokens" ? "tokens" : "images",
             .step = std::nullopt};
@@ -180,7 +158,6 @@ class Pass {
   std::ostream& err_;
   std::ostream nowhere_{nullptr};
   RunSettings settings_;
-  DevicePlacement device_;
 };
 
 }  // namespace

@@ -1,6 +1,6 @@
 #include "launcher/run/memory_check.h"
 
-#include "launcher/placement/placement.h"
+#include "comm/placement/placement.h"
 
 #include <tutti/core/error.h>
 

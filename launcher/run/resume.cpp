@@ -43,13 +43,6 @@ void require_own_checkpoint(int64_t step, const std::string& owner, const RunNow
 
 }  // namespace
 
-TrainingState training_state(Module& model, const Optimizer& optimizer) {
-  TrainingState state;
-  for (const Parameter* p : model.parameters()) state.model.push_back(StateTensor::whole(p->name, p->value));
-  state.optimizer = optimizer.states();
-  return state;
-}
-
 CheckpointMetadata checkpoint_metadata(const RunSettings& settings, const Sampler& sampler, int64_t step,
                                        const std::map<std::string, std::string>& facts) {
   const int64_t epochs = step / sampler.steps_per_epoch();
@@ -65,9 +58,8 @@ CheckpointMetadata checkpoint_metadata(const RunSettings& settings, const Sample
   return data;
 }
 
-Restored restore(Checkpoints& checkpoints, const TrainingState& state,
-                 std::span<const std::unique_ptr<ParamGroup>> groups, const RunNow& now,
-                 std::span<const std::string> allowed, const Stream& stream) {
+Restored restore(Checkpoints& checkpoints, DistributedModel& model, const Optimizer& optimizer,
+                 const RunNow& now, std::span<const std::string> allowed) {
   Restored restored;
   // Before tensors are compared: a changed key says more than a shape that does not fit.
   const auto accept = [&](const CheckpointMetadata& metadata) {
@@ -77,9 +69,9 @@ Restored restore(Checkpoints& checkpoints, const TrainingState& state,
     restored.differences = compare(metadata, now);
     refuse_changes(metadata, restored.differences, allowed);
   };
-  const std::optional<CheckpointMetadata> found = checkpoints.restore(state, accept);
+  const std::optional<CheckpointMetadata> found = checkpoints.restore(model.state(optimizer), accept);
   if (!found) return restored;
-  for (const auto& group : groups) group->round_weights(stream);
+  model.restored();
   restored.step = found->step;
   restored.facts = found->extra;
   return restored;

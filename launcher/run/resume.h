@@ -1,23 +1,17 @@
 #pragma once
 
+#include <tutti/comm/distributed_model.h>
 #include <tutti/core/checkpoint/checkpoint.h>
 #include <tutti/core/data/sampler.h>
-#include <tutti/core/module.h>
-#include <tutti/core/param_group.h>
-#include <tutti/kernels/optimizer.h>
 #include "launcher/run/identity.h"
 #include "launcher/run/run_settings.h"
 
 #include <map>
-#include <memory>
 #include <span>
 #include <string>
 #include <vector>
 
 namespace tutti {
-
-/// What a checkpoint of this training holds.
-TrainingState training_state(Module& model, const Optimizer& optimizer);
 
 /// What a checkpoint says of the run that it belongs to, after `step` steps.
 /// `facts` are those of data_facts().
@@ -32,11 +26,10 @@ struct Restored {
   std::map<std::string, std::string> facts;  ///< of the data, as the checkpoint tells them
 };
 
-/// Fills `state` from the newest checkpoint that verifies and rounds the weights of `groups`. Collective.
+/// Fills the state of `model` and `optimizer` from the newest checkpoint that verifies. Collective.
 /// Throws Error on all ranks, which lists what differs, if the checkpoint was made with settings or data with
 /// which training cannot go on, but for what `allowed` names, or belongs to another run.
-Restored restore(Checkpoints& checkpoints, const TrainingState& state,
-                 std::span<const std::unique_ptr<ParamGroup>> groups, const RunNow& now,
-                 std::span<const std::string> allowed, const Stream& stream);
+Restored restore(Checkpoints& checkpoints, DistributedModel& model, const Optimizer& optimizer,
+                 const RunNow& now, std::span<const std::string> allowed);
 
 }  // namespace tutti

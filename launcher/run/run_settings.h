@@ -1,6 +1,7 @@
 #pragma once
 
-#include <tutti/comm/data_parallel.h>
+#include <tutti/comm/compute.h>
+#include <tutti/comm/distributed_model.h>
 #include <tutti/core/checkpoint/checkpoint.h>
 #include <tutti/core/data/data_config.h>
 #include <tutti/core/param_group.h>
@@ -18,29 +19,7 @@ namespace tutti {
 struct RunSection {
   std::string dir;  ///< empty: runs/NAME-OF-THE-RUN-FILE
   int64_t seed = 1;
-  int64_t threads = 0;
-  std::string device = "auto";
-  bool share_gpus = false;
-
-  void describe(Fields& f);
-};
-
-/// The `precision` section: dtypes of weights and activations, and of gradients.
-struct PrecisionSection {
-  DType compute = DType::kFloat32;
-  DType grad = DType::kFloat32;
-
-  void describe(Fields& f);
-};
-
-/// The `parallel` section.
-struct ParallelSection {
-  DataParallelConfig data;
-  int64_t zero = 0;
-  int64_t bucket_mib = 8;
-  std::string gpu_backend = "auto";
-  int64_t max_ctas = 8;
-  double timeout_s = 600;
+  ComputeConfig compute;
 
   void describe(Fields& f);
 };
@@ -53,8 +32,8 @@ struct RunSettings {
   OptimizerConfig optimizer;
   ScheduleConfig schedule;
   TrainConfig train;
-  PrecisionSection precision;
-  ParallelSection parallel;
+  Precision precision;
+  ParallelConfig parallel;
   CheckpointConfig checkpoint;
   MetricsSection metrics;
 

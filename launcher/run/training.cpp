@@ -6,23 +6,21 @@
 #include <tutti/core/interruption.h>
 #include <tutti/core/io/sha256.h>
 #include <tutti/models/external_names.h>
+#include "comm/placement/placement.h"
 #include "core/checkpoint/verify_weights.h"
-#include "core/cuda/config.h"
-#include "core/cuda/device.h"
 #include "launcher/info/build.h"
 #include "launcher/info/machine.h"
 #include "launcher/metrics/exporter/exporter.h"
 #include "launcher/metrics/repair.h"
 #include "launcher/metrics/summary.h"
-#include "launcher/placement/placement.h"
 #include "launcher/run/announcement.h"
 #include "launcher/run/evaluation.h"
 #include "launcher/run/first_weights.h"
 #include "launcher/run/inputs.h"
 #include "launcher/run/memory_check.h"
 #include "launcher/run/own_run.h"
-#include "launcher/run/parts.h"
 #include "launcher/run/resume.h"
+#include "launcher/run/setup.h"
 #include "launcher/run/skipping.h"
 #include "launcher/run/stop_signal.h"
 #include "launcher/run/verify_inputs.h"
@@ -62,14 +60,9 @@ class Training {
     // Before threads are bound to cores: its own thread keeps all of this rank's.
     std::optional<MetricsExporter> exporter;
     if (settings_.metrics.port > 0) exporter.emplace(settings_.metrics, metrics_identity(), peers_);
-    device_ = place_device(peers_, settings_.run.device, settings_.run.share_gpus);
-    settings_.parallel.data.settle_mode(device_.device.type);
-    check_fp8();
-    const ThreadPlacement placement = place_threads(peers_, settings_.run.threads, device_.pci);
-    ThreadPool pool(placement.threads, placement.cores);
-    pool.bind_caller();
-    const bool on_cpu = device_.device.type == DeviceType::kCpu;
-    const Stream stream = on_cpu ? Stream::inline_on(pool) : Stream::cuda(device_.device.index);
+    const Compute compute(peers_, settings_.run.compute);
+    settle(settings_, compute, peers_);
+    const int threads = compute.threads().threads;
 
     Inputs inputs;
     peers_.agree([&] { inputs = open_inputs(settings_, ways_out_of_damage(options_, settings_.data.skip)); });
@@ -81,20 +74,18 @@ class Training {
     RunDirectory directory(settings_.run.dir, options_.resume ? ExistingRun::kResume : ExistingRun::kRefuse,
                            peers_, say);
     for (const std::string& note : directory.notes()) say(note);
-    auto facts =
-        verify_data(inputs, settings_.data, peers_, check_work("data.verify", placement.threads, say));
+    auto facts = verify_data(inputs, settings_.data, peers_, check_work("data.verify", threads, say));
     if (!facts) return stopped_before_training(writers);
-    peers_.agree([&] { check_validation(inputs, {peers_.rank(), peers_.size()}, Stream::inline_on(pool)); });
+    peers_.agree([&] { check_validation(inputs, {peers_.rank(), peers_.size()}, compute.host_stream()); });
 
     Module& model = inputs.task->model();
-    for (const std::string& warning :
-         memory_warnings(model, settings_.optimizer.algorithm, on_cpu ? usable_memory_bytes() : 0, peers_)) {
+    for (const std::string& warning : memory_warnings(model, settings_.optimizer.algorithm,
+                                                      compute.on_cpu() ? usable_memory_bytes() : 0, peers_)) {
       say(warning);
     }
-    const auto groups = make_param_groups(model, group_options(settings_, world_), stream);
-    Optimizer optimizer(settings_.optimizer, groups, stream);
-    DataParallel parallel(world_, groups, settings_.parallel.data, stream,
-                          gradient_collective(settings_, device_, world_, stream));
+    DistributedModel distributed(world_, model, distribution(settings_), compute);
+    DataParallel& parallel = distributed.parallel();
+    Optimizer optimizer(settings_.optimizer, distributed.groups(), compute.stream());
     const Sampler sampler(inputs.training->size(), settings_.train.batch, SampleOrder::kShuffled, seed());
 
     CheckpointConfig checkpoint = settings_.checkpoint;
@@ -105,12 +96,11 @@ class Training {
     }
     Checkpoints checkpoints(checkpoint, peers_, say);
     checkpoints.lock(run_lock_options(say));
-    const TrainingState state = training_state(model, optimizer);
     Restored restored;
     if (options_.resume) {
-      restored = restore(checkpoints, state, groups,
+      restored = restore(checkpoints, distributed, optimizer,
                          {settings_, *facts, world_.size(), directory.has_earlier_id() ? directory.id() : ""},
-                         options_.allow_change, stream);
+                         options_.allow_change);
     }
     if (!directory.has_earlier_id() && !restored.run_id.empty()) directory.take_id(restored.run_id);
     checkpoints.set_owner(directory.id());
@@ -121,12 +111,13 @@ class Training {
     if (first_step > 0 && !settings_.model.weights.empty())
       writers.say("model.weights is read before the first step only: those of the checkpoint are used");
     if (first_step == 0 && !settings_.model.weights.empty()) {
-      const auto verified = verify_weights(settings_.model.weights, peers_,
-                                           check_work("model.weights", placement.threads, say));
+      const auto verified =
+          verify_weights(settings_.model.weights, peers_, check_work("model.weights", threads, say));
       if (!verified) return stopped_before_training(writers);
       peers_.agree([&] {
         check_first_weights(settings_);
-        load_weights(model, groups, ModelFiles::open(settings_.model.weights), stream);
+        load_weights(model, distributed.groups(), ModelFiles::open(settings_.model.weights),
+                     compute.stream());
       });
     }
     if (first_step > 0 && is_finished(directory, first_step)) {
@@ -144,7 +135,7 @@ class Training {
     directory.begin({.run_file = to_yaml(with_absolute_paths(settings_), YamlComments::kHelp),
                      .seed = seed(),
                      .command_line = options_.command_line,
-                     .threads = placement.threads,
+                     .threads = threads,
                      .resumed_step = first_step,
                      .differences = restored.differences},
                     peers_, [&](const std::string& text) { writers.warn(text); });
@@ -154,7 +145,7 @@ class Training {
       skip_change = record_skip_list(settings_.data, directory.skip_list());
       open_writers(writers, directory, first_step);
     });
-    const Announcement announcement{settings_, device_, placement, parallel, world_.size(), first_step};
+    const Announcement announcement{settings_, compute, parallel, world_.size(), first_step};
     for (const std::string& line : announcement.lines(model)) writers.say(line);
     for (const std::string& line : lines(restored.differences)) writers.say(line);
     writers.say("to train on: " + inputs.training->description());
@@ -176,7 +167,8 @@ class Training {
       }
     });
 
-    Loader training(inputs.training, sampler, loader_options(parallel, first_step, settings_.train.steps));
+    Loader training(inputs.training, sampler,
+                    loader_options(parallel, compute.device(), first_step, settings_.train.steps));
     TrainerParts parts{.task = *inputs.task,
                        .parallel = parallel,
                        .optimizer = optimizer,
@@ -184,14 +176,14 @@ class Training {
                        .observers = observers(writers, exporter),
                        .stop_requested = [&] { return stop_signalled() || !directory.held(); },
                        .note = [&](const std::string& text) { writers.warn(text); },
-                       .stream = stream,
+                       .stream = compute.stream(),
                        .seed = seed()};
     if (inputs.validation && inputs.validation->size() > 0) {
       const Sampler order(inputs.validation->size(), settings_.train.batch, SampleOrder::kSequential, seed());
       parts.validation_steps = order.steps_per_epoch();
-      parts.validation = [this, &inputs, &parallel, order]() -> std::unique_ptr<BatchSource> {
-        return std::make_unique<Loader>(inputs.validation, order,
-                                        loader_options(parallel, 0, order.steps_per_epoch()));
+      parts.validation = [this, &inputs, &parallel, &compute, order]() -> std::unique_ptr<BatchSource> {
+        return std::make_unique<Loader>(
+            inputs.validation, order, loader_options(parallel, compute.device(), 0, order.steps_per_epoch()));
       };
       const bool missing = peers_.broadcast(recorded.evaluation ? "" : "missing") == "missing";
       parts.evaluate_first = first_step > 0 && evaluation_due(first_step) && missing;
@@ -200,7 +192,8 @@ class Training {
     parts.save_every_s = checkpoint.every_s;
     parts.save = [&](int64_t step, OlderCheckpoints older) {
       directory.require_held(peers_);
-      return checkpoints.save(state, checkpoint_metadata(settings_, sampler, step, *facts), older);
+      return checkpoints.save(distributed.state(optimizer),
+                              checkpoint_metadata(settings_, sampler, step, *facts), older);
     };
 
     if (first_step >= settings_.train.steps) {
@@ -227,19 +220,6 @@ class Training {
   static TrainResult::Reason stopped_before_training(Writers& writers) {
     writers.say("asked to stop while files were being checked: nothing was trained");
     return TrainResult::Reason::kStopped;
-  }
-
-  /// Throws Error, the same on all ranks, if one of them is on a GPU that has no fp8.
-  void check_fp8() {
-    peers_.agree([&] {
-      if (settings_.model.kind != "gpt" || settings_.model.fp8 == "none") return;
-      if constexpr (kWithCuda) {
-        if (device_.device.type != DeviceType::kCuda) return;
-        const cuda::DeviceInfo info = cuda::device_info(device_.device.index);
-        require(info.capability >= 89, "model.fp8: {} has compute capability {}.{}, fp8 begins with 8.9",
-                info.name, info.capability / 10, info.capability % 10);
-      }
-    });
   }
 
   /// Throws Error, the same on all ranks, if the run has saved checkpoints before and none is there: it would
@@ -319,20 +299,14 @@ class Training {
 
   [[nodiscard]] uint64_t seed() const { return static_cast<uint64_t>(settings_.run.seed); }
 
-  LoaderOptions loader_options(const Parallel& parallel, int64_t first_step, int64_t end_step) const {
-    return {.ranges =
-                [&parallel, most = settings_.train.microbatch](int64_t, int64_t samples) {
-                  std::vector<Parallel::Shard> flat;
-                  for (const auto& row : microbatches(parallel.shards(samples), most)) {
-                    flat.insert(flat.end(), row.begin(), row.end());
-                  }
-                  return flat;
-                },
+  LoaderOptions loader_options(const Parallel& parallel, const Device& device, int64_t first_step,
+                               int64_t end_step) const {
+    return {.ranges = local_ranges(parallel, settings_.train.microbatch),
             .first_step = first_step,
             .end_step = end_step,
             .ahead = settings_.data.ahead,
             .threads = static_cast<int>(settings_.data.threads),
-            .device = device_.device};
+            .device = device};
   }
 
   [[nodiscard]] RankMetrics metrics_identity() const {
@@ -406,7 +380,6 @@ class Training {
   std::ostream& out_;
   std::ostream& err_;
   RunSettings settings_;
-  DevicePlacement device_;
   std::string item_;
 };
 

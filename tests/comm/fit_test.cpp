@@ -3,12 +3,15 @@
 #include <tutti/kernels/linear.h>
 #include <tutti/kernels/pointwise.h>
 #include <tutti/kernels/reduce.h>
+#include "tests/temporary_directory.h"
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cmath>
 #include <limits>
 #include <mutex>
+#include <numeric>
 #include <vector>
 
 namespace tutti {
@@ -22,29 +25,46 @@ struct Line : Module {
 
 constexpr int64_t kSamples = 21;  // divisible by no number of ranks but 3
 
-/// Losses of fitting y = 3 a - 2 b + 1, those of all ranks one after the other.
-std::vector<double> fit_line(int ranks, int64_t steps) {
+/// Sum of squared errors of y = 3 a - 2 b + 1 over samples.
+Var squares(Tape& tape, Line& line, const std::vector<int64_t>& samples) {
+  std::vector<float> x, y;
+  for (const int64_t i : samples) {
+    const float a = static_cast<float>(i % 5) / 5;
+    const float b = static_cast<float>(i % 7) / 7;
+    x.insert(x.end(), {a, b});
+    y.push_back(3 * a - 2 * b + 1);
+  }
+  const auto n = static_cast<int64_t>(samples.size());
+  const Var truth(Tensor::from(y, {n, 1}, tape.stream()));
+  const Var error = sub(tape, line(tape, Var(Tensor::from(x, {n, 2}, tape.stream()))), truth);
+  return sum(tape, square(tape, error));
+}
+
+Var squares(Tape& tape, Line& line, int64_t begin, int64_t end) {
+  std::vector<int64_t> samples(static_cast<size_t>(end - begin));
+  std::iota(samples.begin(), samples.end(), begin);
+  return squares(tape, line, samples);
+}
+
+double step(Fit& fit, Line& line) {
+  return fit.step(kSamples, [&](Tape& tape, const Parallel::Shard& part) {
+    return scale(tape, squares(tape, line, part.begin, part.end), 1.0 / kSamples);
+  });
+}
+
+FitOptions line_options(int64_t microbatch = 0) {
+  return {.optimizer = {.learning_rate = 0.1, .weight_decay = 0}, .microbatch = microbatch, .seed = 3};
+}
+
+/// Losses of fitting, those of all ranks one after the other.
+std::vector<double> fit_line(int ranks, int64_t steps, int64_t microbatch = 0) {
   std::mutex mutex;
   std::vector<double> losses;
   run_ranks(ranks, [&](Collective& world) {
     Line line;
-    Fit fit(world, line, {.optimizer = {.learning_rate = 0.1, .weight_decay = 0}, .seed = 3});
+    Fit fit(world, line, line_options(microbatch));
     std::vector<double> mine;
-    while (fit.steps() < steps) {
-      mine.push_back(fit.step(kSamples, [&](Tape& tape, const Parallel::Shard& part) {
-        std::vector<float> x, y;
-        for (int64_t i = part.begin; i < part.end; ++i) {
-          const float a = static_cast<float>(i % 5) / 5;
-          const float b = static_cast<float>(i % 7) / 7;
-          x.insert(x.end(), {a, b});
-          y.push_back(3 * a - 2 * b + 1);
-        }
-        const int64_t n = part.end - part.begin;
-        const Var truth(Tensor::from(y, {n, 1}, tape.stream()));
-        const Var error = sub(tape, line(tape, Var(Tensor::from(x, {n, 2}, tape.stream()))), truth);
-        return scale(tape, sum(tape, square(tape, error)), 1.0 / kSamples);
-      }));
-    }
+    while (fit.steps() < steps) mine.push_back(step(fit, line));
     const std::scoped_lock lock(mutex);
     losses.insert(losses.end(), mine.begin(), mine.end());
   });
@@ -70,6 +90,90 @@ TEST(Fit, LearnsTheSameAtAnyNumberOfRanks) {
   }
 }
 
+TEST(Fit, MicrobatchesAddUpToTheStep) {
+  const std::vector<double> whole = fit_line(1, 20);
+  const std::vector<double> cut = fit_line(1, 20, 2);
+  for (size_t i = 0; i < whole.size(); ++i) EXPECT_NEAR(cut[i], whole[i], 1e-6 * (1 + whole[i]));
+  const std::vector<double> two = fit_line(2, 20, 2);
+  for (size_t i = 0; i < two.size(); ++i) EXPECT_EQ(two[i], cut[i % cut.size()]);
+  run_ranks(1, [&](Collective& world) {
+    Line line;
+    Fit fit(world, line, line_options(2));
+    std::vector<int64_t> ends;
+    (void)fit.step(kSamples, [&](Tape& tape, const Parallel::Shard& part) {
+      EXPECT_LE(part.end - part.begin, 2);
+      EXPECT_EQ(part.begin, ends.empty() ? 0 : ends.back());
+      EXPECT_EQ(tape.context().first_sample, part.begin);
+      EXPECT_EQ(tape.context().samples, part.end - part.begin);
+      ends.push_back(part.end);
+      return scale(tape, squares(tape, line, part.begin, part.end), 1.0 / kSamples);
+    });
+    EXPECT_EQ(ends.back(), kSamples);
+  });
+}
+
+TEST(Fit, EvaluatesTheSameAtAnyNumberOfRanks) {
+  std::vector<double> found;
+  std::mutex mutex;
+  for (const int ranks : {1, 2, 3}) {
+    run_ranks(ranks, [&](Collective& world) {
+      Line line;
+      Fit fit(world, line, line_options(3));
+      (void)step(fit, line);
+      const EvaluationSums sums = fit.evaluate(kSamples, [&](Tape& tape, const Parallel::Shard& part) {
+        EXPECT_FALSE(tape.recording());
+        EXPECT_FALSE(tape.context().training);
+        const double n = static_cast<double>(part.end - part.begin);
+        return EvaluationSums{
+            .loss = squares(tape, line, part.begin, part.end).value.item(), .correct = n / 2, .count = n};
+      });
+      EXPECT_EQ(sums.count, kSamples);
+      EXPECT_EQ(sums.correct, kSamples / 2.0);
+      // The next step computes the loss of the same weights.
+      EXPECT_NEAR(sums.loss / kSamples, step(fit, line), 1e-6);
+      const std::scoped_lock lock(mutex);
+      found.push_back(sums.loss);
+    });
+  }
+  EXPECT_EQ(found[1], found[0]);
+  for (const double loss : found) EXPECT_NEAR(loss, found[0], 1e-5);
+}
+
+/// Saves in the middle at `ranks_before`, goes on at `ranks_after`; the last loss.
+double saved_and_resumed(int ranks_before, int ranks_after, const ParallelConfig& parallel,
+                         const std::filesystem::path& dir) {
+  FitOptions options = line_options();
+  options.precision.compute = DType::kFloat32;
+  options.parallel = parallel;
+  std::atomic<double> last = 0;
+  run_ranks(ranks_before, [&](Collective& world) {
+    Line line;
+    Fit fit(world, line, options);
+    Checkpoints checkpoints({.dir = dir}, fit.peers(), {});
+    EXPECT_FALSE(fit.resume(checkpoints));
+    while (fit.steps() < 5) (void)step(fit, line);
+    fit.save(checkpoints);
+  });
+  run_ranks(ranks_after, [&](Collective& world) {
+    Line line;
+    Fit fit(world, line, options);
+    Checkpoints checkpoints({.dir = dir}, fit.peers(), {});
+    EXPECT_TRUE(fit.resume(checkpoints));
+    EXPECT_EQ(fit.steps(), 5);
+    double loss = 0;
+    while (fit.steps() < 10) loss = step(fit, line);
+    if (world.rank() == 0) last = loss;
+  });
+  return last;
+}
+
+TEST(Fit, ResumesAtAnotherNumberOfRanksWithShardedState) {
+  const std::vector<double> undisturbed = fit_line(1, 10);
+  const TemporaryDirectory folder;
+  EXPECT_EQ(saved_and_resumed(2, 4, {}, folder / "a"), undisturbed.back());
+  EXPECT_EQ(saved_and_resumed(4, 1, {.zero = 1}, folder / "b"), undisturbed.back());
+}
+
 TEST(Fit, ALossThatIsNotFiniteChangesNothing) {
   run_ranks(2, [](Collective& world) {
     Line line;
@@ -92,7 +196,141 @@ TEST(Fit, RefusesSettingsThatMakeNoSense) {
     EXPECT_THROW(Fit(world, line, {.optimizer = {.algorithm = "adam"}}), Error);
     EXPECT_THROW(Fit(world, line, {.schedule = {.kind = "linear"}, .schedule_steps = 5}), Error);
     EXPECT_THROW(Fit(world, line, {.schedule = {.kind = "cosine"}}), Error);
-    EXPECT_THROW(Fit(world, line, {.threads = 0}), Error);
+    EXPECT_THROW(Fit(world, line, {.compute = {.threads = -1}}), Error);
+    EXPECT_THROW(Fit(world, line, {.compute = {.device = "gpu"}}), Error);
+    EXPECT_THROW(Fit(world, line, {.parallel = {.zero = 4}}), Error);
+    EXPECT_THROW(Fit(world, line, {.microbatch = -1}), Error);
+  });
+}
+
+/// Points of the line, one a sample.
+class Points final : public Dataset {
+ public:
+  explicit Points(int64_t size) : size_(size) {}
+  [[nodiscard]] int64_t size() const override { return size_; }
+  [[nodiscard]] Shape sample_shape() const override { return {1}; }
+  [[nodiscard]] int64_t classes() const override { return 1; }
+  [[nodiscard]] int64_t predictions(int64_t) const override { return 1; }
+  [[nodiscard]] Batch read(std::span<const int64_t> ids, AugmentKey, const Stream& stream) const override {
+    const auto n = static_cast<int64_t>(ids.size());
+    std::vector<float> numbers(ids.begin(), ids.end());
+    Batch batch;
+    batch.inputs = Tensor::from(numbers, {n, 1}, stream);
+    batch.targets = Tensor::zeros({n}, DType::kInt32, stream);
+    return batch;
+  }
+
+ private:
+  int64_t size_;
+};
+
+class LineTask final : public Task {
+ public:
+  Module& model() override { return line; }
+  [[nodiscard]] double predictions(const Batch& batch) const override {
+    return static_cast<double>(batch.samples());
+  }
+  Var loss(Tape& tape, const Batch& batch, double factor) override {
+    return scale(tape, squares(tape, line, ids(batch)), factor);
+  }
+  EvaluationSums evaluate(const Stream& stream, const Batch& batch) override {
+    Tape tape(stream, {.training = false}, Tape::Mode::kInference);
+    const double n = predictions(batch);
+    return {.loss = squares(tape, line, ids(batch)).value.item(), .correct = n, .count = n};
+  }
+  [[nodiscard]] double flops_per_sample() const override { return 1; }
+
+  Line line;
+
+ private:
+  static std::vector<int64_t> ids(const Batch& batch) {
+    std::vector<int64_t> all;
+    for (const float id : batch.inputs.span<float>()) all.push_back(static_cast<int64_t>(id));
+    return all;
+  }
+};
+
+struct Steps final : Observer {
+  void on_step(const StepReport& report) override { losses.push_back(report.loss); }
+  void on_evaluation(const EvaluationReport& report) override { evaluations.push_back(report.loss); }
+  void on_checkpoint(const CheckpointReport& report) override {
+    EXPECT_EQ(report.error, "");
+    ++checkpoints;
+  }
+  std::vector<double> losses;
+  std::vector<double> evaluations;
+  int checkpoints = 0;
+};
+
+/// Trains LineTask on `ranks`; what rank 0 saw.
+Steps run_task(int ranks, const FitRun& asked, FitOptions options = line_options(2)) {
+  Steps seen;
+  run_ranks(ranks, [&](Collective& world) {
+    LineTask task;
+    Steps mine;
+    FitRun run = asked;
+    run.observers = {&mine};
+    Fit fit(world, task.line, options);
+    const TrainResult result = fit.run(task, run);
+    EXPECT_EQ(result.reason, TrainResult::Reason::kCompleted);
+    EXPECT_EQ(fit.steps(), run.steps);
+    if (world.rank() == 0) seen = mine;
+  });
+  return seen;
+}
+
+TEST(Fit, RunsATaskWithEvaluationsAndCheckpointsAndResumes) {
+  const TemporaryDirectory folder;
+  FitRun run{.training = std::make_shared<Points>(23),
+             .validation = std::make_shared<Points>(9),
+             .steps = 12,
+             .batch = 7,
+             .evaluate_every = 4,
+             .checkpoint = {.dir = folder / "a", .every = 5, .every_s = 0},
+             .note = [](const std::string&) {}};
+  const Steps whole = run_task(1, run);
+  EXPECT_EQ(whole.losses.size(), 12);
+  ASSERT_EQ(whole.evaluations.size(), 3);
+  EXPECT_LT(whole.evaluations.back(), whole.evaluations.front());
+  EXPECT_EQ(whole.checkpoints, 3);
+
+  run.checkpoint.dir = folder / "b";
+  run.steps = 5;
+  const Steps begun = run_task(2, run);
+  run.steps = 12;
+  const Steps resumed = run_task(4, run);
+  ASSERT_EQ(resumed.losses.size(), 7);
+  for (size_t i = 0; i < 12; ++i)
+    EXPECT_EQ(i < 5 ? begun.losses[i] : resumed.losses[i - 5], whole.losses[i]) << i;
+}
+
+TEST(Fit, ARunRefusesWhatDoesNotFit) {
+  const TemporaryDirectory folder;
+  FitRun run{.training = std::make_shared<Points>(23),
+             .steps = 3,
+             .batch = 7,
+             .checkpoint = {.dir = folder / "a"},
+             .note = [](const std::string&) {}};
+  (void)run_task(2, run);
+  run_ranks(2, [&](Collective& world) {
+    LineTask task;
+    Line other;
+    {
+      Fit fit(world, other, line_options());
+      EXPECT_THROW((void)fit.run(task, run), Error);  // another model
+    }
+    Fit fit(world, task.line, line_options());
+    EXPECT_THROW((void)fit.run(task, {}), Error);  // no data
+    FitRun changed = run;
+    changed.batch = 8;  // the order of data would change
+    EXPECT_THROW((void)fit.run(task, changed), Error);
+    changed = run;
+    changed.training = std::make_shared<Points>(24);
+    EXPECT_THROW((void)fit.run(task, changed), Error);
+    changed = run;
+    changed.resume = false;  // its checkpoints would be replaced
+    EXPECT_THROW((void)fit.run(task, changed), Error);
+    EXPECT_EQ(fit.steps(), 0);
   });
 }
 

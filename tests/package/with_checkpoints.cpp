@@ -1,7 +1,6 @@
 // Learns y = sin(3x) in bf16 with a cosine schedule, saves every 50 steps and goes on from there when it is
 // started again, at another number of ranks too: mpirun -n 2 with_checkpoints DIR STEPS
 #include <tutti/comm/fit.h>
-#include <tutti/comm/peers.h>
 #include <tutti/kernels/linear.h>
 #include <tutti/kernels/pointwise.h>
 #include <tutti/kernels/reduce.h>
@@ -32,11 +31,9 @@ int main(int argc, char** argv) {
              .precision = {.compute = DType::kBFloat16},
              .seed = 7});
 
-    CollectivePeers peers(world);
     const auto log = [](const std::string& text) { std::fprintf(stderr, "%s\n", text.c_str()); };
-    Checkpoints checkpoints({.dir = argv[1]}, peers, log);
-    if (const auto found = checkpoints.restore(fit.state())) fit.resume(found->step);
-    checkpoints.prepare(fit.steps());
+    Checkpoints checkpoints({.dir = argv[1]}, fit.peers(), log);
+    fit.resume(checkpoints);
     if (world.rank() == 0)
       std::fprintf(stderr, "begins after step %lld\n", static_cast<long long>(fit.steps()));
 
@@ -55,10 +52,7 @@ int main(int argc, char** argv) {
         return scale(tape, sum(tape, square(tape, sub(tape, model(tape, input(x)), input(y)))),
                      1.0 / kSamples);
       });
-      if (fit.steps() % 50 == 0 || fit.steps() == steps) {
-        const CheckpointReport report = checkpoints.save(fit.state(), {.step = fit.steps()});
-        require(report.error.empty(), "{}", report.error);
-      }
+      if (fit.steps() % 50 == 0 || fit.steps() == steps) fit.save(checkpoints);
     }
     if (world.rank() == 0)
       std::printf("loss of step %lld: %.9g\n", static_cast<long long>(fit.steps()), loss);

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <tutti/core/config/fields.h>
 #include <tutti/core/module.h>
 #include <tutti/core/parameter.h>
 
@@ -27,6 +28,9 @@ struct Precision {
   DType compute = DType::kFloat32;  ///< weights as forward reads them, activations
   DType master = DType::kFloat32;   ///< weights as the optimizer keeps them
   DType grad = DType::kFloat32;     ///< accumulation and reduction
+
+  /// The `precision` section of a run file, whose masters are fp32.
+  void describe(Fields& f);
 };
 
 /// Part `rank` of `ranks` that a sharded state keeps; the whole for one rank.

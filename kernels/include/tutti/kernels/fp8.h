@@ -25,6 +25,10 @@ inline constexpr uint64_t kFirstFp8Step = 1;
 /// Extents of an fp8 product are multiples of this, or it is done in bf16. Source: cuBLASLt, section "FP8".
 inline constexpr int64_t kFp8Multiple = 16;
 
+/// Throws Error if the stream's device is a GPU without fp8. The ops check it in the step before their first
+/// in fp8; a program that resumes a training checks it itself.
+void require_fp8(const Stream& stream);
+
 /// Ranges of a linear layer, (1) bf16 each; undefined: the layer computes in the compute dtype.
 struct Fp8Ranges {
   Var x, w, dy;

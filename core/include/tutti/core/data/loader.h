@@ -26,6 +26,10 @@ struct LoaderOptions {
   Device device;
 };
 
+/// LoaderOptions::ranges of this rank: its shards, cut into microbatches. `parallel` outlives the result.
+std::function<std::vector<Parallel::Shard>(int64_t step, int64_t samples)> local_ranges(
+    const Parallel& parallel, int64_t microbatch);
+
 /// Reads the batches of coming steps on a thread of its own. What it delivers depends on data set, sampler
 /// and step alone; ranges only choose the part.
 class Loader final : public BatchSource {

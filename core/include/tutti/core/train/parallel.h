@@ -48,11 +48,12 @@ class Parallel {
   /// same fixed tree as gradients; the result is the same on all ranks.
   virtual std::vector<double> sum(std::span<const std::vector<double>> leaves) = 0;
 
-  /// A whole step for loops of one's own: calls `loss` for each local shard that has samples, runs backward,
-  /// and reduces. Returns the sum of the losses (scalars, scaled so that the shards' add up) over the world.
-  /// `context` gives seed and step; its sample numbers and share are filled in.
-  double run_step(int64_t samples, const Stream& stream, StepContext context,
-                  FunctionRef<Var(Tape& tape, const Shard& shard)> loss);
+  /// A whole step for loops of one's own: calls `loss` for each microbatch of at most `microbatch` samples
+  /// (0: for each local shard) that has samples, runs backward, and reduces. Returns the sum of the losses
+  /// (scalars, scaled so that those of all microbatches add up) over the world. `context` gives seed and
+  /// step; its sample numbers and share are filled in.
+  double run_step(int64_t samples, int64_t microbatch, const Stream& stream, StepContext context,
+                  FunctionRef<Var(Tape& tape, const Shard& part)> loss);
 };
 
 }  // namespace tutti

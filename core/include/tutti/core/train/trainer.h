@@ -2,6 +2,7 @@
 
 #include <tutti/core/config/fields.h>
 #include <tutti/core/train/batch.h>
+#include <tutti/core/train/evaluate.h>
 #include <tutti/core/train/observers.h>
 #include <tutti/core/train/parallel.h>
 #include <tutti/core/train/rank_poll.h>
@@ -81,6 +82,8 @@ struct TrainerParts {
   uint64_t seed = 0;
 };
 
+class Readings;
+
 struct TrainResult {
   enum class Reason : uint8_t { kCompleted, kStopped, kNotFinite };
   Reason reason = Reason::kCompleted;
@@ -134,7 +137,6 @@ class Trainer {
     double norm_s = 0;
     bool updated = false;  // where the gradient is finite
   };
-  class Readings;
 
   std::optional<StepReport> train_step(int64_t step);
   std::optional<double> forward_backward(const Work& work, std::vector<Batch> batches, Readings& losses,
@@ -171,11 +173,5 @@ class Trainer {
   std::unique_ptr<StepGraph> graph_;
   std::shared_ptr<Readings> graph_readings_;  // of a replayed step: losses, then what step_prepared returns
 };
-
-/// Ranges of the global batch that one pass of forward and backward takes: each shard cut into microbatches
-/// of at most `microbatch` samples (0: the whole shard). Rows follow the shards; a row is empty when its
-/// shard is.
-std::vector<std::vector<Parallel::Shard>> microbatches(const std::vector<Parallel::Shard>& shards,
-                                                       int64_t microbatch);
 
 }  // namespace tutti

@@ -1,7 +1,6 @@
 #pragma once
 
-#include <tutti/core/peers.h>
-#include <tutti/core/stream.h>
+#include <tutti/comm/compute.h>
 
 #include <span>
 #include <string>
@@ -14,15 +13,6 @@ struct RankDevices {
   std::string host;
   std::vector<std::string> uuids;  ///< by device index, as CUDA_VISIBLE_DEVICES leaves them
   std::string why_none;            ///< if `uuids` is empty
-};
-
-/// What a rank trains on.
-struct DevicePlacement {
-  Device device;
-  std::string uuid;     ///< of a GPU
-  std::string pci;      ///< of a GPU of this process: "0000:17:00.0"
-  bool shared = false;  ///< some GPU of the run serves several ranks
-  std::string note;     ///< why `auto` took the CPU, if a GPU could have been expected
 };
 
 /// The device of `rank`. `wanted` is auto, cpu or cuda. Ranks of a host that see the same GPUs take them in

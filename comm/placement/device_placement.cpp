@@ -1,6 +1,6 @@
-#include "launcher/placement/device_placement.h"
+#include "comm/placement/device_placement.h"
 
-#include "launcher/placement/placement.h"
+#include "comm/placement/placement.h"
 
 #include <tutti/core/error.h>
 #include "core/cuda/config.h"

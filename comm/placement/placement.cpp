@@ -1,6 +1,6 @@
-#include "launcher/placement/placement.h"
+#include "comm/placement/placement.h"
 
-#include "launcher/placement/locality.h"
+#include "comm/placement/locality.h"
 
 #include <tutti/core/error.h>
 #include "core/system_check.h"

@@ -1,4 +1,4 @@
-#include "launcher/placement/locality.h"
+#include "comm/placement/locality.h"
 
 #include <tutti/core/error.h>
 #include <tutti/core/thread_pool.h>

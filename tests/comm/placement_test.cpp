@@ -1,4 +1,4 @@
-#include "launcher/placement/placement.h"
+#include "comm/placement/placement.h"
 
 #include <tutti/core/thread_pool.h>
 

@@ -1,4 +1,4 @@
-#include "launcher/placement/device_placement.h"
+#include "comm/placement/device_placement.h"
 
 #include <tutti/core/error.h>
 #include "core/cuda/config.h"

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <tutti/core/peers.h>
+#include <tutti/comm/compute.h>
 
 #include <cstdint>
 #include <string>
@@ -12,14 +12,6 @@ namespace tutti {
 struct RankPlace {
   std::string host;
   std::vector<int> cores;  ///< neighbours share caches and memory
-};
-
-/// The threads of one rank. `cores` names one logical CPU a thread, or is empty where binding would only
-/// stand in the scheduler's way: threads outnumber cores, or leave some free, which another run on this
-/// machine would do too, both on the same few.
-struct ThreadPlacement {
-  int threads = 1;
-  std::vector<int> cores;
 };
 
 /// The threads of `rank`: `threads` of them, or as many as the rank's even share of its cores for 0. Ranks of

@@ -1,0 +1,62 @@
+#pragma once
+
+#include <tutti/comm/compute.h>
+#include <tutti/comm/data_parallel.h>
+#include <tutti/core/checkpoint/checkpoint.h>
+#include <tutti/core/module.h>
+#include <tutti/kernels/optimizer.h>
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace tutti {
+
+/// How work is divided among ranks: the `parallel` section of a run file.
+struct ParallelConfig {
+  DataParallelConfig data;
+  int64_t zero = 0;
+  int64_t bucket_mib = 8;
+  std::string gpu_backend = "auto";
+  int64_t max_ctas = 8;
+  double timeout_s = 600;
+
+  void describe(Fields& f);
+};
+
+struct DistributedModelConfig {
+  Precision precision;
+  ParallelConfig parallel;
+  uint64_t seed = 0;  ///< of first values
+};
+
+/// A model in the memory of the ranks of a world: its parameters in groups, and the data parallelism that
+/// adds their gradients. Everything that trains or evaluates is set up by it.
+class DistributedModel {
+ public:
+  /// Collective over `world`. `world`, `model` and `compute` outlive this object. Gives the parameters, which
+  /// have their names (Module::name_parameters), memory and first values that are the same on every rank.
+  /// Throws Error as make_param_groups, DataParallel and the GPUs' collectives do.
+  DistributedModel(Collective& world, Module& model, const DistributedModelConfig& config,
+                   const Compute& compute);
+  DistributedModel(const DistributedModel&) = delete;
+  DistributedModel& operator=(const DistributedModel&) = delete;
+
+  [[nodiscard]] Module& model() const noexcept { return model_; }
+  [[nodiscard]] std::span<const std::unique_ptr<ParamGroup>> groups() const noexcept { return groups_; }
+  [[nodiscard]] DataParallel& parallel() noexcept { return parallel_; }
+
+  /// Weights and the state of their optimizer, as Checkpoints saves and restores them.
+  [[nodiscard]] TrainingState state(const Optimizer& optimizer) const;
+  /// To be called after state() has been restored: makes the weights from the masters.
+  void restored();
+
+ private:
+  Module& model_;
+  Stream stream_;
+  std::vector<std::unique_ptr<ParamGroup>> groups_;
+  DataParallel parallel_;
+};
+
+}  // namespace tutti
