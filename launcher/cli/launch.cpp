@@ -163,6 +163,7 @@ ExitCode launch(const Options& options, const std::vector<std::string>& command,
   check_variables(spec, here);
   if (!spec.host_file.empty()) here.variables["TUTTI_HOST_FILE"] = spec.host_file;
   const Detected found = detect(here, spec);
+  check_dependencies(found.adapter->job_ids, spec);
   if (found.allocation.array_index >= 0 && !spec.sweep.empty())
     spec = swept(spec, found.allocation.array_index);
   check_combinations(spec);

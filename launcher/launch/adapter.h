@@ -1,6 +1,7 @@
 #pragma once
 
 #include "launcher/launch/allocation.h"
+#include "launcher/launch/job_id.h"
 #include "launcher/launch/spec.h"
 #include "launcher/launch/surroundings.h"
 
@@ -32,26 +33,41 @@ struct Rendered {
   bool submits = false;           ///< the program queues a job and prints its id; otherwise it is the job
 };
 
-/// The scheduler's own commands. All but the first take a job's id as their last argument; empty where a
-/// scheduler has none.
+/// Which part of a job's output to print.
+struct LogOptions {
+  bool follow = false;  ///< until the job has ended
+  int64_t lines = -1;   ///< the last ones only; -1: all
+};
+
+/// The scheduler's own commands. All but `list` and `settings` take a job's id as their last argument; empty
+/// where a scheduler has none.
 struct JobCommands {
   std::vector<std::string> list;     ///< the caller's jobs
   std::vector<std::string> waiting;  ///< prints something if the job still waits or runs
   /// Whether that says so; nullptr: it does by printing anything.
   bool (*waits)(std::string_view printed) = nullptr;
+  /// Whether a message with which `waiting` fails says that there is no such job (any more). A scheduler that
+  /// cannot be reached fails too, and says nothing of the job. nullptr: no message does.
+  bool (*unknown)(std::string_view message) = nullptr;
   std::vector<std::string> cancel;
   std::vector<std::string> requeue;
   /// Submits the job's script, its last argument, to begin when the job has ended whose id stands for "{}":
   /// where a job cannot be queued again. Prints the new job's id.
   std::vector<std::string> submit_after;
   int requeue_code = 0;  ///< exit code upon which the scheduler queues the job again by itself; 0: none
-  /// Prints the steps of a job, "JOB.NUMBER" a line, which `cancel` ends too: where ranks live on without the
-  /// program that started them.
+  /// Prints the steps of a job, which `cancel` ends too: where ranks live on without the program that started
+  /// them.
   std::vector<std::string> steps;
+  /// The steps of ranks in what that prints.
+  std::vector<std::string> (*parse_steps)(std::string_view printed) = nullptr;
   std::vector<std::string> end_step;  ///< ends a step at once: its ranks get no time to save
   std::vector<std::string> restarts;  ///< prints how often the job has been queued again so far
   std::vector<std::string> settings;  ///< prints what `facts` reads; takes no job
-  std::string group_option;           ///< with it, an id is "GROUP/NAME", given as `OPTION GROUP NAME`
+  /// The command that prints a job's output. nullptr: it is in a file launch-*.log of the run directory.
+  std::vector<std::string> (*logs)(const std::string& id, const LogOptions& options) = nullptr;
+  /// What the name of the log of job `index` of an array holds, such as "_3.log". Its first character is in
+  /// no log of a job outside of arrays. nullptr: there are no arrays.
+  std::string (*array_log)(int64_t index) = nullptr;
 };
 
 /// What a supervisor has to know of the scheduler around it.
@@ -70,6 +86,7 @@ struct Adapter {
   /// The command that starts the ranks, or inside no job the script and the command that submits it. Throws
   /// Error if the scheduler cannot do what `spec` asks for.
   Rendered (*render)(const LaunchSpec& spec, const Allocation& allocation) = nullptr;
+  JobIds job_ids;
   JobCommands commands;
   /// From what commands.settings prints.
   SchedulerFacts (*facts)(std::string_view text) = nullptr;

@@ -1,7 +1,6 @@
 #include "launcher/launch/job_control.h"
 
 #include "launcher/launch/child.h"
-#include "launcher/launch/submit.h"
 #include "launcher/launch/words.h"
 
 #include <tutti/core/error.h>
@@ -17,22 +16,10 @@ namespace {
 constexpr double kTimeout_s = 10;
 constexpr double kRequeueTimeout_s = 30;
 
-std::vector<std::string> with(std::vector<std::string> command, const std::string& last) {
-  command.push_back(last);
-  return command;
-}
-
 /// `text` with the first `name` in it replaced.
 std::string replaced(std::string text, std::string_view name, std::string_view by) {
   if (const size_t found = text.find(name); found != std::string::npos) text.replace(found, name.size(), by);
   return text;
-}
-
-/// "4711.2", and not "4711.batch".
-bool is_numbered_step(const std::string& step) {
-  const size_t dot = step.rfind('.');
-  return dot != std::string::npos && dot + 1 < step.size() &&
-         step.find_first_not_of("0123456789", dot + 1) == std::string::npos && is_plain_word(step);
 }
 
 }  // namespace
@@ -43,6 +30,10 @@ JobControl::JobControl(const Adapter& adapter, const Allocation& allocation, con
 
 bool JobControl::in_job() const {
   return allocation_.place == Allocation::Place::kInside && !allocation_.job_id.empty();
+}
+
+std::vector<std::string> JobControl::about_job(const std::vector<std::string>& command) const {
+  return with_job(adapter_.job_ids, command, allocation_.job_id);
 }
 
 SchedulerFacts JobControl::facts() const {
@@ -58,19 +49,16 @@ SchedulerFacts JobControl::facts() const {
 }
 
 std::set<std::string> JobControl::steps() const {
-  std::set<std::string> found;
-  if (!in_job() || adapter_.commands.steps.empty()) return found;
+  const JobCommands& commands = adapter_.commands;
+  if (!in_job() || commands.steps.empty() || commands.parse_steps == nullptr) return {};
   try {
-    std::istringstream lines(run_to_end(with(adapter_.commands.steps, allocation_.job_id),
-                                        launch_environment(here_.variables, {}), kTimeout_s)
-                                 .out);
-    for (std::string step; lines >> step;) {
-      if (is_numbered_step(step)) found.insert(step);
-    }
+    const Output output =
+        run_to_end(about_job(commands.steps), launch_environment(here_.variables, {}), kTimeout_s);
+    const std::vector<std::string> found = commands.parse_steps(output.out);
+    return {found.begin(), found.end()};
   } catch (const Error&) {
-    // A scheduler that does not answer ends no step either.
+    return {};  // a scheduler that does not answer ends no step either
   }
-  return found;
 }
 
 void JobControl::end_steps(const std::set<std::string>& before) const {
@@ -78,8 +66,10 @@ void JobControl::end_steps(const std::set<std::string>& before) const {
       adapter_.commands.end_step.empty() ? adapter_.commands.cancel : adapter_.commands.end_step;
   for (const std::string& step : steps()) {
     if (before.contains(step)) continue;
+    std::vector<std::string> argv = command;
+    argv.push_back(step);
     try {
-      (void)run_to_end(with(command, step), launch_environment(here_.variables, {}), kTimeout_s);
+      (void)run_to_end(argv, launch_environment(here_.variables, {}), kTimeout_s);
       err_ << fmt::format("tutti: ended step {}, whose starter was killed\n", step) << std::flush;
     } catch (const Error& problem) {
       err_ << fmt::format("tutti: step {} may go on: {}\n", step, problem.what()) << std::flush;
@@ -111,7 +101,7 @@ bool JobControl::keep_only(const std::vector<std::string>& kept) const {
 std::optional<int64_t> JobControl::restarts() const {
   if (!in_job() || adapter_.commands.restarts.empty()) return std::nullopt;
   try {
-    const Output output = run_to_end(with(adapter_.commands.restarts, allocation_.job_id),
+    const Output output = run_to_end(about_job(adapter_.commands.restarts),
                                      launch_environment(here_.variables, {}), kTimeout_s);
     int64_t count = 0;
     if (output.exit_code == 0 && std::istringstream(output.out) >> count) return count;
@@ -127,7 +117,7 @@ bool JobControl::can_requeue() const {
 
 std::string JobControl::requeue() const {
   try {
-    const Output output = run_to_end(with(adapter_.commands.requeue, allocation_.job_id),
+    const Output output = run_to_end(about_job(adapter_.commands.requeue),
                                      launch_environment(here_.variables, {}), kRequeueTimeout_s);
     if (output.exit_code == 0) return "";
     return output.err.empty() ? "no reason given" : std::string(without_line_end(output.err));
@@ -147,7 +137,7 @@ std::string JobControl::submit_again(const LaunchSpec& spec) const {
     const Output output =
         run_to_end(argv, launch_environment(here_.variables, spec.variables), kRequeueTimeout_s);
     require(output.exit_code == 0, "{}", without_line_end(output.err.empty() ? output.out : output.err));
-    return parse_job_id(output.out);
+    return parse_job_id(adapter_.job_ids, output.out);
   } catch (const Error& problem) {
     err_ << fmt::format("tutti: the job could not be queued again: {}\n", problem.what()) << std::flush;
     return "";

@@ -21,7 +21,7 @@ class JobControl {
 
   /// Nothing is known where the scheduler does not answer.
   [[nodiscard]] SchedulerFacts facts() const;
-  /// The numbered steps of the job.
+  /// The steps of ranks of the job.
   [[nodiscard]] std::set<std::string> steps() const;
   /// Ends, at once, steps that were not there `before`.
   void end_steps(const std::set<std::string>& before) const;
@@ -39,6 +39,8 @@ class JobControl {
 
  private:
   [[nodiscard]] bool in_job() const;
+  /// A command about this job.
+  [[nodiscard]] std::vector<std::string> about_job(const std::vector<std::string>& command) const;
 
   const Adapter& adapter_;
   const Allocation& allocation_;

@@ -32,14 +32,9 @@ constexpr auto kPollLog = std::chrono::milliseconds(200);
 constexpr auto kAskScheduler = std::chrono::seconds(10);
 
 /// One of an adapter's commands about a job; an empty id is not passed.
-Output run_command(const Adapter& adapter, std::vector<std::string> argv, std::string id,
+Output run_command(const Adapter& adapter, const std::vector<std::string>& command, const std::string& id,
                    const Surroundings& here) {
-  const std::string& group = adapter.commands.group_option;
-  if (const size_t slash = id.find('/'); !group.empty() && slash != std::string::npos) {
-    argv.insert(argv.end(), {group, id.substr(0, slash)});
-    id.erase(0, slash + 1);
-  }
-  if (!id.empty()) argv.push_back(std::move(id));
+  const std::vector<std::string> argv = id.empty() ? command : with_job(adapter.job_ids, command, id);
   return run_to_end(argv, launch_environment(here.variables, {}), kCommandTimeout_s);
 }
 
@@ -52,16 +47,10 @@ bool is_supervisor(const LaunchRecord::Job& record, const Surroundings& here) {
   return name == "tutti";
 }
 
-/// Whether a scheduler's message says that it knows no such job (any more). A scheduler that cannot be
-/// reached fails too, and says nothing of the job.
-bool says_unknown(std::string_view message) {
-  // Slurm, PBS (two), LSF (three), Kubernetes.
-  constexpr std::array<std::string_view, 7> kSigns{"nvalid job id", "nknown Job",        "has finished",
-                                                   "is not found",  "No unfinished job", "No matching job",
-                                                   "(NotFound)"};
-  const auto says = [&](std::string_view sign) { return message.find(sign) != std::string_view::npos; };
-  return std::any_of(kSigns.begin(), kSigns.end(), says) ||
-         (says("JobID") && says("unknown"));  // the last: Flux
+/// Whether the message of a scheduler's `waiting` says that there is no such job (any more).
+bool says_unknown(const Adapter& adapter, std::string_view message) {
+  const auto unknown = adapter.commands.unknown;
+  return unknown != nullptr && unknown(message);
 }
 
 /// Whether the answer to a scheduler's `waiting` says that the job waits or runs.
@@ -111,11 +100,8 @@ fs::path log_of_sweep(const NamedJob& job) {
   const auto [stop, problem] = std::from_chars(name.data(), end, index);
   std::error_code error;
   if (problem != std::errc() || stop != end || !fs::exists(LaunchRecord::path_in(whole), error)) return {};
-  // Slurm, PBS and Torque count from 0, LSF from 1.
-  const std::string_view scheduler = job.adapter->name;
-  const std::string sign = scheduler == "slurm" ? fmt::format("_{}.log", index)
-                           : scheduler == "lsf" ? fmt::format("_{}.log", index + 1)
-                                                : fmt::format("[{}]", index);
+  if (job.adapter->commands.array_log == nullptr) return newest_log(whole);
+  const std::string sign = job.adapter->commands.array_log(index);
   if (const fs::path own = newest_log(whole, sign); !own.empty()) return own;
   const bool is_array = !newest_log(whole, sign.substr(0, 1)).empty();
   return is_array ? fs::path() : newest_log(whole);
@@ -136,31 +122,12 @@ std::string state_of(const NamedJob& job) {
   }
 }
 
-/// Whether a text can stand for a job behind a scheduler's command: an id, or of a group and a name two plain
-/// words. A name such as --all would be an option there.
-bool can_be_job(std::string_view text, const Adapter& adapter) {
-  const size_t slash = text.find('/');
-  if (adapter.commands.group_option.empty() || slash == std::string_view::npos) return is_job_id(text);
-  return is_plain_word(text.substr(0, slash)) && is_plain_word(text.substr(slash + 1));
-}
-
-/// Whether two ids are of one job: Flux's sign may be an f, PBS's server may be left out.
-bool is_same_job(std::string_view a, std::string_view b) {
-  constexpr std::string_view kFluxSign = "\xC6\x92";
-  const auto plain = [&](std::string_view id) {
-    return id.starts_with(kFluxSign) ? "f" + std::string(id.substr(kFluxSign.size())) : std::string(id);
-  };
-  const auto number = [](std::string_view id) { return id.substr(0, id.find('.')); };
-  const bool one_server = a.find('.') == std::string_view::npos || b.find('.') == std::string_view::npos;
-  return plain(a) == plain(b) || (one_server && number(a) == number(b));
-}
-
 /// The directory below `runs` whose record is of the job; empty if none is.
-fs::path directory_of_job(const std::string& id, const fs::path& runs) {
+fs::path directory_of_job(const JobIds& ids, const std::string& id, const fs::path& runs) {
   std::error_code error;
   for (const fs::directory_entry& entry : fs::directory_iterator(runs, error)) {
     try {
-      if (is_same_job(LaunchRecord::read_job(entry.path()).job_id, id)) return entry.path();
+      if (is_same_job(ids, LaunchRecord::read_job(entry.path()).job_id, id)) return entry.path();
     } catch (const Error&) {
       // No record, or none that can be read.
     }
@@ -198,16 +165,16 @@ NamedJob find_job(const std::string& name, const Surroundings& here) {
            job.record.scheduler);
     }
     job.id = job.record.job_id;
-    require(job.id.empty() || can_be_job(job.id, *job.adapter), "{}: '{}' is not the id of a job", name,
+    require(job.id.empty() || job.adapter->job_ids.valid(job.id), "{}: '{}' is not the id of a job", name,
             job.id);
     return job;
   }
-  require(is_job_id(name) || is_plain_word(name), "'{}' is neither a run directory nor the id of a job",
-          name);
   const Detected found = detect(here, {});
   require(!found.adapter->commands.cancel.empty(),
           "'{}' is no run directory, and no scheduler is at hand that would know it as a job", name);
-  require(can_be_job(name, *found.adapter), "'{}' is not the id of a job", name);
+  require(found.adapter->job_ids.valid(name),
+          "'{}' is neither a run directory nor the id of a job, such as {}", name,
+          found.adapter->job_ids.examples);
   return {.adapter = found.adapter, .id = name};
 }
 
@@ -271,7 +238,8 @@ bool is_gone(const NamedJob& job, const Surroundings& here) {
   if (job.adapter->commands.waiting.empty()) return false;
   try {
     const Output answer = run_command(*job.adapter, job.adapter->commands.waiting, job.id, here);
-    return !says_waiting(*job.adapter, answer.out) && (answer.exit_code == 0 || says_unknown(answer.err));
+    return !says_waiting(*job.adapter, answer.out) &&
+           (answer.exit_code == 0 || says_unknown(*job.adapter, answer.err));
   } catch (const Error&) {
     return false;  // the scheduler does not answer: that says nothing of the job
   }
@@ -289,7 +257,7 @@ void check_is_free(const LaunchSpec& spec, const Surroundings& here) {
   if (job.record.state == "ended") return;
   const auto names = [&](const std::vector<std::string>& jobs) {
     return std::any_of(jobs.begin(), jobs.end(),
-                       [&](const std::string& id) { return is_same_job(id, job.id); });
+                       [&](const std::string& id) { return is_same_job(job.adapter->job_ids, id, job.id); });
   };
   if (names(spec.after) || names(spec.after_ok) || !is_alive(job, here)) return;
   if (job.id.empty()) {
@@ -307,7 +275,7 @@ void check_is_free(const LaunchSpec& spec, const Surroundings& here) {
 
 void cancel_job(const NamedJob& job, const Surroundings& here, std::ostream& out) {
   if (!job.id.empty()) {
-    // scancel says of a job that there is not that all is well.
+    // Some commands succeed for a job that there is not.
     require(!is_gone(job, here), "job {} has ended, or there never was one: `tutti jobs` lists yours",
             job.id);
     const Output output = run_command(*job.adapter, job.adapter->commands.cancel, job.id, here);
@@ -340,25 +308,16 @@ void print_log(const NamedJob& named, const LogOptions& options, const Surroundi
                std::ostream& out) {
   NamedJob job = named;
   if (job.directory.empty() && !job.id.empty()) {
-    if (const fs::path directory = directory_of_job(job.id, "runs"); !directory.empty()) {
+    if (const fs::path directory = directory_of_job(job.adapter->job_ids, job.id, "runs");
+        !directory.empty()) {
       job = find_job(directory.string(), here);
     }
   }
-  if (job.adapter->name == "kubernetes") {
-    std::vector<std::string> argv{"kubectl", "logs"};
-    if (options.lines >= 0) argv.push_back(fmt::format("--tail={}", options.lines));
-    // The name behind the namespace is a job's, which the operator calls so.
-    const size_t slash = job.id.find('/');
-    const std::string name =
-        fmt::format("job/{}-launcher", job.id.substr(slash == std::string::npos ? 0 : slash + 1));
-    if (slash != std::string::npos) argv.insert(argv.end(), {"--namespace", job.id.substr(0, slash)});
-    argv.push_back(name);
-    if (options.follow) {
-      argv.emplace_back("--follow");
-      return pass_on(argv, here, out);
-    }
+  if (const auto logs = job.adapter->commands.logs) {
+    const std::vector<std::string> argv = logs(job.id, options);
+    if (options.follow) return pass_on(argv, here, out);
     const Output output = run_to_end(argv, launch_environment(here.variables, {}), kCommandTimeout_s);
-    require(output.exit_code == 0, "kubectl: {}", without_line_end(output.err));
+    require(output.exit_code == 0, "{}: {}", argv.front(), without_line_end(output.err));
     out << output.out;
     return;
   }

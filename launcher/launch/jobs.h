@@ -37,11 +37,6 @@ int list_jobs(const Surroundings& here, const std::filesystem::path& runs, std::
 /// if it cannot be reached.
 void cancel_job(const NamedJob& job, const Surroundings& here, std::ostream& out);
 
-struct LogOptions {
-  bool follow = false;  ///< until the job has ended
-  int64_t lines = -1;   ///< the last ones only; -1: all
-};
-
 /// Prints the output of a job. Throws Error if there is none.
 void print_log(const NamedJob& job, const LogOptions& options, const Surroundings& here, std::ostream& out);
 

@@ -29,15 +29,6 @@ void check_word(std::string_view option, const std::string& value) {
                 value);
 }
 
-void check_jobs(std::string_view option, const std::vector<std::string>& jobs) {
-  for (const std::string& job : jobs) {
-    // Schedulers read '+' and ',' behind a job as a delay and as another job.
-    require_usage(is_job_id(job) && job.find_first_of("+,:") == std::string::npos,
-                  "{} '{}' is not the id of a job, such as 1234, 1234_7, 1234[5].server or f2Wk7dCu", option,
-                  job);
-  }
-}
-
 void check_path(std::string_view option, const std::string& path) {
   require(!has_control_character(path), "{}: a path with a line break or another control character", option);
 }
@@ -90,8 +81,6 @@ void check(const LaunchSpec& spec) {
           !spec.kube_namespace.starts_with('-'),
       "--namespace '{}': expected lower-case letters, digits and '-'", spec.kube_namespace);
   check_word("--volume", spec.volume);
-  check_jobs("--after", spec.after);
-  check_jobs("--after-ok", spec.after_ok);
   require_usage(spec.interface.empty() || is_interface(spec.interface),
                 "--interface '{}': expected a network such as 10.1.0.0/16, or names of interfaces",
                 spec.interface);

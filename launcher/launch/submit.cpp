@@ -63,26 +63,6 @@ void check_tools(const LaunchSpec& spec, const Rendered& rendered, const Surroun
   }
 }
 
-std::string parse_job_id(std::string_view text) {
-  // LSF's sentence holds the id in its first brackets; the others print it as the last line.
-  if (const size_t open = text.find("Job <"); open != std::string_view::npos) {
-    text = text.substr(open + 5);
-    text = text.substr(0, text.find('>'));
-  } else {
-    while (!text.empty() && std::string_view("\r\n ").find(text.back()) != std::string_view::npos)
-      text.remove_suffix(1);
-    if (const size_t line = text.rfind('\n'); line != std::string_view::npos) text = text.substr(line + 1);
-    text = text.substr(0, text.find(';'));
-  }
-  // Kubernetes: NAMESPACE/NAME.
-  const size_t slash = text.find('/');
-  const bool grouped = slash != std::string_view::npos && is_plain_word(text.substr(0, slash)) &&
-                       is_plain_word(text.substr(slash + 1)) &&
-                       text.find('/', slash + 1) == std::string_view::npos;
-  require(is_job_id(text) || grouped, "the scheduler's answer '{}' holds no job id", text);
-  return std::string(text);
-}
-
 void submit(const Adapter& adapter, const LaunchSpec& spec, const Rendered& rendered,
             const Surroundings& here, std::ostream& out, std::ostream& err) {
   std::error_code error;
@@ -95,7 +75,7 @@ void submit(const Adapter& adapter, const LaunchSpec& spec, const Rendered& rend
                                    rendered.input.empty() ? "/dev/null" : rendered.input);
   require(answer.exit_code == 0, "{} refused the job (exit code {}): {}", rendered.argv.front(),
           answer.exit_code, without_line_end(answer.err.empty() ? answer.out : answer.err));
-  const std::string job = parse_job_id(answer.out);
+  const std::string job = parse_job_id(adapter.job_ids, answer.out);
   // The jobs of a sweep have a log each.
   const std::string log = spec.sweep.empty() ? fmt::format("{}/launch-{}.log", spec.run_directory, job) : "";
   try {

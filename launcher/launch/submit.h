@@ -3,8 +3,6 @@
 #include "launcher/launch/adapter.h"
 
 #include <iosfwd>
-#include <string>
-#include <string_view>
 
 namespace tutti {
 
@@ -21,9 +19,5 @@ void check_own_files(const LaunchSpec& spec, const Rendered& rendered);
 /// even where launch.json cannot be written.
 void submit(const Adapter& adapter, const LaunchSpec& spec, const Rendered& rendered,
             const Surroundings& here, std::ostream& out, std::ostream& err);
-
-/// The id in what a scheduler printed: "123", "123;cluster", "Job <123> is submitted", "ƒ2abc", "123.server".
-/// Throws Error if there is none.
-std::string parse_job_id(std::string_view text);
 
 }  // namespace tutti

@@ -12,6 +12,8 @@ namespace {
 
 constexpr size_t kLongestHostName = 253;  // RFC 1035
 
+}  // namespace
+
 // Not isalnum(): the locale has no say in what a scheduler sees.
 bool is_letter(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
@@ -27,8 +29,6 @@ bool is_made_of(std::string_view text, std::string_view others) {
   });
 }
 
-}  // namespace
-
 bool is_host_name(std::string_view text) {
   return !text.empty() && text.size() <= kLongestHostName && text.front() != '-' && text.front() != '.' &&
          is_made_of(text, "._-");
@@ -36,21 +36,6 @@ bool is_host_name(std::string_view text) {
 
 bool is_plain_word(std::string_view text) {
   return !text.empty() && text.front() != '-' && is_made_of(text, "._+@/:=,-");
-}
-
-bool is_job_id(std::string_view text) {
-  constexpr std::string_view kFluxSign = "\xC6\x92";  // U+0192 in UTF-8
-  if (text.starts_with(kFluxSign)) text.remove_prefix(kFluxSign.size());
-  if (text.empty() || !(is_letter(text.front()) || is_digit(text.front()))) return false;
-  bool inside = false;
-  for (const char c : text) {
-    if (c == (inside ? ']' : '[')) {
-      inside = !inside;
-    } else if (inside ? !is_digit(c) && c != '-' && c != ',' && c != ':' : !is_made_of({&c, 1}, "._-+")) {
-      return false;
-    }
-  }
-  return !inside;
 }
 
 bool is_variable_name(std::string_view text) {

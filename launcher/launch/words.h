@@ -6,6 +6,17 @@
 
 namespace tutti {
 
+/// One of A to Z and a to z, whatever the locale.
+bool is_letter(char c);
+bool is_digit(char c);
+
+/// Whether a text has nothing but letters, digits and the characters of `others`.
+bool is_made_of(std::string_view text, std::string_view others);
+
+inline bool contains(std::string_view text, std::string_view part) {
+  return text.find(part) != std::string_view::npos;
+}
+
 /// Letters, digits, '.', '_' and '-', at most 253 of them, none of them a leading '-' or '.': what is passed
 /// to remote shells and host files.
 bool is_host_name(std::string_view text);
@@ -14,11 +25,6 @@ bool is_host_name(std::string_view text);
 /// any of ". _ + @ / : = , -", not leading with '-'. Nothing in it means anything to a shell or a scheduler's
 /// parser.
 bool is_plain_word(std::string_view text);
-
-/// A job's id as schedulers write it: "1234", "1234_7", "1234[].server" and "1234[5].server" (PBS), "1234[5]"
-/// (LSF), "f2Wk7dCu" and the same with the letter U+0192 in front (Flux). Brackets hold numbers and ranges
-/// only.
-bool is_job_id(std::string_view text);
 
 /// The name of an environment variable.
 bool is_variable_name(std::string_view text);

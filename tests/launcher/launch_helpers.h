@@ -91,6 +91,7 @@ inline LaunchSpec train_spec() {
 inline std::string rendered_text(const LaunchSpec& spec, const PretendedPlace& place) {
   check(spec);
   const Detected found = detect(surroundings(place), spec);
+  check_dependencies(found.adapter->job_ids, spec);
   const Rendered rendered = found.adapter->render(spec, found.allocation);
   std::string text = std::string(found.adapter->name) + (rendered.submits ? ", submits\n" : ", runs\n");
   for (const LaunchFile& file : rendered.files) text += "--- " + file.path + "\n" + file.text;

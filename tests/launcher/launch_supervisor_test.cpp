@@ -195,7 +195,8 @@ TEST_F(SupervisorTest, WhatAKilledStarterLeavesOnOtherHostsIsEnded) {
                               .detect = nullptr,
                               .render = &render_script,
                               .commands = {.cancel = {"/bin/sh", "-c", "echo \"$0\" >>\"$TUTTI_RUN/ended\""},
-                                           .steps = {"/bin/sh", "-c", "cat \"$TUTTI_RUN/steps\""}}};
+                                           .steps = {"/bin/sh", "-c", "cat \"$TUTTI_RUN/steps\""},
+                                           .parse_steps = adapter_named("slurm").commands.parse_steps}};
   adapter_ = &kSteps;
   allocation_.place = Allocation::Place::kInside;
   allocation_.job_id = "4711";

@@ -2,7 +2,6 @@
 #include "launcher/launch/host_list.h"
 #include "launcher/launch/mpi_library.h"
 #include "launcher/launch/rank_world.h"
-#include "launcher/launch/submit.h"
 #include "launcher/launch/visible_devices.h"
 #include "launcher/launch/words.h"
 #include "tests/launcher/launch_helpers.h"
@@ -71,40 +70,6 @@ TEST(LaunchWordsTest, HostNamesAndPlainWords) {
   }
   EXPECT_TRUE(is_variable_name("LD_LIBRARY_PATH"));
   for (const char* bad : {"", "1A", "A=B", "A-B", "A B"}) EXPECT_FALSE(is_variable_name(bad)) << bad;
-}
-
-TEST(LaunchWordsTest, JobIdsOfAllForms) {
-  for (const char* const good : {"1234", "1234_7", "1234_[1-3,5]", "1234+1", "1234.pbs-server.example.org",
-                                 "1234[].srv", "1234[5].srv", "1234[5]", "1234[1-9:2].srv", "f2Wk7dCu",
-                                 "\xC6\x92"
-                                 "2Wk7dCu",
-                                 "0000.0004.7ff0.0000", "0x4f2a", "job.123"}) {
-    EXPECT_TRUE(is_job_id(good)) << good;
-  }
-  for (const char* const bad : {"",
-                                "-1",
-                                "--all",
-                                "[5]",
-                                "1234[",
-                                "1234]",
-                                "1234[[5]]",
-                                "1234[a]",
-                                "1234[5",
-                                "a b",
-                                "$(id)",
-                                "1;id",
-                                "a/b",
-                                "a,b",
-                                "\xC6\x92",
-                                "\xC6\x92-x",
-                                "2\xC6\x92",
-                                "\xC6"
-                                "2Wk",
-                                "1234[5]\n",
-                                "'1'",
-                                "1*"}) {
-    EXPECT_FALSE(is_job_id(bad)) << bad;
-  }
 }
 
 TEST(LaunchDurationTest, UnitsAndClocks) {
@@ -251,26 +216,6 @@ TEST(RankWorldTest, RanksThatCannotMeetAreRefused) {
   check_world_size(surroundings({}), open, 1);
   // MPICH's ranks under Open MPI's mpirun.
   EXPECT_THROW(check_world_size(surroundings({.variables = mpirun}), mpich, 1), Error);
-}
-
-TEST(LaunchSubmitTest, JobIdsOfAllSchedulers) {
-  EXPECT_EQ(parse_job_id("1234\n"), "1234");
-  EXPECT_EQ(parse_job_id("1234;cluster\n"), "1234");
-  EXPECT_EQ(parse_job_id("Job <5678> is submitted to queue <normal>.\n"), "5678");
-  EXPECT_EQ(parse_job_id("4021.pbs-server\n"), "4021.pbs-server");
-  EXPECT_EQ(parse_job_id("note: quota is low\nf2Wk7dCu\n"), "f2Wk7dCu");
-  EXPECT_EQ(parse_job_id("\xC6\x92"
-                         "2Wk7dCu\n"),
-            "\xC6\x92"
-            "2Wk7dCu");
-  EXPECT_EQ(parse_job_id("1234[].pbs-server\r\n"), "1234[].pbs-server");
-  EXPECT_EQ(parse_job_id("Job <123> is submitted to default queue <normal>.\n"), "123");
-  EXPECT_EQ(parse_job_id("ml/gpt"), "ml/gpt");
-  EXPECT_THROW((void)parse_job_id("ml/--all"), Error);
-  EXPECT_THROW((void)parse_job_id("ml/gpt/x"), Error);
-  EXPECT_THROW((void)parse_job_id(""), Error);
-  EXPECT_THROW((void)parse_job_id("Submitted batch job\n"), Error);
-  EXPECT_THROW((void)parse_job_id("-1\n"), Error);
 }
 
 }  // namespace

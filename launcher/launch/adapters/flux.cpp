@@ -90,15 +90,41 @@ bool waits(std::string_view printed) {
   return !printed.empty() && printed.find("INACTIVE") == std::string_view::npos;
 }
 
+bool is_unknown(std::string_view message) {
+  return contains(message, "JobID") && contains(message, "unknown");
+}
+
+/// Without the sign U+0192 of the form F58, for which Flux also takes an 'f'.
+std::string_view without_sign(std::string_view id) {
+  constexpr std::string_view kSign = "\xC6\x92";
+  if (id.starts_with(kSign)) id.remove_prefix(kSign.size());
+  return id;
+}
+
+/// All forms: F58, decimal, hexadecimal, "0000.0004.7ff0.0000".
+bool is_id(std::string_view text) {
+  return is_job_word(without_sign(text));
+}
+
+bool is_same_id(std::string_view a, std::string_view b) {
+  const auto plain = [](std::string_view id) {
+    const std::string_view rest = without_sign(id);
+    return rest.size() < id.size() ? "f" + std::string(rest) : std::string(id);
+  };
+  return plain(a) == plain(b);
+}
+
 }  // namespace
 
 const Adapter kFluxAdapter{.name = "flux",
                            .summary = "flux run in a job, flux batch outside",
                            .detect = &detect_flux,
                            .render = &render_flux,
+                           .job_ids = {.examples = "f2Wk7dCu", .valid = &is_id, .same = &is_same_id},
                            .commands = {.list = {"flux", "jobs"},
                                         .waiting = {"flux", "jobs", "-n", "--format={state}"},
                                         .waits = &waits,
+                                        .unknown = &is_unknown,
                                         .cancel = {"flux", "cancel"}}};
 
 }  // namespace tutti

@@ -181,16 +181,44 @@ bool waits(std::string_view printed) {
          printed.find(" Failed") == std::string_view::npos;
 }
 
+/// NAMESPACE/NAME, or NAME in kubectl's own namespace. A name such as --all would be an option.
+bool is_id(std::string_view text) {
+  const size_t slash = text.find('/');
+  if (slash == std::string_view::npos) return is_job_word(text);
+  const std::string_view name = text.substr(slash + 1);
+  return is_plain_word(text.substr(0, slash)) && is_plain_word(name) && !contains(name, "/");
+}
+
+std::vector<std::string> id_arguments(const std::string& id) {
+  const size_t slash = id.find('/');
+  if (slash == std::string::npos) return {id};
+  return {"--namespace", id.substr(0, slash), id.substr(slash + 1)};
+}
+
+/// The output of the launcher's pod, whose job the operator calls NAME-launcher.
+std::vector<std::string> logs(const std::string& id, const LogOptions& options) {
+  std::vector<std::string> argv{"kubectl", "logs"};
+  if (options.lines >= 0) argv.push_back(fmt::format("--tail={}", options.lines));
+  std::vector<std::string> arguments = id_arguments(id);
+  arguments.back() = fmt::format("job/{}-launcher", arguments.back());
+  argv.insert(argv.end(), arguments.begin(), arguments.end());
+  if (options.follow) argv.emplace_back("--follow");
+  return argv;
+}
+
 }  // namespace
 
-const Adapter kKubernetesAdapter{.name = "kubernetes",
-                                 .summary = "an MPIJob (v2beta1) by kubectl; never chosen by itself",
-                                 .detect = &detect_kubernetes,
-                                 .render = &render_kubernetes,
-                                 .commands = {.list = {"kubectl", "get", "mpijobs"},
-                                              .waiting = {"kubectl", "get", "mpijob", kStateFormat},
-                                              .waits = &waits,
-                                              .cancel = {"kubectl", "delete", "mpijob"},
-                                              .group_option = "--namespace"}};
+const Adapter kKubernetesAdapter{
+    .name = "kubernetes",
+    .summary = "an MPIJob (v2beta1) by kubectl; never chosen by itself",
+    .detect = &detect_kubernetes,
+    .render = &render_kubernetes,
+    .job_ids = {.examples = "NAMESPACE/NAME", .valid = &is_id, .arguments = &id_arguments},
+    .commands = {.list = {"kubectl", "get", "mpijobs"},
+                 .waiting = {"kubectl", "get", "mpijob", kStateFormat},
+                 .waits = &waits,
+                 .unknown = [](std::string_view message) { return contains(message, "(NotFound)"); },
+                 .cancel = {"kubectl", "delete", "mpijob"},
+                 .logs = &logs}};
 
 }  // namespace tutti

@@ -127,16 +127,35 @@ bool waits(std::string_view printed) {
   return false;
 }
 
+bool is_unknown(std::string_view message) {
+  return contains(message, "is not found") || contains(message, "No unfinished job") ||
+         contains(message, "No matching job");
+}
+
+/// "Job <123> is submitted to queue <normal>."
+std::string_view parse_id(std::string_view printed) {
+  constexpr std::string_view kBegin = "Job <";
+  const size_t open = printed.find(kBegin);
+  if (open == std::string_view::npos) return last_line(printed);
+  const std::string_view rest = printed.substr(open + kBegin.size());
+  return rest.substr(0, rest.find('>'));
+}
+
 }  // namespace
 
-const Adapter kLsfAdapter{.name = "lsf",
-                          .summary = "mpirun over blaunch in a job, bsub outside",
-                          .detect = &detect_lsf,
-                          .render = &render_lsf,
-                          .commands = {.list = {"bjobs"},
-                                       .waiting = {"bjobs", "-noheader", "-o", "stat"},
-                                       .waits = &waits,
-                                       .cancel = {"bkill"},
-                                       .requeue_code = kRequeueCode}};
+const Adapter kLsfAdapter{
+    .name = "lsf",
+    .summary = "mpirun over blaunch in a job, bsub outside",
+    .detect = &detect_lsf,
+    .render = &render_lsf,
+    .job_ids = {.examples = "1234 or 1234[5]", .parse = &parse_id},
+    .commands = {.list = {"bjobs"},
+                 .waiting = {"bjobs", "-noheader", "-o", "stat"},
+                 .waits = &waits,
+                 .unknown = &is_unknown,
+                 .cancel = {"bkill"},
+                 .requeue_code = kRequeueCode,
+                 // LSF counts an array from 1.
+                 .array_log = [](int64_t index) { return fmt::format("_{}.log", index + 1); }}};
 
 }  // namespace tutti

@@ -140,14 +140,28 @@ bool waits(std::string_view printed) {
   return state != "C" && state != "F" && state != "X";
 }
 
+bool is_unknown(std::string_view message) {
+  return contains(message, "nknown Job") || contains(message, "has finished");
+}
+
+/// The name of the server, behind the first '.', may be left out.
+bool is_same_id(std::string_view a, std::string_view b) {
+  const auto number = [](std::string_view id) { return id.substr(0, id.find('.')); };
+  const bool one_server = !contains(a, ".") || !contains(b, ".");
+  return a == b || (one_server && number(a) == number(b));
+}
+
+const JobIds kJobIds{.examples = "1234, 1234.server or 1234[5].server", .same = &is_same_id};
+
 // A job may be queued again by the server and its operators only (qrerun), so that at its limit it submits
 // its own script behind itself.
-const JobCommands kCommands{
-    .list = {"qstat"},
-    .waiting = {"qstat", "-f"},
-    .waits = &waits,
-    .cancel = {"qdel"},
-    .submit_after = {"qsub", "-W", "depend=afterany:{job}", "{directory}/launch.pbs"}};
+const JobCommands kCommands{.list = {"qstat"},
+                            .waiting = {"qstat", "-f"},
+                            .waits = &waits,
+                            .unknown = &is_unknown,
+                            .cancel = {"qdel"},
+                            .submit_after = {"qsub", "-W", "depend=afterany:{job}", "{directory}/launch.pbs"},
+                            .array_log = [](int64_t index) { return fmt::format("[{}]", index); }};
 
 }  // namespace
 
@@ -155,12 +169,14 @@ const Adapter kPbsAdapter{.name = "pbs",
                           .summary = "PBS Pro and OpenPBS: mpirun in a job, qsub outside",
                           .detect = &detect_pbs,
                           .render = &render_pbs,
+                          .job_ids = kJobIds,
                           .commands = kCommands};
 
 const Adapter kTorqueAdapter{.name = "torque",
                              .summary = "Torque: mpirun in a job, qsub outside",
                              .detect = &detect_torque,
                              .render = &render_torque,
+                             .job_ids = kJobIds,
                              .commands = kCommands};
 
 }  // namespace tutti

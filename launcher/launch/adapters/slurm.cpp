@@ -316,6 +316,25 @@ SchedulerFacts slurm_facts(std::string_view text) {
   return facts;
 }
 
+/// `sbatch --parsable` prints "1234" or, of a federation, "1234;cluster".
+std::string_view parse_id(std::string_view printed) {
+  const std::string_view line = last_line(printed);
+  return line.substr(0, line.find(';'));
+}
+
+/// Those with numbers, "4711.2", in lines that may also hold "4711.batch" and "4711.extern".
+std::vector<std::string> parse_steps(std::string_view printed) {
+  std::vector<std::string> steps;
+  std::istringstream words{std::string(printed)};
+  for (std::string step; words >> step;) {
+    const size_t dot = step.rfind('.');
+    const bool numbered = dot != std::string::npos && dot + 1 < step.size() &&
+                          step.find_first_not_of("0123456789", dot + 1) == std::string::npos;
+    if (numbered && is_plain_word(step)) steps.push_back(step);
+  }
+  return steps;
+}
+
 std::vector<std::string> shrink_slurm(const std::string& job, const std::vector<std::string>& kept) {
   return {"scontrol", "update", "JobId=" + job, "NodeList=" + comma_list(kept)};
 }
@@ -327,14 +346,18 @@ const Adapter kSlurmAdapter{
     .summary = "srun or mpirun in a job, sbatch outside",
     .detect = &detect_slurm,
     .render = &render_slurm,
+    .job_ids = {.examples = "1234 or 1234_7", .parse = &parse_id},
     .commands = {.list = {"squeue", "--me"},
                  .waiting = {"squeue", "--noheader", "--jobs"},
+                 .unknown = [](std::string_view message) { return contains(message, "nvalid job id"); },
                  .cancel = {"scancel"},
                  .requeue = {"scontrol", "requeue"},
                  .steps = {"squeue", "--noheader", "--steps", "--format=%i", "--jobs"},
+                 .parse_steps = &parse_steps,
                  .end_step = {"scancel", "--signal=KILL"},
                  .restarts = {"squeue", "--noheader", "--Format=restartcnt", "--jobs"},
-                 .settings = {"scontrol", "show", "config"}},
+                 .settings = {"scontrol", "show", "config"},
+                 .array_log = [](int64_t index) { return fmt::format("_{}.log", index); }},
     .facts = &slurm_facts,
     .shrink = &shrink_slurm};
 
