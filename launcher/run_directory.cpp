@@ -5,6 +5,7 @@
 #include "launcher/info/git.h"
 #include "launcher/info/libraries.h"
 #include "launcher/info/machine.h"
+#include "launcher/launch/adapter.h"
 #include "launcher/metrics/summary.h"
 #include "launcher/overwrite.h"
 #include "launcher/run/stop_signal.h"
@@ -60,10 +61,8 @@ bool is_recorded(std::string_view variable) {
        "OMPI_MCA_coll", "OMPI_MCA_osc", "OMPI_MCA_oob_tcp_if", "OMPI_MCA_rmaps_base", "OMPI_MCA_hwloc_base",
        "OMPI_MCA_mpi_", "OMPI_MCA_opal_", "PRTE_MCA_rmaps", "PRTE_MCA_hwloc", "MPICH_"});
   static constexpr std::array kNames = std::to_array<std::string_view>(
-      {"LANG", "LC_ALL", "SLURM_JOB_ID", "SLURM_JOB_NODELIST", "SLURM_NTASKS", "PBS_JOBID", "LSB_JOBID",
-       "FLUX_JOB_ID", "SLURM_JOB_NAME", "FI_PROVIDER", "MALLOC_ARENA_MAX", "CUDA_VISIBLE_DEVICES",
-       "OMPI_COMM_WORLD_SIZE", "TUTTI_CPU_MATH", "TUTTI_DEBUG", "TUTTI_ISA", "TUTTI_LAUNCH_RANKS",
-       "TUTTI_TUNING_DIR"});
+      {"LANG", "LC_ALL", "FI_PROVIDER", "MALLOC_ARENA_MAX", "CUDA_VISIBLE_DEVICES", "OMPI_COMM_WORLD_SIZE",
+       "TUTTI_CPU_MATH", "TUTTI_DEBUG", "TUTTI_ISA", "TUTTI_LAUNCH_RANKS", "TUTTI_TUNING_DIR"});
   static constexpr std::array kSecret = std::to_array<std::string_view>(
       {"TOKEN", "SECRET", "PASS", "KEY", "CREDENTIAL", "AUTH", "COOKIE", "SESSION", "PRIVATE"});
   std::string upper(variable);
@@ -77,6 +76,11 @@ bool is_recorded(std::string_view variable) {
   }
   for (const std::string_view name : kNames) {
     if (variable == name) return true;
+  }
+  for (const Adapter* adapter : adapters()) {
+    const std::vector<std::string_view>& recorded = adapter->variables.recorded;
+    if (!variable.empty() && variable == adapter->variables.job_id) return true;
+    if (std::find(recorded.begin(), recorded.end(), variable) != recorded.end()) return true;
   }
   return false;
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "launcher/launch/allocation.h"
+#include "launcher/launch/failure_message.h"
 #include "launcher/launch/job_id.h"
 #include "launcher/launch/spec.h"
 #include "launcher/launch/surroundings.h"
@@ -74,6 +75,22 @@ struct JobCommands {
 struct SchedulerFacts {
   std::vector<std::string> controllers;  ///< hosts or addresses of its own daemons, apart from those of jobs
   double kill_wait_s = 0;                ///< between SIGTERM and SIGKILL for what it ends; 0: not known
+  std::string_view kill_wait_name;       ///< of the setting
+};
+
+/// The environment variables of a scheduler.
+struct SchedulerVariables {
+  std::string_view job_id;                 ///< of the job that a rank belongs to
+  std::vector<std::string_view> recorded;  ///< for the manifest of a run, beside the job's id
+  std::vector<std::string_view> prefixes;  ///< of those that the scheduler's commands read
+  std::vector<std::string_view> names;     ///< other variables that they read
+  std::vector<std::string_view> withheld;  ///< prefixes of those that they must not read
+};
+
+/// A command, and variables that are taken out of its environment.
+struct ShrinkCommand {
+  std::vector<std::string> argv;
+  std::vector<std::string> unset;
 };
 
 /// One scheduler, or another way to start ranks. Both functions are pure: all that they know stands in their
@@ -91,7 +108,14 @@ struct Adapter {
   /// From what commands.settings prints.
   SchedulerFacts (*facts)(std::string_view text) = nullptr;
   /// The command by which a running job keeps the hosts `kept` only, and goes on when another is given up.
-  std::vector<std::string> (*shrink)(const std::string& job, const std::vector<std::string>& kept) = nullptr;
+  ShrinkCommand (*shrink)(const std::string& job, const std::vector<std::string>& kept) = nullptr;
+  /// What a line of its starter or daemons says of a failed rank.
+  FailureMessage (*parse_message)(std::string_view line) = nullptr;
+  /// The control group of a job, out of that of one of its steps; empty if it is no group of this scheduler.
+  std::string_view (*job_group)(std::string_view group) = nullptr;
+  std::vector<std::string_view> daemons;  ///< beginnings of the names of processes that signal its jobs
+  std::string_view memory_option;         ///< of `tutti launch`: asks for more memory
+  SchedulerVariables variables;
 };
 
 /// All adapters in the order in which they are asked: those inside a job first.

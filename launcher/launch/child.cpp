@@ -250,8 +250,9 @@ int end_descendants(std::chrono::nanoseconds patience) {
   return ended;
 }
 
-int end_ranks_here(const std::string& job_id) {
-  if (job_id.empty()) return 0;
+int end_ranks_here(std::string_view variable, const std::string& job_id) {
+  if (variable.empty() || job_id.empty()) return 0;
+  const std::string setting = fmt::format("{}={}", variable, job_id);
   int ended = 0;
   std::error_code error;
   const fs::path own = fs::read_symlink("/proc/self/exe", error);
@@ -263,7 +264,7 @@ int end_ranks_here(const std::string& job_id) {
     bool of_launch = false;
     for (std::string entry; std::getline(file, entry, '\0');) {
       of_launch = of_launch || entry.starts_with("TUTTI_LAUNCH_RANKS=");
-      of_job = of_job || entry.ends_with("JOB_ID=" + job_id) || entry.ends_with("JOBID=" + job_id);
+      of_job = of_job || entry == setting;
     }
     if (of_job && of_launch && kill(process, SIGKILL) == 0) ++ended;
   }

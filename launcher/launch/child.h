@@ -7,6 +7,7 @@
 #include <chrono>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace tutti {
@@ -81,8 +82,8 @@ void adopt_orphans();
 int end_descendants(std::chrono::nanoseconds patience = {});
 
 /// Kills the ranks on this machine of the launch in job `job_id`, which a scheduler's daemon has started and
-/// which are no descendants: processes of this program that have the job's id and TUTTI_LAUNCH_RANKS in their
-/// environment. Returns how many there were; 0 for an empty id.
-int end_ranks_here(const std::string& job_id);
+/// which are no descendants: processes of this program whose environment has the job's id as `variable`, and
+/// TUTTI_LAUNCH_RANKS. Returns how many there were; 0 for an empty id or name.
+int end_ranks_here(std::string_view variable, const std::string& job_id);
 
 }  // namespace tutti

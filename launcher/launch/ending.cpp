@@ -1,14 +1,12 @@
 #include "launcher/launch/ending.h"
 
-#include "launcher/launch/words.h"
+#include "launcher/launch/adapter.h"
 
 #include <tutti/core/error.h>
 
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <csignal>
-#include <cstring>
 #include <fstream>
 #include <iterator>
 #include <sstream>
@@ -54,16 +52,6 @@ std::string at(const std::vector<std::string>& hosts) {
   return hosts.empty() ? "" : fmt::format(" on {}", fmt::join(hosts, ", "));
 }
 
-/// The word behind `sign` in the line, without what ends it.
-std::string word_after(std::string_view line, std::string_view sign) {
-  const size_t found = line.find(sign);
-  if (found == std::string_view::npos) return "";
-  std::string_view rest = line.substr(found + sign.size());
-  rest = rest.substr(0, rest.find_first_of(" \t\n,:;"));
-  while (rest.ends_with('.')) rest.remove_suffix(1);
-  return std::string(rest);
-}
-
 /// The number behind a key in lines of "key number"; -1 without it.
 int64_t counter(const fs::path& path, std::string_view key) {
   std::ifstream file(path);
@@ -75,10 +63,13 @@ int64_t counter(const fs::path& path, std::string_view key) {
   return -1;
 }
 
-/// The group of the whole job where Slurm has put each of its steps into one of their own.
+/// The control group of the whole job where a scheduler has put each of its steps into one of their own.
 std::string job_group(const std::string& group) {
-  const size_t job = group.find("/job_");
-  return job == std::string::npos ? group : group.substr(0, group.find('/', job + 1));
+  for (const Adapter* adapter : adapters()) {
+    if (adapter->job_group == nullptr) continue;
+    if (const std::string_view job = adapter->job_group(group); !job.empty()) return std::string(job);
+  }
+  return group;
 }
 
 }  // namespace
@@ -112,8 +103,8 @@ std::string_view name(Reason reason) {
 }
 
 Ending label(const EndFacts& facts) {
-  // srun gives the highest of the ranks' codes: that of one whose connection to the dead one broke, or that
-  // was ended after it.
+  // A starter such as srun gives the highest of the ranks' codes: that of one whose connection to the dead
+  // one broke, or that was ended after it.
   const bool followed = facts.saw_kill && facts.exit_code == kSignalBase + SIGPIPE;
   int code = followed ? kSignalBase + SIGKILL : facts.exit_code;
   if (code != 0 && facts.first_code != 0) code = facts.first_code;
@@ -132,9 +123,9 @@ Ending label(const EndFacts& facts) {
     end.exit_code = kSignalBase + SIGKILL;
     end.signal = SIGKILL;
     end.text = fmt::format(
-        "a rank was killed{} because its host or job was out of memory; ask for more memory (Slurm: "
-        "--directive=--mem=64G), or set train.microbatch lower",
-        at(facts.hosts));
+        "a rank was killed{} because its host or job was out of memory; ask for more memory{}, or set "
+        "train.microbatch lower",
+        at(facts.hosts), facts.memory_option.empty() ? "" : fmt::format(" ({})", facts.memory_option));
   } else if (facts.asked_to_stop) {
     end.reason = Reason::kStopped;
     end.text =
@@ -178,68 +169,26 @@ Ending label(const EndFacts& facts) {
   return end;
 }
 
-std::string blamed_host(std::string_view line) {
-  std::string host;
-  if (line.find("Remote daemon:") != std::string_view::npos ||
-      line.find("noticed that process rank") != std::string_view::npos) {
-    host = word_after(line, " on node ");  // Open MPI: a daemon went away, a rank died
-  } else if (line.starts_with("srun: error: ")) {
-    // "srun: error: node2: task 1: Killed", "srun: error: Node failure on node2"
-    if (line.find("Node failure on ") != std::string_view::npos) {
-      host = word_after(line, "Node failure on ");
-    } else if (const std::string first = word_after(line, "srun: error: ");
-               line.find("srun: error: " + first + ": task") == 0) {
-      host = first;
-    }
-  }
-  return is_host_name(host) ? host : "";
-}
-
-int told_code(std::string_view line) {
-  if (!line.starts_with("srun: error: ")) return 0;
-  const size_t task = line.find(": task");
-  if (task == std::string_view::npos) return 0;
-  const size_t colon = line.find(": ", task + 2);
-  if (colon == std::string_view::npos) return 0;
-  const std::string_view how = line.substr(colon + 2);
-  constexpr std::string_view kCode = "Exited with exit code ";
-  if (how.starts_with(kCode)) {
-    int code = 0;
-    (void)std::from_chars(how.data() + kCode.size(), how.data() + how.size(), code);
-    return code;
-  }
-  if (how.starts_with("Out Of Memory")) return kSignalBase + SIGKILL;
-  for (int signal = 1; signal <= kMostSignals; ++signal) {
-    const char* text = sigdescr_np(signal);
-    if (text != nullptr && how.starts_with(text)) return kSignalBase + signal;
-  }
-  return 0;
-}
-
-bool tells_out_of_memory(std::string_view line) {
-  const auto holds = [&](std::string_view text) { return line.find(text) != std::string_view::npos; };
-  if (line.starts_with("srun: error: ")) return holds(": task") && holds(": Out Of Memory");
-  // "slurmstepd: error: Detected 1 oom_kill event in StepId=4.0", "Detected 2 oom-kill event(s) in step 4.0
-  // cgroup", "StepId=4.0 exceeded memory limit (2100 > 2048), being killed", "Exceeded job memory limit".
-  if (!line.starts_with("slurmstepd")) return false;
-  return holds("oom_kill event") || holds("oom-kill event") || holds("exceeded memory limit") ||
-         (holds("Exceeded ") && holds(" memory limit"));
-}
-
 void Blame::look_at(std::string_view line) {
-  const auto holds = [&](std::string_view text) { return line.find(text) != std::string_view::npos; };
-  if (holds("Job step aborted") || (holds("*** STEP ") && holds(" CANCELLED AT "))) aborted_ = true;
-  if (tells_out_of_memory(line)) saw_memory_ = true;
-  const std::string host = blamed_host(line);
-  if (aborted_ || host.empty() || holds("Broken pipe")) return;
-  if (holds("Node failure on ") || holds("Remote daemon:")) {
+  take(parse_mpirun_message(line));
+  // Whichever adapter started the ranks: mpirun, too, may start its daemons by a scheduler's own command.
+  for (const Adapter* adapter : adapters()) {
+    if (adapter->parse_message != nullptr) take(adapter->parse_message(line));
+  }
+}
+
+void Blame::take(const FailureMessage& message) {
+  aborted_ = aborted_ || message.aborted;
+  saw_memory_ = saw_memory_ || message.out_of_memory;
+  if (aborted_ || message.host.empty() || message.consequence) return;
+  if (message.host_lost) {
     // The ranks that then die of it are not why.
     saw_loss_ = true;
     aborted_ = true;
   }
-  if (holds("Killed") || holds("exited on signal 9")) saw_kill_ = true;
-  if (first_code_ == 0) first_code_ = told_code(line);
-  if (std::find(hosts_.begin(), hosts_.end(), host) == hosts_.end()) hosts_.push_back(host);
+  saw_kill_ = saw_kill_ || message.killed;
+  if (first_code_ == 0) first_code_ = message.exit_code;
+  if (std::find(hosts_.begin(), hosts_.end(), message.host) == hosts_.end()) hosts_.push_back(message.host);
 }
 
 int64_t oom_kills(std::string_view self, const fs::path& root) {

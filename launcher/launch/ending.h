@@ -1,5 +1,7 @@
 #pragma once
 
+#include "launcher/launch/failure_message.h"
+
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -46,21 +48,12 @@ struct EndFacts {
   bool isolated = false;           ///< no other host, nor the scheduler, could be reached from here
   int first_code = 0;              ///< that they give for the first rank that ended badly; 0: they give none
   std::vector<std::string> hosts;  ///< that they blame
+  std::string_view memory_option;  ///< by which the scheduler is asked for more memory; empty: not known
 };
 
 /// The reason behind an exit code. mpirun loses the ranks' own code when it is asked to end, so that what the
 /// run wrote about itself counts first.
 Ending label(const EndFacts& facts);
-
-/// The host that a line of mpirun's or srun's messages says was lost or a rank died on; empty for other
-/// lines.
-std::string blamed_host(std::string_view line);
-
-/// How a rank ended, as srun's line about it says: its exit code, 128 + n for signal n; 0 for other lines.
-int told_code(std::string_view line);
-
-/// Whether a line is Slurm's about a rank that was killed because its job used more memory than it may.
-bool tells_out_of_memory(std::string_view line);
 
 /// Reads the messages of the program that started the ranks, line by line, for who is to blame. What comes
 /// after a job step was aborted or a host was lost follows from it, as does a rank that died because
@@ -76,6 +69,8 @@ class Blame {
   [[nodiscard]] int first_code() const { return first_code_; }
 
  private:
+  void take(const FailureMessage& message);
+
   std::vector<std::string> hosts_;
   bool saw_kill_ = false;
   bool saw_loss_ = false;

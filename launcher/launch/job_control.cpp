@@ -79,12 +79,12 @@ void JobControl::end_steps(const std::set<std::string>& before) const {
 
 bool JobControl::keep_only(const std::vector<std::string>& kept) const {
   if (!in_job() || adapter_.shrink == nullptr || kept.empty()) return false;
+  const ShrinkCommand command = adapter_.shrink(allocation_.job_id, kept);
   Variables variables = launch_environment(here_.variables, {});
-  variables.erase(
-      "SLURM_JOBID");  // with it, scontrol writes a script of variables into the working directory
+  for (const std::string& name : command.unset) variables.erase(name);
   std::string words;
   try {
-    const Output output = run_to_end(adapter_.shrink(allocation_.job_id, kept), variables, kTimeout_s);
+    const Output output = run_to_end(command.argv, variables, kTimeout_s);
     if (output.exit_code == 0) return true;
     words = without_line_end(output.err);
   } catch (const Error& problem) {

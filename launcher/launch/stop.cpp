@@ -7,6 +7,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <fstream>
 #include <string>
@@ -14,12 +15,12 @@
 namespace tutti {
 namespace {
 
-/// Whether a process is one of Slurm's daemons, by which signals to a job come.
-bool is_scheduler(pid_t process) {
+bool is_one_of(pid_t process, const std::vector<std::string_view>& programs) {
   std::ifstream file(fmt::format("/proc/{}/comm", process));
   std::string name;
   std::getline(file, name);
-  return name.starts_with("slurmstepd") || name.starts_with("slurmd");
+  return std::any_of(programs.begin(), programs.end(),
+                     [&](std::string_view program) { return name.starts_with(program); });
 }
 
 }  // namespace
@@ -62,7 +63,7 @@ void Stop::wait_for_end(double seconds) {
 void Stop::ask(const Signals::Received& signal) {
   asked = true;
   first_signal = signal.number;
-  by_scheduler = signal.sender > 0 && is_scheduler(signal.sender);
+  by_scheduler = signal.sender > 0 && is_one_of(signal.sender, daemons);
   since = Clock::now();
 }
 

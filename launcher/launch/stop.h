@@ -4,6 +4,8 @@
 #include "launcher/launch/held_signals.h"
 
 #include <chrono>
+#include <string_view>
+#include <vector>
 
 namespace tutti {
 
@@ -29,6 +31,7 @@ class Signals {
 struct Stop {
   using Clock = std::chrono::steady_clock;
 
+  std::vector<std::string_view> daemons;  ///< of the scheduler that signals to a job come from
   Signals signals;
   bool asked = false;
   int first_signal = 0;

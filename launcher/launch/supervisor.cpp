@@ -148,8 +148,8 @@ class Supervisor::Attempt {
     const bool shorter = stop_.first_signal == SIGTERM && stop_.by_scheduler && wait > 0 && wait < grace;
     s_.err_ << (shorter
                     ? fmt::format("tutti: asked to stop: the ranks have {:.0f} s to save, after which the "
-                                  "scheduler ends them (its KillWait; --grace is {:.0f} s)\n",
-                                  wait, grace)
+                                  "scheduler ends them (its {}; --grace is {:.0f} s)\n",
+                                  wait, s_.facts_.kill_wait_name, grace)
                     : fmt::format("tutti: asked to stop: the ranks have {:.0f} s to save\n", grace))
             << std::flush;
   }
@@ -175,7 +175,8 @@ class Supervisor::Attempt {
     const bool isolated = losses_.verdict() == LossVerdict::kSelf;
     // Those of this host first: for the others a scheduler may have to wait.
     int left = end_descendants(seconds(WIFSIGNALED(status) ? 0 : s_.patience_.leave_s));
-    if (isolated || WIFSIGNALED(status)) left += end_ranks_here(s_.allocation_.job_id);
+    if (isolated || WIFSIGNALED(status))
+      left += end_ranks_here(s_.adapter_.variables.job_id, s_.allocation_.job_id);
     if (left > 0) s_.err_ << fmt::format("tutti: ended {} processes that were left\n", left) << std::flush;
     if (isolated) return;  // the scheduler does not hear
     s_.release(lost_hosts());
@@ -201,7 +202,8 @@ class Supervisor::Attempt {
                .saw_memory = blame.saw_memory(),
                .isolated = losses_.verdict() == LossVerdict::kSelf,
                .first_code = blame.first_code(),
-               .hosts = losses_.hosts().empty() ? blame.hosts() : losses_.hosts()});
+               .hosts = losses_.hosts().empty() ? blame.hosts() : losses_.hosts(),
+               .memory_option = s_.adapter_.memory_option});
     if (spec_.command.front() == "preflight" && ending.reason == Reason::kError && ending.exit_code == 1) {
       // Its verdict: the host of the rank that gives it is no more to blame than others.
       ending.hosts.clear();
@@ -346,7 +348,7 @@ Ending Supervisor::conclude(Ending ending, LaunchRecord& record, Stop& stop) {
 
 Ending Supervisor::run() {
   adopt_orphans();
-  Stop stop;
+  Stop stop{.daemons = adapter_.daemons};
   if (spec_.time_limit_s > 0) {
     stop.limit =
         Clock::now() + std::chrono::seconds(std::max<int64_t>(1, spec_.time_limit_s - spec_.grace_s));

@@ -1,6 +1,7 @@
 #include "launcher/launch/surroundings.h"
 
 #include "comm/placement/placement.h"
+#include "launcher/launch/adapter.h"
 #include "launcher/launch/child.h"
 #include "launcher/launch/visible_devices.h"
 #include "launcher/launch/words.h"
@@ -61,15 +62,18 @@ bool is_forwarded(std::string_view name) {
   return is_variable_name(name) && (is_one_of(name, kNames) || starts_with_one_of(name, kPrefixes));
 }
 
-/// What the schedulers' commands and remote shells read.
+/// What the schedulers' commands, authentication and remote shells read.
 bool is_for_schedulers(std::string_view name) {
-  static constexpr std::array<std::string_view, 11> kPrefixes{
-      "SLURM_", "SBATCH_", "SRUN_", "SQUEUE_", "PBS_", "LSB_", "LSF_", "FLUX_", "MUNGE_", "KUBE", "SSH_"};
-  static constexpr std::array<std::string_view, 6> kNames{
-      "XDG_RUNTIME_DIR", "KRB5CCNAME", "PYTHONPATH", "CUDA_VISIBLE_DEVICES", "EGO_CONFDIR", "K_MPI_JOB_ROLE"};
-  // A shell inside an allocation is bound to cores that srun must not take for the job's.
-  if (name.starts_with("SLURM_CPU_BIND") || name.starts_with("SLURM_MEM_BIND")) return false;
-  return starts_with_one_of(name, kPrefixes) || is_one_of(name, kNames);
+  static constexpr std::array<std::string_view, 2> kPrefixes{"MUNGE_", "SSH_"};
+  static constexpr std::array<std::string_view, 4> kNames{"XDG_RUNTIME_DIR", "KRB5CCNAME", "PYTHONPATH",
+                                                          "CUDA_VISIBLE_DEVICES"};
+  bool read = starts_with_one_of(name, kPrefixes) || is_one_of(name, kNames);
+  for (const Adapter* adapter : adapters()) {
+    const SchedulerVariables& variables = adapter->variables;
+    if (starts_with_one_of(name, variables.withheld)) return false;
+    read = read || starts_with_one_of(name, variables.prefixes) || is_one_of(name, variables.names);
+  }
+  return read;
 }
 
 int64_t installed_gpus() {

@@ -425,10 +425,13 @@ TEST(SlurmTest, WhatASupervisorReadsOfTheSettings) {
       "SlurmctldHost[2]        = -x;y\n"
       "SlurmctldAddr           = (null)\n");
   EXPECT_EQ(facts.kill_wait_s, 30);
+  EXPECT_EQ(facts.kill_wait_name, "KillWait");
   EXPECT_EQ(facts.controllers, (std::vector<std::string>{"10.77.0.254", "spare"}));
   EXPECT_TRUE(
       adapter_named("slurm").facts("slurm_load_ctl_conf error: Unable to contact\n").controllers.empty());
-  EXPECT_EQ(adapter_named("slurm").shrink("4711", {"node1", "node3"}),
+  const ShrinkCommand shrink = adapter_named("slurm").shrink("4711", {"node1", "node3"});
+  EXPECT_EQ(shrink.unset, std::vector<std::string>{"SLURM_JOBID"});
+  EXPECT_EQ(shrink.argv,
             (std::vector<std::string>{"scontrol", "update", "JobId=4711", "NodeList=node1,node3"}));
 }
 

@@ -4,6 +4,8 @@
 #include "launcher/overwrite.h"
 #include "tests/launcher/launch_helpers.h"
 
+#include <fmt/ranges.h>
+
 #include <csignal>
 #include <fstream>
 #include <string>
@@ -38,13 +40,17 @@ TEST(EndingTest, Labels) {
             std::string::npos);
 }
 
+int slurm_code(std::string_view line) {
+  return adapter_named("slurm").parse_message(line).exit_code;
+}
+
 TEST(EndingTest, WhatSlurmSaysOfEnds) {
-  EXPECT_EQ(told_code("srun: error: node2: task 1: Killed"), 137);
-  EXPECT_EQ(told_code("srun: error: node2: tasks 2-3: Segmentation fault (core dumped)"), 139);
-  EXPECT_EQ(told_code("srun: error: node2: tasks 0,2: Exited with exit code 3"), 3);
-  EXPECT_EQ(told_code("srun: error: node2: task 1: Out Of Memory"), 137);
-  EXPECT_EQ(told_code("srun: error: Node failure on node3"), 0);
-  EXPECT_EQ(told_code("a rank says: task 1: Killed"), 0);
+  EXPECT_EQ(slurm_code("srun: error: node2: task 1: Killed"), 137);
+  EXPECT_EQ(slurm_code("srun: error: node2: tasks 2-3: Segmentation fault (core dumped)"), 139);
+  EXPECT_EQ(slurm_code("srun: error: node2: tasks 0,2: Exited with exit code 3"), 3);
+  EXPECT_EQ(slurm_code("srun: error: node2: task 1: Out Of Memory"), 137);
+  EXPECT_EQ(slurm_code("srun: error: Node failure on node3"), 0);
+  EXPECT_EQ(slurm_code("a rank says: task 1: Killed"), 0);
   for (const char* line :
        {"srun: error: node1: task 1: Out Of Memory",
         "slurmstepd: error: Detected 1 oom_kill event in StepId=8.0. Some of the step tasks "
@@ -53,17 +59,20 @@ TEST(EndingTest, WhatSlurmSaysOfEnds) {
         "processes may have been killed by the cgroup out-of-memory handler.",
         "slurmstepd-node1: error: StepId=8.0 exceeded memory limit (2100 > 2048), being killed",
         "slurmstepd: error: Exceeded job memory limit"}) {
-    EXPECT_TRUE(tells_out_of_memory(line)) << line;
+    EXPECT_TRUE(adapter_named("slurm").parse_message(line).out_of_memory) << line;
     Blame blame;
     blame.look_at(line);
-    const Ending ending = label({.exit_code = 1, .saw_memory = blame.saw_memory(), .hosts = blame.hosts()});
+    const Ending ending = label({.exit_code = 1,
+                                 .saw_memory = blame.saw_memory(),
+                                 .hosts = blame.hosts(),
+                                 .memory_option = adapter_named("slurm").memory_option});
     EXPECT_EQ(ending.reason, Reason::kOutOfMemory) << line;
     EXPECT_EQ(ending.exit_code, 137);
     EXPECT_NE(ending.text.find("--mem="), std::string::npos);
   }
   for (const char* line : {"step 3: Out Of Memory", "srun: error: node1: task 1: Killed", "oom_kill event",
                            "srun: Job step aborted: Waiting up to 32 seconds for job step to finish."}) {
-    EXPECT_FALSE(tells_out_of_memory(line)) << line;
+    EXPECT_FALSE(adapter_named("slurm").parse_message(line).out_of_memory) << line;
   }
 }
 
@@ -78,6 +87,13 @@ TEST(EndingTest, TheFirstBadEndCounts) {
   EXPECT_TRUE(isolated.hosts.empty());
   EXPECT_FALSE(worth_restarting(isolated, true));
   EXPECT_EQ(label({.exit_code = 255}).reason, Reason::kNotStarted);
+}
+
+/// The hosts that a launch's only message names.
+std::string blamed_host(std::string_view line) {
+  Blame blame;
+  blame.look_at(line);
+  return fmt::format("{}", fmt::join(blame.hosts(), " "));
 }
 
 TEST(EndingTest, HostsInMessages) {

@@ -260,9 +260,11 @@ TEST_F(SupervisorTest, ALostHostIsGivenBackToTheScheduler) {
       .name = "local",
       .detect = nullptr,
       .render = &render_script,
-      .shrink = [](const std::string& job, const std::vector<std::string>& kept) -> std::vector<std::string> {
-        return {"/bin/sh", "-c", "echo \"$0 $@\" >>$TUTTI_RUN/kept; [ -z \"$SLURM_JOBID\" ]", job,
-                kept.front()};
+      .shrink = [](const std::string& job, const std::vector<std::string>& kept) {
+        return ShrinkCommand{
+            .argv = {"/bin/sh", "-c", "echo \"$0 $@\" >>$TUTTI_RUN/kept; [ -z \"$SLURM_JOBID\" ]", job,
+                     kept.front()},
+            .unset = {"SLURM_JOBID"}};
       }};
   adapter_ = &kShrinks;
   allocation_.place = Allocation::Place::kInside;

@@ -125,6 +125,7 @@ const Adapter kFluxAdapter{.name = "flux",
                                         .waiting = {"flux", "jobs", "-n", "--format={state}"},
                                         .waits = &waits,
                                         .unknown = &is_unknown,
-                                        .cancel = {"flux", "cancel"}}};
+                                        .cancel = {"flux", "cancel"}},
+                           .variables = {.job_id = "FLUX_JOB_ID", .prefixes = {"FLUX_"}}};
 
 }  // namespace tutti

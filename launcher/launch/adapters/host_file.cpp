@@ -11,6 +11,8 @@
 namespace tutti {
 namespace {
 
+constexpr const char* kPodRole = "K_MPI_JOB_ROLE";
+
 std::optional<Allocation> detect_host_file(const Surroundings& here) {
   // --host-file comes by the first of them.
   constexpr std::array kVariables{"TUTTI_HOST_FILE", "OMPI_MCA_orte_default_hostfile",
@@ -41,6 +43,7 @@ Rendered render_host_file(const LaunchSpec& spec, const Allocation& allocation) 
 const Adapter kHostFileAdapter{.name = "hostfile",
                                .summary = "machines of a host file, by mpirun",
                                .detect = &detect_host_file,
-                               .render = &render_host_file};
+                               .render = &render_host_file,
+                               .variables = {.names = {kPodRole}}};
 
 }  // namespace tutti

@@ -219,6 +219,7 @@ const Adapter kKubernetesAdapter{
                  .waits = &waits,
                  .unknown = [](std::string_view message) { return contains(message, "(NotFound)"); },
                  .cancel = {"kubectl", "delete", "mpijob"},
-                 .logs = &logs}};
+                 .logs = &logs},
+    .variables = {.prefixes = {"KUBE"}}};
 
 }  // namespace tutti

@@ -156,6 +156,7 @@ const Adapter kLsfAdapter{
                  .cancel = {"bkill"},
                  .requeue_code = kRequeueCode,
                  // LSF counts an array from 1.
-                 .array_log = [](int64_t index) { return fmt::format("_{}.log", index + 1); }}};
+                 .array_log = [](int64_t index) { return fmt::format("_{}.log", index + 1); }},
+    .variables = {.job_id = "LSB_JOBID", .prefixes = {"LSB_", "LSF_"}, .names = {"EGO_CONFDIR"}}};
 
 }  // namespace tutti

@@ -151,6 +151,8 @@ bool is_same_id(std::string_view a, std::string_view b) {
   return a == b || (one_server && number(a) == number(b));
 }
 
+const SchedulerVariables kVariables{.job_id = "PBS_JOBID", .prefixes = {"PBS_"}};
+
 const JobIds kJobIds{.examples = "1234, 1234.server or 1234[5].server", .same = &is_same_id};
 
 // A job may be queued again by the server and its operators only (qrerun), so that at its limit it submits
@@ -170,13 +172,15 @@ const Adapter kPbsAdapter{.name = "pbs",
                           .detect = &detect_pbs,
                           .render = &render_pbs,
                           .job_ids = kJobIds,
-                          .commands = kCommands};
+                          .commands = kCommands,
+                          .variables = kVariables};
 
 const Adapter kTorqueAdapter{.name = "torque",
                              .summary = "Torque: mpirun in a job, qsub outside",
                              .detect = &detect_torque,
                              .render = &render_torque,
                              .job_ids = kJobIds,
-                             .commands = kCommands};
+                             .commands = kCommands,
+                             .variables = kVariables};
 
 }  // namespace tutti

@@ -1,5 +1,6 @@
 // Slurm: srun (or mpirun) inside an allocation, an sbatch script outside.
 #include "launcher/launch/adapters/adapters.h"
+#include "launcher/launch/adapters/slurm_messages.h"
 #include "launcher/launch/duration.h"
 #include "launcher/launch/host_list.h"
 #include "launcher/launch/mpirun.h"
@@ -291,7 +292,7 @@ Rendered render_slurm(const LaunchSpec& spec, const Allocation& allocation) {
 
 /// Of lines such as "KillWait  = 30 sec" and "SlurmctldHost[0] = head(10.1.0.1)" of `scontrol show config`.
 SchedulerFacts slurm_facts(std::string_view text) {
-  SchedulerFacts facts;
+  SchedulerFacts facts{.kill_wait_name = "KillWait"};
   std::istringstream lines{std::string(text)};
   for (std::string line; std::getline(lines, line);) {
     std::istringstream words(line);
@@ -335,8 +336,16 @@ std::vector<std::string> parse_steps(std::string_view printed) {
   return steps;
 }
 
-std::vector<std::string> shrink_slurm(const std::string& job, const std::vector<std::string>& kept) {
-  return {"scontrol", "update", "JobId=" + job, "NodeList=" + comma_list(kept)};
+/// With SLURM_JOBID, scontrol writes a script of variables into the working directory.
+ShrinkCommand shrink_slurm(const std::string& job, const std::vector<std::string>& kept) {
+  return {.argv = {"scontrol", "update", "JobId=" + job, "NodeList=" + comma_list(kept)},
+          .unset = {"SLURM_JOBID"}};
+}
+
+/// "/slurm/uid_0/job_7" of "/slurm/uid_0/job_7/step_batch".
+std::string_view job_group(std::string_view group) {
+  const size_t job = group.find("/job_");
+  return job == std::string_view::npos ? "" : group.substr(0, group.find('/', job + 1));
 }
 
 }  // namespace
@@ -359,6 +368,15 @@ const Adapter kSlurmAdapter{
                  .settings = {"scontrol", "show", "config"},
                  .array_log = [](int64_t index) { return fmt::format("_{}.log", index); }},
     .facts = &slurm_facts,
-    .shrink = &shrink_slurm};
+    .shrink = &shrink_slurm,
+    .parse_message = &parse_slurm_message,
+    .job_group = &job_group,
+    .daemons = {"slurmstepd", "slurmd"},
+    .memory_option = "--directive=--mem=64G",
+    // A shell inside an allocation is bound to cores that srun must not take for the job's.
+    .variables = {.job_id = "SLURM_JOB_ID",
+                  .recorded = {"SLURM_JOB_NODELIST", "SLURM_NTASKS", "SLURM_JOB_NAME"},
+                  .prefixes = {"SLURM_", "SBATCH_", "SRUN_", "SQUEUE_"},
+                  .withheld = {"SLURM_CPU_BIND", "SLURM_MEM_BIND"}}};
 
 }  // namespace tutti
