@@ -178,7 +178,7 @@ ExitCode launch(const Options& options, const std::vector<std::string>& command,
     choose_progress(spec);
   }
   const Rendered rendered = found.adapter->render(spec, found.allocation);
-  if (found.adapter->name == "kubernetes") check_volume(spec, console.err);
+  if (found.adapter->mounts_volume) check_volume(spec, console.err);
   if (options.dry_run) {
     print_plan(rendered, console.out);
     return ExitCode::kDone;
@@ -262,13 +262,28 @@ void add_options(CLI::App& app, Options& o) {
   app.add_flag("--dry-run", o.dry_run, "Print what would be written and run, and end");
 }
 
-constexpr std::string_view kFooter = R"(
+/// What --requeue does under each scheduler; those that do the same are in one line.
+std::string requeue_summaries() {
+  std::vector<std::pair<std::string_view, std::string>> lines;
+  for (const Adapter* adapter : adapters()) {
+    const auto same = std::find_if(lines.begin(), lines.end(),
+                                   [&](const auto& line) { return line.first == adapter->requeue_summary; });
+    if (same == lines.end()) {
+      lines.emplace_back(adapter->requeue_summary, adapter->name);
+    } else {
+      same->second += fmt::format(", {}", adapter->name);
+    }
+  }
+  std::string text;
+  for (const auto& [summary, names] : lines) text += fmt::format("\n  {:<23}{}", names, summary);
+  return text;
+}
 
-A job that starts again goes on from its last checkpoint, whoever started it. --requeue:
-  slurm, lsf      queued again at the time limit, after preemption and after a lost host
-  pbs, torque     the same, where --time tells the limit: the job then submits its script again behind itself
-  kubernetes      the launcher's pod is tried up to four times, each with --time of its own
-  flux, hostfile, local   cannot; use --after and --resume, or --restarts
+constexpr std::string_view kRequeue = R"(
+
+A job that starts again goes on from its last checkpoint, whoever started it. --requeue:)";
+
+constexpr std::string_view kExitCodes = R"(
 
 Exit codes beside those of `tutti --help`:
   128 + n   signal n ended a rank; 137: it was killed, or its host was out of memory
@@ -282,7 +297,8 @@ CommandAction setup(CLI::App& app) {
   for (const Adapter* adapter : adapters()) {
     schedulers += fmt::format("\n  {:<12}{}", adapter->name, adapter->summary);
   }
-  app.footer(app.get_footer() + "\n\nSchedulers:" + schedulers + std::string(kFooter));
+  app.footer(app.get_footer() + "\n\nSchedulers:" + schedulers + std::string(kRequeue) + requeue_summaries() +
+             std::string(kExitCodes));
   app.prefix_command();
   return [options, &app](Console& console) {
     const std::vector<std::string> command = app.remaining();

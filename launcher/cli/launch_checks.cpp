@@ -1,5 +1,6 @@
 #include "launcher/cli/launch_checks.h"
 
+#include "launcher/launch/adapter.h"
 #include "launcher/usage.h"
 
 #include <unistd.h>
@@ -81,14 +82,15 @@ void check_volume(const LaunchSpec& spec, std::ostream& err) {
 }
 
 std::optional<int64_t> index_among_ranks(const Surroundings& here) {
-  constexpr std::array kVariables{
-      std::pair{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"}, std::pair{"PMI_RANK", "PMI_SIZE"},
-      std::pair{"SLURM_PROCID", "SLURM_STEP_NUM_TASKS"}, std::pair{"FLUX_TASK_RANK", "FLUX_JOB_SIZE"},
-      std::pair{"JSM_NAMESPACE_RANK", "JSM_NAMESPACE_SIZE"}};
-  for (const auto& [rank, size] : kVariables) {
-    // The shell of `srun --pty` is one, whatever the step's other tasks do.
-    const bool shell = rank == std::string_view("SLURM_PROCID") && here.find("SLURM_PTY_PORT");
-    if (here.find(rank) && here.number(size, 1) > 1 && !shell) return here.number(rank, 0);
+  std::vector<RankStarter> starters{{.rank = "OMPI_COMM_WORLD_RANK", .size = "OMPI_COMM_WORLD_SIZE"},
+                                    {.rank = "PMI_RANK", .size = "PMI_SIZE"}};
+  for (const Adapter* adapter : adapters()) {
+    if (!adapter->starter.rank.empty()) starters.push_back(adapter->starter);
+  }
+  for (const RankStarter& starter : starters) {
+    const bool shell = !starter.shell.empty() && here.find(starter.shell);
+    if (here.find(starter.rank) && here.number(starter.size, 1) > 1 && !shell)
+      return here.number(starter.rank, 0);
   }
   return std::nullopt;
 }

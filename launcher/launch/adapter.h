@@ -25,6 +25,13 @@ struct LaunchFile {
   std::string text;
 };
 
+/// A command whose output shows whether the programs of a launch fit the MPI that this program is built with.
+struct ToolCheck {
+  std::vector<std::string> argv;
+  /// Throws Error with advice if they do not. nullptr: there is nothing to check.
+  void (*verify)(const LaunchSpec& spec, std::string_view printed) = nullptr;
+};
+
 /// What a launch does: files to write, then one program to start.
 struct Rendered {
   std::vector<LaunchFile> files;
@@ -32,6 +39,7 @@ struct Rendered {
   std::string input;              ///< file that the program reads as its standard input; empty: nothing
   std::vector<std::string> argv;  ///< never goes through a shell
   bool submits = false;           ///< the program queues a job and prints its id; otherwise it is the job
+  ToolCheck check;                ///< beside that of mpirun, which every launch by mpirun has
 };
 
 /// Which part of a job's output to print.
@@ -52,8 +60,8 @@ struct JobCommands {
   bool (*unknown)(std::string_view message) = nullptr;
   std::vector<std::string> cancel;
   std::vector<std::string> requeue;
-  /// Submits the job's script, its last argument, to begin when the job has ended whose id stands for "{}":
-  /// where a job cannot be queued again. Prints the new job's id.
+  /// Where a job cannot be queued again: submits its script, to begin when the job has ended. Prints the id
+  /// of the new job. "{job}" is replaced by the job's id, "{directory}" by that of the submission.
   std::vector<std::string> submit_after;
   int requeue_code = 0;  ///< exit code upon which the scheduler queues the job again by itself; 0: none
   /// Prints the steps of a job, which `cancel` ends too: where ranks live on without the program that started
@@ -87,18 +95,30 @@ struct SchedulerVariables {
   std::vector<std::string_view> withheld;  ///< prefixes of those that they must not read
 };
 
+/// A scheduler's own program that starts ranks, such as srun.
+struct RankStarter {
+  std::string_view name;   ///< for --starter; empty: there is no choice
+  std::string_view rank;   ///< variable with the rank of a process
+  std::string_view size;   ///< variable with the number of ranks
+  std::string_view shell;  ///< variable that is set in an interactive shell, which is no rank
+  /// The command that starts ranks of a library. With it, the number of ranks is compared with MPI's.
+  std::string (*advice)(const MpiLibrary& library) = nullptr;
+};
+
 /// A command, and variables that are taken out of its environment.
 struct ShrinkCommand {
   std::vector<std::string> argv;
   std::vector<std::string> unset;
 };
 
-/// One scheduler, or another way to start ranks. Both functions are pure: all that they know stands in their
-/// arguments. A new one is a file in adapters/ and a line in adapters.cpp.
+/// One scheduler, or another way to start ranks. All functions are pure: they depend on nothing but their
+/// arguments. The members are all that is specific to a scheduler: a new one is a file in adapters/ and its
+/// name in adapters.cpp. `name`, `summary`, `detect` and `render` are required, the others have a default.
 struct Adapter {
   std::string_view name;     ///< of --scheduler
   std::string_view summary;  ///< a few words for the help
-  /// Where it stands here; nullopt if it is not in charge.
+  /// The place of this process in the scheduler, and its allocation; nullopt if the scheduler is not used
+  /// here.
   std::optional<Allocation> (*detect)(const Surroundings& here) = nullptr;
   /// The command that starts the ranks, or inside no job the script and the command that submits it. Throws
   /// Error if the scheduler cannot do what `spec` asks for.
@@ -116,6 +136,14 @@ struct Adapter {
   std::vector<std::string_view> daemons;  ///< beginnings of the names of processes that signal its jobs
   std::string_view memory_option;         ///< of `tutti launch`: asks for more memory
   SchedulerVariables variables;
+  RankStarter starter;
+  /// Seconds that hosts may take to answer unless the user says otherwise. nullptr: hosts are up when a
+  /// launch begins.
+  int64_t (*host_wait_s)(const Surroundings& here) = nullptr;
+  /// Hosts have the working directory from --volume, and all else from an image.
+  bool mounts_volume = false;
+  /// What --requeue does, for the help.
+  std::string_view requeue_summary = "not possible; use --after and --resume, or --restarts";
 };
 
 /// All adapters in the order in which they are asked: those inside a job first.

@@ -1,5 +1,3 @@
-#include "launcher/launch/adapters/adapters.h"
-
 #include "launcher/launch/adapter.h"
 #include "launcher/usage.h"
 
@@ -10,8 +8,12 @@
 
 namespace tutti {
 
+// Each is defined in a file of adapters/.
+extern const Adapter kSlurmAdapter, kPbsAdapter, kTorqueAdapter, kLsfAdapter, kFluxAdapter, kHostFileAdapter,
+    kLocalAdapter, kKubernetesAdapter;
+
 std::span<const Adapter* const> adapters() {
-  // This machine finds itself everywhere: it stands behind all that look at the environment.
+  // kLocalAdapter is detected everywhere: it comes after all that detect a job or a host file.
   static constexpr std::array kAll{&kSlurmAdapter, &kPbsAdapter,      &kTorqueAdapter, &kLsfAdapter,
                                    &kFluxAdapter,  &kHostFileAdapter, &kLocalAdapter,  &kKubernetesAdapter};
   return kAll;

@@ -18,8 +18,6 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int64_t kUsual_s = 60;
-constexpr int64_t kPods_s = 600;
 constexpr double kTrial_s = 60;
 constexpr auto kPause = std::chrono::seconds(2);
 constexpr int kNotStartedCode = 255;  // of ssh, and so of mpirun
@@ -62,7 +60,7 @@ std::optional<std::string> unanswered(const Adapter& adapter, const LaunchSpec& 
 
 void await_hosts(const Adapter& adapter, const LaunchSpec& spec, const Allocation& allocation,
                  const Surroundings& here, std::ostream& err) {
-  if (adapter.name != "hostfile") return;
+  if (adapter.host_wait_s == nullptr) return;
   LaunchSpec trial = spec;
   trial.command = {"--version"};
   trial.ranks_per_node = 1;
@@ -70,8 +68,7 @@ void await_hosts(const Adapter& adapter, const LaunchSpec& spec, const Allocatio
   const std::vector<Host> hosts = placed_hosts(trial, allocation);
   const auto is_here = [&](const Host& host) { return host.name == here.host || host.name == "localhost"; };
   if (std::all_of(hosts.begin(), hosts.end(), is_here)) return;
-  const bool pods = here.text("K_MPI_JOB_ROLE") == "launcher";
-  const int64_t patience_s = spec.wait_s >= 0 ? spec.wait_s : pods ? kPods_s : kUsual_s;
+  const int64_t patience_s = spec.wait_s >= 0 ? spec.wait_s : adapter.host_wait_s(here);
   const auto end = Clock::now() + std::chrono::seconds(patience_s);
   bool told = false;
   while (const std::optional<std::string> problem = unanswered(adapter, trial, allocation, here)) {

@@ -29,16 +29,6 @@ bool runs_under_hydra(const MpiLibrary& library);
 std::string mpirun_name(const MpiLibrary& library,
                         const std::function<bool(std::string_view program)>& has_program);
 
-/// The type of `srun --mpi=` that the library works with.
-std::string_view default_srun_mpi(const MpiLibrary& library);
-
-/// Throws Error with advice if ranks of this library cannot find each other under `srun --mpi=type`: each
-/// would be a world of its own.
-void check_srun_mpi(const MpiLibrary& library, std::string_view type);
-
-/// Throws Error with advice if srun does not offer the type. `offered` is what `srun --mpi=list` prints.
-void check_srun_offers(const MpiLibrary& library, std::string_view type, std::string_view offered);
-
 /// Throws Error with advice if the mpirun that is found first belongs to another MPI.
 void check_mpirun(const MpiLibrary& built_with, std::string_view mpirun_version);
 

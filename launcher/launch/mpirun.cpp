@@ -48,7 +48,7 @@ Words open_mpi(const LaunchSpec& spec, const std::vector<Host>& hosts, const Mpi
       add(words, {runtime, prrte ? "plm_ssh_agent" : "plm_rsh_agent", way.remote_shell});
     }
   }
-  if (!way.srun_options.empty()) add(words, {runtime, "plm_slurm_args", way.srun_options});
+  for (const auto& [name, value] : way.parameters) add(words, {runtime, name, value});
   if (!spec.interface.empty()) {
     add(words, {"--mca", "btl_tcp_if_include", spec.interface, runtime,
                 prrte ? "prte_if_include" : "oob_tcp_if_include", spec.interface});

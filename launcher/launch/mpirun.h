@@ -3,6 +3,7 @@
 #include "launcher/launch/spec.h"
 
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace tutti {
@@ -11,7 +12,8 @@ namespace tutti {
 struct MpirunWay {
   std::string host_file;     ///< path of the file that lists `hosts`; empty: the scheduler tells mpirun
   std::string remote_shell;  ///< in place of ssh
-  std::string srun_options;  ///< inside Slurm: for the srun by which mpirun starts its daemons
+  /// Of Open MPI's runtime: name and value.
+  std::vector<std::pair<std::string, std::string>> parameters;
   bool oversubscribe = false;
 };
 

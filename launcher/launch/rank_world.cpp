@@ -1,5 +1,7 @@
 #include "launcher/launch/rank_world.h"
 
+#include "launcher/launch/adapter.h"
+
 #include <tutti/core/error.h>
 
 namespace tutti {
@@ -7,16 +9,20 @@ namespace {
 
 using Family = MpiLibrary::Family;
 
-constexpr const char* kSlurmTasks = "SLURM_STEP_NUM_TASKS";
-
-bool under_srun(const Surroundings& here) {
-  return here.find(kSlurmTasks) && !here.find("OMPI_COMM_WORLD_SIZE") && !here.find("HYDI_CONTROL_FD");
+/// The scheduler's program that started this rank; nullptr if it was mpirun or is not known.
+const RankStarter* scheduler_starter(const Surroundings& here) {
+  if (here.find("OMPI_COMM_WORLD_SIZE") || here.find("HYDI_CONTROL_FD")) return nullptr;
+  for (const Adapter* adapter : adapters()) {
+    const RankStarter& starter = adapter->starter;
+    if (starter.advice != nullptr && here.find(starter.size)) return &starter;
+  }
+  return nullptr;
 }
 
 /// What to do instead, for whoever started the ranks.
 std::string advice(const Surroundings& here, const MpiLibrary& library) {
-  if (under_srun(here)) {
-    return fmt::format("Use srun --mpi={}, or `tutti launch`, which sees to it", default_srun_mpi(library));
+  if (const RankStarter* starter = scheduler_starter(here)) {
+    return fmt::format("Use {}, or `tutti launch`, which sees to it", starter->advice(library));
   }
   return fmt::format("Use the mpirun of {}, or `tutti launch`, which checks it", library.name);
 }
@@ -27,7 +33,8 @@ int64_t started_ranks(const Surroundings& here) {
   for (const char* name : {"TUTTI_LAUNCH_RANKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}) {
     if (const int64_t ranks = here.number(name, 0); ranks > 0) return ranks;
   }
-  return under_srun(here) ? here.number(kSlurmTasks, 0) : 0;
+  const RankStarter* starter = scheduler_starter(here);
+  return starter != nullptr ? here.number(starter->size, 0) : 0;
 }
 
 void check_can_meet(const Surroundings& here, const MpiLibrary& library) {

@@ -8,8 +8,8 @@
 namespace tutti {
 
 /// How many ranks were started beside this one, as whoever started them says in the environment: `tutti
-/// launch`, mpirun or srun; 0 where nobody does. Under mpirun inside a job of Slurm, Slurm's own variables
-/// count mpirun's daemons and tell nothing.
+/// launch`, mpirun or a scheduler's own starter; 0 where nobody does. Under mpirun inside a job, the
+/// variables of the scheduler's starter count mpirun's daemons and are not read.
 int64_t started_ranks(const Surroundings& here);
 
 /// Throws Error with advice if this process stands beside others that an MPI of this library cannot find:

@@ -1,5 +1,6 @@
 #include "launcher/launch/spec.h"
 
+#include "launcher/launch/adapter.h"
 #include "launcher/launch/words.h"
 #include "launcher/usage.h"
 
@@ -27,6 +28,15 @@ void check_word(std::string_view option, const std::string& value) {
   require_usage(value.empty() || is_plain_word(value),
                 "{} '{}': expected letters, digits and any of . _ + @ / : = , - and no - in front", option,
                 value);
+}
+
+void check_starter(const std::string& starter) {
+  std::vector<std::string_view> names{"auto"};
+  for (const Adapter* adapter : adapters()) {
+    if (!adapter->starter.name.empty()) names.push_back(adapter->starter.name);
+  }
+  const bool known = starter == "mpirun" || std::find(names.begin(), names.end(), starter) != names.end();
+  require_usage(known, "--starter '{}': expected {} or mpirun", starter, fmt::join(names, ", "));
 }
 
 void check_path(std::string_view option, const std::string& path) {
@@ -67,20 +77,13 @@ void check(const LaunchSpec& spec) {
   require_usage(spec.time_limit_s == 0 || spec.grace_s < spec.time_limit_s,
                 "--grace {} s: ranks would be told to stop before the {} s of --time have begun",
                 spec.grace_s, spec.time_limit_s);
-  require_usage(spec.starter == "auto" || spec.starter == "srun" || spec.starter == "mpirun",
-                "--starter '{}': expected auto, srun or mpirun", spec.starter);
+  check_starter(spec.starter);
   require_usage(is_plain_word(spec.name) && spec.name.find_first_of("/,:=@") == std::string::npos,
                 "--name '{}': expected letters, digits and any of . _ + - and no - in front", spec.name);
   check_word("--account", spec.account);
   check_word("--partition", spec.partition);
   check_word("--qos", spec.qos);
   check_word("--mpi", spec.mpi);
-  check_word("--image", spec.image);
-  require_usage(
-      spec.kube_namespace.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-") == std::string::npos &&
-          !spec.kube_namespace.starts_with('-'),
-      "--namespace '{}': expected lower-case letters, digits and '-'", spec.kube_namespace);
-  check_word("--volume", spec.volume);
   require_usage(spec.interface.empty() || is_interface(spec.interface),
                 "--interface '{}': expected a network such as 10.1.0.0/16, or names of interfaces",
                 spec.interface);

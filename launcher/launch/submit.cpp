@@ -56,10 +56,9 @@ void check_tools(const LaunchSpec& spec, const Rendered& rendered, const Surroun
   if (program == spec.mpirun) {
     const Output version = run_to_end({program, "--version"}, variables, kToolTimeout_s);
     check_mpirun(spec.library, version.out + version.err);
-  } else if (program == "srun") {
-    const Output types = run_to_end({program, "--mpi=list"}, variables, kToolTimeout_s);
-    check_srun_offers(spec.library, spec.mpi.empty() ? default_srun_mpi(spec.library) : spec.mpi,
-                      types.out + types.err);
+  } else if (rendered.check.verify != nullptr) {
+    const Output output = run_to_end(rendered.check.argv, variables, kToolTimeout_s);
+    rendered.check.verify(spec, output.out + output.err);
   }
 }
 

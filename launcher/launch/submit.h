@@ -6,8 +6,8 @@
 
 namespace tutti {
 
-/// Asks the programs that a launch will use whether they fit the MPI that this program was built with: of
-/// mpirun its version, of srun its types. Throws Error with advice if they do not, or are not there.
+/// Checks that the programs that a launch will use fit the MPI that this program is built with: the version
+/// of mpirun, or rendered.check. Throws Error with advice if they do not, or are not there.
 void check_tools(const LaunchSpec& spec, const Rendered& rendered, const Surroundings& here);
 
 /// Throws Error naming the file if a launch would write over one that no launch has written: a script, a host

@@ -435,5 +435,66 @@ TEST(SlurmTest, WhatASupervisorReadsOfTheSettings) {
             (std::vector<std::string>{"scontrol", "update", "JobId=4711", "NodeList=node1,node3"}));
 }
 
+TEST(SlurmTest, SrunIsAskedForTheTypeThatTheMpiNeeds) {
+  const auto verify = [](const std::string& mpi, std::string_view printed) {
+    LaunchSpec spec = train_spec();
+    spec.mpi = mpi;
+    const Detected found = detect(surroundings(slurm_job()), spec);
+    const ToolCheck check = found.adapter->render(spec, found.allocation).check;
+    EXPECT_EQ(check.argv, (std::vector<std::string>{"srun", "--mpi=list"}));
+    check.verify(spec, printed);
+  };
+  const std::string_view list =
+      "MPI plugin types are...\n\tnone\n\tpmix\nspecific pmix plugin versions: pmix_v4\n";
+  verify("", list);
+  verify("pmix_v4", list);
+  EXPECT_THROW(verify("pmix_v3", list), Error);
+  EXPECT_THROW(verify("", "MPI plugin types are...\n\tnone\n\tpmi2\n"), Error);
+  LaunchSpec spec = train_spec();
+  spec.starter = "mpirun";
+  const Detected found = detect(surroundings(slurm_job()), spec);
+  EXPECT_EQ(found.adapter->render(spec, found.allocation).check.verify, nullptr);
+}
+
+TEST(LaunchHostFileTest, HowLongHostsMayTakeToAnswer) {
+  const auto wait_s = [](const Variables& variables) {
+    return adapter_named("hostfile").host_wait_s(surroundings({.variables = variables}));
+  };
+  EXPECT_EQ(wait_s({}), 60);
+  EXPECT_EQ(wait_s({{"K_MPI_JOB_ROLE", "launcher"}}), 600);
+  for (const Adapter* adapter : adapters()) {
+    EXPECT_EQ(adapter->host_wait_s != nullptr, adapter->name == "hostfile") << adapter->name;
+  }
+}
+
+TEST(LaunchEnvironmentTest, VariablesThatSchedulersReadReachTheirCommands) {
+  const Variables variables{{"SLURM_CONF", "x"}, {"SBATCH_ACCOUNT", "x"},     {"PBS_SERVER", "x"},
+                            {"LSB_JOBID", "1"},  {"LSF_ENVDIR", "x"},         {"EGO_CONFDIR", "x"},
+                            {"FLUX_URI", "x"},   {"KUBECONFIG", "x"},         {"K_MPI_JOB_ROLE", "launcher"},
+                            {"MUNGE_KEY", "x"},  {"SSH_AUTH_SOCK", "x"},      {"SLURM_MEM_BIND", "x"},
+                            {"SGE_ROOT", "x"},   {"SLURM_CPU_BIND_LIST", "x"}};
+  const Variables kept = launch_environment(variables, {});
+  for (const auto& [name, value] : variables) {
+    const bool expected = name != "SGE_ROOT" && name != "SLURM_MEM_BIND" && name != "SLURM_CPU_BIND_LIST";
+    EXPECT_EQ(kept.contains(name), expected) << name;
+  }
+}
+
+TEST(AdaptersTest, WhatSubmitsCanAlsoListCancelAndBeAskedForAJob) {
+  std::set<std::string_view> names;
+  for (const Adapter* adapter : adapters()) {
+    EXPECT_TRUE(names.insert(adapter->name).second) << adapter->name;
+    EXPECT_FALSE(adapter->summary.empty());
+    EXPECT_FALSE(adapter->requeue_summary.empty());
+    const JobCommands& commands = adapter->commands;
+    const bool submits = !commands.cancel.empty();
+    EXPECT_EQ(commands.list.empty(), !submits) << adapter->name;
+    EXPECT_EQ(commands.waiting.empty(), !submits) << adapter->name;
+    EXPECT_EQ(commands.unknown == nullptr, !submits) << adapter->name;
+    EXPECT_EQ(commands.steps.empty(), commands.parse_steps == nullptr) << adapter->name;
+    EXPECT_EQ(commands.settings.empty(), adapter->facts == nullptr) << adapter->name;
+  }
+}
+
 }  // namespace
 }  // namespace tutti

@@ -1,5 +1,6 @@
+#include "launcher/launch/adapters/slurm_host_list.h"
+#include "launcher/launch/adapters/slurm_mpi.h"
 #include "launcher/launch/duration.h"
-#include "launcher/launch/host_list.h"
 #include "launcher/launch/mpi_library.h"
 #include "launcher/launch/rank_world.h"
 #include "launcher/launch/visible_devices.h"

@@ -1,6 +1,5 @@
 // Flux: `flux run` inside an instance, `flux batch` outside a job.
-#include "launcher/launch/adapters/adapters.h"
-#include "launcher/launch/host_list.h"
+#include "launcher/launch/adapter.h"
 #include "launcher/launch/script.h"
 #include "launcher/launch/words.h"
 #include "launcher/usage.h"
@@ -116,16 +115,17 @@ bool is_same_id(std::string_view a, std::string_view b) {
 
 }  // namespace
 
-const Adapter kFluxAdapter{.name = "flux",
-                           .summary = "flux run in a job, flux batch outside",
-                           .detect = &detect_flux,
-                           .render = &render_flux,
-                           .job_ids = {.examples = "f2Wk7dCu", .valid = &is_id, .same = &is_same_id},
-                           .commands = {.list = {"flux", "jobs"},
-                                        .waiting = {"flux", "jobs", "-n", "--format={state}"},
-                                        .waits = &waits,
-                                        .unknown = &is_unknown,
-                                        .cancel = {"flux", "cancel"}},
-                           .variables = {.job_id = "FLUX_JOB_ID", .prefixes = {"FLUX_"}}};
+extern const Adapter kFluxAdapter{.name = "flux",
+                                  .summary = "flux run in a job, flux batch outside",
+                                  .detect = &detect_flux,
+                                  .render = &render_flux,
+                                  .job_ids = {.examples = "f2Wk7dCu", .valid = &is_id, .same = &is_same_id},
+                                  .commands = {.list = {"flux", "jobs"},
+                                               .waiting = {"flux", "jobs", "-n", "--format={state}"},
+                                               .waits = &waits,
+                                               .unknown = &is_unknown,
+                                               .cancel = {"flux", "cancel"}},
+                                  .variables = {.job_id = "FLUX_JOB_ID", .prefixes = {"FLUX_"}},
+                                  .starter = {.rank = "FLUX_TASK_RANK", .size = "FLUX_JOB_SIZE"}};
 
 }  // namespace tutti

@@ -1,6 +1,6 @@
 // Machines that a file lists, reached by MPI's own remote shell. The pods of a Kubernetes MPIJob are such:
 // the operator gives the launcher's pod its file.
-#include "launcher/launch/adapters/adapters.h"
+#include "launcher/launch/adapter.h"
 #include "launcher/launch/mpirun.h"
 #include "launcher/usage.h"
 
@@ -38,12 +38,20 @@ Rendered render_host_file(const LaunchSpec& spec, const Allocation& allocation) 
           .argv = mpirun_command(spec, hosts, {.host_file = path})};
 }
 
+/// Machines that boot, and pods of a job, which come one by one.
+int64_t host_wait_s(const Surroundings& here) {
+  constexpr int64_t kMachines_s = 60;
+  constexpr int64_t kPods_s = 600;
+  return here.text(kPodRole) == "launcher" ? kPods_s : kMachines_s;
+}
+
 }  // namespace
 
-const Adapter kHostFileAdapter{.name = "hostfile",
-                               .summary = "machines of a host file, by mpirun",
-                               .detect = &detect_host_file,
-                               .render = &render_host_file,
-                               .variables = {.names = {kPodRole}}};
+extern const Adapter kHostFileAdapter{.name = "hostfile",
+                                      .summary = "machines of a host file, by mpirun",
+                                      .detect = &detect_host_file,
+                                      .render = &render_host_file,
+                                      .variables = {.names = {kPodRole}},
+                                      .host_wait_s = &host_wait_s};
 
 }  // namespace tutti

@@ -1,7 +1,7 @@
 // Kubernetes with the MPI operator: an MPIJob of kubeflow.org/v2beta1. Its launcher pod runs `tutti launch`,
 // which finds the workers in the host file that the operator gives it. Never chosen by itself: kubectl stands
 // on many machines that mean no cluster.
-#include "launcher/launch/adapters/adapters.h"
+#include "launcher/launch/adapter.h"
 #include "launcher/launch/script.h"
 #include "launcher/launch/words.h"
 #include "launcher/usage.h"
@@ -59,6 +59,9 @@ std::string object_name(const std::string& name, size_t workers) {
 /// Throws UsageError for what pods could not do, or would lose at their end.
 void check_pods(const LaunchSpec& spec) {
   require_usage(!spec.image.empty(), "--scheduler kubernetes needs --image: a container that holds tutti");
+  require_usage(is_plain_word(spec.image),
+                "--image '{}': expected letters, digits and any of . _ + @ / : = , - and no - in front",
+                spec.image);
   for (const auto& [option, given] : {std::pair{"--account", !spec.account.empty()},
                                       {"--qos", !spec.qos.empty()},
                                       {"--after", !spec.after.empty() || !spec.after_ok.empty()},
@@ -208,7 +211,7 @@ std::vector<std::string> logs(const std::string& id, const LogOptions& options) 
 
 }  // namespace
 
-const Adapter kKubernetesAdapter{
+extern const Adapter kKubernetesAdapter{
     .name = "kubernetes",
     .summary = "an MPIJob (v2beta1) by kubectl; never chosen by itself",
     .detect = &detect_kubernetes,
@@ -220,6 +223,8 @@ const Adapter kKubernetesAdapter{
                  .unknown = [](std::string_view message) { return contains(message, "(NotFound)"); },
                  .cancel = {"kubectl", "delete", "mpijob"},
                  .logs = &logs},
-    .variables = {.prefixes = {"KUBE"}}};
+    .variables = {.prefixes = {"KUBE"}},
+    .mounts_volume = true,
+    .requeue_summary = "the launcher's pod is started up to four times, each with its own --time"};
 
 }  // namespace tutti

@@ -1,5 +1,5 @@
 // This machine by itself: mpirun, or the program alone for one rank.
-#include "launcher/launch/adapters/adapters.h"
+#include "launcher/launch/adapter.h"
 #include "launcher/launch/mpirun.h"
 
 #include <tutti/core/error.h>
@@ -28,7 +28,7 @@ Rendered render_local(const LaunchSpec& spec, const Allocation& allocation) {
 
 }  // namespace
 
-const Adapter kLocalAdapter{
+extern const Adapter kLocalAdapter{
     .name = "local", .summary = "this machine, by mpirun", .detect = &detect_local, .render = &render_local};
 
 }  // namespace tutti

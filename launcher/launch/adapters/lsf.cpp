@@ -1,5 +1,5 @@
 // IBM Spectrum LSF. Inside a job blaunch takes the place of ssh, so that LSF counts and ends what MPI starts.
-#include "launcher/launch/adapters/adapters.h"
+#include "launcher/launch/adapter.h"
 #include "launcher/launch/mpirun.h"
 #include "launcher/launch/script.h"
 #include "launcher/launch/words.h"
@@ -143,7 +143,7 @@ std::string_view parse_id(std::string_view printed) {
 
 }  // namespace
 
-const Adapter kLsfAdapter{
+extern const Adapter kLsfAdapter{
     .name = "lsf",
     .summary = "mpirun over blaunch in a job, bsub outside",
     .detect = &detect_lsf,
@@ -157,6 +157,8 @@ const Adapter kLsfAdapter{
                  .requeue_code = kRequeueCode,
                  // LSF counts an array from 1.
                  .array_log = [](int64_t index) { return fmt::format("_{}.log", index + 1); }},
-    .variables = {.job_id = "LSB_JOBID", .prefixes = {"LSB_", "LSF_"}, .names = {"EGO_CONFDIR"}}};
+    .variables = {.job_id = "LSB_JOBID", .prefixes = {"LSB_", "LSF_"}, .names = {"EGO_CONFDIR"}},
+    .starter = {.rank = "JSM_NAMESPACE_RANK", .size = "JSM_NAMESPACE_SIZE"},
+    .requeue_summary = "queued again at the time limit, after preemption and after a lost host"};
 
 }  // namespace tutti

@@ -1,6 +1,6 @@
 // PBS Pro and OpenPBS, and Torque, which has the same commands and another way to ask for nodes. Inside a job
 // MPI reaches the other hosts by its own remote shell.
-#include "launcher/launch/adapters/adapters.h"
+#include "launcher/launch/adapter.h"
 #include "launcher/launch/duration.h"
 #include "launcher/launch/mpirun.h"
 #include "launcher/launch/script.h"
@@ -153,6 +153,9 @@ bool is_same_id(std::string_view a, std::string_view b) {
 
 const SchedulerVariables kVariables{.job_id = "PBS_JOBID", .prefixes = {"PBS_"}};
 
+constexpr std::string_view kRequeueSummary =
+    "the same; at the limit of --time the job submits its script again, to begin after it";
+
 const JobIds kJobIds{.examples = "1234, 1234.server or 1234[5].server", .same = &is_same_id};
 
 // A job may be queued again by the server and its operators only (qrerun), so that at its limit it submits
@@ -167,20 +170,22 @@ const JobCommands kCommands{.list = {"qstat"},
 
 }  // namespace
 
-const Adapter kPbsAdapter{.name = "pbs",
-                          .summary = "PBS Pro and OpenPBS: mpirun in a job, qsub outside",
-                          .detect = &detect_pbs,
-                          .render = &render_pbs,
-                          .job_ids = kJobIds,
-                          .commands = kCommands,
-                          .variables = kVariables};
+extern const Adapter kPbsAdapter{.name = "pbs",
+                                 .summary = "PBS Pro and OpenPBS: mpirun in a job, qsub outside",
+                                 .detect = &detect_pbs,
+                                 .render = &render_pbs,
+                                 .job_ids = kJobIds,
+                                 .commands = kCommands,
+                                 .variables = kVariables,
+                                 .requeue_summary = kRequeueSummary};
 
-const Adapter kTorqueAdapter{.name = "torque",
-                             .summary = "Torque: mpirun in a job, qsub outside",
-                             .detect = &detect_torque,
-                             .render = &render_torque,
-                             .job_ids = kJobIds,
-                             .commands = kCommands,
-                             .variables = kVariables};
+extern const Adapter kTorqueAdapter{.name = "torque",
+                                    .summary = "Torque: mpirun in a job, qsub outside",
+                                    .detect = &detect_torque,
+                                    .render = &render_torque,
+                                    .job_ids = kJobIds,
+                                    .commands = kCommands,
+                                    .variables = kVariables,
+                                    .requeue_summary = kRequeueSummary};
 
 }  // namespace tutti

@@ -1,8 +1,9 @@
 // Slurm: srun (or mpirun) inside an allocation, an sbatch script outside.
-#include "launcher/launch/adapters/adapters.h"
+#include "launcher/launch/adapter.h"
+#include "launcher/launch/adapters/slurm_host_list.h"
 #include "launcher/launch/adapters/slurm_messages.h"
+#include "launcher/launch/adapters/slurm_mpi.h"
 #include "launcher/launch/duration.h"
-#include "launcher/launch/host_list.h"
 #include "launcher/launch/mpirun.h"
 #include "launcher/launch/script.h"
 #include "launcher/launch/words.h"
@@ -163,8 +164,12 @@ std::string comma_list(const std::vector<std::string>& words) {
 /// step, which holds cores of its own.
 constexpr std::array kShareWithEarlier{"--overlap", "--mem=0"};
 
+std::string srun_mpi(const LaunchSpec& spec) {
+  return spec.mpi.empty() ? std::string(default_srun_mpi(spec.library)) : spec.mpi;
+}
+
 Rendered render_srun(const LaunchSpec& spec, const Allocation& allocation, const std::vector<Host>& hosts) {
-  const std::string type = spec.mpi.empty() ? std::string(default_srun_mpi(spec.library)) : spec.mpi;
+  const std::string type = srun_mpi(spec);
   check_srun_mpi(spec.library, type);
   std::vector<std::string> words{"srun", fmt::format("--nodes={}", hosts.size()),
                                  fmt::format("--ntasks={}", total_ranks(hosts))};
@@ -204,6 +209,10 @@ Rendered render_srun(const LaunchSpec& spec, const Allocation& allocation, const
   const std::vector<std::string> command = rank_command(spec);
   words.insert(words.end(), command.begin(), command.end());
   rendered.argv = std::move(words);
+  rendered.check = {.argv = {"srun", "--mpi=list"},
+                    .verify = [](const LaunchSpec& checked, std::string_view printed) {
+                      check_srun_offers(checked.library, srun_mpi(checked), printed);
+                    }};
   return rendered;
 }
 
@@ -215,7 +224,7 @@ Rendered render_mpirun(const LaunchSpec& spec, const Allocation& allocation, con
   // mpirun asks Slurm for the hosts; a file is needed where not all of them are to be used.
   MpirunWay way;
   if (spec.restarted || allocation.in_step)
-    way.srun_options = fmt::format("{}", fmt::join(kShareWithEarlier, " "));
+    way.parameters.emplace_back("plm_slurm_args", fmt::format("{}", fmt::join(kShareWithEarlier, " ")));
   Rendered rendered;
   bool oversubscribed = hosts.size() != allocation.hosts.size();
   for (size_t i = 0; i < hosts.size() && !oversubscribed; ++i) {
@@ -350,7 +359,7 @@ std::string_view job_group(std::string_view group) {
 
 }  // namespace
 
-const Adapter kSlurmAdapter{
+extern const Adapter kSlurmAdapter{
     .name = "slurm",
     .summary = "srun or mpirun in a job, sbatch outside",
     .detect = &detect_slurm,
@@ -377,6 +386,15 @@ const Adapter kSlurmAdapter{
     .variables = {.job_id = "SLURM_JOB_ID",
                   .recorded = {"SLURM_JOB_NODELIST", "SLURM_NTASKS", "SLURM_JOB_NAME"},
                   .prefixes = {"SLURM_", "SBATCH_", "SRUN_", "SQUEUE_"},
-                  .withheld = {"SLURM_CPU_BIND", "SLURM_MEM_BIND"}}};
+                  .withheld = {"SLURM_CPU_BIND", "SLURM_MEM_BIND"}},
+    .starter = {.name = "srun",
+                .rank = "SLURM_PROCID",
+                .size = "SLURM_STEP_NUM_TASKS",
+                .shell = "SLURM_PTY_PORT",
+                .advice =
+                    [](const MpiLibrary& library) {
+                      return fmt::format("srun --mpi={}", default_srun_mpi(library));
+                    }},
+    .requeue_summary = "queued again at the time limit, after preemption and after a lost host"};
 
 }  // namespace tutti

@@ -1,4 +1,4 @@
-#include "launcher/launch/host_list.h"
+#include "launcher/launch/adapters/slurm_host_list.h"
 
 #include "launcher/launch/words.h"
 
