@@ -9,7 +9,7 @@
 # flux: --env=-*
 # flux: --env=HOME
 # flux: --env=PATH
-# Written by `tutti launch`. Submitted again, it goes on from the last checkpoint: flux batch /home/me/project/runs/a/launch.flux
+# Written by `tutti launch`. Submitted again, it continues from the last checkpoint: flux batch /home/me/project/runs/a/launch.flux
 cd -- /home/me/project || exit 1
-# The supervisor takes the shell's place, so that the scheduler's signals reach it.
+# The supervisor replaces the shell, to receive the scheduler's signals.
 exec /home/me/tutti/build/release/bin/tutti launch --nodes 4 --ranks-per-node 8 --gpus-per-node 8 --cores-per-rank 12 --restarts 3 --time 7200s --grace 60s --batch --dir /home/me/project/runs/a train run.yaml

@@ -14,7 +14,7 @@
 namespace tutti {
 namespace {
 
-constexpr char kSeparator = '\n';  // neither host names nor UUIDs nor reasons hold one
+constexpr char kSeparator = '\n';  // not in host names, UUIDs and reasons
 
 std::string encode(const RankDevices& seen) {
   std::string text = seen.host + kSeparator + seen.why_none;
@@ -99,8 +99,8 @@ DevicePlacement place_device(std::span<const RankDevices> all, int rank, const s
   for (size_t r = 0; r < all.size(); ++r) ranks_of[all[r].uuids[index[r]]].push_back(r);
   const bool shared = ranks_of.size() < all.size();
   require(!shared || share,
-          "several ranks would use one GPU:{}\nStart one rank for each GPU, set run.device=cpu, or, to try "
-          "something out, run.share_gpus=true",
+          "several ranks would use one GPU:{}\nStart one rank for each GPU, set run.device=cpu, or, for a "
+          "test, run.share_gpus=true",
           map_text(all, index, ranks_of));
   const size_t mine = index[static_cast<size_t>(rank)];
   return {.device = {DeviceType::kCuda, static_cast<int>(mine)},

@@ -76,7 +76,7 @@ std::vector<int> Locality::ordered(const std::vector<int>& cpus) const {
     const int cpu = static_cast<int>(unit->os_index);
     if (std::find(cpus.begin(), cpus.end(), cpu) != cpus.end()) order.push_back(cpu);
   }
-  for (const int cpu : cpus) {  // what hwloc does not know comes last
+  for (const int cpu : cpus) {  // unknown to hwloc: last
     if (std::find(order.begin(), order.end(), cpu) == order.end()) order.push_back(cpu);
   }
   return order;
@@ -110,7 +110,7 @@ std::vector<int> cpus_of_rank(const std::string& gpu_pci) {
     const auto machine = Locality::of_this_machine(!gpu_pci.empty());
     cpus = machine.near_device(gpu_pci, machine.ordered(cpus));
   } catch (const Error&) {
-    // Threads then lie as the system numbers its CPUs: slower on some machines, and nothing else.
+    // Threads are then placed in the system's order of CPUs, which is slower on some machines.
   }
   return cpus;
 }

@@ -8,16 +8,16 @@ struct hwloc_topology;
 
 namespace tutti {
 
-/// What lies beside what in a machine, as hwloc sees it.
+/// The topology of a machine, by hwloc.
 class Locality {
  public:
   /// Of this machine; its PCI and network devices take longer to find. Throws Error if hwloc cannot read it.
   static Locality of_this_machine(bool with_devices);
-  /// Of the machine that hwloc (lstopo) wrote down as XML. Throws Error if that is not readable.
+  /// Of the machine in an XML file of hwloc (lstopo). Throws Error if that is not readable.
   static Locality from_xml(const std::string& xml);
 
   /// `cpus`, logical CPUs, so that neighbours share a core, then caches, then a NUMA node: ranks that divide
-  /// the list evenly do not divide cores or reach over to others' memory. Systems number them otherwise,
+  /// the list evenly do not divide cores or use remote memory. Systems number them otherwise,
   /// often the second hardware threads of all cores behind the first ones.
   [[nodiscard]] std::vector<int> ordered(const std::vector<int>& cpus) const;
 
@@ -38,8 +38,8 @@ class Locality {
   std::unique_ptr<hwloc_topology, Free> topology_;
 };
 
-/// The logical CPUs that this process may use, ordered; with a GPU's PCI address those beside it. In the
-/// system's order where hwloc cannot tell.
+/// The logical CPUs that this process may use, ordered; with a GPU's PCI address those next to it. In the
+/// system's order if hwloc fails.
 std::vector<int> cpus_of_rank(const std::string& gpu_pci);
 
 }  // namespace tutti

@@ -19,8 +19,8 @@ struct RankPlace {
 /// own binding is kept.
 ThreadPlacement place_threads(const std::vector<RankPlace>& all, int rank, int64_t threads);
 
-/// The same for this rank, after all ranks have told each other where they are. A rank with a GPU, named by
-/// its PCI address, takes CPUs beside it.
+/// The same for this rank, after an exchange of places between all ranks. A rank with a GPU, named by its PCI
+/// address, uses the CPUs next to it.
 ThreadPlacement place_threads(Peers& peers, int64_t threads, const std::string& gpu_pci = "");
 
 /// This machine's name.

@@ -4,7 +4,9 @@
 #include "launcher/cli/ticker.h"
 #include "launcher/info/libraries.h"
 #include "launcher/info/text.h"
+#include "launcher/launch/bootstrap_check.h"
 #include "launcher/launch/rank_world.h"
+#include "launcher/placement/placement.h"
 #include "launcher/run/training.h"
 
 #include <tutti/comm/factory.h>
@@ -216,9 +218,9 @@ ExitCode validate(const Options& options, Console& console) {
   DataConfig data = options.data;
   const bool has_run = !options.train.run_file.empty();
   require(has_run || !data.path.empty(), "data validate: needs a run file, or --kind and --path");
-  const Surroundings here = this_surroundings();
+  const Environment here = this_environment();
   const MpiLibrary library = parse_mpi_library(mpi_library_version());
-  check_can_meet(here, library);
+  check_bootstrap(here, library);
   bool good = true;
   Targets targets;  // of rank 0
   run_world({}, [&](Collective& world) {

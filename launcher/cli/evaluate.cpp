@@ -1,7 +1,7 @@
 #include "launcher/cli/checks.h"
 #include "launcher/cli/commands.h"
 #include "launcher/info/libraries.h"
-#include "launcher/launch/rank_world.h"
+#include "launcher/launch/bootstrap_check.h"
 #include "launcher/run/evaluation.h"
 
 #include <tutti/comm/factory.h>
@@ -66,9 +66,9 @@ CommandAction setup(CLI::App& app) {
   return [options](Console& console) {
     EvaluateOptions evaluate_options = options->evaluate;
     evaluate_options.training_split = options->split == "training";
-    const Surroundings here = this_surroundings();
+    const Environment here = this_environment();
     const MpiLibrary library = parse_mpi_library(mpi_library_version());
-    check_can_meet(here, library);
+    check_bootstrap(here, library);
     bool finite = true;
     run_world({}, [&](Collective& world) {
       check_world_size(here, library, world.size());

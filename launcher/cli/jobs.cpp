@@ -18,7 +18,7 @@ CommandAction setup_jobs(CLI::App& app) {
                  "Where run directories are: their launches without a scheduler, and those whose job is gone")
       ->capture_default_str();
   return [runs](Console& console) {
-    return static_cast<ExitCode>(list_jobs(this_surroundings(), *runs, console.out));
+    return static_cast<ExitCode>(list_jobs(this_environment(), *runs, console.out));
   };
 }
 
@@ -26,7 +26,7 @@ CommandAction setup_cancel(CLI::App& app) {
   const auto name = std::make_shared<std::string>();
   app.add_option("JOB", *name, kTarget)->required();
   return [name](Console& console) {
-    const Surroundings here = this_surroundings();
+    const Environment here = this_environment();
     cancel_job(find_job(*name, here), here, console.out);
     return ExitCode::kDone;
   };
@@ -45,7 +45,7 @@ CommandAction setup_logs(CLI::App& app) {
   app.add_flag("-f,--follow", options->log.follow, "Go on until the job has ended");
   app.add_option("-n,--lines", options->log.lines, "The last lines only")->check(between_numbers(0));
   return [options](Console& console) {
-    const Surroundings here = this_surroundings();
+    const Environment here = this_environment();
     print_log(find_job(options->name, here), options->log, here, console.out);
     return ExitCode::kDone;
   };

@@ -4,15 +4,15 @@
 #include "launcher/cli/launch_checks.h"
 #include "launcher/info/libraries.h"
 #include "launcher/launch/adapter.h"
-#include "launcher/launch/await_hosts.h"
+#include "launcher/launch/blocked_signals.h"
 #include "launcher/launch/duration.h"
-#include "launcher/launch/held_signals.h"
 #include "launcher/launch/jobs.h"
+#include "launcher/launch/preflight_hosts.h"
+#include "launcher/launch/quoting.h"
 #include "launcher/launch/record.h"
 #include "launcher/launch/submit.h"
 #include "launcher/launch/supervisor.h"
-#include "launcher/launch/try_hosts.h"
-#include "launcher/launch/words.h"
+#include "launcher/launch/wait_for_hosts.h"
 #include "launcher/run/training.h"
 #include "launcher/usage.h"
 
@@ -64,7 +64,7 @@ std::string own_path() {
 }
 
 LaunchSpec complete(const Options& options, const std::vector<std::string>& command,
-                    const Surroundings& here) {
+                    const Environment& here) {
   LaunchSpec spec = options.spec;
   const auto duration = [](const char* option, const std::string& text) {
     return usage_of(option, [&] { return parse_duration_s(text); });
@@ -100,20 +100,23 @@ void print_plan(const Rendered& rendered, std::ostream& out) {
   out << '\n';
 }
 
-/// Runs the combinations of a sweep one after the other; returns the first end that is not a good one.
-Ending run_each(const Detected& found, const LaunchSpec& spec, const Surroundings& here, std::ostream& err) {
-  Ending first{};
+/// Runs the combinations of a sweep one after the other; returns the first exit status that is not a success.
+ExitStatus run_each(const Detected& found, const LaunchSpec& spec, const Environment& here,
+                    std::ostream& err) {
+  ExitStatus first{};
   for (int64_t i = 0; i < spec.sweep_size(); ++i) {
-    const LaunchSpec one = spec.sweep.empty() ? spec : swept(spec, i);
-    const Ending ending = Supervisor(*found.adapter, one, found.allocation, here, err).run();
-    if (first.exit_code == 0) first = ending;
-    if (ending.reason == Ending::Reason::kPreempted || ending.reason == Ending::Reason::kStopped) break;
+    const LaunchSpec one = spec.sweep.empty() ? spec : combination(spec, i);
+    const ExitStatus exit_status = Supervisor(*found.adapter, one, found.allocation, here, err).run();
+    if (first.exit_code == 0) first = exit_status;
+    if (exit_status.reason == ExitStatus::Reason::kPreempted ||
+        exit_status.reason == ExitStatus::Reason::kStopped)
+      break;
   }
   return first;
 }
 
-/// Whoever looks into launch.json learns that the launch has ended before its ranks began.
-void record_failure(const Detected& found, const LaunchSpec& spec, const Surroundings& here,
+/// Records in launch.json that the launch has ended before its ranks began.
+void record_failure(const Detected& found, const LaunchSpec& spec, const Environment& here,
                     std::ostream& err) {
   try {
     LaunchRecord record(spec,
@@ -123,24 +126,25 @@ void record_failure(const Detected& found, const LaunchSpec& spec, const Surroun
                          .supervisor = getpid(),
                          .host = here.host},
                         err);
-    record.end({.reason = Ending::Reason::kError, .exit_code = static_cast<int>(ExitCode::kError)});
+    record.end({.reason = ExitStatus::Reason::kError, .exit_code = static_cast<int>(ExitCode::kError)});
   } catch (const Error&) {
-    // What ended the launch is told; a directory that cannot be written may be just that.
+    // The cause is reported anyway; it may be that the directory cannot be written.
   }
 }
 
-/// Tries the hosts, then runs what was asked for on those that are good.
-Ending run_all(const Detected& found, const LaunchSpec& asked, const Surroundings& here, std::ostream& err) {
+/// Runs the preflight, then the command on the hosts that pass it.
+ExitStatus run_all(const Detected& found, const LaunchSpec& asked, const Environment& here,
+                   std::ostream& err) {
   std::error_code error;
   fs::create_directories(asked.run_directory, error);
   require(!error, "{}: cannot be created: {}", asked.run_directory, error.message());
   LaunchSpec spec = asked;
   try {
-    await_hosts(*found.adapter, asked, found.allocation, here, err);
-    const HeldSignals held;  // a request to stop while hosts are tried is for the ranks, which start next
+    wait_for_hosts(*found.adapter, asked, found.allocation, here, err);
+    const BlockedSignals blocked;  // a request to stop during preflight is for the ranks
     if (asked.command.front() == "train" && asked.preflight != "off") {
-      spec = try_hosts(*found.adapter, asked, found.allocation, here,
-                       train_options(asked.command).run_file.string(), err);
+      spec = preflight_hosts(*found.adapter, asked, found.allocation, here,
+                             train_options(asked.command).run_file.string(), err);
     }
     return run_each(found, spec, here, err);
   } catch (const Error&) {
@@ -149,13 +153,13 @@ Ending run_all(const Detected& found, const LaunchSpec& asked, const Surrounding
   }
 }
 ExitCode launch(const Options& options, const std::vector<std::string>& command, Console& console) {
-  Surroundings here = this_surroundings();
-  if (const std::optional<int64_t> index = index_among_ranks(here)) {
-    if (*index != 0) return ExitCode::kUsage;  // one message is enough
+  Environment here = this_environment();
+  if (const std::optional<int64_t> index = own_rank(here)) {
+    if (*index != 0) return ExitCode::kUsage;  // rank 0 prints the message
     fail_usage("`tutti launch` starts the ranks itself: call it once, not under mpirun or srun");
   }
   if (!command.empty()) {
-    // Before it is queued: the ranks would refuse it one by one.
+    // Before it is queued: each rank would refuse it.
     CommandLine of_ranks;
     if (const std::optional<ExitCode> ended = of_ranks.parse(command, console)) return *ended;
   }
@@ -165,15 +169,15 @@ ExitCode launch(const Options& options, const std::vector<std::string>& command,
   const Detected found = detect(here, spec);
   check_dependencies(found.adapter->job_ids, spec);
   if (found.allocation.array_index >= 0 && !spec.sweep.empty())
-    spec = swept(spec, found.allocation.array_index);
+    spec = combination(spec, found.allocation.array_index);
   check_combinations(spec);
-  // A job looks for it on its own hosts.
+  // A job finds it on its own hosts.
   if (options.mpirun.empty() && found.allocation.place != Allocation::Place::kLogin)
     spec.mpirun = mpirun_name(spec.library, here.has_program);
-  // Known to the ranks of a launch only; some schedulers refuse a job that names a variable which is not set.
+  // Only set for the ranks of a launch; some schedulers refuse a job that names a variable which is not set.
   if (found.allocation.place == Allocation::Place::kLogin) {
     std::erase(spec.forwarded, "TUTTI_LAUNCH_RANKS");
-    keep_secrets(spec, here, console.err);
+    withhold_secrets(spec, here, console.err);
   } else {
     choose_progress(spec);
   }
@@ -187,12 +191,12 @@ ExitCode launch(const Options& options, const std::vector<std::string>& command,
     console.err << fmt::format("tutti: warning: {}\n", line) << std::flush;
   }
   check_tools(spec, rendered, here);
-  // Inside a job the directory may already belong to a job that comes after this one.
-  if (found.allocation.place != Allocation::Place::kInside) check_is_free(spec, here);
-  // What a script finds when its job begins does not keep it from running.
+  // Inside a job, a later job may already use the directory.
+  if (found.allocation.place != Allocation::Place::kInside) check_unused(spec, here);
+  // A script must not fail because of files that it finds when its job begins.
   if (!spec.batch) check_own_files(spec, rendered);
   if (rendered.submits) {
-    say_what_is_not_here(command, console.err);
+    warn_of_missing_inputs(command, console.err);
     submit(*found.adapter, spec, rendered, here, console.out, console.err);
     return ExitCode::kDone;
   }
@@ -209,7 +213,7 @@ void add_options(CLI::App& app, Options& o) {
   app.add_option("--gpus-per-node", s.gpus_per_node, "GPUs to ask for")->check(between_numbers(0));
   app.add_option("--cores-per-rank", s.cores_per_rank, "Cores to ask for")->check(between_numbers(0));
   app.add_option("--time", o.time, "Time limit: 90s, 45m, 2h, 1d12h, 1:30:00");
-  app.add_option("--grace", o.grace, "So long before the limit, and at most after a stop signal, ranks save")
+  app.add_option("--grace", o.grace, "Time before the limit, and after a stop signal, in which ranks save")
       ->capture_default_str();
   app.add_option("--preflight", s.preflight,
                  "A brief `tutti preflight` before training. on: leaves out bad hosts, and slow ones where "
@@ -218,27 +222,26 @@ void add_options(CLI::App& app, Options& o) {
       ->capture_default_str();
   app.add_option(
          "--restarts", s.restarts,
-         "Start the ranks again from the last checkpoint, at most so often; Slurm queues the job again "
+         "Start the ranks again from the last checkpoint, at most N times; Slurm queues the job again "
          "if its first host is lost")
       ->check(between_numbers(0));
   app.add_flag(
       "--requeue", s.requeue,
       "Queue the job again at its time limit, and when it was preempted or a node failed; see below");
   app.add_option("--name", s.name, "Name of the job")->capture_default_str();
-  app.add_option("--account", s.account, "Account that pays");
+  app.add_option("--account", s.account, "Account to charge");
   app.add_option("--partition,--queue", s.partition, "Partition or queue");
   app.add_option("--qos", s.qos, "Quality of service");
-  app.add_option("--after", s.after, "Begin when this job has ended; may come again")
+  app.add_option("--after", s.after, "Begin when this job has ended; may be repeated")
       ->allow_extra_args(false);
-  app.add_option("--after-ok", s.after_ok, "Begin when this job has ended well; may come again")
+  app.add_option("--after-ok", s.after_ok, "Begin when this job has succeeded; may be repeated")
       ->allow_extra_args(false);
-  app.add_option("--exclude", s.exclude, "A host to leave out; may come again")->allow_extra_args(false);
-  app.add_option(
-         "--directive", s.directives,
-         "An option for the scheduler as it takes it itself: --directive=--constraint=a100; may come again")
+  app.add_option("--exclude", s.exclude, "Exclude a host; may be repeated")->allow_extra_args(false);
+  app.add_option("--directive", s.directives,
+                 "An option of the scheduler itself: --directive=--constraint=a100; may be repeated")
       ->allow_extra_args(false);
   app.add_option("--sweep", o.sweep,
-                 "Try values of a key: KEY=V1,V2; several make all combinations, a job each")
+                 "Values of a key: KEY=V1,V2; a job for each combination; may be repeated")
       ->allow_extra_args(false);
   app.add_option("--sweep-limit", s.sweep_limit, "Jobs of a sweep that may run at once")
       ->check(between_numbers(0));
@@ -248,21 +251,20 @@ void add_options(CLI::App& app, Options& o) {
   app.add_option("--mpirun", o.mpirun, "Name or path of mpirun; default: that of this program's MPI");
   app.add_option("--interface", s.interface, "Network for MPI's messages, such as 10.1.0.0/16");
   app.add_option("--host-file", s.host_file, "Machines without a scheduler: a file of lines `node1 slots=4`");
-  app.add_option(
-      "--wait", o.wait,
-      "So long for machines of a host file that do not answer yet; default: 60s, 10m for Kubernetes' pods");
-  app.add_option("--env", s.variables, "A variable to pass on beside the usual ones; may come again")
+  app.add_option("--wait", o.wait,
+                 "Time for machines of a host file to answer; default: 60s, 10m for Kubernetes' pods");
+  app.add_option("--env", s.variables, "A variable to pass in addition to the default ones; may be repeated")
       ->allow_extra_args(false);
   app.add_option("--image", s.image, "Kubernetes: container image that holds tutti");
   app.add_option("--namespace", s.kube_namespace, "Kubernetes: namespace")->capture_default_str();
   app.add_option("--volume", s.volume, "Kubernetes: claim to mount at the working directory");
   app.add_option("--dir", o.dir, "Where launch.json, script and log go; default: the run directory");
   app.add_flag("--batch", s.batch,
-               "In a job's script, which `tutti launch` writes: started again, the run goes on");
-  app.add_flag("--dry-run", o.dry_run, "Print what would be written and run, and end");
+               "In a job's script, which `tutti launch` writes: when started again, the run is resumed");
+  app.add_flag("--dry-run", o.dry_run, "Print the files and the command, without writing or running them");
 }
 
-/// What --requeue does under each scheduler; those that do the same are in one line.
+/// What --requeue does under each scheduler, a line for all that do the same.
 std::string requeue_summaries() {
   std::vector<std::pair<std::string_view, std::string>> lines;
   for (const Adapter* adapter : adapters()) {
@@ -281,7 +283,7 @@ std::string requeue_summaries() {
 
 constexpr std::string_view kRequeue = R"(
 
-A job that starts again goes on from its last checkpoint, whoever started it. --requeue:)";
+A job that starts again continues from its last checkpoint. --requeue:)";
 
 constexpr std::string_view kExitCodes = R"(
 

@@ -40,10 +40,11 @@ TrainOptions train_options(const std::vector<std::string>& command) {
 
 void check_combinations(const LaunchSpec& spec) {
   if (spec.sweep.empty()) return;
-  for (int64_t i = 0; i < spec.sweep_size(); ++i) (void)read_settings(train_options(swept(spec, i).command));
+  for (int64_t i = 0; i < spec.sweep_size(); ++i)
+    (void)read_settings(train_options(combination(spec, i).command));
 }
 
-void say_what_is_not_here(const std::vector<std::string>& command, std::ostream& err) {
+void warn_of_missing_inputs(const std::vector<std::string>& command, std::ostream& err) {
   if (command.front() != "train") return;
   const RunSettings settings = read_settings(train_options(command));
   for (const auto& [key, path] :
@@ -81,7 +82,7 @@ void check_volume(const LaunchSpec& spec, std::ostream& err) {
   }
 }
 
-std::optional<int64_t> index_among_ranks(const Surroundings& here) {
+std::optional<int64_t> own_rank(const Environment& here) {
   std::vector<RankStarter> starters{{.rank = "OMPI_COMM_WORLD_RANK", .size = "OMPI_COMM_WORLD_SIZE"},
                                     {.rank = "PMI_RANK", .size = "PMI_SIZE"}};
   for (const Adapter* adapter : adapters()) {
@@ -95,18 +96,18 @@ std::optional<int64_t> index_among_ranks(const Surroundings& here) {
   return std::nullopt;
 }
 
-void check_variables(const LaunchSpec& spec, const Surroundings& here) {
+void check_variables(const LaunchSpec& spec, const Environment& here) {
   for (const std::string& name : spec.variables) {
     require_usage(here.find(name).has_value(), "--env {}: this variable is not set here", name);
   }
 }
 
-void keep_secrets(LaunchSpec& spec, const Surroundings& here, std::ostream& err) {
+void withhold_secrets(LaunchSpec& spec, const Environment& here, std::ostream& err) {
   constexpr const char* kToken = "TUTTI_METRICS_TOKEN";
   const std::vector<std::string> kept = without_secrets(spec.forwarded, spec.variables);
   const bool token_stays = here.find(kToken) && !holds(kept, kToken);
   for (int64_t i = 0; token_stays && spec.command.front() == "train" && i < spec.sweep_size(); ++i) {
-    const LaunchSpec one = spec.sweep.empty() ? spec : swept(spec, i);
+    const LaunchSpec one = spec.sweep.empty() ? spec : combination(spec, i);
     const MetricsSection metrics = read_settings(train_options(one.command)).metrics;
     require(metrics.port == 0 || !metrics.token_file.empty(),
             "{} is set, but schedulers show a job's variables to others: without it, the job's metrics would "

@@ -1,7 +1,7 @@
 #pragma once
 
+#include "launcher/launch/environment.h"
 #include "launcher/launch/spec.h"
-#include "launcher/launch/surroundings.h"
 #include "launcher/run/training.h"
 
 #include <cstdint>
@@ -16,30 +16,30 @@ namespace tutti {
 /// UsageError without a run file.
 TrainOptions train_options(const std::vector<std::string>& command);
 
-/// Reads the run file as each combination of a sweep changes it. Throws Error naming the first key or value
-/// that cannot be.
+/// Reads the run file as each combination of a sweep changes it. Throws Error naming the first invalid key or
+/// value.
 void check_combinations(const LaunchSpec& spec);
 
-/// Warns of files of a run that this host does not have: those of the job need them, and may.
-void say_what_is_not_here(const std::vector<std::string>& command, std::ostream& err);
+/// Warns of input files of a run that this host does not have; the hosts of the job must have them.
+void warn_of_missing_inputs(const std::vector<std::string>& command, std::ostream& err);
 
 /// For pods, which have the working directory from a volume and all else from their image: throws Error if
-/// the run's own directory is elsewhere, whatever --dir says, and warns of inputs that are.
+/// the run's own directory is not on the volume, whatever --dir is, and warns of inputs that are not.
 void check_volume(const LaunchSpec& spec, std::ostream& err);
 
-/// The index of this process where something has started several of it, with an MPI or without: a launch
-/// among them would start ranks of ranks. nullopt where it is alone.
-std::optional<int64_t> index_among_ranks(const Surroundings& here);
+/// The rank of this process if it is one of several that were started together, with an MPI or without: a
+/// launch must be started once. nullopt if it is the only one.
+std::optional<int64_t> own_rank(const Environment& here);
 
-/// Throws UsageError for a variable that is to be passed on and is not there: its reader would go on without.
-void check_variables(const LaunchSpec& spec, const Surroundings& here);
+/// Throws UsageError for a variable of --env that is not set.
+void check_variables(const LaunchSpec& spec, const Environment& here);
 
-/// Leaves secrets out of what a job is given, and says so. Throws Error where the run would be open to
-/// everyone without one of them.
-void keep_secrets(LaunchSpec& spec, const Surroundings& here, std::ostream& err);
+/// Removes secrets from the variables of a job, with a message. Throws Error if the metrics of the run would
+/// be public without one of them.
+void withhold_secrets(LaunchSpec& spec, const Environment& here, std::ostream& err);
 
-/// Asks a training for lines in place of a bar where this process's output is no terminal: drawn again and
-/// again, a bar is noise in a file, and ranks cannot see where their output goes.
+/// Sets --progress lines for a training if the output of this process is not a terminal, which its ranks
+/// cannot find out.
 void choose_progress(LaunchSpec& spec);
 
 }  // namespace tutti

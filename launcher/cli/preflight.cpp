@@ -9,7 +9,7 @@
 #include "launcher/cli/commands.h"
 #include "launcher/cli/set_option.h"
 #include "launcher/info/libraries.h"
-#include "launcher/launch/rank_world.h"
+#include "launcher/launch/bootstrap_check.h"
 #include "launcher/run/training.h"
 
 #include <algorithm>
@@ -42,9 +42,9 @@ ExitCode run(const Options& options, Console& console) {
       problem = error.what();
     }
   }
-  const Surroundings here = this_surroundings();
+  const Environment here = this_environment();
   const MpiLibrary library = parse_mpi_library(mpi_library_version());
-  check_can_meet(here, library);
+  check_bootstrap(here, library);
   // Rank 0 alone says so by its exit code: mpirun and srun end the others as soon as one ends badly, and with
   // them a table that is not printed yet.
   bool good = true;

@@ -5,7 +5,7 @@
 #include "launcher/cli/commands.h"
 #include "launcher/cli/set_option.h"
 #include "launcher/info/libraries.h"
-#include "launcher/launch/rank_world.h"
+#include "launcher/launch/bootstrap_check.h"
 #include "launcher/run/stop_signal.h"
 #include "launcher/run/training.h"
 
@@ -36,9 +36,9 @@ ExitCode run(const Options& options, Console& console) {
   TrainOptions train_options = options.train;
   train_options.progress = options.quiet ? ProgressStyle::kNone : progress_style_from_name(options.progress);
   TrainResult::Reason reason = TrainResult::Reason::kCompleted;
-  const Surroundings here = this_surroundings();
+  const Environment here = this_environment();
   const MpiLibrary library = parse_mpi_library(mpi_library_version());
-  check_can_meet(here, library);
+  check_bootstrap(here, library);
   catch_stop_signals();
   run_world({}, [&](Collective& world) {
     catch_stop_signals();  // what MPI has loaded may have taken them

@@ -28,7 +28,7 @@ const Adapter& adapter_named(std::string_view name) {
   fail_usage("--scheduler '{}' is not one of {}{}", name, fmt::join(names, ", "), did_you_mean(name, names));
 }
 
-Detected detect(const Surroundings& here, const LaunchSpec& spec) {
+Detected detect(const Environment& here, const LaunchSpec& spec) {
   if (spec.scheduler != "auto") {
     const Adapter& adapter = adapter_named(spec.scheduler);
     std::optional<Allocation> found = adapter.detect(here);

@@ -168,7 +168,7 @@ Child Child::start(const std::vector<std::string>& argv, const Variables& variab
     become(path.c_str(), argv_pointers.data(), environment_pointers.data(), in.number(), out.write.number(),
            err.write.number(), report.write.number(), parent);
   }
-  (void)setpgid(child.pid_, child.pid_);  // whoever comes first
+  (void)setpgid(child.pid_, child.pid_);  // in both processes, because either may run first
   report.write.close();
   int problem = 0;
   ssize_t n = 0;
@@ -230,14 +230,14 @@ void adopt_orphans() {
   require_system(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0, "prctl");
 }
 
-int end_descendants(std::chrono::nanoseconds patience) {
+int end_descendants(std::chrono::nanoseconds timeout) {
   const auto reaped = [] {
     while (waitpid(-1, nullptr, WNOHANG) > 0) {
     }
     return descendants();
   };
   std::vector<pid_t> left = reaped();
-  for (const auto end = Clock::now() + patience; !left.empty() && Clock::now() < end; left = reaped()) {
+  for (const auto end = Clock::now() + timeout; !left.empty() && Clock::now() < end; left = reaped()) {
     std::this_thread::sleep_for(kRound);
   }
   const int ended = static_cast<int>(left.size());

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "launcher/launch/surroundings.h"
+#include "launcher/launch/environment.h"
 
 #include <sys/types.h>
 
@@ -62,7 +62,7 @@ class Child {
   Descriptor err_;
 };
 
-/// What a short command said.
+/// The output of a short command.
 struct Output {
   int exit_code = 0;  ///< 128 + signal for one that a signal ended
   std::string out;    ///< stdout
@@ -74,12 +74,12 @@ struct Output {
 Output run_to_end(const std::vector<std::string>& argv, const Variables& variables, double timeout_s,
                   const std::string& input = "/dev/null");
 
-/// Makes this process the one that orphaned descendants come to.
+/// Makes this process the reaper of its orphaned descendants.
 void adopt_orphans();
 
-/// Waits `patience` for the descendants of this process to end, kills those that are left, and waits for
-/// them; those of remote hosts are their launchers'. Returns how many were killed.
-int end_descendants(std::chrono::nanoseconds patience = {});
+/// Waits `timeout` for the descendants of this process to end, kills those that remain, and waits for them;
+/// launchers end those of remote hosts. Returns how many were killed.
+int end_descendants(std::chrono::nanoseconds timeout = {});
 
 /// Kills the ranks on this machine of the launch in job `job_id`, which a scheduler's daemon has started and
 /// which are no descendants: processes of this program whose environment has the job's id as `variable`, and

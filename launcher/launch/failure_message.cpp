@@ -1,6 +1,6 @@
 #include "launcher/launch/failure_message.h"
 
-#include "launcher/launch/words.h"
+#include "launcher/launch/quoting.h"
 
 namespace tutti {
 

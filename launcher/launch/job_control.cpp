@@ -1,7 +1,7 @@
 #include "launcher/launch/job_control.h"
 
 #include "launcher/launch/child.h"
-#include "launcher/launch/words.h"
+#include "launcher/launch/quoting.h"
 
 #include <tutti/core/error.h>
 
@@ -24,7 +24,7 @@ std::string replaced(std::string text, std::string_view name, std::string_view b
 
 }  // namespace
 
-JobControl::JobControl(const Adapter& adapter, const Allocation& allocation, const Surroundings& here,
+JobControl::JobControl(const Adapter& adapter, const Allocation& allocation, const Environment& here,
                        std::ostream& err)
     : adapter_(adapter), allocation_(allocation), here_(here), err_(err) {}
 
@@ -36,14 +36,14 @@ std::vector<std::string> JobControl::about_job(const std::vector<std::string>& c
   return with_job(adapter_.job_ids, command, allocation_.job_id);
 }
 
-SchedulerFacts JobControl::facts() const {
-  if (!in_job() || adapter_.commands.settings.empty() || adapter_.facts == nullptr) return {};
+SchedulerSettings JobControl::settings() const {
+  if (!in_job() || adapter_.commands.settings.empty() || adapter_.parse_settings == nullptr) return {};
   try {
     const Output output =
-        run_to_end(adapter_.commands.settings, launch_environment(here_.variables, {}), kTimeout_s);
-    if (output.exit_code == 0) return adapter_.facts(output.out);
+        run_to_end(adapter_.commands.settings, child_environment(here_.variables, {}), kTimeout_s);
+    if (output.exit_code == 0) return adapter_.parse_settings(output.out);
   } catch (const Error&) {
-    // A scheduler that does not answer is not told from one that nobody asked.
+    // The same as without such a command.
   }
   return {};
 }
@@ -53,11 +53,11 @@ std::set<std::string> JobControl::steps() const {
   if (!in_job() || commands.steps.empty() || commands.parse_steps == nullptr) return {};
   try {
     const Output output =
-        run_to_end(about_job(commands.steps), launch_environment(here_.variables, {}), kTimeout_s);
+        run_to_end(about_job(commands.steps), child_environment(here_.variables, {}), kTimeout_s);
     const std::vector<std::string> found = commands.parse_steps(output.out);
     return {found.begin(), found.end()};
   } catch (const Error&) {
-    return {};  // a scheduler that does not answer ends no step either
+    return {};  // a scheduler that does not answer cannot end a step either
   }
 }
 
@@ -69,18 +69,18 @@ void JobControl::end_steps(const std::set<std::string>& before) const {
     std::vector<std::string> argv = command;
     argv.push_back(step);
     try {
-      (void)run_to_end(argv, launch_environment(here_.variables, {}), kTimeout_s);
+      (void)run_to_end(argv, child_environment(here_.variables, {}), kTimeout_s);
       err_ << fmt::format("tutti: ended step {}, whose starter was killed\n", step) << std::flush;
     } catch (const Error& problem) {
-      err_ << fmt::format("tutti: step {} may go on: {}\n", step, problem.what()) << std::flush;
+      err_ << fmt::format("tutti: step {} may still run: {}\n", step, problem.what()) << std::flush;
     }
   }
 }
 
-bool JobControl::keep_only(const std::vector<std::string>& kept) const {
+bool JobControl::shrink_to(const std::vector<std::string>& kept) const {
   if (!in_job() || adapter_.shrink == nullptr || kept.empty()) return false;
   const ShrinkCommand command = adapter_.shrink(allocation_.job_id, kept);
-  Variables variables = launch_environment(here_.variables, {});
+  Variables variables = child_environment(here_.variables, {});
   for (const std::string& name : command.unset) variables.erase(name);
   std::string words;
   try {
@@ -92,7 +92,7 @@ bool JobControl::keep_only(const std::vector<std::string>& kept) const {
   }
   err_ << fmt::format(
               "tutti: the lost host stays part of the job ({}): the scheduler may end the job, or start it "
-              "again, when it gives that host up\n",
+              "again, when it declares that host down\n",
               words)
        << std::flush;
   return false;
@@ -101,12 +101,12 @@ bool JobControl::keep_only(const std::vector<std::string>& kept) const {
 std::optional<int64_t> JobControl::restarts() const {
   if (!in_job() || adapter_.commands.restarts.empty()) return std::nullopt;
   try {
-    const Output output = run_to_end(about_job(adapter_.commands.restarts),
-                                     launch_environment(here_.variables, {}), kTimeout_s);
+    const Output output =
+        run_to_end(about_job(adapter_.commands.restarts), child_environment(here_.variables, {}), kTimeout_s);
     int64_t count = 0;
     if (output.exit_code == 0 && std::istringstream(output.out) >> count) return count;
   } catch (const Error&) {
-    // Nothing is known.
+    // Not known.
   }
   return std::nullopt;
 }
@@ -118,7 +118,7 @@ bool JobControl::can_requeue() const {
 std::string JobControl::requeue() const {
   try {
     const Output output = run_to_end(about_job(adapter_.commands.requeue),
-                                     launch_environment(here_.variables, {}), kRequeueTimeout_s);
+                                     child_environment(here_.variables, {}), kRequeueTimeout_s);
     if (output.exit_code == 0) return "";
     return output.err.empty() ? "no reason given" : std::string(without_line_end(output.err));
   } catch (const Error& problem) {
@@ -135,7 +135,7 @@ std::string JobControl::submit_again(const LaunchSpec& spec) const {
   }
   try {
     const Output output =
-        run_to_end(argv, launch_environment(here_.variables, spec.variables), kRequeueTimeout_s);
+        run_to_end(argv, child_environment(here_.variables, spec.variables), kRequeueTimeout_s);
     require(output.exit_code == 0, "{}", without_line_end(output.err.empty() ? output.out : output.err));
     return parse_job_id(adapter_.job_ids, output.out);
   } catch (const Error& problem) {

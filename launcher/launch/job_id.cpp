@@ -10,8 +10,7 @@ namespace {
 
 void check_jobs(const JobIds& ids, std::string_view option, const std::vector<std::string>& jobs) {
   for (const std::string& job : jobs) {
-    // Schedulers read '+' and ',' behind a job as a delay and as another job.
-    require_usage(ids.valid(job) && job.find_first_of("+,:") == std::string::npos,
+    require_usage(ids.valid(job) && job.find_first_of(ids.separators) == std::string::npos,
                   "{} '{}' is not the id of a job, such as {}", option, job, ids.examples);
   }
 }

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "launcher/launch/words.h"
+#include "launcher/launch/quoting.h"
 
 #include <string>
 #include <string_view>
@@ -26,6 +26,8 @@ struct JobIds {
   std::string_view examples = "1234";
   /// Whether a text is an id. What it accepts is not an option of a command, nor special to a shell.
   bool (*valid)(std::string_view text) = &is_numbered_job_id;
+  /// Characters that an id in --after must not have: schedulers separate ids, or an id and a delay, by them.
+  std::string_view separators = "+,:";
   /// The id in what the submission printed, not yet checked.
   std::string_view (*parse)(std::string_view printed) = &last_line;
   /// Whether two ids are of one job. nullptr: those that are equal.

@@ -1,7 +1,7 @@
 #include "launcher/launch/jobs.h"
 
 #include "launcher/launch/child.h"
-#include "launcher/launch/words.h"
+#include "launcher/launch/quoting.h"
 
 #include <tutti/core/error.h>
 #include "core/system_check.h"
@@ -33,13 +33,13 @@ constexpr auto kAskScheduler = std::chrono::seconds(10);
 
 /// One of an adapter's commands about a job; an empty id is not passed.
 Output run_command(const Adapter& adapter, const std::vector<std::string>& command, const std::string& id,
-                   const Surroundings& here) {
+                   const Environment& here) {
   const std::vector<std::string> argv = id.empty() ? command : with_job(adapter.job_ids, command, id);
-  return run_to_end(argv, launch_environment(here.variables, {}), kCommandTimeout_s);
+  return run_to_end(argv, child_environment(here.variables, {}), kCommandTimeout_s);
 }
 
-/// Whether the process that a record names is still this program's.
-bool is_supervisor(const LaunchRecord::Job& record, const Surroundings& here) {
+/// Whether the process in a record is a supervisor that still runs here.
+bool is_supervisor(const LaunchRecord::Job& record, const Environment& here) {
   if (record.supervisor <= 0 || record.host != here.host) return false;
   std::ifstream file(fmt::format("/proc/{}/comm", record.supervisor));
   std::string name;
@@ -47,31 +47,31 @@ bool is_supervisor(const LaunchRecord::Job& record, const Surroundings& here) {
   return name == "tutti";
 }
 
-/// Whether the message of a scheduler's `waiting` says that there is no such job (any more).
+/// Whether the message of a scheduler's `status` says that there is no such job.
 bool says_unknown(const Adapter& adapter, std::string_view message) {
-  const auto unknown = adapter.commands.unknown;
+  const auto unknown = adapter.commands.is_unknown;
   return unknown != nullptr && unknown(message);
 }
 
-/// Whether the answer to a scheduler's `waiting` says that the job waits or runs.
+/// Whether the output of a scheduler's `status` says that the job is pending or running.
 bool says_waiting(const Adapter& adapter, std::string_view printed) {
-  const auto waits = adapter.commands.waits;
-  return waits == nullptr ? !printed.empty() : waits(printed);
+  const auto is_active = adapter.commands.is_active;
+  return is_active == nullptr ? !printed.empty() : is_active(printed);
 }
 
-/// Whether a job waits or runs for certain.
-bool is_alive(const NamedJob& job, const Surroundings& here) {
+/// Whether a job is known to be pending or running.
+bool is_alive(const NamedJob& job, const Environment& here) {
   if (job.id.empty()) return job.record.state == "running" && is_supervisor(job.record, here);
-  if (job.adapter->commands.waiting.empty()) return false;
+  if (job.adapter->commands.status.empty()) return false;
   try {
-    const Output answer = run_command(*job.adapter, job.adapter->commands.waiting, job.id, here);
+    const Output answer = run_command(*job.adapter, job.adapter->commands.status, job.id, here);
     return answer.exit_code == 0 && says_waiting(*job.adapter, answer.out);
   } catch (const Error&) {
-    return false;  // also on another machine, where the scheduler is not
+    return false;  // or this machine does not have the scheduler
   }
 }
 
-/// The newest launch-*.log of a directory, of those whose names hold `sign`; empty without one.
+/// The newest launch-*.log of a directory, of those whose names contain `sign`; empty without one.
 fs::path newest_log(const fs::path& directory, std::string_view sign = "") {
   fs::path newest;
   fs::file_time_type when;
@@ -135,9 +135,9 @@ fs::path directory_of_job(const JobIds& ids, const std::string& id, const fs::pa
   return {};
 }
 
-/// Runs a program and passes on what it prints while it does, until it ends or nobody reads any more.
-void pass_on(const std::vector<std::string>& argv, const Surroundings& here, std::ostream& out) {
-  Child child = Child::start(argv, launch_environment(here.variables, {}), {.capture_out = true});
+/// Runs a program and forwards its output until it ends or `out` fails.
+void pass_on(const std::vector<std::string>& argv, const Environment& here, std::ostream& out) {
+  Child child = Child::start(argv, child_environment(here.variables, {}), {.capture_out = true});
   std::array<char, 4096> buffer{};
   while (out.good()) {
     pollfd wait{child.out().number(), POLLIN, 0};
@@ -149,20 +149,19 @@ void pass_on(const std::vector<std::string>& argv, const Surroundings& here, std
   if (!out.good()) child.send(SIGTERM);
   std::optional<int> status;
   while (!(status = child.poll_status())) std::this_thread::sleep_for(kPollEnd);
-  require(!out.good() || *status == 0, "{}: ended badly; its message stands above", argv.front());
+  require(!out.good() || *status == 0, "{}: failed; see its message above", argv.front());
 }
 
 }  // namespace
 
-NamedJob find_job(const std::string& name, const Surroundings& here) {
+NamedJob find_job(const std::string& name, const Environment& here) {
   std::error_code error;
   if (fs::is_directory(name, error)) {
     NamedJob job{.directory = fs::absolute(name), .record = LaunchRecord::read_job(name)};
     try {
       job.adapter = &adapter_named(job.record.scheduler);
     } catch (const Error&) {
-      fail("{}: names a scheduler '{}', which there is not", LaunchRecord::path_in(name).string(),
-           job.record.scheduler);
+      fail("{}: unknown scheduler '{}'", LaunchRecord::path_in(name).string(), job.record.scheduler);
     }
     job.id = job.record.job_id;
     require(job.id.empty() || job.adapter->job_ids.valid(job.id), "{}: '{}' is not the id of a job", name,
@@ -171,7 +170,7 @@ NamedJob find_job(const std::string& name, const Surroundings& here) {
   }
   const Detected found = detect(here, {});
   require(!found.adapter->commands.cancel.empty(),
-          "'{}' is no run directory, and no scheduler is at hand that would know it as a job", name);
+          "'{}' is not a run directory, and there is no scheduler here that could have such a job", name);
   require(found.adapter->job_ids.valid(name),
           "'{}' is neither a run directory nor the id of a job, such as {}", name,
           found.adapter->job_ids.examples);
@@ -191,30 +190,30 @@ std::vector<fs::path> launches_below(const fs::path& runs) {
   return directories;
 }
 
-/// Launches whose record has not ended though their job has: the scheduler lists them no more.
-void list_gone_jobs(const Surroundings& here, const fs::path& runs, std::ostream& out) {
+/// Launches whose job has ended but whose record has not: the scheduler does not list them.
+void list_ended_jobs(const Environment& here, const fs::path& runs, std::ostream& out) {
   for (const fs::path& directory : launches_below(runs)) {
     try {
       const NamedJob job = find_job(directory.string(), here);
-      if (job.id.empty() || job.record.state == "ended" || !is_gone(job, here)) continue;
+      if (job.id.empty() || job.record.state == "ended" || !has_ended(job, here)) continue;
       out << fmt::format(
-          "{:<24} gone: job {} has ended without a word, as when its supervisor or first host was lost; "
-          "--resume goes on from its last checkpoint\n",
+          "{:<24} gone: job {} has ended without a report, as when its supervisor or first host was lost; "
+          "--resume continues from its last checkpoint\n",
           directory.string(), job.id);
     } catch (const Error&) {
-      // A record that cannot be read hides none of the others.
+      // A record that cannot be read must not hide the others.
     }
   }
 }
 
 }  // namespace
 
-int list_jobs(const Surroundings& here, const fs::path& runs, std::ostream& out) {
+int list_jobs(const Environment& here, const fs::path& runs, std::ostream& out) {
   const Detected found = detect(here, {});
   if (!found.adapter->commands.list.empty()) {
     const Output output = run_command(*found.adapter, found.adapter->commands.list, "", here);
     out << output.out << output.err;
-    if (output.exit_code == 0) list_gone_jobs(here, runs, out);
+    if (output.exit_code == 0) list_ended_jobs(here, runs, out);
     return output.exit_code;
   }
   const std::vector<fs::path> directories = launches_below(runs);
@@ -225,7 +224,7 @@ int list_jobs(const Surroundings& here, const fs::path& runs, std::ostream& out)
       const bool lost = record.job_id.empty() && record.state == "running" && !is_supervisor(record, here);
       state = lost ? "gone" : record.state;
     } catch (const Error& problem) {
-      state = problem.what();  // one that cannot be read hides none of the others
+      state = problem.what();  // one that cannot be read must not hide the others
     }
     out << fmt::format("{:<24} {}\n", directory.string(), state);
   }
@@ -233,26 +232,26 @@ int list_jobs(const Surroundings& here, const fs::path& runs, std::ostream& out)
   return 0;
 }
 
-bool is_gone(const NamedJob& job, const Surroundings& here) {
+bool has_ended(const NamedJob& job, const Environment& here) {
   if (job.id.empty()) return !is_supervisor(job.record, here);
-  if (job.adapter->commands.waiting.empty()) return false;
+  if (job.adapter->commands.status.empty()) return false;
   try {
-    const Output answer = run_command(*job.adapter, job.adapter->commands.waiting, job.id, here);
+    const Output answer = run_command(*job.adapter, job.adapter->commands.status, job.id, here);
     return !says_waiting(*job.adapter, answer.out) &&
            (answer.exit_code == 0 || says_unknown(*job.adapter, answer.err));
   } catch (const Error&) {
-    return false;  // the scheduler does not answer: that says nothing of the job
+    return false;  // the scheduler does not answer
   }
 }
 
-void check_is_free(const LaunchSpec& spec, const Surroundings& here) {
+void check_unused(const LaunchSpec& spec, const Environment& here) {
   std::error_code error;
   if (!fs::is_directory(spec.run_directory, error)) return;
   NamedJob job;
   try {
     job = find_job(spec.run_directory, here);
   } catch (const Error&) {
-    return;  // no launch of ours, or none that can be read
+    return;  // no record of a launch, or none that can be read
   }
   if (job.record.state == "ended") return;
   const auto names = [&](const std::vector<std::string>& jobs) {
@@ -262,22 +261,20 @@ void check_is_free(const LaunchSpec& spec, const Surroundings& here) {
   if (names(spec.after) || names(spec.after_ok) || !is_alive(job, here)) return;
   if (job.id.empty()) {
     fail(
-        "{}: a launch is at work there, process {} on {}. `tutti cancel {}` ends it; or choose another "
+        "{}: a launch is running there, process {} on {}. `tutti cancel {}` ends it; or choose another "
         "run.dir",
         spec.run_directory, job.record.supervisor, job.record.host, spec.run_directory);
   }
   fail(
-      "{}: job {} waits or runs there. `tutti cancel {}` ends it, --after {} begins behind it; or choose "
-      "another "
-      "run.dir",
+      "{}: job {} is pending or running there. `tutti cancel {}` ends it, --after {} begins after it; or "
+      "choose another run.dir",
       spec.run_directory, job.id, spec.run_directory, job.id);
 }
 
-void cancel_job(const NamedJob& job, const Surroundings& here, std::ostream& out) {
+void cancel_job(const NamedJob& job, const Environment& here, std::ostream& out) {
   if (!job.id.empty()) {
-    // Some commands succeed for a job that there is not.
-    require(!is_gone(job, here), "job {} has ended, or there never was one: `tutti jobs` lists yours",
-            job.id);
+    // Some schedulers' commands succeed for a job that does not exist.
+    require(!has_ended(job, here), "job {} has ended or never existed: `tutti jobs` lists yours", job.id);
     const Output output = run_command(*job.adapter, job.adapter->commands.cancel, job.id, here);
     require(output.exit_code == 0, "{}: job {} was not ended: {}", job.adapter->commands.cancel.front(),
             job.id, without_line_end(output.err.empty() ? output.out : output.err));
@@ -304,8 +301,7 @@ std::string_view last_lines(std::string_view text, int64_t lines) {
   return text.substr(std::min(text.size(), begin + 1));
 }
 
-void print_log(const NamedJob& named, const LogOptions& options, const Surroundings& here,
-               std::ostream& out) {
+void print_log(const NamedJob& named, const LogOptions& options, const Environment& here, std::ostream& out) {
   NamedJob job = named;
   if (job.directory.empty() && !job.id.empty()) {
     if (const fs::path directory = directory_of_job(job.adapter->job_ids, job.id, "runs");
@@ -316,7 +312,7 @@ void print_log(const NamedJob& named, const LogOptions& options, const Surroundi
   if (const auto logs = job.adapter->commands.logs) {
     const std::vector<std::string> argv = logs(job.id, options);
     if (options.follow) return pass_on(argv, here, out);
-    const Output output = run_to_end(argv, launch_environment(here.variables, {}), kCommandTimeout_s);
+    const Output output = run_to_end(argv, child_environment(here.variables, {}), kCommandTimeout_s);
     require(output.exit_code == 0, "{}: {}", argv.front(), without_line_end(output.err));
     out << output.out;
     return;
@@ -329,8 +325,8 @@ void print_log(const NamedJob& named, const LogOptions& options, const Surroundi
           job.id.empty()         ? "a launch without a scheduler writes to its terminal"
           : state == "submitted" ? "the job has not begun"
           : state == "ended"
-              ? "the job has ended; its scheduler has kept the output elsewhere, or it was removed"
-              : "the scheduler brings the job's output when it has ended, or keeps it elsewhere");
+              ? "the job has ended; its scheduler has stored the output elsewhere, or it was removed"
+              : "the scheduler copies the job's output when it has ended, or stores it elsewhere");
   std::ifstream file;
   auto asked = std::chrono::steady_clock::now();
   bool ended = false;
@@ -347,7 +343,7 @@ void print_log(const NamedJob& named, const LogOptions& options, const Surroundi
     // What the job wrote before it ended is read once more.
     ended = state_of(job) == "ended";
     if (!ended && std::chrono::steady_clock::now() - asked > kAskScheduler) {
-      ended = is_gone(job, here);
+      ended = has_ended(job, here);
       asked = std::chrono::steady_clock::now();
     }
     if (!ended) std::this_thread::sleep_for(kPollLog);

@@ -28,7 +28,7 @@ void Messages::look_at(std::string_view text) {
       if (line_.size() < kLongestLine) line_ += c;
       continue;
     }
-    blame_.look_at(line_);
+    attribution_.read_line(line_);
     line_.clear();
   }
 }

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "launcher/launch/child.h"
-#include "launcher/launch/ending.h"
+#include "launcher/launch/exit_status.h"
 
 #include <iosfwd>
 #include <string>
@@ -9,21 +9,21 @@
 
 namespace tutti {
 
-/// Passes a program's messages on to `err` and notes whom they blame.
+/// Forwards a program's messages to `err` and attributes its failure.
 class Messages {
  public:
   explicit Messages(std::ostream& err) : err_(err) {}
 
   /// Reads what is there; false at the end.
   bool pump(const Descriptor& pipe);
-  [[nodiscard]] const Blame& blame() const { return blame_; }
+  [[nodiscard]] const FailureAttribution& attribution() const { return attribution_; }
 
  private:
   void look_at(std::string_view text);
 
   std::ostream& err_;
   std::string line_;
-  Blame blame_;
+  FailureAttribution attribution_;
 };
 
 }  // namespace tutti

@@ -16,7 +16,7 @@ struct Sign {
   std::string_view name;
 };
 
-// In this order: the texts of later ones also stand in those of earlier ones.
+// In this order: the texts of earlier libraries also contain those of later ones.
 constexpr std::array kLibrarySigns{
     Sign{"Open MPI", Family::kOpenMpi, "Open MPI"},  Sign{"Intel(R) MPI", Family::kIntel, "Intel MPI"},
     Sign{"CRAY MPICH", Family::kCray, "Cray MPICH"}, Sign{"MVAPICH", Family::kMvapich, "MVAPICH"},
@@ -47,7 +47,7 @@ MpiLibrary parse(std::string_view text, const std::array<Sign, n>& signs) {
     library.name = fmt::format("{} {}", sign.name, version);
     return library;
   }
-  return {.name = "an MPI library that Tutti does not know"};
+  return {.name = "an unknown MPI library"};
 }
 
 }  // namespace
@@ -71,7 +71,7 @@ MpiLibrary parse_mpi_library(std::string_view version) {
 
 MpiLibrary parse_mpirun_version(std::string_view text) {
   MpiLibrary library = parse(text, kMpirunSigns);
-  if (library.family == Family::kOther) library.name = "a program that Tutti does not know";
+  if (library.family == Family::kOther) library.name = "an unknown program";
   return library;
 }
 

@@ -7,7 +7,7 @@
 
 namespace tutti {
 
-/// The MPI that this program was built with, as far as its launching goes.
+/// The MPI that this program was built with, as far as launching depends on it.
 struct MpiLibrary {
   enum class Family : uint8_t { kOpenMpi, kMpich, kIntel, kCray, kMvapich, kOther };
   Family family = Family::kOther;
@@ -15,7 +15,7 @@ struct MpiLibrary {
   std::string name;  ///< "Open MPI 4.1.4", for messages
 };
 
-/// Understands the text of MPI_Get_library_version.
+/// Parses the text of MPI_Get_library_version.
 MpiLibrary parse_mpi_library(std::string_view version);
 
 /// What `mpirun --version` prints, as the library that it belongs to.
@@ -25,7 +25,7 @@ MpiLibrary parse_mpirun_version(std::string_view text);
 bool runs_under_hydra(const MpiLibrary& library);
 
 /// The mpirun that belongs to the library where several are installed side by side, as Debian names them;
-/// `has_program` tells what is on the PATH.
+/// `has_program` looks on the PATH.
 std::string mpirun_name(const MpiLibrary& library,
                         const std::function<bool(std::string_view program)>& has_program);
 

@@ -1,7 +1,7 @@
 #include "launcher/launch/mpirun.h"
 
 #include "launcher/launch/adapter.h"
-#include "launcher/launch/words.h"
+#include "launcher/launch/quoting.h"
 
 #include <tutti/core/error.h>
 
@@ -14,9 +14,9 @@ namespace {
 
 using Words = std::vector<std::string>;
 
-// What ranks have from the SIGTERM that mpirun sends them, when it gets one itself or one of them has died,
-// to the SIGKILL. mpirun waits it out twice on each host, one host after the other: of two hosts all ranks
-// are dead 4 s after one of them, by 4 s here it would be 16 s. The supervisor asks ranks to save by SIGUSR1.
+// Time between the SIGTERM that mpirun sends its ranks, when it receives one or a rank has failed, and
+// SIGKILL. mpirun waits twice this time on each host, one host after the other: with two hosts all ranks have
+// ended 4 s after one has failed; with 4 s it would be 16 s. Requests to save are sent as SIGUSR1.
 constexpr int kSavingTime_s = 1;
 
 void add(Words& words, std::initializer_list<std::string> more) {
@@ -27,16 +27,17 @@ bool several(const std::vector<Host>& hosts) {
   return hosts.size() > 1;
 }
 
-Words open_mpi(const LaunchSpec& spec, const std::vector<Host>& hosts, const MpirunWay& way) {
+Words open_mpi(const LaunchSpec& spec, const std::vector<Host>& hosts, const MpirunOptions& options) {
   // Open MPI 5 starts ranks by PRRTE, which has parameters of its own.
   const bool prrte = spec.library.major_version >= 5;
   const std::string runtime = prrte ? "--prtemca" : "--mca";
   Words words{spec.mpirun, "-np", std::to_string(total_ranks(hosts))};
-  if (!way.host_file.empty()) add(words, {"--hostfile", way.host_file});
+  if (!options.host_file.empty()) add(words, {"--hostfile", options.host_file});
   const int64_t even = even_ranks(hosts);
   if (even > 0) {
-    add(words, {"--map-by", fmt::format("ppr:{}:node{}", even, way.oversubscribe ? ":OVERSUBSCRIBE" : "")});
-  } else if (way.oversubscribe) {
+    add(words,
+        {"--map-by", fmt::format("ppr:{}:node{}", even, options.oversubscribe ? ":OVERSUBSCRIBE" : "")});
+  } else if (options.oversubscribe) {
     add(words, {"--map-by", "slot:OVERSUBSCRIBE"});
   }
   add(words, {"--bind-to", "none"});
@@ -44,18 +45,18 @@ Words open_mpi(const LaunchSpec& spec, const std::vector<Host>& hosts, const Mpi
   if (several(hosts)) {
     add(words, {runtime, "oob_tcp_keepalive_time", "3", runtime, "oob_tcp_keepalive_intvl", "1", runtime,
                 "oob_tcp_keepalive_probes", "5"});
-    if (!way.remote_shell.empty()) {
-      add(words, {runtime, prrte ? "plm_ssh_agent" : "plm_rsh_agent", way.remote_shell});
+    if (!options.remote_shell.empty()) {
+      add(words, {runtime, prrte ? "plm_ssh_agent" : "plm_rsh_agent", options.remote_shell});
     }
   }
-  for (const auto& [name, value] : way.parameters) add(words, {runtime, name, value});
+  for (const auto& [name, value] : options.parameters) add(words, {runtime, name, value});
   if (!spec.interface.empty()) {
     add(words, {"--mca", "btl_tcp_if_include", spec.interface, runtime,
                 prrte ? "prte_if_include" : "oob_tcp_if_include", spec.interface});
   }
-  if (way.oversubscribe) add(words, {"--mca", "mpi_yield_when_idle", "1"});
+  if (options.oversubscribe) add(words, {"--mca", "mpi_yield_when_idle", "1"});
   for (const std::string& name : spec.forwarded) {
-    // Parameters of MPI itself travel anyway, and Open MPI refuses to be told.
+    // Open MPI forwards its own parameters, and refuses -x for them.
     const bool parameter =
         name.starts_with("OMPI_") || name.starts_with("PMIX_") || name.starts_with("PRTE_");
     if (!parameter) add(words, {"-x", name});
@@ -63,12 +64,12 @@ Words open_mpi(const LaunchSpec& spec, const std::vector<Host>& hosts, const Mpi
   return words;
 }
 
-Words hydra(const LaunchSpec& spec, const std::vector<Host>& hosts, const MpirunWay& way) {
+Words hydra(const LaunchSpec& spec, const std::vector<Host>& hosts, const MpirunOptions& options) {
   Words words{spec.mpirun, "-n", std::to_string(total_ranks(hosts))};
   if (const int64_t even = even_ranks(hosts); even > 0) add(words, {"-ppn", std::to_string(even)});
-  if (!way.host_file.empty()) add(words, {"-f", way.host_file});
-  if (!way.remote_shell.empty()) {
-    add(words, {"-launcher", "ssh", "-launcher-exec", way.remote_shell});
+  if (!options.host_file.empty()) add(words, {"-f", options.host_file});
+  if (!options.remote_shell.empty()) {
+    add(words, {"-launcher", "ssh", "-launcher-exec", options.remote_shell});
   }
   if (!spec.interface.empty()) add(words, {"-iface", spec.interface});
   if (!spec.forwarded.empty()) add(words, {"-genvlist", fmt::format("{}", fmt::join(spec.forwarded, ","))});
@@ -80,17 +81,17 @@ int64_t slots_of(std::string_view text, std::string_view line, const std::string
   int64_t slots = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), slots);
   require(error == std::errc() && end == text.data() + text.size() && slots > 0 && slots <= 4096,
-          "{}: '{}' does not say how many ranks a host takes", origin, line);
+          "{}: '{}' is not a valid number of ranks", origin, line);
   return slots;
 }
 
 }  // namespace
 
 std::vector<std::string> mpirun_command(const LaunchSpec& spec, const std::vector<Host>& hosts,
-                                        const MpirunWay& way) {
+                                        const MpirunOptions& options) {
   const bool is_open_mpi = spec.library.family == MpiLibrary::Family::kOpenMpi ||
                            spec.library.family == MpiLibrary::Family::kOther;
-  Words words = is_open_mpi ? open_mpi(spec, hosts, way) : hydra(spec, hosts, way);
+  Words words = is_open_mpi ? open_mpi(spec, hosts, options) : hydra(spec, hosts, options);
   const Words command = rank_command(spec);
   words.insert(words.end(), command.begin(), command.end());
   return words;

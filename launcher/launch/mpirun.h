@@ -9,8 +9,8 @@
 namespace tutti {
 
 /// How mpirun reaches the hosts.
-struct MpirunWay {
-  std::string host_file;     ///< path of the file that lists `hosts`; empty: the scheduler tells mpirun
+struct MpirunOptions {
+  std::string host_file;  ///< path of the file that lists `hosts`; empty: mpirun has them from the scheduler
   std::string remote_shell;  ///< in place of ssh
   /// Of Open MPI's runtime: name and value.
   std::vector<std::pair<std::string, std::string>> parameters;
@@ -20,10 +20,10 @@ struct MpirunWay {
 /// mpirun (mpiexec) with the options of the MPI library that `spec` names, and the command of each rank.
 ///
 /// Open MPI gets keep-alive settings by which a cut link ends the job 8 s later instead of never, and an
-/// interruption of 4 s is survived: after 3 s of silence it asks each second, five times. Cores are not
-/// bound: each rank places its threads on its share of what the host grants.
+/// interruption of 4 s is survived: after 3 s of silence it sends a probe each second, five times. Cores are
+/// not bound: each rank places its threads on its share of what the host grants.
 std::vector<std::string> mpirun_command(const LaunchSpec& spec, const std::vector<Host>& hosts,
-                                        const MpirunWay& way);
+                                        const MpirunOptions& options);
 
 /// The hosts as mpirun of the library reads them from a file.
 std::string host_file_text(const LaunchSpec& spec, const std::vector<Host>& hosts);

@@ -37,7 +37,7 @@ std::string text_of(const nlohmann::ordered_json& json, const char* key) {
   return found != json.end() && found->is_string() ? found->get<std::string>() : "";
 }
 
-/// What tells the submission of this launch from others; empty if it was not submitted.
+/// Identifies the submission of this launch; empty if it was not submitted.
 std::string submission_of(const LaunchSpec& spec) {
   try {
     return text_of(read(LaunchRecord::path_in(spec.submission_directory)), "submission");
@@ -81,12 +81,12 @@ void LaunchRecord::require_own_or_none(const fs::path& run_directory) {
   });
 }
 
-bool LaunchRecord::has_begun(const LaunchSpec& spec) {
+bool LaunchRecord::was_started(const LaunchSpec& spec) {
   try {
     const nlohmann::ordered_json json = read(path_in(spec.run_directory));
     const auto attempts = json.find("attempts");
     if (attempts == json.end() || !attempts->is_array() || attempts->empty()) return false;
-    // A submission writes the record of its own directory anew; those of a sweep's combinations name theirs.
+    // A submission rewrites the record of its own directory; those of a sweep's combinations name theirs.
     return spec.run_directory == spec.submission_directory ||
            text_of(json, "submission") == submission_of(spec);
   } catch (const Error&) {
@@ -107,7 +107,7 @@ LaunchRecord::LaunchRecord(const LaunchSpec& spec, const Job& job, std::ostream&
   if (!submission && fs::exists(path_, error)) {
     try {
       const nlohmann::ordered_json before = read(path_);
-      // The pods of a job do not know what it is called where it was submitted.
+      // The pods of a job do not have the id that it has where it was submitted.
       const bool unnamed = spec.batch && job_id.empty();
       if (unnamed || (!job_id.empty() && text_of(before, "job_id") == job_id)) {
         if (unnamed && !text_of(before, "job_id").empty()) {
@@ -118,7 +118,7 @@ LaunchRecord::LaunchRecord(const LaunchSpec& spec, const Job& job, std::ostream&
         if (before.contains("attempts") && before["attempts"].is_array()) attempts = before["attempts"];
       }
     } catch (const Error&) {
-      // A record that cannot be read tells nothing worth keeping.
+      // A record that cannot be read has nothing to keep.
     }
   }
   json_->value = {{"format", kFormat},
@@ -145,26 +145,26 @@ void LaunchRecord::begin_attempt(const std::vector<std::string>& argv, const std
   write_if_possible();
 }
 
-void LaunchRecord::end_attempt(const Ending& ending) {
+void LaunchRecord::end_attempt(const ExitStatus& exit_status) {
   nlohmann::ordered_json& attempt = json_->value["attempts"].back();
   attempt["ended"] = utc_now();
-  attempt["exit_code"] = ending.exit_code;
-  if (ending.signal != 0) attempt["signal"] = ending.signal;
-  attempt["reason"] = name(ending.reason);
-  attempt["text"] = ending.text;
-  if (!ending.hosts.empty()) attempt["blamed_hosts"] = ending.hosts;
+  attempt["exit_code"] = exit_status.exit_code;
+  if (exit_status.signal != 0) attempt["signal"] = exit_status.signal;
+  attempt["reason"] = name(exit_status.reason);
+  attempt["text"] = exit_status.text;
+  if (!exit_status.hosts.empty()) attempt["blamed_hosts"] = exit_status.hosts;
   write_if_possible();
 }
 
-void LaunchRecord::end(const Ending& ending) {
+void LaunchRecord::end(const ExitStatus& exit_status) {
   json_->value["state"] = "ended";
-  json_->value["exit_code"] = ending.exit_code;
-  json_->value["reason"] = name(ending.reason);
-  if (json_->value["attempts"].empty()) json_->value["text"] = ending.text;
+  json_->value["exit_code"] = exit_status.exit_code;
+  json_->value["reason"] = name(exit_status.reason);
+  if (json_->value["attempts"].empty()) json_->value["text"] = exit_status.text;
   write_if_possible();
 }
 
-void LaunchRecord::queued_again(const std::string& job_id) {
+void LaunchRecord::mark_requeued(const std::string& job_id) {
   if (!job_id.empty()) {
     json_->value["job_id"] = job_id;
     json_->value["log"] = (path_.parent_path() / fmt::format("launch-{}.log", job_id)).string();
@@ -174,7 +174,7 @@ void LaunchRecord::queued_again(const std::string& job_id) {
 }
 
 void LaunchRecord::write_if_possible() const try { write(); } catch (const Error& problem) {
-  err_ << fmt::format("tutti: {}; the launch goes on without its record\n", problem.what()) << std::flush;
+  err_ << fmt::format("tutti: {}; the launch continues without its record\n", problem.what()) << std::flush;
 }
 
 void LaunchRecord::write() const {
@@ -182,7 +182,7 @@ void LaunchRecord::write() const {
   const auto text = [&](int indent) {
     return json_->value.dump(indent, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
   };
-  // On a full disk, what is shorter may fit where the record was.
+  // On a full disk, a shorter text may fit in place of the record.
   write_or_overwrite(path_, text(2), text(-1));
 }
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "launcher/launch/ending.h"
+#include "launcher/launch/exit_status.h"
 #include "launcher/launch/spec.h"
 
 #include <cstdint>
@@ -13,11 +13,11 @@
 
 namespace tutti {
 
-/// launch.json of a run directory: what was launched, how often, and why each attempt ended. Scripts read it,
-/// because mpirun and schedulers lose the reason. Written anew, atomically, at every change.
+/// launch.json of a run directory: what was launched, how often, and why each attempt ended. For scripts,
+/// because mpirun and schedulers lose the reason. Rewritten atomically at every change.
 class LaunchRecord {
  public:
-  /// What the file says of the job, for the commands that look after it.
+  /// The job, for the commands about it.
   struct Job {
     std::string scheduler;
     std::string job_id;      ///< empty: started without a scheduler
@@ -28,18 +28,18 @@ class LaunchRecord {
   };
 
   static std::filesystem::path path_in(const std::filesystem::path& run_directory);
-  /// Throws Error naming the file if it cannot be read or is no launch record.
+  /// Throws Error naming the file if it cannot be read or is not a launch record.
   static Job read_job(const std::filesystem::path& run_directory);
-  /// Throws Error naming the file if something is there that no launch has written: a link, a directory or a
-  /// text of somebody else.
+  /// Throws Error naming the file if it exists and was not written by a launch: a link, a directory or
+  /// another text.
   static void require_own_or_none(const std::filesystem::path& run_directory);
-  /// Whether ranks of the same submission have been started in the run's directory before: whoever starts its
-  /// script now starts it again.
-  static bool has_begun(const LaunchSpec& spec);
+  /// Whether ranks of the same submission have been started in the run's directory before: this is then a
+  /// restart of its script.
+  static bool was_started(const LaunchSpec& spec);
 
-  /// Goes on with the record that the directory holds if it is of the same job, or begins one, as a
-  /// submission always does. Creates the directory. Throws Error if it cannot. What cannot be written later
-  /// is told on `err`: ranks and jobs do not end because a disk is full.
+  /// Continues the record in the directory if it is of the same job, else begins one, as a submission always
+  /// does. Creates the directory. Throws Error if it cannot. Later failures to write are reported to `err`:
+  /// ranks and jobs do not end because a disk is full.
   LaunchRecord(const LaunchSpec& spec, const Job& job, std::ostream& err);
   ~LaunchRecord();
   LaunchRecord(const LaunchRecord&) = delete;
@@ -47,10 +47,10 @@ class LaunchRecord {
 
   /// Each writes the file if it can.
   void begin_attempt(const std::vector<std::string>& argv, const std::vector<Host>& hosts);
-  void end_attempt(const Ending& ending);
-  void end(const Ending& ending);
+  void end_attempt(const ExitStatus& exit_status);
+  void end(const ExitStatus& exit_status);
   /// `job_id` is the new one where the scheduler has given another; empty: the same.
-  void queued_again(const std::string& job_id = "");
+  void mark_requeued(const std::string& job_id = "");
 
  private:
   void write() const;

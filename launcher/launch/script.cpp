@@ -1,7 +1,7 @@
 #include "launcher/launch/script.h"
 
 #include "launcher/launch/adapter.h"
-#include "launcher/launch/words.h"
+#include "launcher/launch/quoting.h"
 
 #include <tutti/core/error.h>
 
@@ -38,10 +38,10 @@ std::string job_script(const LaunchSpec& spec, const Directives& directives, std
   return fmt::format(
       "#!/bin/bash\n"
       "{}"
-      "{}. Submitted again, it goes on from the last checkpoint: {}\n"
+      "{}. Submitted again, it continues from the last checkpoint: {}\n"
       "cd -- {} || exit 1\n"
       "{}"
-      "# The supervisor takes the shell's place, so that the scheduler's signals reach it.\n"
+      "# The supervisor replaces the shell, to receive the scheduler's signals.\n"
       "exec {}\n",
       directives.text(), kLaunchMark, submit_line, script_line(folder, "the working directory"), log,
       script_line(inner_launch(spec, signal), "the command"));

@@ -1,7 +1,7 @@
 #include "launcher/launch/spec.h"
 
 #include "launcher/launch/adapter.h"
-#include "launcher/launch/words.h"
+#include "launcher/launch/quoting.h"
 #include "launcher/usage.h"
 
 #include <tutti/core/error.h>
@@ -100,7 +100,7 @@ void check(const LaunchSpec& spec) {
   for (const std::string& name : spec.variables) {
     require_usage(is_variable_name(name),
                   "--env '{}': expected the name of a variable; its value is taken from "
-                  "the environment, so that it does not stand in scripts",
+                  "the environment and is not written into scripts",
                   name);
   }
   check_path("the executable", spec.executable);
@@ -142,7 +142,7 @@ SweepAxis parse_sweep_axis(std::string_view text) {
   return axis;
 }
 
-LaunchSpec swept(const LaunchSpec& spec, int64_t index) {
+LaunchSpec combination(const LaunchSpec& spec, int64_t index) {
   require(index >= 0 && index < spec.sweep_size(), "there is no combination {} in a sweep of {}", index,
           spec.sweep_size());
   LaunchSpec one = spec;
@@ -200,13 +200,13 @@ std::vector<Host> placed_hosts(const LaunchSpec& spec, const Allocation& allocat
 }
 
 std::vector<std::string> idle_gpus(const LaunchSpec& spec, const std::vector<Host>& hosts) {
-  // Hosts that differ in nothing but their names share a line.
+  // Hosts that differ only in their names share a line.
   std::map<std::tuple<int64_t, int64_t, int64_t>, std::vector<std::string>> alike;
   for (const Host& host : hosts) {
     if (host.gpus > host.slots) alike[{host.gpus, host.slots, host.cores}].push_back(host.name);
   }
   std::vector<std::string> lines;
-  if (spec.ranks_per_node > 0) return lines;  // as the user wants it
+  if (spec.ranks_per_node > 0) return lines;  // the user's choice
   for (const auto& [size, names] : alike) {
     const auto [gpus, slots, cores] = size;
     const int64_t wanted = gpus * std::max<int64_t>(1, spec.cores_per_rank);
@@ -241,7 +241,7 @@ int64_t even_ranks(const std::vector<Host>& hosts) {
   return hosts.front().slots;
 }
 
-LaunchSpec sized(const LaunchSpec& spec, const std::vector<Host>& hosts) {
+LaunchSpec with_size(const LaunchSpec& spec, const std::vector<Host>& hosts) {
   LaunchSpec with_size = spec;
   with_size.nodes = static_cast<int64_t>(hosts.size());
   with_size.ranks_per_node = even_ranks(hosts);

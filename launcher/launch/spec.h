@@ -26,15 +26,15 @@ struct LaunchSpec {
   // The job.
   std::string name = "tutti";
   int64_t time_limit_s = 0;  ///< 0: the scheduler's default
-  int64_t grace_s = 60;      ///< ranks are told so long before the limit to save and stop
+  int64_t grace_s = 60;      ///< time before the limit at which ranks are asked to save and stop
   bool requeue = false;      ///< a job that was preempted, or whose node failed, is queued again
   std::string account;
   std::string partition;  ///< or queue
   std::string qos;
   std::vector<std::string> after;       ///< jobs that must have ended before
-  std::vector<std::string> after_ok;    ///< jobs that must have ended well before
+  std::vector<std::string> after_ok;    ///< jobs that must have succeeded before
   std::vector<std::string> exclude;     ///< hosts to leave out
-  std::vector<std::string> directives;  ///< further options for the scheduler, as it takes them itself
+  std::vector<std::string> directives;  ///< further options for the scheduler, in its own syntax
   std::vector<SweepAxis> sweep;
   int64_t sweep_limit = 0;  ///< jobs of a sweep that may run at once; 0: all
 
@@ -45,13 +45,14 @@ struct LaunchSpec {
   std::string mpirun = "mpirun";  ///< name or path
   std::string interface;          ///< network in CIDR form that MPI's messages take; empty: MPI chooses
   std::string host_file;
-  int64_t wait_s = -1;                 ///< for hosts of a host file that do not answer yet; -1: as suits them
-  std::vector<std::string> variables;  ///< names that the user wants passed on beside the usual ones
+  int64_t wait_s = -1;  ///< for hosts of a host file that do not answer yet; -1: as the adapter says
+  std::vector<std::string>
+      variables;  ///< names that the user wants passed on in addition to the default ones
   std::vector<std::string> forwarded;  ///< all names that go to the ranks
   bool restarted = false;              ///< ranks of this launch ran before, and some may not have ended yet
   bool batch = false;                  ///< in a job's script, which may be started again
-  /// "on"; "strict": a slow host that nothing replaces ends the launch; "off": ranks start without a look at
-  /// their hosts
+  /// "on"; "strict": a slow host without a replacement ends the launch; "off": ranks start without a
+  /// preflight of their hosts
   std::string preflight = "on";
   int64_t restarts = 0;  ///< times that the supervisor starts the ranks again
 
@@ -73,8 +74,8 @@ struct LaunchSpec {
   [[nodiscard]] int64_t sweep_size() const;
 };
 
-/// Throws Error naming the option if a value is impossible or a text could mean something else to a
-/// scheduler or a shell than its characters say.
+/// Throws Error naming the option if a value is impossible or a text is not
+/// literal for a scheduler or a shell.
 void check(const LaunchSpec& spec);
 
 /// "optimizer.learning_rate=0.1,0.2" as an axis. Throws Error unless it is a key and values.
@@ -82,17 +83,17 @@ SweepAxis parse_sweep_axis(std::string_view text);
 
 /// The command of one combination of the sweep: the axes' values as --set options and a run directory of its
 /// own below `spec.run_directory`.
-LaunchSpec swept(const LaunchSpec& spec, int64_t index);
+LaunchSpec combination(const LaunchSpec& spec, int64_t index);
 
 /// The hosts that ranks run on, `slots` of them on each: the size that was asked for, out of what the
 /// allocation has. Names are empty where the scheduler chooses them. Throws Error if it has less than that.
 std::vector<Host> placed_hosts(const LaunchSpec& spec, const Allocation& allocation);
 
-/// What to say of GPUs of the allocation that no rank of `hosts`, as placed, has: a sentence for hosts that
-/// are alike. None where the user chose the ranks.
+/// Messages about GPUs of the allocation that no rank of `hosts`, as placed, uses: one for hosts that are
+/// equal. None if the user has chosen the number of ranks.
 std::vector<std::string> idle_gpus(const LaunchSpec& spec, const std::vector<Host>& hosts);
 
-/// Throws UsageError for --requeue where no scheduler is at hand that could queue a job again.
+/// Throws UsageError for --requeue, which needs a scheduler.
 void refuse_requeue(const LaunchSpec& spec);
 
 /// Ranks on all hosts.
@@ -104,10 +105,10 @@ int64_t even_ranks(const std::vector<Host>& hosts);
 /// `tutti` and the command, as each rank runs it.
 std::vector<std::string> rank_command(const LaunchSpec& spec);
 
-/// The same launch with its size spelt out: inside a job, slots may count cores.
-LaunchSpec sized(const LaunchSpec& spec, const std::vector<Host>& hosts);
+/// The same launch with an explicit size: inside a job, slots may count cores.
+LaunchSpec with_size(const LaunchSpec& spec, const std::vector<Host>& hosts);
 
-/// Who tells the ranks that the time limit is near.
+/// What signals the ranks before the time limit.
 enum class LimitSignal : uint8_t { kByScheduler, kBySupervisor };
 
 /// `tutti launch` with the options that matter inside the job, and the command: what a job script runs.

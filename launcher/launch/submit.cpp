@@ -1,8 +1,8 @@
 #include "launcher/launch/submit.h"
 
 #include "launcher/launch/child.h"
+#include "launcher/launch/quoting.h"
 #include "launcher/launch/record.h"
-#include "launcher/launch/words.h"
 #include "launcher/overwrite.h"
 
 #include <tutti/core/error.h>
@@ -46,13 +46,13 @@ void check_own_files(const LaunchSpec& spec, const Rendered& rendered) {
     require_replaceable(measured, [&] { return holds(measured, "\"tutti-preflight\""); });
   }
   for (int64_t i = 0; !spec.sweep.empty() && i < spec.sweep_size(); ++i) {
-    check_own_files_in(swept(spec, i).run_directory, rendered);
+    check_own_files_in(combination(spec, i).run_directory, rendered);
   }
 }
 
-void check_tools(const LaunchSpec& spec, const Rendered& rendered, const Surroundings& here) {
+void check_tools(const LaunchSpec& spec, const Rendered& rendered, const Environment& here) {
   const std::string& program = rendered.argv.front();
-  const Variables variables = launch_environment(here.variables, spec.variables);
+  const Variables variables = child_environment(here.variables, spec.variables);
   if (program == spec.mpirun) {
     const Output version = run_to_end({program, "--version"}, variables, kToolTimeout_s);
     check_mpirun(spec.library, version.out + version.err);
@@ -62,13 +62,13 @@ void check_tools(const LaunchSpec& spec, const Rendered& rendered, const Surroun
   }
 }
 
-void submit(const Adapter& adapter, const LaunchSpec& spec, const Rendered& rendered,
-            const Surroundings& here, std::ostream& out, std::ostream& err) {
+void submit(const Adapter& adapter, const LaunchSpec& spec, const Rendered& rendered, const Environment& here,
+            std::ostream& out, std::ostream& err) {
   std::error_code error;
   fs::create_directories(spec.run_directory, error);
   require(!error, "{}: cannot be created: {}", spec.run_directory, error.message());
   for (const LaunchFile& file : rendered.files) write_file_atomically(file.path, file.text);
-  Variables variables = launch_environment(here.variables, spec.variables);
+  Variables variables = child_environment(here.variables, spec.variables);
   for (const auto& [name, value] : rendered.variables) variables[name] = value;
   const Output answer = run_to_end(rendered.argv, variables, kSubmitTimeout_s,
                                    rendered.input.empty() ? "/dev/null" : rendered.input);
@@ -86,7 +86,7 @@ void submit(const Adapter& adapter, const LaunchSpec& spec, const Rendered& rend
                                .host = here.host},
                               err);
   } catch (const Error& problem) {
-    // The job is queued all the same: whoever does not learn its id submits it again.
+    // The job is queued: without its id, the user would submit it again.
     out << job << '\n';
     err << fmt::format(
         "tutti: job {} is submitted, but its record could not be written: {}. `tutti cancel {}` ends it; run "

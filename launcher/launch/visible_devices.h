@@ -8,7 +8,7 @@
 
 namespace tutti {
 
-/// The GPUs that an environment lets a process see, out of CUDA_VISIBLE_DEVICES.
+/// The GPUs that are visible to a process by CUDA_VISIBLE_DEVICES.
 struct VisibleDevices {
   bool all = false;              ///< nothing limits them
   std::vector<std::string> ids;  ///< otherwise: "3", "GPU-8932f937-...", "MIG-..." in the process's order
@@ -19,7 +19,7 @@ struct VisibleDevices {
 };
 
 /// Reads the variable's text, nullopt for one that is not set. Indices, UUIDs (also shortened ones) and MIG
-/// instances of both spellings are understood. As in CUDA, the list ends before the first entry that is no
+/// instances of both spellings are understood. As in CUDA, the list ends before the first entry that is not a
 /// device, such as -1; an empty text, "NoDevFiles" (Slurm), "none" and "void" show nothing, "all" everything.
 /// Throws Error if a device comes twice, for which CUDA shows none.
 /// Source: CUDA C++ Programming Guide, "CUDA Environment Variables"; MIG User Guide, "CUDA_VISIBLE_DEVICES".

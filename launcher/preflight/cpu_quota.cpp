@@ -23,8 +23,8 @@ double of_group(const fs::path& group) {
   return quota > 0 && period > 0 ? quota / period : 0;
 }
 
-/// The least quota of a group and of those above it. A container sees its own group as the root, whatever the
-/// path says that it has outside.
+/// The least quota of a group and of those above it. In a container, its own group is the root, whatever
+/// path it has outside.
 double of_path(const fs::path& root, const fs::path& path) {
   double least = 0;
   for (fs::path group = path.relative_path();; group = group.parent_path()) {

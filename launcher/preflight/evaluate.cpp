@@ -25,7 +25,7 @@ double lower_median(std::vector<double> values) {
   return -upper_median(std::move(values));
 }
 
-/// All that is known of a host.
+/// The reports of one host.
 struct Host {
   HostSummary summary;
   const RankReport* speaker = nullptr;
@@ -178,8 +178,8 @@ class Evaluation {
     check_share(Severity::kSlow, "GEMM", &HostSummary::gemm_flops_per_s, limits_.least_gemm, flops,
                 "other programs, a low clock or fewer cores");
     check_share(Severity::kSlow, "memory bandwidth", &HostSummary::memory_bytes_per_s,
-                limits_.least_memory_bandwidth, bytes, "other programs, or a memory channel less");
-    // Among the ranks of a single host there is nobody to leave out.
+                limits_.least_memory_bandwidth, bytes, "other programs, or a missing memory channel");
+    // With a single host there is none to exclude.
     for (const Host& host : hosts_) {
       std::vector<double> rates;
       rates.reserve(host.ranks.size());
@@ -194,7 +194,7 @@ class Evaluation {
     }
   }
 
-  /// A quota lets all threads run for a part of each period, 0.1 s as a rule, and then none.
+  /// With a quota, all threads run for a part of each period, by default 0.1 s, and then none.
   void check_quota() {
     for (const Host& host : hosts_) {
       int64_t threads = 0;
@@ -323,10 +323,10 @@ class Evaluation {
       if (finding.severity == Severity::kSlow || finding.severity == Severity::kBad)
         worse.insert(finding.host);
     }
-    // Each may be slow in another measure: none is left then that could take the place of one.
+    // Each may be slow in another measure: there is no replacement then.
     const bool all_slow = worse.size() == hosts_.size();
     if (!bad.empty() && bad.size() == hosts_.size())
-      find(Severity::kFatal, "", "hosts", "none is left that is good");
+      find(Severity::kFatal, "", "hosts", "no good host is left");
     const std::set<std::string>& names = all_slow ? bad : worse;
     std::stable_sort(verdict_.findings.begin(), verdict_.findings.end(),
                      [](const Finding& a, const Finding& b) { return a.severity > b.severity; });

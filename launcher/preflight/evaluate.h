@@ -9,39 +9,39 @@
 
 namespace tutti {
 
-/// From where on a host stands out. Shares are of the median over hosts; of an even number of hosts that is
-/// the better of the two middle values, so that of two hosts the slower one is named.
+/// Limits beyond which a finding is reported. Shares are of the median over hosts; of an even number of hosts
+/// that is the better of the two middle values, so that of two hosts the slower one is named.
 struct Thresholds {
   double least_gemm = 0.7;
   double least_memory_bandwidth = 0.6;
   double least_network = 0.5;  ///< of the median over a host's pairs
   double most_latency = 5;     ///< the same; below least_latency_s no ratio matters
   double least_latency_s = 50e-6;
-  double least_disk = 0.2;         ///< a warning: other jobs use the same storage
-  double least_available = 0.5;    ///< memory that other programs have left: a warning
-  double most_clock_offset_s = 1;  ///< a warning: deadlines here do not read this clock, logs do
-  double least_gpu_clock = 0.5;    ///< of the GPU's own highest, while something slows it: excluded
+  double least_disk = 0.2;                           ///< a warning: other jobs use the same storage
+  double least_available = 0.5;                      ///< memory that other programs do not use: a warning
+  double most_clock_offset_s = 1;                    ///< a warning: logs use this clock, time-outs do not
+  double least_gpu_clock = 0.5;                      ///< of the GPU's maximum, while it is throttled: bad
   int64_t least_disk_free_bytes = int64_t{1} << 30;  ///< a warning
   int64_t least_shm_bytes = int64_t{256} << 20;      ///< a warning where a host has several ranks
 };
 
-/// Something that is not as it should be.
+/// A problem that preflight has found.
 struct Finding {
   enum class Severity : uint8_t {
-    kWarning,  ///< to know
-    kSlow,     ///< the host would hold up the others
-    kBad,      ///< the host cannot take part
-    kFatal,    ///< leaving out single hosts does not help
+    kWarning,  ///< for information
+    kSlow,     ///< the host would slow down the others
+    kBad,      ///< the host cannot be used
+    kFatal,    ///< excluding hosts does not help
   };
   Severity severity = Severity::kWarning;
-  std::string host;   ///< empty: of the whole
+  std::string host;   ///< empty: of all hosts
   std::string check;  ///< "GEMM", "disk", ...
-  std::string text;   ///< what was found, against what, and what to do
+  std::string text;   ///< what was found and expected, and what to do
 };
 /// "warning", "slow", "bad", "fatal".
 std::string_view name(Finding::Severity severity);
 
-/// One host in figures.
+/// The measurements of one host.
 struct HostSummary {
   std::string host;
   int64_t ranks = 0;
@@ -73,7 +73,7 @@ struct Verdict {
 /// The middle value; of an even number the higher of the two. 0 of none.
 double upper_median(std::vector<double> values);
 
-/// Judges what all ranks reported, by rank. Pure.
+/// Evaluates the reports of all ranks, in the order of ranks. Pure.
 Verdict evaluate(const std::vector<RankReport>& reports, const Thresholds& thresholds = {});
 
 }  // namespace tutti

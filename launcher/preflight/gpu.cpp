@@ -11,8 +11,7 @@
 namespace tutti {
 namespace {
 
-// What NVML's functions take, so that neither its header nor its library is needed to build: its ABI is
-// stable.
+// The types of NVML's functions: neither its header nor its library is needed to build. Its ABI is stable.
 using Device = void*;
 struct Memory {
   unsigned long long total = 0;
@@ -28,7 +27,7 @@ struct SlowReason {
   unsigned long long bit;
   const char* text;
 };
-// NVML_CLOCKS_THROTTLE_REASON_*: those that a healthy, busy GPU does not show. A power cap is no fault.
+// NVML_CLOCKS_THROTTLE_REASON_*: faults. A power cap is not a fault.
 constexpr std::array kSlowReasons{SlowReason{0x40, "heat"}, SlowReason{0x20, "heat"},
                                   SlowReason{0x80, "a power brake"}, SlowReason{0x8, "its hardware"}};
 
@@ -52,7 +51,7 @@ class Nvml {
 
   /// Calls a function that may be missing in an older library, or not supported by a device: then false.
   template <class... Args>
-  bool ask(const char* name, Args... args) const {
+  bool call(const char* name, Args... args) const {
     return call<int(Args...)>(name, args...) == kSuccess;
   }
 
@@ -80,27 +79,27 @@ class Nvml {
 GpuReport look_at(const Nvml& nvml, unsigned index) {
   GpuReport gpu;
   Device device = nullptr;
-  if (!nvml.ask("nvmlDeviceGetHandleByIndex_v2", index, &device)) {
+  if (!nvml.call("nvmlDeviceGetHandleByIndex_v2", index, &device)) {
     fail("GPU {} does not answer: it may have fallen off the bus (dmesg, Xid 79)", index);
   }
   std::array<char, 96> text{};
   const auto size = static_cast<unsigned>(text.size() - 1);
-  if (nvml.ask("nvmlDeviceGetName", device, text.data(), size)) gpu.name = text.data();
+  if (nvml.call("nvmlDeviceGetName", device, text.data(), size)) gpu.name = text.data();
   text.fill('\0');
-  require(nvml.ask("nvmlDeviceGetUUID", device, text.data(), size), "GPU {} has no UUID", index);
+  require(nvml.call("nvmlDeviceGetUUID", device, text.data(), size), "GPU {} has no UUID", index);
   gpu.uuid = text.data();
   Memory memory;
-  if (nvml.ask("nvmlDeviceGetMemoryInfo", device, &memory))
+  if (nvml.call("nvmlDeviceGetMemoryInfo", device, &memory))
     gpu.memory_bytes = static_cast<int64_t>(memory.total);
   unsigned long long errors = 0;
-  if (nvml.ask("nvmlDeviceGetTotalEccErrors", device, kUncorrected, kSinceDriverLoad, &errors)) {
+  if (nvml.call("nvmlDeviceGetTotalEccErrors", device, kUncorrected, kSinceDriverLoad, &errors)) {
     gpu.uncorrected_errors = static_cast<int64_t>(errors);
   }
   unsigned clock = 0;
-  if (nvml.ask("nvmlDeviceGetClockInfo", device, kMultiprocessors, &clock)) gpu.clock_mhz = clock;
-  if (nvml.ask("nvmlDeviceGetMaxClockInfo", device, kMultiprocessors, &clock)) gpu.most_clock_mhz = clock;
+  if (nvml.call("nvmlDeviceGetClockInfo", device, kMultiprocessors, &clock)) gpu.clock_mhz = clock;
+  if (nvml.call("nvmlDeviceGetMaxClockInfo", device, kMultiprocessors, &clock)) gpu.most_clock_mhz = clock;
   unsigned long long reasons = 0;
-  if (nvml.ask("nvmlDeviceGetCurrentClocksThrottleReasons", device, &reasons)) {
+  if (nvml.call("nvmlDeviceGetCurrentClocksThrottleReasons", device, &reasons)) {
     for (const SlowReason& reason : kSlowReasons) {
       if ((reasons & reason.bit) != 0 && gpu.slowed_by.empty()) gpu.slowed_by = reason.text;
     }
@@ -117,7 +116,7 @@ GpuList list_gpus(const std::string& library) {
   try {
     nvml.initialise();
     unsigned count = 0;
-    require(nvml.ask("nvmlDeviceGetCount_v2", &count), "the driver does not count its GPUs");
+    require(nvml.call("nvmlDeviceGetCount_v2", &count), "the driver does not report the number of GPUs");
     list.gpus.reserve(count);
     for (unsigned i = 0; i < count; ++i) list.gpus.push_back(look_at(nvml, i));
   } catch (const Error& problem) {

@@ -57,7 +57,7 @@ double read_back(const fs::path& path, const std::vector<std::byte>& block) {
 }  // namespace
 
 double sustained_s(double seconds, const std::function<void()>& work) {
-  work();  // first touches of memory, libraries that set themselves up
+  work();  // page faults and initialisation of libraries
   const auto begin = Clock::now();
   int64_t times = 0;
   while (times < 2 || seconds_since(begin) < seconds) {
@@ -81,7 +81,7 @@ double measure_gemm(const Stream& stream, int64_t size, double seconds) {
   const double each_s = sustained_s(seconds, [&] { cpu::gemm(product, stream); });
   const float expected = 0.125F * static_cast<float>(size);
   require(c.span<float>().back() == expected,
-          "a matrix product gives {} instead of {}: this CPU computes wrongly", c.span<float>().back(),
+          "a matrix product gives {} instead of {}: this CPU gives wrong results", c.span<float>().back(),
           expected);
   const auto n = static_cast<double>(size);
   return 2 * n * n * n / each_s;
@@ -114,7 +114,7 @@ DiskSpeed measure_disk(const fs::path& directory, int64_t bytes, double most_s) 
     struct statvfs space {};
     require_system(statvfs(directory.c_str(), &space) == 0, "{}", directory.string());
     speed.free_bytes = static_cast<int64_t>(space.f_bavail) * static_cast<int64_t>(space.f_frsize);
-    // Both go away at the end, the directory if it was made for this and holds nothing else.
+    // Both are removed at the end, the directory if it was created here and is empty.
     std::optional<Temporary> made;
     if (is_new) made.emplace(directory, Temporary::Kind::kDirectory);
     const Temporary scratch(directory / fmt::format(".preflight-{}-{}", host_name(), getpid()));

@@ -9,9 +9,8 @@
 
 namespace tutti {
 
-/// The mean of the seconds that `work` takes over `seconds`, and over two times at least, behind a first time
-/// that does not count. The best of them would hide what halts a process in between, as a quota of CPU time
-/// does.
+/// The mean of the seconds that `work` takes over `seconds`, and at least twice, after a warm-up. The mean,
+/// because the minimum would hide pauses of a process, such as those of a quota of CPU time.
 double sustained_s(double seconds, const std::function<void()>& work);
 
 /// The sustained rate of fp32 matrix products (size^3) on the stream's threads, in floating-point operations
@@ -22,16 +21,17 @@ double measure_gemm(const Stream& stream, int64_t size, double seconds);
 /// read and written a second. Source: McCalpin 1995, STREAM's triad.
 double measure_memory(const Stream& stream, int64_t bytes, double seconds);
 
-/// What a directory's storage does.
+/// The storage of a directory.
 struct DiskSpeed {
   std::string error;  ///< why it cannot be used; empty: it can
   int64_t free_bytes = 0;
   double write_bytes_per_s = 0;  ///< with fsync
-  double read_bytes_per_s = 0;  ///< after the cache was asked to forget the file, which not every system does
+  double read_bytes_per_s =
+      0;  ///< after a request to drop the file from the cache, which is not always granted
 };
 
 /// Writes a file of `bytes` into `directory`, or of fewer where that would take longer than `most_s`, reads
-/// it back, compares it and removes it. Creates the directory if need be, and takes it away again if it stays
+/// it back, compares it and removes it. Creates the directory if needed, and removes it if it is still
 /// empty.
 DiskSpeed measure_disk(const std::filesystem::path& directory, int64_t bytes, double most_s = 10);
 

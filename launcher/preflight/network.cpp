@@ -44,12 +44,12 @@ double unix_time_s() {
 }  // namespace
 
 std::vector<std::vector<std::pair<int, int>>> tournament(int n) {
-  const int seats = n + n % 2;  // an odd one out meets nobody
+  const int seats = n + n % 2;  // an odd one has no partner
   std::vector<std::vector<std::pair<int, int>>> rounds;
   for (int round = 0; round + 1 < seats; ++round) {
     std::vector<std::pair<int, int>> pairs;
     pairs.reserve(static_cast<size_t>(seats / 2));
-    // The last one stays, the others move on around the table.
+    // The last one stays, the others rotate.
     const auto at = [&](int seat) { return (seat + round) % (seats - 1); };
     for (int i = 0; i < seats / 2; ++i) {
       const int a = i == 0 ? seats - 1 : at(i);
@@ -81,7 +81,7 @@ std::vector<PairReport> measure_pairs(Collective& world, std::span<const int> pl
       const bool begins = world.rank() == low;
       const int other = begins ? high : low;
       const double latency = one_way_s(world, small, other, options.small_messages, begins, stream);
-      // Larger and larger: a bad cable shows itself before it holds up everybody.
+      // Increasing sizes, so that a slow link is detected by small messages.
       int64_t bytes = std::min(kFirstBytes, options.bytes);
       double large_s = 0;
       for (;; bytes = std::min(bytes * kGrowth, options.bytes)) {

@@ -10,9 +10,9 @@
 
 namespace tutti {
 
-/// The rounds of a tournament in which each of n players meets each other one once, and nobody stands in two
-/// pairs of a round: n - 1 rounds, or n with one resting if n is odd. Source: the circle method, Kirkman
-/// 1847.
+/// The rounds of a tournament in which each of n players is paired with each other one once, and is in
+/// at most one pair of a round: n - 1 rounds, or n with one resting if n is odd. Source: the circle method,
+/// Kirkman 1847.
 std::vector<std::vector<std::pair<int, int>>> tournament(int n);
 
 struct PairOptions {

@@ -96,11 +96,11 @@ void print_table(const PreflightResult& result, std::ostream& out) {
   const bool slow = std::any_of(result.verdict.findings.begin(), result.verdict.findings.end(),
                                 [](const Finding& f) { return f.severity == Finding::Severity::kSlow; });
   if (result.verdict.good()) {
-    out << (slow ? "every host is slow in some measure, none can be left out\n" : "good\n");
+    out << (slow ? "every host is slow in some measure, none can be excluded\n" : "good\n");
   } else if (result.verdict.fatal()) {
-    out << "cannot train like this\n";
+    out << "training is not possible\n";
   } else {
-    out << fmt::format("leave out {}\n", fmt::join(result.verdict.exclude, ", "));
+    out << fmt::format("exclude {}\n", fmt::join(result.verdict.exclude, ", "));
   }
 }
 

@@ -30,7 +30,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int64_t kMebibyte = int64_t{1} << 20;
 
-/// How much of each is done.
+/// The size of each measurement.
 struct Amounts {
   int64_t gemm_size;
   double gemm_s;
@@ -60,7 +60,7 @@ Amounts amounts(bool brief) {
           .pairs = {.bytes = 8 * kMebibyte, .small_messages = 50, .large_messages = 5, .most_s = 20}};
 }
 
-/// Ends the world if the whole takes too long.
+/// Aborts all ranks if preflight takes too long.
 class Watchdog {
  public:
   Watchdog(Collective& world, double limit_s)
@@ -76,7 +76,7 @@ class Watchdog {
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
 
-  /// What is under way now.
+  /// Sets the current step.
   void at(std::string_view step) {
     const std::scoped_lock lock(mutex_);
     step_ = step;
@@ -88,7 +88,7 @@ class Watchdog {
     const auto limit = std::chrono::duration<double>(limit_s_);
     if (changed_.wait_for(lock, limit, [this] { return done_; })) return;
     const std::string reason = fmt::format(
-        "preflight did not end within {:g} s; rank {} on {} was at: {}. Leave out the host that hangs "
+        "preflight did not end within {:g} s; rank {} on {} was at: {}. Exclude the host that hangs "
         "(--exclude), "
         "or go on without (--preflight off)",
         limit_s_, world.rank(), host_name(), step_);
@@ -104,7 +104,7 @@ class Watchdog {
   std::thread thread_;  // last: it uses the others
 };
 
-/// SHA-256 of a file; what went wrong in its place, so that hosts where it cannot be read stand out.
+/// SHA-256 of a file; or the error, so that hosts that cannot read it are found.
 std::string digest(const fs::path& path) {
   try {
     return sha256(MappedFile::open(path)->bytes());
@@ -131,7 +131,7 @@ int64_t huge_page_bytes() {
   return pages * size_kib * 1024;
 }
 
-/// One rank's way through all measurements.
+/// All measurements of one rank.
 class Preflight {
  public:
   Preflight(const PreflightOptions& options, Collective& world)
@@ -140,7 +140,7 @@ class Preflight {
   PreflightResult run() {
     const auto begin = Clock::now();
     Watchdog watchdog(world_, options_.limit_s);
-    watchdog.at("meeting the other ranks");
+    watchdog.at("bootstrap");
     const ThreadPlacement placement = place_threads(peers_, 0);
     ThreadPool pool(placement.threads, placement.cores);
     pool.bind_caller();

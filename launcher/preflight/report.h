@@ -7,7 +7,7 @@
 
 namespace tutti {
 
-/// What NVIDIA's management library says of one GPU.
+/// One GPU, by NVIDIA's management library.
 struct GpuReport {
   std::string name;
   std::string uuid;
@@ -15,7 +15,7 @@ struct GpuReport {
   int64_t uncorrected_errors = 0;  ///< of memory, since the driver was loaded
   int64_t clock_mhz = 0;           ///< of the multiprocessors, now
   int64_t most_clock_mhz = 0;
-  std::string slowed_by;  ///< "heat", "power brake": why the clock is held down; empty: it is not
+  std::string slowed_by;  ///< "heat", "power brake": why the clock is throttled; empty: it is not
 };
 
 /// A measurement between two ranks, made by the lower one.
@@ -26,14 +26,14 @@ struct PairReport {
   double bytes_per_s = 0;  ///< one way, of a large one
 };
 
-/// A rank's clock as rank 0 sees it.
+/// The offset of a rank's clock from that of rank 0.
 struct ClockReport {
   int rank = 0;
   double offset_s = 0;       ///< ahead of rank 0's
   double uncertainty_s = 0;  ///< half the round trip
 };
 
-/// What one rank found. The second half stands for its host and is filled in by the host's first rank only.
+/// The measurements of one rank. The second half is of its host, set by the host's first rank only.
 struct RankReport {
   int rank = 0;
   std::string host;
@@ -47,10 +47,10 @@ struct RankReport {
   std::vector<ClockReport> clocks;  ///< of rank 0 only
 
   bool speaks_for_host = false;
-  double cpu_quota = 0;  ///< CPUs' worth of time that the control group may take; 0: as much as there is
+  double cpu_quota = 0;  ///< CPUs that the control group may use; 0: all
   int64_t memory_bytes = 0;
   int64_t available_bytes = 0;
-  int64_t shm_bytes = 0;  ///< size of /dev/shm, through which ranks of a host talk
+  int64_t shm_bytes = 0;  ///< size of /dev/shm, through which ranks of a host communicate
   int64_t shm_free_bytes = 0;
   int64_t huge_page_bytes = 0;  ///< reserved
   std::string disk_error;       ///< why the run directory cannot be used; empty: it can
@@ -58,12 +58,12 @@ struct RankReport {
   double disk_write_bytes_per_s = 0;
   double disk_read_bytes_per_s = 0;
   std::vector<GpuReport> gpus;
-  std::string gpu_error;  ///< why nothing is known of GPUs that are there
+  std::string gpu_error;  ///< why GPUs could not be queried
 };
 
 /// As JSON, for the other ranks.
 std::string to_text(const RankReport& report);
-/// Throws Error if it is none.
+/// Throws Error if it is not a report.
 RankReport report_from_text(std::string_view text);
 
 }  // namespace tutti

@@ -3,7 +3,7 @@
 #include <tutti/core/error.h>
 #include <tutti/core/io/file.h>
 #include "core/counted.h"
-#include "launcher/launch/words.h"
+#include "launcher/launch/quoting.h"
 
 namespace tutti {
 

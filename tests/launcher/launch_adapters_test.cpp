@@ -20,10 +20,10 @@ TEST(LaunchLocalTest, RanksByMpirun) {
 
 TEST(LaunchLocalTest, ARankForEachVisibleGpu) {
   const auto ranks = [](int64_t installed, std::optional<std::string> visible) {
-    PretendedPlace place = laptop();
+    FakeMachine place = laptop();
     place.gpus = installed;
     if (visible) place.variables["CUDA_VISIBLE_DEVICES"] = *visible;
-    const Detected found = detect(surroundings(place), train_spec());
+    const Detected found = detect(environment(place), train_spec());
     return total_ranks(placed_hosts(train_spec(), found.allocation));
   };
   EXPECT_EQ(ranks(4, std::nullopt), 4);
@@ -34,7 +34,7 @@ TEST(LaunchLocalTest, ARankForEachVisibleGpu) {
   EXPECT_EQ(ranks(4, ""), 1);
   LaunchSpec spec = train_spec();
   spec.gpus_per_node = 4;
-  PretendedPlace two = laptop();
+  FakeMachine two = laptop();
   two.gpus = 2;
   EXPECT_NE(refusal(spec, two).find("--gpus-per-node 4: laptop shows 2"), std::string::npos)
       << refusal(spec, two);
@@ -54,7 +54,7 @@ TEST(LaunchLocalTest, MpichIsCalledInItsOwnWay) {
 }
 
 TEST(LaunchHostFileTest, MachinesOfAFile) {
-  PretendedPlace place = laptop();
+  FakeMachine place = laptop();
   place.variables["TUTTI_HOST_FILE"] = "hosts";
   place.files["hosts"] = "# our machines\nnode1 slots=2\nnode2 slots=2  # the old one\n\ngpu-07 slots=1\n";
   expect_golden("hostfile_uneven.txt", rendered_text(train_spec(), place));
@@ -70,7 +70,7 @@ TEST(LaunchHostFileTest, MachinesOfAFile) {
 
   // As editors of other systems save them, and as Open MPI takes them too.
   place.files["hosts"] = "node1 slots = 2\r\nnode2\tslots =3 max_slots=4\r\n\r\nnode1 slots= 1\r\n";
-  const Detected found = detect(surroundings(place), train_spec());
+  const Detected found = detect(environment(place), train_spec());
   ASSERT_EQ(found.allocation.hosts.size(), 2U);
   EXPECT_EQ(found.allocation.hosts[0].slots, 3);
   EXPECT_EQ(found.allocation.hosts[1].slots, 3);
@@ -84,14 +84,14 @@ TEST(LaunchHostFileTest, MachinesOfAFile) {
 }
 
 TEST(LaunchHostFileTest, ThePodOfAKubernetesLauncher) {
-  PretendedPlace pod{.variables = {{"K_MPI_JOB_ROLE", "launcher"},
-                                   {"OMPI_MCA_orte_default_hostfile", "/etc/mpi/hostfile"},
-                                   {"OMPI_MCA_orte_keep_fqdn_hostnames", "true"},
-                                   {"KUBERNETES_SERVICE_HOST", "10.96.0.1"}},
-                     .programs = {"mpirun"},
-                     .files = {{"/etc/mpi/hostfile",
-                                "gpt-worker-0.gpt.default.svc slots=8\n"
-                                "gpt-worker-1.gpt.default.svc slots=8\n"}}};
+  FakeMachine pod{.variables = {{"K_MPI_JOB_ROLE", "launcher"},
+                                {"OMPI_MCA_orte_default_hostfile", "/etc/mpi/hostfile"},
+                                {"OMPI_MCA_orte_keep_fqdn_hostnames", "true"},
+                                {"KUBERNETES_SERVICE_HOST", "10.96.0.1"}},
+                  .programs = {"mpirun"},
+                  .files = {{"/etc/mpi/hostfile",
+                             "gpt-worker-0.gpt.default.svc slots=8\n"
+                             "gpt-worker-1.gpt.default.svc slots=8\n"}}};
   expect_golden("kubernetes_pod.txt", rendered_text(train_spec(), pod));
 }
 
@@ -114,7 +114,7 @@ LaunchSpec full_spec() {
 }
 
 /// What PBS Pro gives a script of two chunks with mpiprocs=2.
-PretendedPlace pbs_job() {
+FakeMachine pbs_job() {
   return {.variables = {{"PBS_JOBID", "1234.pbs-server"},
                         {"PBS_NODEFILE", "/var/spool/pbs/aux/1234.pbs-server"},
                         {"PBS_ENVIRONMENT", "PBS_BATCH"},
@@ -129,14 +129,14 @@ PretendedPlace pbs_job() {
 
 TEST(LaunchPbsTest, InsideAJobAndOutside) {
   expect_golden("pbs_job.txt", rendered_text(train_spec(), pbs_job()));
-  PretendedPlace four = pbs_job();
+  FakeMachine four = pbs_job();
   four.variables["CUDA_VISIBLE_DEVICES"] = "0,1,2,3";
-  const Detected found = detect(surroundings(four), train_spec());
+  const Detected found = detect(environment(four), train_spec());
   EXPECT_EQ(idle_gpus(train_spec(), placed_hosts(train_spec(), found.allocation)),
             std::vector<std::string>{
                 "2 of 4 GPUs idle on r1i0n1.cluster, r1i0n2.cluster: 2 ranks there, a GPU each. Ask "
                 "the scheduler for 4 ranks a node"});
-  const PretendedPlace login{.programs = {"qsub"}, .files = {{"/etc/pbs.conf", ""}}};
+  const FakeMachine login{.programs = {"qsub"}, .files = {{"/etc/pbs.conf", ""}}};
   expect_golden("pbs_login.txt", rendered_text(full_spec(), login));
   LaunchSpec spec = train_spec();
   spec.sweep = {parse_sweep_axis("train.batch=8,16,32")};
@@ -145,18 +145,18 @@ TEST(LaunchPbsTest, InsideAJobAndOutside) {
   EXPECT_NE(refusal(spec, login).find("Choose another run.dir"), std::string::npos);
   spec.run_directory = "/home/ada/gpt/runs/a";
   expect_golden("pbs_sweep.txt", rendered_text(spec, login));
-  PretendedPlace task = pbs_job();
+  FakeMachine task = pbs_job();
   task.variables["PBS_ARRAY_INDEX"] = "2";
-  EXPECT_EQ(detect(surroundings(task), spec).allocation.array_index, 2);
+  EXPECT_EQ(detect(environment(task), spec).allocation.array_index, 2);
   spec.exclude = {"r1i0n1"};
   EXPECT_NE(refusal(spec, login).find("--exclude"), std::string::npos);
-  PretendedPlace gone = pbs_job();
+  FakeMachine gone = pbs_job();
   gone.files.erase("/var/spool/pbs/aux/1234.pbs-server");
   EXPECT_NE(refusal(train_spec(), gone).find("no such file"), std::string::npos);
 }
 
 TEST(LaunchPbsTest, ArraysAreLegal) {
-  const PretendedPlace login{.programs = {"qsub"}, .files = {{"/etc/pbs.conf", ""}}};
+  const FakeMachine login{.programs = {"qsub"}, .files = {{"/etc/pbs.conf", ""}}};
   LaunchSpec spec = train_spec();
   spec.sweep = {parse_sweep_axis("train.batch=8")};
   for (const char* const scheduler : {"pbs", "torque", "lsf"}) {
@@ -179,8 +179,8 @@ TEST(LaunchPbsTest, ArraysAreLegal) {
 }
 
 TEST(LaunchDetectTest, PbsAndTorqueAreToldApart) {
-  const auto name = [](const PretendedPlace& place) {
-    return detect(surroundings(place), train_spec()).adapter->name;
+  const auto name = [](const FakeMachine& place) {
+    return detect(environment(place), train_spec()).adapter->name;
   };
   EXPECT_EQ(name({.programs = {"qsub"}}), "pbs");
   EXPECT_EQ(name({.programs = {"qsub"}, .files = {{"/var/lib/torque/server_name", ""}}}), "torque");
@@ -199,7 +199,7 @@ TEST(LaunchRequeueTest, WhatNoSchedulerCanDoIsRefusedBeforeTheQueue) {
   LaunchSpec spec = train_spec();
   spec.requeue = true;
   EXPECT_NE(refusal(spec, laptop()).find("--restarts N"), std::string::npos) << refusal(spec, laptop());
-  PretendedPlace hosts = laptop();
+  FakeMachine hosts = laptop();
   hosts.variables["TUTTI_HOST_FILE"] = "hosts";
   hosts.files["hosts"] = "node1\n";
   EXPECT_NE(refusal(spec, hosts).find("--restarts N"), std::string::npos);
@@ -222,35 +222,34 @@ TEST(LaunchRequeueTest, WhatNoSchedulerCanDoIsRefusedBeforeTheQueue) {
 }
 
 TEST(LaunchTorqueTest, InsideAJobAndOutside) {
-  const PretendedPlace job{
-      .variables = {{"PBS_JOBID", "88.torque"},
-                    {"PBS_NODEFILE", "/var/spool/torque/aux/88.torque"},
-                    {"PBS_NUM_NODES", "2"},
-                    {"PBS_NUM_PPN", "4"},
-                    {"PBS_ARRAYID", "3"}},
-      .programs = {"qsub", "mpirun"},
-      .files = {{"/var/spool/torque/aux/88.torque", "n2\nn2\nn2\nn2\nn1\nn1\nn1\nn1\n"}}};
+  const FakeMachine job{.variables = {{"PBS_JOBID", "88.torque"},
+                                      {"PBS_NODEFILE", "/var/spool/torque/aux/88.torque"},
+                                      {"PBS_NUM_NODES", "2"},
+                                      {"PBS_NUM_PPN", "4"},
+                                      {"PBS_ARRAYID", "3"}},
+                        .programs = {"qsub", "mpirun"},
+                        .files = {{"/var/spool/torque/aux/88.torque", "n2\nn2\nn2\nn2\nn1\nn1\nn1\nn1\n"}}};
   expect_golden("torque_job.txt", rendered_text(train_spec(), job));
-  EXPECT_EQ(detect(surroundings(job), train_spec()).allocation.array_index, 3);
-  const PretendedPlace login{.programs = {"qsub"}, .files = {{"/var/spool/torque/server_name", "torque"}}};
+  EXPECT_EQ(detect(environment(job), train_spec()).allocation.array_index, 3);
+  const FakeMachine login{.programs = {"qsub"}, .files = {{"/var/spool/torque/server_name", "torque"}}};
   expect_golden("torque_login.txt", rendered_text(full_spec(), login));
 }
 
 TEST(LaunchLsfTest, InsideAJobAndOutside) {
-  PretendedPlace job{.variables = {{"LSB_JOBID", "5678"},
-                                   {"LSB_MCPU_HOSTS", "hostA 2 hostB 2"},
-                                   {"LSB_HOSTS", "hostA hostA hostB hostB"},
-                                   {"LSB_JOBINDEX", "0"}},
-                     .programs = {"bsub", "mpirun"}};
+  FakeMachine job{.variables = {{"LSB_JOBID", "5678"},
+                                {"LSB_MCPU_HOSTS", "hostA 2 hostB 2"},
+                                {"LSB_HOSTS", "hostA hostA hostB hostB"},
+                                {"LSB_JOBINDEX", "0"}},
+                  .programs = {"bsub", "mpirun"}};
   expect_golden("lsf_job.txt", rendered_text(train_spec(), job));
-  EXPECT_EQ(detect(surroundings(job), train_spec()).allocation.array_index, -1);
+  EXPECT_EQ(detect(environment(job), train_spec()).allocation.array_index, -1);
   job.variables["LSB_JOBINDEX"] = "1";
-  EXPECT_EQ(detect(surroundings(job), train_spec()).allocation.array_index, 0);
+  EXPECT_EQ(detect(environment(job), train_spec()).allocation.array_index, 0);
   for (const char* bad : {"", "hostA", "hostA x", "-x 2", "hostA 0", "hostA 2 hostB"}) {
     job.variables["LSB_MCPU_HOSTS"] = bad;
     EXPECT_NE(refusal(train_spec(), job), "") << bad;
   }
-  const PretendedPlace login{.programs = {"bsub"}};
+  const FakeMachine login{.programs = {"bsub"}};
   LaunchSpec spec = full_spec();
   spec.exclude = {"bad1"};
   expect_golden("lsf_login.txt", rendered_text(spec, login));
@@ -260,7 +259,7 @@ TEST(LaunchLsfTest, InsideAJobAndOutside) {
 }
 
 TEST(LaunchFluxTest, InsideAJobAndOutside) {
-  const PretendedPlace job{
+  const FakeMachine job{
       .variables = {{"FLUX_URI", "local:///run/flux/local"}, {"FLUX_ENCLOSING_ID", "f2Wk7dCu"}},
       .programs = {"flux"}};
   LaunchSpec spec = train_spec();
@@ -271,7 +270,7 @@ TEST(LaunchFluxTest, InsideAJobAndOutside) {
   spec.gpus_per_node = 4;
   spec.cores_per_rank = 6;
   expect_golden("flux_job_openmpi5.txt", rendered_text(spec, job));
-  const PretendedPlace login{.variables = {{"FLUX_URI", "local:///run/flux/local"}}, .programs = {"flux"}};
+  const FakeMachine login{.variables = {{"FLUX_URI", "local:///run/flux/local"}}, .programs = {"flux"}};
   LaunchSpec full = full_spec();
   full.requeue = false;
   expect_golden("flux_login.txt", rendered_text(full, login));
@@ -348,8 +347,8 @@ TEST(LaunchKubernetesTest, AnMpiJob) {
 }
 
 TEST(LaunchDetectTest, WhoIsInCharge) {
-  const auto name = [](const PretendedPlace& place) {
-    return detect(surroundings(place), train_spec()).adapter->name;
+  const auto name = [](const FakeMachine& place) {
+    return detect(environment(place), train_spec()).adapter->name;
   };
   EXPECT_EQ(name(laptop()), "local");
   EXPECT_EQ(name(slurm_login()), "slurm");
@@ -366,7 +365,7 @@ TEST(LaunchDetectTest, WhoIsInCharge) {
   EXPECT_NE(refusal(spec, laptop()).find("did you mean 'slurm'?"), std::string::npos)
       << refusal(spec, laptop());
   spec.scheduler = "local";
-  EXPECT_EQ(detect(surroundings(slurm_login()), spec).adapter->name, "local");
+  EXPECT_EQ(detect(environment(slurm_login()), spec).adapter->name, "local");
 }
 
 TEST(LaunchSpecTest, ImpossibleSizesAreRefused) {
@@ -408,27 +407,28 @@ TEST(LaunchEnvironmentTest, SecretsStayWhereTheyAre) {
       {"BASH_FUNC_x%%", "()"}, {"CUDA_VISIBLE_DEVICES", "0"},  {"WANTED", "1"}};
   EXPECT_EQ(forwarded_names(variables), (std::vector<std::string>{"NCCL_DEBUG", "OMPI_MCA_btl", "PATH"}));
   std::vector<std::string> names;
-  for (const auto& [name, value] : launch_environment(variables, {"WANTED"})) names.push_back(name);
+  for (const auto& [name, value] : child_environment(variables, {"WANTED"})) names.push_back(name);
   EXPECT_EQ(names, (std::vector<std::string>{"CUDA_VISIBLE_DEVICES", "NCCL_DEBUG", "OMPI_MCA_btl", "PATH",
                                              "SLURM_JOB_ID", "WANTED"}));
-  EXPECT_TRUE(launch_environment({}, {}).contains("PATH"));
+  EXPECT_TRUE(child_environment({}, {}).contains("PATH"));
   EXPECT_EQ(without_secrets({"PATH", "TUTTI_METRICS_TOKEN", "NCCL_DEBUG", "MY_PASSWORD"}, {"MY_PASSWORD"}),
             (std::vector<std::string>{"PATH", "NCCL_DEBUG", "MY_PASSWORD"}));
 }
 
 TEST(SlurmTest, WhatASupervisorReadsOfTheSettings) {
-  const SchedulerFacts facts = adapter_named("slurm").facts(
+  const SchedulerSettings settings = adapter_named("slurm").parse_settings(
       "Configuration data as of 2026-11-29T18:49:00\n"
       "KillWait                = 30 sec\n"
       "SlurmctldHost[0]        = head(10.77.0.254)\n"
       "SlurmctldHost[1]        = spare\n"
       "SlurmctldHost[2]        = -x;y\n"
       "SlurmctldAddr           = (null)\n");
-  EXPECT_EQ(facts.kill_wait_s, 30);
-  EXPECT_EQ(facts.kill_wait_name, "KillWait");
-  EXPECT_EQ(facts.controllers, (std::vector<std::string>{"10.77.0.254", "spare"}));
-  EXPECT_TRUE(
-      adapter_named("slurm").facts("slurm_load_ctl_conf error: Unable to contact\n").controllers.empty());
+  EXPECT_EQ(settings.kill_wait_s, 30);
+  EXPECT_EQ(settings.kill_wait_name, "KillWait");
+  EXPECT_EQ(settings.controllers, (std::vector<std::string>{"10.77.0.254", "spare"}));
+  EXPECT_TRUE(adapter_named("slurm")
+                  .parse_settings("slurm_load_ctl_conf error: Unable to contact\n")
+                  .controllers.empty());
   const ShrinkCommand shrink = adapter_named("slurm").shrink("4711", {"node1", "node3"});
   EXPECT_EQ(shrink.unset, std::vector<std::string>{"SLURM_JOBID"});
   EXPECT_EQ(shrink.argv,
@@ -439,7 +439,7 @@ TEST(SlurmTest, SrunIsAskedForTheTypeThatTheMpiNeeds) {
   const auto verify = [](const std::string& mpi, std::string_view printed) {
     LaunchSpec spec = train_spec();
     spec.mpi = mpi;
-    const Detected found = detect(surroundings(slurm_job()), spec);
+    const Detected found = detect(environment(slurm_job()), spec);
     const ToolCheck check = found.adapter->render(spec, found.allocation).check;
     EXPECT_EQ(check.argv, (std::vector<std::string>{"srun", "--mpi=list"}));
     check.verify(spec, printed);
@@ -452,13 +452,13 @@ TEST(SlurmTest, SrunIsAskedForTheTypeThatTheMpiNeeds) {
   EXPECT_THROW(verify("", "MPI plugin types are...\n\tnone\n\tpmi2\n"), Error);
   LaunchSpec spec = train_spec();
   spec.starter = "mpirun";
-  const Detected found = detect(surroundings(slurm_job()), spec);
+  const Detected found = detect(environment(slurm_job()), spec);
   EXPECT_EQ(found.adapter->render(spec, found.allocation).check.verify, nullptr);
 }
 
 TEST(LaunchHostFileTest, HowLongHostsMayTakeToAnswer) {
   const auto wait_s = [](const Variables& variables) {
-    return adapter_named("hostfile").host_wait_s(surroundings({.variables = variables}));
+    return adapter_named("hostfile").host_wait_s(environment({.variables = variables}));
   };
   EXPECT_EQ(wait_s({}), 60);
   EXPECT_EQ(wait_s({{"K_MPI_JOB_ROLE", "launcher"}}), 600);
@@ -473,7 +473,7 @@ TEST(LaunchEnvironmentTest, VariablesThatSchedulersReadReachTheirCommands) {
                             {"FLUX_URI", "x"},   {"KUBECONFIG", "x"},         {"K_MPI_JOB_ROLE", "launcher"},
                             {"MUNGE_KEY", "x"},  {"SSH_AUTH_SOCK", "x"},      {"SLURM_MEM_BIND", "x"},
                             {"SGE_ROOT", "x"},   {"SLURM_CPU_BIND_LIST", "x"}};
-  const Variables kept = launch_environment(variables, {});
+  const Variables kept = child_environment(variables, {});
   for (const auto& [name, value] : variables) {
     const bool expected = name != "SGE_ROOT" && name != "SLURM_MEM_BIND" && name != "SLURM_CPU_BIND_LIST";
     EXPECT_EQ(kept.contains(name), expected) << name;
@@ -489,10 +489,10 @@ TEST(AdaptersTest, WhatSubmitsCanAlsoListCancelAndBeAskedForAJob) {
     const JobCommands& commands = adapter->commands;
     const bool submits = !commands.cancel.empty();
     EXPECT_EQ(commands.list.empty(), !submits) << adapter->name;
-    EXPECT_EQ(commands.waiting.empty(), !submits) << adapter->name;
-    EXPECT_EQ(commands.unknown == nullptr, !submits) << adapter->name;
+    EXPECT_EQ(commands.status.empty(), !submits) << adapter->name;
+    EXPECT_EQ(commands.is_unknown == nullptr, !submits) << adapter->name;
     EXPECT_EQ(commands.steps.empty(), commands.parse_steps == nullptr) << adapter->name;
-    EXPECT_EQ(commands.settings.empty(), adapter->facts == nullptr) << adapter->name;
+    EXPECT_EQ(commands.settings.empty(), adapter->parse_settings == nullptr) << adapter->name;
   }
 }
 

@@ -11,7 +11,7 @@
 namespace tutti {
 namespace {
 
-using Reason = Ending::Reason;
+using Reason = ExitStatus::Reason;
 
 /// Ranks that are a shell script: the launch's whole command.
 Rendered render_script(const LaunchSpec& spec, const Allocation&) {
@@ -32,7 +32,7 @@ class AgainTest : public testing::Test {
   AgainTest() { (void)std::signal(SIGINT, SIG_DFL); }
 
   /// Supervises a script in a directory of its own, $TUTTI_RUN.
-  Ending supervise(const std::string& script) {
+  ExitStatus supervise(const std::string& script) {
     LaunchSpec spec = train_spec();
     spec.executable = script;
     spec.run_directory = (folder_ / "run").string();
@@ -42,9 +42,9 @@ class AgainTest : public testing::Test {
     here_.host = "here";
     std::ostringstream err;
     change_(spec);
-    const Ending ending = Supervisor(*adapter_, spec, allocation_, here_, err, patience_).run();
+    const ExitStatus exit_status = Supervisor(*adapter_, spec, allocation_, here_, err, timeouts_).run();
     messages_ = err.str();
-    return ending;
+    return exit_status;
   }
   [[nodiscard]] nlohmann::json record() const {
     return nlohmann::json::parse(read_all(folder_ / "run/launch.json"));
@@ -54,10 +54,10 @@ class AgainTest : public testing::Test {
   }
 
   TemporaryDirectory folder_;
-  Surroundings here_;
+  Environment here_;
   const Adapter* adapter_ = &script_adapter();
   std::function<void(LaunchSpec&)> change_ = [](LaunchSpec&) {};
-  Patience patience_{.term_s = 0.3, .again_s = 0.1, .requeue_s = 0.01, .loss_s = 0.1};
+  Timeouts timeouts_{.term_s = 0.3, .request_interval_s = 0.1, .requeue_s = 0.01, .host_loss_s = 0.1};
   Allocation allocation_{.hosts = {{.name = "node1", .slots = 2}, {.name = "node2", .slots = 2}}};
   std::string messages_;
 };
@@ -84,7 +84,7 @@ TEST_F(AgainTest, AnExitCodeQueuesAJobAgainOnlyWhereItIsMeantTo) {
   // Ranks that did not answer the warning, of a job that came further.
   EXPECT_EQ(supervise(save + "trap '' USR1; kill -USR1 $PPID; sleep 600").exit_code, 75) << messages_;
   // A cancelled job has saved too.
-  const Ending cancelled = supervise(save + kSaves + "kill -TERM $PPID; while :; do sleep 0.02; done");
+  const ExitStatus cancelled = supervise(save + kSaves + "kill -TERM $PPID; while :; do sleep 0.02; done");
   EXPECT_EQ(cancelled.reason, Reason::kPreempted);
   EXPECT_EQ(cancelled.exit_code, 143);
   EXPECT_EQ(record()["state"], "ended");
@@ -189,9 +189,10 @@ TEST_F(AgainTest, ACombinationOfASweepResumesWithinItsSubmission) {
 
 TEST_F(AgainTest, TheVerdictOfPreflightBlamesNoHost) {
   change_ = [](LaunchSpec& spec) { spec.command = {"preflight"}; };
-  const Ending ending = supervise("echo 'srun: error: node1: task 0: Exited with exit code 1' >&2; exit 1");
-  EXPECT_EQ(ending.exit_code, 1);
-  EXPECT_TRUE(ending.hosts.empty());
+  const ExitStatus exit_status =
+      supervise("echo 'srun: error: node1: task 0: Exited with exit code 1' >&2; exit 1");
+  EXPECT_EQ(exit_status.exit_code, 1);
+  EXPECT_TRUE(exit_status.hosts.empty());
   EXPECT_EQ(messages_.find("error on node1"), std::string::npos) << messages_;
   EXPECT_FALSE(record()["attempts"][0].contains("blamed_hosts"));
 }

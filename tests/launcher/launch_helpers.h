@@ -1,7 +1,7 @@
 #pragma once
 
 #include "launcher/launch/adapter.h"
-#include "launcher/launch/words.h"
+#include "launcher/launch/quoting.h"
 #include "tests/temporary_directory.h"
 
 #include <gtest/gtest.h>
@@ -18,7 +18,7 @@
 namespace tutti {
 
 /// A machine that exists only in a test.
-struct PretendedPlace {
+struct FakeMachine {
   Variables variables;
   std::vector<std::string> programs;
   std::map<std::string, std::string> files;
@@ -26,7 +26,7 @@ struct PretendedPlace {
   std::map<std::string, std::string> answers;  ///< of commands that end well
 };
 
-inline Surroundings surroundings(const PretendedPlace& place) {
+inline Environment environment(const FakeMachine& place) {
   return {
       .variables = place.variables,
       .host = "laptop",
@@ -50,16 +50,16 @@ inline Surroundings surroundings(const PretendedPlace& place) {
 }
 
 /// No scheduler.
-inline PretendedPlace laptop() {
+inline FakeMachine laptop() {
   return {.programs = {"mpirun"}};
 }
 
-inline PretendedPlace slurm_login() {
+inline FakeMachine slurm_login() {
   return {.programs = {"mpirun", "sbatch", "srun"}, .files = {{"/etc/slurm/slurm.conf", ""}}};
 }
 
 /// What sbatch gives a script on two nodes of two tasks and two GPUs each (Slurm 22.05).
-inline PretendedPlace slurm_job() {
+inline FakeMachine slurm_job() {
   return {.variables = {{"SLURM_JOB_ID", "4711"},
                         {"SLURM_JOB_NODELIST", "node[1-2]"},
                         {"SLURM_JOB_NUM_NODES", "2"},
@@ -88,9 +88,9 @@ inline LaunchSpec train_spec() {
 }
 
 /// What a launch at `place` would do, as text.
-inline std::string rendered_text(const LaunchSpec& spec, const PretendedPlace& place) {
+inline std::string rendered_text(const LaunchSpec& spec, const FakeMachine& place) {
   check(spec);
-  const Detected found = detect(surroundings(place), spec);
+  const Detected found = detect(environment(place), spec);
   check_dependencies(found.adapter->job_ids, spec);
   const Rendered rendered = found.adapter->render(spec, found.allocation);
   std::string text = std::string(found.adapter->name) + (rendered.submits ? ", submits\n" : ", runs\n");
@@ -101,7 +101,7 @@ inline std::string rendered_text(const LaunchSpec& spec, const PretendedPlace& p
 }
 
 /// The message that refuses a launch; empty if it is let through.
-inline std::string refusal(const LaunchSpec& spec, const PretendedPlace& place) {
+inline std::string refusal(const LaunchSpec& spec, const FakeMachine& place) {
   try {
     (void)rendered_text(spec, place);
   } catch (const Error& error) {

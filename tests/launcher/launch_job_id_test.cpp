@@ -165,7 +165,7 @@ TEST(JobStateTest, MessagesOfUnknownJobs) {
       {"kubernetes", "Error from server (NotFound): mpijobs.kubeflow.org \"gpt\" not found"}};
   for (const Case& c : unknown) {
     for (const Adapter* adapter : adapters()) {
-      const auto says = adapter->commands.unknown;
+      const auto says = adapter->commands.is_unknown;
       const bool same_commands = c.scheduler == adapter->name ||
                                  (c.scheduler == "pbs" && adapter->name == "torque") ||
                                  (c.scheduler == "torque" && adapter->name == "pbs");
@@ -180,7 +180,7 @@ TEST(JobStateTest, MessagesOfUnknownJobs) {
       {"flux", "flux-jobs: ERROR: Unable to connect to Flux: ENOENT: No such file or directory"},
       {"kubernetes", "The connection to the server 10.96.0.1:6443 was refused"}};
   for (const Case& c : unreachable) {
-    EXPECT_FALSE(adapter_named(c.scheduler).commands.unknown(c.message)) << c.message;
+    EXPECT_FALSE(adapter_named(c.scheduler).commands.is_unknown(c.message)) << c.message;
   }
 }
 

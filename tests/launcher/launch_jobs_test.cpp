@@ -17,10 +17,10 @@ TEST(JobsTest, LastLines) {
   EXPECT_EQ(last_lines("", 3), "");
 }
 
-/// A directory with programs of a pretended Slurm that note what they were asked.
-class PretendedSlurmTest : public testing::Test {
+/// A directory with programs of a fake Slurm that note what they were asked.
+class FakeSlurmTest : public testing::Test {
  protected:
-  PretendedSlurmTest() {
+  FakeSlurmTest() {
     for (const char* name : {"sbatch", "squeue", "scancel"}) {
       write_all(folder_ / name, std::string("#!/bin/sh\necho ") + name + R"( "$@" >>")" +
                                     (folder_ / "asked").string() + "\"\n" +
@@ -35,10 +35,10 @@ class PretendedSlurmTest : public testing::Test {
     here_.has_file = [](const std::string&) { return false; };
   }
   TemporaryDirectory folder_;
-  Surroundings here_;
+  Environment here_;
 };
 
-TEST_F(PretendedSlurmTest, FromSubmissionToCancel) {
+TEST_F(FakeSlurmTest, FromSubmissionToCancel) {
   LaunchSpec spec = train_spec();
   spec.run_directory = spec.submission_directory = (folder_ / "runs/a b").string();
   const Detected found = detect(here_, spec);
@@ -71,7 +71,7 @@ TEST_F(PretendedSlurmTest, FromSubmissionToCancel) {
   for (const char* bad : {"$(id)", "-x", "", "a b"}) EXPECT_THROW((void)find_job(bad, here_), Error) << bad;
 }
 
-TEST_F(PretendedSlurmTest, AJobsIdIsNeverAnOption) {
+TEST_F(FakeSlurmTest, AJobsIdIsNeverAnOption) {
   const auto id = [&](const std::string& scheduler, const std::string& text) {
     write_all(folder_ / "launch.json", R"({"format": "tutti-launch", "scheduler": ")" + scheduler +
                                            R"(", "job_id": ")" + text + "\"}");
@@ -85,32 +85,32 @@ TEST_F(PretendedSlurmTest, AJobsIdIsNeverAnOption) {
   EXPECT_THROW((void)id("slurm", "--me"), Error);
 }
 
-TEST_F(PretendedSlurmTest, ARunDirectoryThatAJobUsesIsRefused) {
+TEST_F(FakeSlurmTest, ARunDirectoryThatAJobUsesIsRefused) {
   LaunchSpec spec = train_spec();
   spec.run_directory = spec.submission_directory = (folder_ / "run").string();
   const Detected found = detect(here_, spec);
   std::ostringstream out;
   std::ostringstream err;
-  check_is_free(spec, here_);
+  check_unused(spec, here_);
   submit(*found.adapter, spec, found.adapter->render(spec, found.allocation), here_, out, err);
   try {
-    check_is_free(spec, here_);
+    check_unused(spec, here_);
     ADD_FAILURE() << "a second job for one run directory";
   } catch (const Error& error) {
-    EXPECT_NE(std::string(error.what()).find("job 4711 waits or runs there"), std::string::npos)
+    EXPECT_NE(std::string(error.what()).find("job 4711 is pending or running there"), std::string::npos)
         << error.what();
   }
   LaunchSpec next = spec;
   next.after = {"4711"};
-  check_is_free(next, here_);
+  check_unused(next, here_);
   // Neither a job that has gone nor a scheduler that does not answer keeps the directory.
   write_all(folder_ / "squeue", "#!/bin/sh\nexit 0\n");
-  check_is_free(spec, here_);
+  check_unused(spec, here_);
   write_all(folder_ / "squeue", "#!/bin/sh\necho 4711\necho 'cannot contact' >&2\nexit 1\n");
-  check_is_free(spec, here_);
+  check_unused(spec, here_);
 }
 
-TEST_F(PretendedSlurmTest, FollowingALogEndsWithTheJobAndNotWithTheScheduler) {
+TEST_F(FakeSlurmTest, FollowingALogEndsWithTheJobAndNotWithTheScheduler) {
   LaunchSpec spec = train_spec();
   spec.run_directory = spec.submission_directory = (folder_ / "run").string();
   const Detected found = detect(here_, spec);
@@ -122,14 +122,14 @@ TEST_F(PretendedSlurmTest, FollowingALogEndsWithTheJobAndNotWithTheScheduler) {
     write_all(folder_ / "squeue", "#!/bin/sh\n" + script);
   };
   answer("exit 0\n");
-  EXPECT_TRUE(is_gone(job, here_));
+  EXPECT_TRUE(has_ended(job, here_));
   answer("echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1\n");
-  EXPECT_TRUE(is_gone(job, here_));
+  EXPECT_TRUE(has_ended(job, here_));
   answer("echo 'slurm_load_jobs error: Unable to contact slurm controller (connect failure)' >&2; exit 1\n");
-  EXPECT_FALSE(is_gone(job, here_));
+  EXPECT_FALSE(has_ended(job, here_));
 }
 
-TEST_F(PretendedSlurmTest, AJobWhoseRecordCannotBeWrittenIsToldAllTheSame) {
+TEST_F(FakeSlurmTest, AJobWhoseRecordCannotBeWrittenIsToldAllTheSame) {
   LaunchSpec spec = train_spec();
   spec.run_directory = spec.submission_directory = (folder_ / "run").string();
   write_all(folder_ / "sbatch",
@@ -142,7 +142,7 @@ TEST_F(PretendedSlurmTest, AJobWhoseRecordCannotBeWrittenIsToldAllTheSame) {
   EXPECT_NE(err.str().find("`tutti cancel 4711` ends it"), std::string::npos) << err.str();
 }
 
-TEST_F(PretendedSlurmTest, TheLogOfAPodIsFollowed) {
+TEST_F(FakeSlurmTest, TheLogOfAPodIsFollowed) {
   write_all(folder_ / "kubectl", "#!/bin/sh\necho \"$@\"; echo more\n");
   std::filesystem::permissions(folder_ / "kubectl", std::filesystem::perms::owner_all);
   write_all(folder_ / "launch.json",
@@ -159,7 +159,7 @@ TEST_F(PretendedSlurmTest, TheLogOfAPodIsFollowed) {
 }
 
 /// Programs of another scheduler, one script for all of them: $1 is the program's name.
-class PretendedSchedulerTest : public testing::Test {
+class FakeSchedulerTest : public testing::Test {
  protected:
   /// A launch into run directory `name` by `scheduler`, whose submission prints `id`; returns how the job is
   /// known.
@@ -192,7 +192,7 @@ class PretendedSchedulerTest : public testing::Test {
   [[nodiscard]] std::filesystem::path asked() const { return folder_ / "asked"; }
   [[nodiscard]] bool is_free() const {
     try {
-      check_is_free(spec_, here_);
+      check_unused(spec_, here_);
     } catch (const Error&) {
       return false;
     }
@@ -200,11 +200,11 @@ class PretendedSchedulerTest : public testing::Test {
   }
 
   TemporaryDirectory folder_;
-  Surroundings here_;
+  Environment here_;
   LaunchSpec spec_;
 };
 
-TEST_F(PretendedSchedulerTest, IdsOfAllFormsAreKnownAgain) {
+TEST_F(FakeSchedulerTest, IdsOfAllFormsAreKnownAgain) {
   struct Case {
     std::string scheduler, printed, id, runs, ended, unknown, asks, cancels;
   };
@@ -232,7 +232,7 @@ TEST_F(PretendedSchedulerTest, IdsOfAllFormsAreKnownAgain) {
     EXPECT_EQ(job.id, c.id);
     const std::string note = "echo \"$name $*\" >>'" + asked().string() + "'; ";
     answer(note + "echo '" + c.runs + "'");
-    EXPECT_FALSE(is_gone(job, here_)) << c.runs;
+    EXPECT_FALSE(has_ended(job, here_)) << c.runs;
     EXPECT_FALSE(is_free()) << c.id << ": a second job for one run directory";
     spec_.after = {c.id};
     if (c.scheduler != "kubernetes") {
@@ -245,17 +245,17 @@ TEST_F(PretendedSchedulerTest, IdsOfAllFormsAreKnownAgain) {
     cancel_job(job, here_, out);
     EXPECT_EQ(read_all(asked()), c.asks + "\n" + c.cancels + "\n");
     answer("echo '" + c.ended + "'");
-    EXPECT_TRUE(is_gone(job, here_)) << c.ended;
+    EXPECT_TRUE(has_ended(job, here_)) << c.ended;
     EXPECT_TRUE(is_free()) << c.id;
     EXPECT_THROW(cancel_job(job, here_, out), Error);
     answer("echo '" + c.unknown + "' >&2; exit 1");
-    EXPECT_TRUE(is_gone(job, here_)) << c.unknown;
+    EXPECT_TRUE(has_ended(job, here_)) << c.unknown;
     answer("echo 'cannot reach the server' >&2; exit 1");
-    EXPECT_FALSE(is_gone(job, here_)) << c.id;
+    EXPECT_FALSE(has_ended(job, here_)) << c.id;
   }
 }
 
-TEST_F(PretendedSchedulerTest, AnIdAloneNamesAJob) {
+TEST_F(FakeSchedulerTest, AnIdAloneNamesAJob) {
   (void)submitted("flux", "f2Wk7dCu");
   here_.variables["FLUX_URI"] = "local:///x";
   for (const char* const id : {"\xC6\x92"
@@ -271,7 +271,7 @@ TEST_F(PretendedSchedulerTest, AnIdAloneNamesAJob) {
   EXPECT_TRUE(is_free()) << "the same job in Flux's other spelling";
 }
 
-TEST_F(PretendedSchedulerTest, LogsOfACombinationOfASweep) {
+TEST_F(FakeSchedulerTest, LogsOfACombinationOfASweep) {
   const auto log = [&](const NamedJob& whole, const std::string& index,
                        const std::map<std::string, std::string>& logs) {
     const std::filesystem::path directory = whole.directory / index;
@@ -307,7 +307,7 @@ TEST_F(PretendedSchedulerTest, LogsOfACombinationOfASweep) {
 
 TEST(JobsTest, ARecordThatCannotBeReadHidesNoOther) {
   const TemporaryDirectory folder;
-  Surroundings here;
+  Environment here;
   here.host = "here";
   here.has_program = [](std::string_view) { return false; };
   here.has_file = [](const std::string&) { return false; };
@@ -320,7 +320,7 @@ TEST(JobsTest, ARecordThatCannotBeReadHidesNoOther) {
   EXPECT_NE(out.str().find("ended\n"), std::string::npos) << out.str();
 }
 
-TEST_F(PretendedSlurmTest, FilesOfOthersAreNotWrittenOver) {
+TEST_F(FakeSlurmTest, FilesOfOthersAreNotWrittenOver) {
   LaunchSpec spec = train_spec();
   spec.run_directory = spec.submission_directory = (folder_ / "run").string();
   spec.sweep = {parse_sweep_axis("optimizer.learning_rate=0.1,0.2")};
@@ -362,7 +362,7 @@ TEST_F(PretendedSlurmTest, FilesOfOthersAreNotWrittenOver) {
   EXPECT_NO_THROW(check_own_files(spec, rendered));
 }
 
-TEST_F(PretendedSlurmTest, ARefusalOfTheSchedulerIsPassedOn) {
+TEST_F(FakeSlurmTest, ARefusalOfTheSchedulerIsPassedOn) {
   write_all(folder_ / "sbatch", "#!/bin/sh\necho 'sbatch: error: invalid account' >&2\nexit 1\n");
   LaunchSpec spec = train_spec();
   spec.run_directory = spec.submission_directory = (folder_ / "run").string();

@@ -13,14 +13,14 @@ TEST(LaunchSlurmTest, InsideAJobBySrun) {
 
 TEST(LaunchSlurmTest, InTheShellOfAStep) {
   // As Slurm 22.05 sets them for `salloc -N2 -n4 srun -n1 --pty bash`: counts of the step, hosts of the job.
-  PretendedPlace shell{.variables = {{"SLURM_JOB_ID", "7"},
-                                     {"SLURM_JOB_NODELIST", "node[1-2]"},
-                                     {"SLURM_JOB_CPUS_PER_NODE", "3,1"},
-                                     {"SLURM_TASKS_PER_NODE", "1"},
-                                     {"SLURM_NTASKS", "1"},
-                                     {"SLURM_STEP_ID", "0"},
-                                     {"SLURM_STEP_NUM_TASKS", "1"}},
-                       .programs = {"srun"}};
+  FakeMachine shell{.variables = {{"SLURM_JOB_ID", "7"},
+                                  {"SLURM_JOB_NODELIST", "node[1-2]"},
+                                  {"SLURM_JOB_CPUS_PER_NODE", "3,1"},
+                                  {"SLURM_TASKS_PER_NODE", "1"},
+                                  {"SLURM_NTASKS", "1"},
+                                  {"SLURM_STEP_ID", "0"},
+                                  {"SLURM_STEP_NUM_TASKS", "1"}},
+                    .programs = {"srun"}};
   LaunchSpec spec = train_spec();
   const std::string text = rendered_text(spec, shell);
   EXPECT_NE(text.find("srun --nodes=2 --ntasks=2 --ntasks-per-node=1 "), std::string::npos) << text;
@@ -51,7 +51,7 @@ TEST(LaunchSlurmTest, InsideAJobByMpirun) {
 }
 
 TEST(LaunchSlurmTest, UnevenNodes) {
-  PretendedPlace place = slurm_job();
+  FakeMachine place = slurm_job();
   place.variables["SLURM_JOB_NODELIST"] = "node[1-3,5],gpu-07";
   place.variables["SLURM_TASKS_PER_NODE"] = "2(x3),1(x2)";
   place.variables["SLURM_JOB_CPUS_PER_NODE"] = "8(x4),4";
@@ -74,33 +74,33 @@ TEST(LaunchSlurmTest, LeavesHostsOut) {
 }
 
 TEST(LaunchSlurmTest, AnAllocationWithoutTasksHasARankAGpu) {
-  PretendedPlace place = slurm_job();
+  FakeMachine place = slurm_job();
   for (const char* name : {"SLURM_NTASKS", "SLURM_NTASKS_PER_NODE"}) place.variables.erase(name);
   place.variables["SLURM_TASKS_PER_NODE"] = "8(x2)";
-  const Detected found = detect(surroundings(place), train_spec());
+  const Detected found = detect(environment(place), train_spec());
   EXPECT_EQ(total_ranks(placed_hosts(train_spec(), found.allocation)), 4);
   for (const char* name :
        {"SLURM_GPUS_ON_NODE", "SLURM_GPUS_PER_NODE", "SLURM_JOB_GPUS", "CUDA_VISIBLE_DEVICES"}) {
     place.variables.erase(name);
   }
-  const Detected without = detect(surroundings(place), train_spec());
+  const Detected without = detect(environment(place), train_spec());
   EXPECT_EQ(total_ranks(placed_hosts(train_spec(), without.allocation)), 2);
 }
 
 /// What salloc gives a shell: no word of tasks that were not asked for.
-PretendedPlace slurm_shell(const Variables& more) {
-  PretendedPlace place{.variables = {{"SLURM_JOB_ID", "7"},
-                                     {"SLURM_JOB_NODELIST", "node[1-2]"},
-                                     {"SLURM_TASKS_PER_NODE", "1(x2)"},
-                                     {"SLURM_JOB_CPUS_PER_NODE", "1(x2)"}},
-                       .programs = {"srun", "sbatch", "scontrol"}};
+FakeMachine slurm_shell(const Variables& more) {
+  FakeMachine place{.variables = {{"SLURM_JOB_ID", "7"},
+                                  {"SLURM_JOB_NODELIST", "node[1-2]"},
+                                  {"SLURM_TASKS_PER_NODE", "1(x2)"},
+                                  {"SLURM_JOB_CPUS_PER_NODE", "1(x2)"}},
+                    .programs = {"srun", "sbatch", "scontrol"}};
   for (const auto& [name, value] : more) place.variables[name] = value;
   return place;
 }
 
 /// Ranks of each host, a '/', what is said of idle GPUs.
-std::string ranks_and_idle(const PretendedPlace& place, const LaunchSpec& spec = train_spec()) {
-  const Detected found = detect(surroundings(place), spec);
+std::string ranks_and_idle(const FakeMachine& place, const LaunchSpec& spec = train_spec()) {
+  const Detected found = detect(environment(place), spec);
   const std::vector<Host> hosts = placed_hosts(spec, found.allocation);
   std::string text;
   for (const Host& host : hosts) text += std::to_string(host.slots) + " ";
@@ -109,7 +109,7 @@ std::string ranks_and_idle(const PretendedPlace& place, const LaunchSpec& spec =
 
 TEST(LaunchSlurmTest, GpusThatOnlyTheControllerTellsOf) {
   // salloc --gres=gpu:2 -N2: no variable names them.
-  PretendedPlace place = slurm_shell({{"SLURM_JOB_CPUS_PER_NODE", "4(x2)"}});
+  FakeMachine place = slurm_shell({{"SLURM_JOB_CPUS_PER_NODE", "4(x2)"}});
   EXPECT_EQ(ranks_and_idle(place), "1 1 / ") << "a controller that does not answer";
   const std::string show = "scontrol show job --details 7";
   place.answers[show] =
@@ -152,7 +152,7 @@ TEST(LaunchSlurmTest, GpusOfAllVariables) {
 
 TEST(LaunchSlurmTest, NoMoreRanksThanTheJobHasCpus) {
   // salloc -N2 --gpus-per-node=2: srun --ntasks-per-node=2 would ask for more processors than permitted.
-  const PretendedPlace one = slurm_shell({{"SLURM_GPUS_PER_NODE", "2"}});
+  const FakeMachine one = slurm_shell({{"SLURM_GPUS_PER_NODE", "2"}});
   EXPECT_EQ(
       ranks_and_idle(one),
       "1 1 / 1 of 2 GPUs idle on node1, node2: 1 rank there, a GPU each. The job has 1 CPU there; ask the "
@@ -166,7 +166,7 @@ TEST(LaunchSlurmTest, NoMoreRanksThanTheJobHasCpus) {
             "scheduler for "
             "at least one a GPU");
   // Cores that each rank is to have count too.
-  const PretendedPlace eight = slurm_shell(
+  const FakeMachine eight = slurm_shell(
       {{"SLURM_GPUS_PER_NODE", "4"}, {"SLURM_JOB_CPUS_PER_NODE", "8(x2)"}, {"SLURM_CPUS_PER_TASK", "4"}});
   EXPECT_EQ(ranks_and_idle(eight), "4 4 / ") << "without tasks that were asked for, ranks share the cores";
   LaunchSpec wide = train_spec();
@@ -180,10 +180,10 @@ TEST(LaunchSlurmTest, NoMoreRanksThanTheJobHasCpus) {
   EXPECT_NE(rendered_text(wide, eight).find("--cpus-per-task=2 "), std::string::npos)
       << rendered_text(wide, eight);
   // Tasks that were asked for are the ranks; what they leave idle is said, unless it is asked for here.
-  const PretendedPlace tasks = slurm_shell({{"SLURM_GPUS_PER_NODE", "4"},
-                                            {"SLURM_JOB_CPUS_PER_NODE", "8(x2)"},
-                                            {"SLURM_NTASKS", "2"},
-                                            {"SLURM_NTASKS_PER_NODE", "1"}});
+  const FakeMachine tasks = slurm_shell({{"SLURM_GPUS_PER_NODE", "4"},
+                                         {"SLURM_JOB_CPUS_PER_NODE", "8(x2)"},
+                                         {"SLURM_NTASKS", "2"},
+                                         {"SLURM_NTASKS_PER_NODE", "1"}});
   EXPECT_EQ(ranks_and_idle(tasks),
             "1 1 / 3 of 4 GPUs idle on node1, node2: 1 rank there, a GPU each. --ranks-per-node 4 uses all "
             "of them");
@@ -193,8 +193,8 @@ TEST(LaunchSlurmTest, NoMoreRanksThanTheJobHasCpus) {
 }
 
 TEST(LaunchSlurmTest, IsFoundWhereverItsCommandsAre) {
-  const auto name = [](const PretendedPlace& place) {
-    return detect(surroundings(place), train_spec()).adapter->name;
+  const auto name = [](const FakeMachine& place) {
+    return detect(environment(place), train_spec()).adapter->name;
   };
   EXPECT_EQ(name({.programs = {"sbatch", "srun"}}), "local");
   EXPECT_EQ(name({.variables = {{"SLURM_CONF", "/opt/slurm/etc/slurm.conf"}}, .programs = {"sbatch"}}),
@@ -238,14 +238,14 @@ TEST(LaunchSlurmTest, ASweepIsAnArray) {
   EXPECT_EQ(spec.sweep_size(), 4);
   std::set<std::string> seen;
   for (int64_t i = 0; i < 4; ++i) {
-    const LaunchSpec one = swept(spec, i);
+    const LaunchSpec one = combination(spec, i);
     EXPECT_EQ(one.run_directory, "/home/ada/gpt/runs/a/00" + std::to_string(i));
     EXPECT_EQ(one.command.back(), "run.dir=" + one.run_directory);
     seen.insert(one.command[3] + " " + one.command[5]);
   }
   EXPECT_EQ(seen.size(), 4U);
-  EXPECT_EQ(swept(spec, 2).command[5], "model.layers=4");
-  EXPECT_THROW((void)swept(spec, 4), Error);
+  EXPECT_EQ(combination(spec, 2).command[5], "model.layers=4");
+  EXPECT_THROW((void)combination(spec, 4), Error);
   for (const char* bad : {"", "x", "=1", "x=", "x=1,,2", "x=1,"})
     EXPECT_THROW((void)parse_sweep_axis(bad), Error);
 }
@@ -287,7 +287,7 @@ TEST(LaunchSlurmTest, HostileStringsAreQuotedOrRefused) {
 TEST(LaunchSlurmTest, AnMpiThatDoesNotFitIsRefusedBeforeTheQueue) {
   LaunchSpec spec = train_spec();
   spec.mpi = "pmi2";
-  for (const PretendedPlace& place : {slurm_job(), slurm_login()}) {
+  for (const FakeMachine& place : {slurm_job(), slurm_login()}) {
     EXPECT_NE(refusal(spec, place).find("Use --mpi=pmix"), std::string::npos) << refusal(spec, place);
   }
   spec.library = parse_mpi_library("MPICH Version:      4.0.2");

@@ -1,4 +1,4 @@
-#include "launcher/launch/losses.h"
+#include "launcher/launch/host_failure.h"
 #include "launcher/launch/record.h"
 #include "launcher/launch/supervisor.h"
 #include "tests/launcher/launch_helpers.h"
@@ -17,7 +17,7 @@
 namespace tutti {
 namespace {
 
-using Reason = Ending::Reason;
+using Reason = ExitStatus::Reason;
 using Clock = std::chrono::steady_clock;
 
 /// A scheduler whose ranks are a shell script: the launch's whole command, with the hosts as $HOSTS.
@@ -44,7 +44,7 @@ class SupervisorTest : public testing::Test {
   SupervisorTest() { (void)std::signal(SIGINT, SIG_DFL); }
 
   /// Supervises a script in a directory of its own, $RUN.
-  Ending supervise(const std::string& script, int64_t restarts = 0) {
+  ExitStatus supervise(const std::string& script, int64_t restarts = 0) {
     LaunchSpec spec = train_spec();
     spec.executable = script;
     spec.run_directory = (folder_ / "run").string();
@@ -55,10 +55,10 @@ class SupervisorTest : public testing::Test {
     here_.host = "here";
     std::ostringstream err;
     change_(spec);
-    Supervisor supervisor(*adapter_, spec, allocation_, here_, err, patience_);
-    const Ending ending = supervisor.run();
+    Supervisor supervisor(*adapter_, spec, allocation_, here_, err, timeouts_);
+    const ExitStatus exit_status = supervisor.run();
     messages_ = err.str();
-    return ending;
+    return exit_status;
   }
   [[nodiscard]] nlohmann::json record() const {
     return nlohmann::json::parse(read_all(folder_ / "run/launch.json"));
@@ -68,17 +68,17 @@ class SupervisorTest : public testing::Test {
   }
 
   TemporaryDirectory folder_;
-  Surroundings here_;
+  Environment here_;
   const Adapter* adapter_ = &script_adapter();
   std::function<void(LaunchSpec&)> change_ = [](LaunchSpec&) {};
-  Patience patience_{.first_wait_s = 0.01,
-                     .most_wait_s = 0.02,
+  Timeouts timeouts_{.first_wait_s = 0.01,
+                     .max_wait_s = 0.02,
                      .term_s = 0.3,
-                     .again_s = 0.1,
+                     .request_interval_s = 0.1,
                      .requeue_s = 0.01,
-                     .loss_s = 0.1,
-                     .death_s = 0.2,
-                     .leave_s = 0.2};
+                     .host_loss_s = 0.1,
+                     .rank_failure_s = 0.2,
+                     .exit_s = 0.2};
   Allocation allocation_{.hosts = {{.name = "node1", .slots = 2}, {.name = "node2", .slots = 2}}};
   std::string messages_;
 };
@@ -104,54 +104,55 @@ TEST_F(SupervisorTest, WhatNamesALostHostAndWaitsForItIsEnded) {
 }
 
 TEST_F(SupervisorTest, AnErrorThatWouldComeAgainEndsTheLaunch) {
-  const Ending ending = supervise("echo bad key >&2; exit 1", 3);
-  EXPECT_EQ(ending.reason, Reason::kError);
-  EXPECT_EQ(ending.exit_code, 1);
+  const ExitStatus exit_status = supervise("echo bad key >&2; exit 1", 3);
+  EXPECT_EQ(exit_status.reason, Reason::kError);
+  EXPECT_EQ(exit_status.exit_code, 1);
   EXPECT_EQ(record()["attempts"].size(), 1U);
   EXPECT_NE(messages_.find("bad key"), std::string::npos);
 }
 
 TEST_F(SupervisorTest, AKilledRankIsRestartedWithResumeUpToTheBound) {
-  const Ending ending = supervise(R"(echo "$@" >>$TUTTI_RUN/arguments; kill -KILL $$)", 2);
-  EXPECT_EQ(ending.reason, Reason::kKilled);
-  EXPECT_EQ(ending.exit_code, 137);
+  const ExitStatus exit_status = supervise(R"(echo "$@" >>$TUTTI_RUN/arguments; kill -KILL $$)", 2);
+  EXPECT_EQ(exit_status.reason, Reason::kKilled);
+  EXPECT_EQ(exit_status.exit_code, 137);
   EXPECT_EQ(record()["attempts"].size(), 3U);
   EXPECT_EQ(record()["attempts"][2]["signal"], SIGKILL);
   EXPECT_EQ(written("arguments"), "train run.yaml\ntrain run.yaml --resume\ntrain run.yaml --resume\n");
 }
 
 TEST_F(SupervisorTest, AnErrorAfterACheckpointIsRestarted) {
-  const Ending ending = supervise(
+  const ExitStatus exit_status = supervise(
       R"(if [ "$3" = --resume ]; then exit 0; fi; mkdir -p $TUTTI_RUN/checkpoints/step-00000010; exit 1)", 1);
-  EXPECT_EQ(ending.reason, Reason::kDone);
+  EXPECT_EQ(exit_status.reason, Reason::kDone);
   EXPECT_EQ(record()["attempts"].size(), 2U);
 }
 
 TEST_F(SupervisorTest, ASignalLetsTheRanksSave) {
-  const Ending ending = supervise(
+  const ExitStatus exit_status = supervise(
       R"(trap 'echo asked >$TUTTI_RUN/asked; exit 75' USR1; kill -TERM $PPID; while :; do sleep 0.05; done)",
       3);
-  EXPECT_EQ(ending.reason, Reason::kPreempted);
-  EXPECT_EQ(ending.exit_code, 75);
+  EXPECT_EQ(exit_status.reason, Reason::kPreempted);
+  EXPECT_EQ(exit_status.exit_code, 75);
   EXPECT_EQ(written("asked"), "asked\n");
   EXPECT_EQ(record()["reason"], "preempted and saved");
   EXPECT_EQ(record()["attempts"].size(), 1U);
 }
 
 TEST_F(SupervisorTest, WhatTheRunWroteCountsMoreThanTheExitCode) {
-  const Ending ending = supervise(
+  const ExitStatus exit_status = supervise(
       R"(trap 'echo "{\"steps\": 5, \"world_size\": 2, \"loss\": 1, \"val_loss\": null, \"val_accuracy\": null,
            \"tokens_per_s\": 1, \"wall_s\": 1, \"peak_memory_bytes\": 1, \"params_sha256\": \"\",
            \"exit_reason\": \"stopped\"}" >$TUTTI_RUN/summary.json; exit 1' USR1
          kill -INT $PPID; while :; do sleep 0.05; done)");
-  EXPECT_EQ(ending.reason, Reason::kPreempted);
-  EXPECT_EQ(ending.exit_code, 75);
+  EXPECT_EQ(exit_status.reason, Reason::kPreempted);
+  EXPECT_EQ(exit_status.exit_code, 75);
 }
 
 TEST_F(SupervisorTest, RanksThatDoNotStopAreEnded) {
-  const Ending ending = supervise("trap '' USR1 TERM; kill -TERM $PPID; while :; do sleep 0.05; done", 3);
-  EXPECT_EQ(ending.reason, Reason::kStopped);
-  EXPECT_EQ(ending.exit_code, 137);
+  const ExitStatus exit_status =
+      supervise("trap '' USR1 TERM; kill -TERM $PPID; while :; do sleep 0.05; done", 3);
+  EXPECT_EQ(exit_status.reason, Reason::kStopped);
+  EXPECT_EQ(exit_status.exit_code, 137);
   EXPECT_EQ(record()["attempts"].size(), 1U);
 }
 
@@ -166,15 +167,15 @@ TEST_F(SupervisorTest, ASecondSignalDoesNotWait) {
 
 TEST_F(SupervisorTest, ARequestThatWasMissedComesAgain) {
   // As mpirun while it is only starting: the first SIGUSR1 is lost.
-  const Ending ending =
+  const ExitStatus exit_status =
       supervise(R"(trap 'trap "exit 75" USR1' USR1; kill -TERM $PPID; while :; do sleep 0.02; done)");
-  EXPECT_EQ(ending.reason, Reason::kPreempted) << messages_;
+  EXPECT_EQ(exit_status.reason, Reason::kPreempted) << messages_;
 }
 
 TEST_F(SupervisorTest, AWarnedJobThatCameFurtherIsQueuedAgain) {
   allocation_.place = Allocation::Place::kInside;
   allocation_.job_id = "4711";
-  patience_.first_wait_s = patience_.most_wait_s = 60;
+  timeouts_.first_wait_s = timeouts_.max_wait_s = 60;
   change_ = [](LaunchSpec& spec) { spec.requeue = true; };
   const std::string save = "mkdir -p $TUTTI_RUN/checkpoints/step-0000000$$; ";
   const auto queued = [&](const std::string& script) {
@@ -190,7 +191,7 @@ TEST_F(SupervisorTest, AWarnedJobThatCameFurtherIsQueuedAgain) {
 }
 
 TEST_F(SupervisorTest, WhatAKilledStarterLeavesOnOtherHostsIsEnded) {
-  // Programs of a pretended scheduler: the steps of the job, and how they end.
+  // Programs of a fake scheduler: the steps of the job, and how they end.
   static const Adapter kSteps{.name = "local",
                               .detect = nullptr,
                               .render = &render_script,
@@ -212,15 +213,15 @@ TEST_F(SupervisorTest, WhatAKilledStarterLeavesOnOtherHostsIsEnded) {
 
 TEST_F(SupervisorTest, RanksThatADeadOneLeavesAreEnded) {
   // srun waits for them; upon SIGTERM it kills them.
-  const Ending ending = supervise(
+  const ExitStatus exit_status = supervise(
       "trap 'echo told >$TUTTI_RUN/told; exit 137' TERM; echo 'srun: error: node2: task 2: Killed' >&2; "
       "while :; "
       "do sleep 0.05; done");
   EXPECT_EQ(written("told"), "told\n");
-  EXPECT_EQ(ending.reason, Reason::kKilled);
-  EXPECT_EQ(ending.hosts, std::vector<std::string>{"node2"});
+  EXPECT_EQ(exit_status.reason, Reason::kKilled);
+  EXPECT_EQ(exit_status.hosts, std::vector<std::string>{"node2"});
   // One that does not listen, after a rank that ended by an error of its own.
-  const Ending deaf = supervise(
+  const ExitStatus deaf = supervise(
       "trap '' TERM; echo 'srun: error: node2: task 2: Exited with exit code 3' >&2; while :; do sleep 0.05; "
       "done");
   EXPECT_EQ(deaf.reason, Reason::kError);
@@ -228,10 +229,10 @@ TEST_F(SupervisorTest, RanksThatADeadOneLeavesAreEnded) {
 }
 
 TEST_F(SupervisorTest, ARankThatHasSavedHurriesNobody) {
-  const Ending ending = supervise(
+  const ExitStatus exit_status = supervise(
       "trap 'exit 137' TERM; echo 'srun: error: node2: task 2: Exited with exit code 75' >&2; sleep 1; exit "
       "75");
-  EXPECT_EQ(ending.reason, Reason::kPreempted);
+  EXPECT_EQ(exit_status.reason, Reason::kPreempted);
 }
 
 TEST_F(SupervisorTest, ProcessesThatEndByThemselvesAreNotWorthAWord) {
@@ -269,25 +270,26 @@ TEST_F(SupervisorTest, ALostHostIsGivenBackToTheScheduler) {
   adapter_ = &kShrinks;
   allocation_.place = Allocation::Place::kInside;
   allocation_.job_id = "4711";
-  const Ending ending = supervise(
+  const ExitStatus exit_status = supervise(
       R"(echo $HOSTS >>$TUTTI_RUN/hosts
          case "$HOSTS" in *node2*) echo "srun: error: Node failure on node2" >&2; exit 1;; esac)",
       2);
-  EXPECT_EQ(ending.reason, Reason::kDone) << messages_;
+  EXPECT_EQ(exit_status.reason, Reason::kDone) << messages_;
   EXPECT_EQ(written("hosts"), "node1 node2\nnode1\n");
   EXPECT_EQ(written("kept"), "4711 node1\n");
-  EXPECT_NE(messages_.find("node2 is left out from now on; 1 hosts remain"), std::string::npos) << messages_;
+  EXPECT_NE(messages_.find("node2 is excluded from the next attempts; 1 hosts remain"), std::string::npos)
+      << messages_;
 }
 
 TEST(LossesTest, WhoIsCutOff) {
-  EXPECT_EQ(judge_losses(0, 3, 1, 1), LossVerdict::kNone);
-  EXPECT_EQ(judge_losses(1, 3, 1, 1), LossVerdict::kOthers);
-  EXPECT_EQ(judge_losses(3, 3, 0, 1), LossVerdict::kOthers) << "the controller answers";
-  EXPECT_EQ(judge_losses(3, 3, 1, 1), LossVerdict::kSelf);
-  EXPECT_EQ(judge_losses(1, 1, 2, 2), LossVerdict::kSelf);
-  EXPECT_EQ(judge_losses(1, 1, 1, 2), LossVerdict::kOthers) << "a second controller answers";
-  EXPECT_EQ(judge_losses(1, 1, 0, 0), LossVerdict::kOthers) << "nobody else can be asked";
-  EXPECT_EQ(judge_losses(2, 2, 0, 0), LossVerdict::kSelf);
+  EXPECT_EQ(classify_silence(0, 3, 1, 1), HostFailure::kNone);
+  EXPECT_EQ(classify_silence(1, 3, 1, 1), HostFailure::kOtherHosts);
+  EXPECT_EQ(classify_silence(3, 3, 0, 1), HostFailure::kOtherHosts) << "the controller answers";
+  EXPECT_EQ(classify_silence(3, 3, 1, 1), HostFailure::kThisHost);
+  EXPECT_EQ(classify_silence(1, 1, 2, 2), HostFailure::kThisHost);
+  EXPECT_EQ(classify_silence(1, 1, 1, 2), HostFailure::kOtherHosts) << "a second controller answers";
+  EXPECT_EQ(classify_silence(1, 1, 0, 0), HostFailure::kOtherHosts) << "nobody else can be asked";
+  EXPECT_EQ(classify_silence(2, 2, 0, 0), HostFailure::kThisHost);
 }
 
 TEST_F(SupervisorTest, WhatNohupIgnoresStaysIgnored) {
@@ -295,20 +297,20 @@ TEST_F(SupervisorTest, WhatNohupIgnoresStaysIgnored) {
   struct sigaction ignore {};
   ignore.sa_handler = SIG_IGN;
   ASSERT_EQ(sigaction(SIGHUP, &ignore, &before), 0);
-  const Ending ending = supervise("kill -HUP $PPID; sleep 0.3; exit 0");
+  const ExitStatus exit_status = supervise("kill -HUP $PPID; sleep 0.3; exit 0");
   ASSERT_EQ(sigaction(SIGHUP, &before, nullptr), 0);
-  EXPECT_EQ(ending.reason, Reason::kDone) << messages_;
+  EXPECT_EQ(exit_status.reason, Reason::kDone) << messages_;
   EXPECT_EQ(messages_, "");
 }
 
 TEST_F(SupervisorTest, ARecordThatCannotBeWrittenEndsNothing) {
   // A folder in its place, as no test can fill the disk.
-  const Ending ending = supervise(
+  const ExitStatus exit_status = supervise(
       "[ -e $TUTTI_RUN/launch.json/x ] && exit 0; rm $TUTTI_RUN/launch.json; mkdir -p "
       "$TUTTI_RUN/launch.json/x; "
       "kill -KILL $$",
       1);
-  EXPECT_EQ(ending.reason, Reason::kDone) << messages_;
+  EXPECT_EQ(exit_status.reason, Reason::kDone) << messages_;
   EXPECT_NE(messages_.find("launch.json"), std::string::npos) << messages_;
 }
 
@@ -335,24 +337,24 @@ TEST_F(SupervisorTest, NothingIsLeftBehind) {
 }
 
 TEST_F(SupervisorTest, AHostThatFailedTwiceIsLeftOut) {
-  const Ending ending = supervise(
+  const ExitStatus exit_status = supervise(
       R"(echo $HOSTS >>$TUTTI_RUN/hosts
          case "$HOSTS" in *node2*)
            echo "mpirun noticed that process rank 1 with PID 0 on node node2 exited on signal 9 (Killed)." >&2
            kill -KILL $$;; esac)",
       5);
-  EXPECT_EQ(ending.reason, Reason::kDone);
+  EXPECT_EQ(exit_status.reason, Reason::kDone);
   EXPECT_EQ(written("hosts"), "node1 node2\nnode1 node2\nnode1\n");
 }
 
 TEST_F(SupervisorTest, AHostThatWasLostIsLeftOutAtOnce) {
-  const Ending ending = supervise(
+  const ExitStatus exit_status = supervise(
       R"(echo $HOSTS >>$TUTTI_RUN/hosts
          case "$HOSTS" in *node2*)
            echo "  Remote daemon: [[1,0],2] on node node2" >&2
            exit 205;; esac)",
       5);
-  EXPECT_EQ(ending.reason, Reason::kDone);
+  EXPECT_EQ(exit_status.reason, Reason::kDone);
   EXPECT_EQ(written("hosts"), "node1 node2\nnode1\n");
   EXPECT_EQ(record()["attempts"][0]["blamed_hosts"][0], "node2");
 }

@@ -1,4 +1,4 @@
-#include "launcher/launch/try_hosts.h"
+#include "launcher/launch/preflight_hosts.h"
 #include "launcher/preflight/cpu_quota.h"
 #include "launcher/preflight/gpu.h"
 #include "launcher/preflight/measure.h"
@@ -280,7 +280,7 @@ TEST(PreflightTest, TheLauncherReadsWhatPreflightPrints) {
   std::ostringstream table;
   print_table(result, table);
   EXPECT_NE(table.str().find("bad: node3: disk: Read-only file system\n"), std::string::npos) << table.str();
-  EXPECT_NE(table.str().find("4 hosts, 8 ranks, 2.0 s: leave out node3\n"), std::string::npos);
+  EXPECT_NE(table.str().find("4 hosts, 8 ranks, 2.0 s: exclude node3\n"), std::string::npos);
 }
 
 Allocation four_hosts() {
@@ -347,7 +347,7 @@ TEST(TryHostsTest, ASlowHostEndsTheLaunchOnlyWhereTheUserSaysSo) {
   LaunchSpec spec = train_spec();
   std::ostringstream err;
   EXPECT_TRUE(without_bad_hosts(spec, four_hosts(), answer, err).exclude.empty());
-  EXPECT_NE(err.str().find("node4 takes part"), std::string::npos) << err.str();
+  EXPECT_NE(err.str().find("node4 is used"), std::string::npos) << err.str();
   spec.preflight = "strict";
   EXPECT_THROW(without_bad_hosts(spec, four_hosts(), answer, err), Error);
   spec.nodes = 3;
@@ -431,10 +431,10 @@ TEST(PreflightMeasureTest, MeasuresSpeedsAndLeavesNothingBehind) {
 
 TEST(PreflightGpuTest, AsksTheDriversLibrary) {
   EXPECT_TRUE(list_gpus("/nowhere/libnvidia-ml.so.1").gpus.empty());
-  const GpuList list = list_gpus(TUTTI_PRETENDED_NVML);
+  const GpuList list = list_gpus(TUTTI_FAKE_NVML);
   EXPECT_EQ(list.error, "");
   ASSERT_EQ(list.gpus.size(), 2U);
-  EXPECT_EQ(list.gpus[0].name, "Pretended 0");
+  EXPECT_EQ(list.gpus[0].name, "Fake 0");
   EXPECT_EQ(list.gpus[1].uuid, "GPU-0001");
   EXPECT_EQ(list.gpus[0].memory_bytes, int64_t{80} << 30);
   EXPECT_EQ(list.gpus[0].uncorrected_errors, 0);
@@ -443,9 +443,9 @@ TEST(PreflightGpuTest, AsksTheDriversLibrary) {
   EXPECT_EQ(list.gpus[0].most_clock_mhz, 1980);
   EXPECT_EQ(list.gpus[0].slowed_by, "");
   EXPECT_EQ(list.gpus[1].slowed_by, "heat");
-  ASSERT_EQ(setenv("PRETENDED_NVML_FAILS", "1", 1), 0);
-  EXPECT_EQ(list_gpus(TUTTI_PRETENDED_NVML).error, "nvmlInit_v2: Driver/library version mismatch (code 18)");
-  ASSERT_EQ(unsetenv("PRETENDED_NVML_FAILS"), 0);
+  ASSERT_EQ(setenv("FAKE_NVML_FAILS", "1", 1), 0);
+  EXPECT_EQ(list_gpus(TUTTI_FAKE_NVML).error, "nvmlInit_v2: Driver/library version mismatch (code 18)");
+  ASSERT_EQ(unsetenv("FAKE_NVML_FAILS"), 0);
 }
 
 }  // namespace

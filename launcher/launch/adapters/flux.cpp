@@ -1,7 +1,7 @@
 // Flux: `flux run` inside an instance, `flux batch` outside a job.
 #include "launcher/launch/adapter.h"
+#include "launcher/launch/quoting.h"
 #include "launcher/launch/script.h"
-#include "launcher/launch/words.h"
 #include "launcher/usage.h"
 
 #include <tutti/core/error.h>
@@ -9,11 +9,11 @@
 namespace tutti {
 namespace {
 
-/// `flux batch` starts an instance of its own for the script, and gives it the id of the job that it is.
-std::optional<Allocation> detect_flux(const Surroundings& here) {
+/// `flux batch` starts an instance of its own for the script, and has the id of its job.
+std::optional<Allocation> detect_flux(const Environment& here) {
   const std::string job = here.text("FLUX_ENCLOSING_ID");
   if (here.find("FLUX_URI") && !job.empty()) {
-    // Hosts are the instance's business; their number comes with the script's own --nodes.
+    // The instance chooses the hosts; their number is --nodes of the script.
     return Allocation{.place = Allocation::Place::kInside, .job_id = job};
   }
   if (!here.has_program("flux")) return std::nullopt;
@@ -32,11 +32,11 @@ Rendered render_run(const LaunchSpec& spec, const Allocation& allocation) {
   if (spec.cores_per_rank > 0) words.push_back(fmt::format("--cores-per-task={}", spec.cores_per_rank));
   if (spec.gpus_per_node > 0)
     words.push_back(fmt::format("--gpus-per-task={}", spec.gpus_per_node / hosts.front().slots));
-  // Open MPI 5 speaks PMIx only, which a plugin of Flux's shell provides.
+  // Open MPI 5 supports PMIx only, which a plugin of Flux's shell provides.
   if (spec.library.family == MpiLibrary::Family::kOpenMpi && spec.library.major_version >= 5) {
     words.emplace_back("-opmi=pmix");
   }
-  // A rank that dies ends the others at once.
+  // When a rank fails, the others are killed.
   words.emplace_back("-oexit-on-error");
   words.emplace_back("-oexit-timeout=2s");
   words.emplace_back("--env=-*");
@@ -74,7 +74,7 @@ Rendered render_flux(const LaunchSpec& spec, const Allocation& allocation) {
   for (const std::string& name : spec.forwarded) lines.add("--env=" + name);
   for (const std::string& directive : spec.directives) lines.add(directive);
 
-  LaunchSpec inner = sized(spec, hosts);
+  LaunchSpec inner = with_size(spec, hosts);
   inner.exclude.clear();
   const std::string path = script_path(spec, "flux");
   const std::vector<std::string> submit{"flux", "batch", path};
@@ -84,8 +84,8 @@ Rendered render_flux(const LaunchSpec& spec, const Allocation& allocation) {
       .submits = true};
 }
 
-/// One state (RFC 21). Jobs that are named are listed in all of them.
-bool waits(std::string_view printed) {
+/// One state (RFC 21). A job that is named is listed in any state.
+bool is_active(std::string_view printed) {
   return !printed.empty() && printed.find("INACTIVE") == std::string_view::npos;
 }
 
@@ -121,9 +121,9 @@ extern const Adapter kFluxAdapter{.name = "flux",
                                   .render = &render_flux,
                                   .job_ids = {.examples = "f2Wk7dCu", .valid = &is_id, .same = &is_same_id},
                                   .commands = {.list = {"flux", "jobs"},
-                                               .waiting = {"flux", "jobs", "-n", "--format={state}"},
-                                               .waits = &waits,
-                                               .unknown = &is_unknown,
+                                               .status = {"flux", "jobs", "-n", "--format={state}"},
+                                               .is_active = &is_active,
+                                               .is_unknown = &is_unknown,
                                                .cancel = {"flux", "cancel"}},
                                   .variables = {.job_id = "FLUX_JOB_ID", .prefixes = {"FLUX_"}},
                                   .starter = {.rank = "FLUX_TASK_RANK", .size = "FLUX_JOB_SIZE"}};

@@ -1,9 +1,9 @@
 // Kubernetes with the MPI operator: an MPIJob of kubeflow.org/v2beta1. Its launcher pod runs `tutti launch`,
-// which finds the workers in the host file that the operator gives it. Never chosen by itself: kubectl stands
-// on many machines that mean no cluster.
+// which finds the workers in the host file that the operator gives it. Never detected: kubectl is installed
+// on many machines that are not used for training.
 #include "launcher/launch/adapter.h"
+#include "launcher/launch/quoting.h"
 #include "launcher/launch/script.h"
-#include "launcher/launch/words.h"
 #include "launcher/usage.h"
 
 #include <tutti/core/error.h>
@@ -13,15 +13,15 @@
 namespace tutti {
 namespace {
 
-std::optional<Allocation> detect_kubernetes(const Surroundings&) {
+std::optional<Allocation> detect_kubernetes(const Environment&) {
   return std::nullopt;
 }
 
 constexpr size_t kLongestLabel = 63;  // RFC 1123
 constexpr int64_t kTries = 4;         // of the launcher's pod with --requeue
 
-/// What Kubernetes needs beyond the time limit that the supervisor keeps: the deadline of a job counts the
-/// pulls of its images too.
+/// Time of the job beyond the time limit that the supervisor enforces: the deadline of a job includes the
+/// pulls of its images.
 constexpr int64_t kRoom_s = 1800;
 
 /// A label of RFC 1123: lower-case letters, digits and '-' within, 63 at most.
@@ -56,7 +56,7 @@ std::string object_name(const std::string& name, size_t workers) {
   return name;
 }
 
-/// Throws UsageError for what pods could not do, or would lose at their end.
+/// Throws UsageError for options that pods do not support, and for files that would be lost with them.
 void check_pods(const LaunchSpec& spec) {
   require_usage(!spec.image.empty(), "--scheduler kubernetes needs --image: a container that holds tutti");
   require_usage(is_plain_word(spec.image),
@@ -68,7 +68,7 @@ void check_pods(const LaunchSpec& spec) {
                                       {"--exclude", !spec.exclude.empty()},
                                       {"--directive", !spec.directives.empty()},
                                       {"--sweep", !spec.sweep.empty()}}) {
-    require_usage(!given, "{}: an MPIJob has no such thing", option);
+    require_usage(!given, "{}: not supported by an MPIJob", option);
   }
   require_usage(spec.variables.empty(),
                 "--env {}: pods have the variables of their image, not those from here; set it in the image",
@@ -89,14 +89,14 @@ void check_pods(const LaunchSpec& spec) {
       spec.run_directory, spec.working_directory);
 }
 
-/// A word of a container's command, in which $(NAME) would stand for a variable.
+/// A word of a container's command, in which $(NAME) is a variable.
 std::string command_word(const std::string& word) {
   std::string escaped;
   for (const char c : word) escaped.append(c == '$' ? 2 : 1, c);
   return yaml_string(escaped, "the command");
 }
 
-/// One container: what launcher and workers share. `indent` stands in front of each line.
+/// One container: what launcher and workers share. `indent` begins each line.
 std::string container(const LaunchSpec& spec, std::string_view role, const std::vector<std::string>& command,
                       int64_t gpus, int64_t cores) {
   std::string text = fmt::format("            - name: {}\n              image: {}\n", role,
@@ -140,13 +140,13 @@ Rendered render_kubernetes(const LaunchSpec& spec, const Allocation& allocation)
   const bool mpich = spec.library.family != MpiLibrary::Family::kOpenMpi;
   const std::vector<Host> hosts = placed_hosts(spec, allocation);
   const int64_t slots = even_ranks(hosts);
-  LaunchSpec inner = sized(spec, hosts);
-  inner.executable = "tutti";  // the image's, wherever it stands there
-  inner.requeue = false;       // the tries of the launcher's pod are the job's
+  LaunchSpec inner = with_size(spec, hosts);
+  inner.executable = "tutti";  // the image's, on its PATH
+  inner.requeue = false;       // backoffLimit is the number of retries
   const std::string name = object_name(spec.name, hosts.size());
   const int64_t tries = spec.requeue ? kTries : 1;
   std::string text = fmt::format(
-      "{}. Submitted again, it goes on from the last checkpoint: kubectl create "
+      "{}. Submitted again, it continues from the last checkpoint: kubectl create "
       "--filename FILE,\n"
       "# where the earlier job was deleted.\n"
       "apiVersion: kubeflow.org/v2beta1\nkind: MPIJob\nmetadata:\n  name: {}\n{}"
@@ -156,7 +156,7 @@ Rendered render_kubernetes(const LaunchSpec& spec, const Allocation& allocation)
       kLaunchMark, name, spec.kube_namespace.empty() ? "" : "  namespace: " + spec.kube_namespace + "\n",
       slots, mpich ? "MPICH" : "OpenMPI", tries - 1);
   if (spec.time_limit_s > 0) {
-    // The supervisor keeps the limit, of each try; this is for what hangs, and for images that nobody finds.
+    // The supervisor enforces the limit of each try; the deadline is for hangs and images that do not exist.
     text += fmt::format("    activeDeadlineSeconds: {}\n", tries * (spec.time_limit_s + kRoom_s));
   }
   if (!spec.partition.empty()) {
@@ -178,8 +178,8 @@ Rendered render_kubernetes(const LaunchSpec& spec, const Allocation& allocation)
 constexpr const char* kStateFormat =
     R"(--output=jsonpath={.metadata.name} {.status.conditions[?(@.status=="True")].type})";
 
-/// The job's name and its conditions that hold.
-bool waits(std::string_view printed) {
+/// The job's name and its conditions that are true.
+bool is_active(std::string_view printed) {
   return !printed.empty() && printed.find(" Succeeded") == std::string_view::npos &&
          printed.find(" Failed") == std::string_view::npos;
 }
@@ -213,14 +213,14 @@ std::vector<std::string> logs(const std::string& id, const LogOptions& options) 
 
 extern const Adapter kKubernetesAdapter{
     .name = "kubernetes",
-    .summary = "an MPIJob (v2beta1) by kubectl; never chosen by itself",
+    .summary = "an MPIJob (v2beta1) by kubectl; must be named",
     .detect = &detect_kubernetes,
     .render = &render_kubernetes,
     .job_ids = {.examples = "NAMESPACE/NAME", .valid = &is_id, .arguments = &id_arguments},
     .commands = {.list = {"kubectl", "get", "mpijobs"},
-                 .waiting = {"kubectl", "get", "mpijob", kStateFormat},
-                 .waits = &waits,
-                 .unknown = [](std::string_view message) { return contains(message, "(NotFound)"); },
+                 .status = {"kubectl", "get", "mpijob", kStateFormat},
+                 .is_active = &is_active,
+                 .is_unknown = [](std::string_view message) { return contains(message, "(NotFound)"); },
                  .cancel = {"kubectl", "delete", "mpijob"},
                  .logs = &logs},
     .variables = {.prefixes = {"KUBE"}},

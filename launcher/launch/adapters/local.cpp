@@ -7,7 +7,7 @@
 namespace tutti {
 namespace {
 
-std::optional<Allocation> detect_local(const Surroundings& here) {
+std::optional<Allocation> detect_local(const Environment& here) {
   const int64_t gpus = here.visible_gpus();
   return Allocation{
       .hosts = {{.name = here.host, .slots = gpus > 0 ? gpus : 1, .cores = here.cores, .gpus = gpus}}};

@@ -1,8 +1,9 @@
-// IBM Spectrum LSF. Inside a job blaunch takes the place of ssh, so that LSF counts and ends what MPI starts.
+// IBM Spectrum LSF. Inside a job blaunch replaces ssh, so that LSF accounts for the processes of MPI and ends
+// them.
 #include "launcher/launch/adapter.h"
 #include "launcher/launch/mpirun.h"
+#include "launcher/launch/quoting.h"
 #include "launcher/launch/script.h"
-#include "launcher/launch/words.h"
 #include "launcher/usage.h"
 
 #include <tutti/core/error.h>
@@ -30,7 +31,7 @@ std::vector<Host> parse_mcpu_hosts(const std::string& text) {
   return hosts;
 }
 
-std::optional<Allocation> detect_lsf(const Surroundings& here) {
+std::optional<Allocation> detect_lsf(const Environment& here) {
   const std::string job = here.text("LSB_JOBID");
   const std::optional<std::string> hosts = here.find("LSB_MCPU_HOSTS");
   if (job.empty() || !hosts) {
@@ -44,7 +45,7 @@ std::optional<Allocation> detect_lsf(const Surroundings& here) {
     host.gpus = gpus;
     if (gpus > 0) host.slots = std::min(host.slots, gpus);
   }
-  // LSF counts an array from 1, and says 0 outside of one.
+  // LSF numbers an array from 1; 0 is no array.
   found.array_index = here.number("LSB_JOBINDEX", 0) - 1;
   return found;
 }
@@ -89,7 +90,7 @@ Rendered render_bsub(const LaunchSpec& spec, const Allocation& allocation) {
   lines.add(fmt::format("-R \"{}\"", requirement(spec, per_node)));
   if (spec.gpus_per_node > 0) lines.add(fmt::format("-gpu \"num={}/host\"", spec.gpus_per_node));
   if (spec.time_limit_s > 0) lines.add("-W " + limit_text(spec.time_limit_s));
-  // -r: after the loss of a host. The code is the supervisor's, where the job is to go on.
+  // -r: after the loss of a host. With this exit code, the supervisor requests a requeue.
   if (spec.requeue) lines.add(fmt::format("-r -Q \"{}\"", kRequeueCode));
   if (const std::string text = condition(spec); !text.empty()) lines.add(fmt::format("-w \"{}\"", text));
   check_directive_path(spec.run_directory, "LSF");
@@ -100,8 +101,8 @@ Rendered render_bsub(const LaunchSpec& spec, const Allocation& allocation) {
 
   const std::string path = script_path(spec, "bsub");
   const std::vector<std::string> file{path};
-  // bsub reads directives only from what comes by its standard input.
-  return {.files = {{path, job_script(sized(spec, hosts), lines, "bsub < " + script_line(file, "run.dir"),
+  // bsub reads directives only from its standard input.
+  return {.files = {{path, job_script(with_size(spec, hosts), lines, "bsub < " + script_line(file, "run.dir"),
                                       LimitSignal::kBySupervisor)}},
           .input = path,
           .argv = {"bsub"},
@@ -116,9 +117,9 @@ Rendered render_lsf(const LaunchSpec& spec, const Allocation& allocation) {
           .argv = mpirun_command(spec, hosts, {.host_file = path, .remote_shell = "blaunch"})};
 }
 
-/// The state of a job, or a line for each of an array. Jobs that are named are listed for a while after their
-/// end.
-bool waits(std::string_view printed) {
+/// The state of a job, or a line for each of an array. A job that is named is listed for some time after
+/// its end.
+bool is_active(std::string_view printed) {
   std::istringstream lines{std::string(printed)};
   for (std::string line; std::getline(lines, line);) {
     const auto says = [&](std::string_view state) { return line.find(state) != std::string::npos; };
@@ -150,12 +151,12 @@ extern const Adapter kLsfAdapter{
     .render = &render_lsf,
     .job_ids = {.examples = "1234 or 1234[5]", .parse = &parse_id},
     .commands = {.list = {"bjobs"},
-                 .waiting = {"bjobs", "-noheader", "-o", "stat"},
-                 .waits = &waits,
-                 .unknown = &is_unknown,
+                 .status = {"bjobs", "-noheader", "-o", "stat"},
+                 .is_active = &is_active,
+                 .is_unknown = &is_unknown,
                  .cancel = {"bkill"},
                  .requeue_code = kRequeueCode,
-                 // LSF counts an array from 1.
+                 // LSF numbers an array from 1.
                  .array_log = [](int64_t index) { return fmt::format("_{}.log", index + 1); }},
     .variables = {.job_id = "LSB_JOBID", .prefixes = {"LSB_", "LSF_"}, .names = {"EGO_CONFDIR"}},
     .starter = {.rank = "JSM_NAMESPACE_RANK", .size = "JSM_NAMESPACE_SIZE"},

@@ -3,8 +3,8 @@
 #include "launcher/launch/adapter.h"
 #include "launcher/launch/duration.h"
 #include "launcher/launch/mpirun.h"
+#include "launcher/launch/quoting.h"
 #include "launcher/launch/script.h"
-#include "launcher/launch/words.h"
 #include "launcher/usage.h"
 
 #include <tutti/core/error.h>
@@ -17,7 +17,7 @@ namespace {
 enum class Dialect : uint8_t { kPbs, kTorque };
 
 /// Whether the environment or, outside a job, the machine's configuration is Torque's.
-bool is_torque(const Surroundings& here) {
+bool is_torque(const Environment& here) {
   if (here.find("PBS_JOBID")) return here.find("PBS_NUM_NODES").has_value();
   if (here.find("PBS_CONF_FILE") || here.has_file("/etc/pbs.conf")) return false;
   for (const char* file :
@@ -29,12 +29,12 @@ bool is_torque(const Surroundings& here) {
   return version.find("pbs_version") == std::string::npos && version.find("Version:") != std::string::npos;
 }
 
-std::optional<Allocation> detect_pbs_dialect(const Surroundings& here, Dialect dialect) {
+std::optional<Allocation> detect_pbs_dialect(const Environment& here, Dialect dialect) {
   if (is_torque(here) != (dialect == Dialect::kTorque)) return std::nullopt;
   const std::optional<std::string> job = here.find("PBS_JOBID");
   const std::optional<std::string> file = here.find("PBS_NODEFILE");
   if (!job || !file) {
-    // SGE has a qsub too, and another idea of it.
+    // SGE has a qsub with other options.
     if (!here.has_program("qsub") || here.find("SGE_ROOT")) return std::nullopt;
     return Allocation{.place = Allocation::Place::kLogin};
   }
@@ -43,7 +43,7 @@ std::optional<Allocation> detect_pbs_dialect(const Surroundings& here, Dialect d
   found.hosts = parse_host_file(here.read(*file), *file);
   const int64_t gpus = here.find("CUDA_VISIBLE_DEVICES") ? here.visible_gpus() : 0;
   for (Host& host : found.hosts) host.gpus = gpus;
-  // Torque calls each core a rank; where there are GPUs, a rank is one of them.
+  // Torque lists each core as a rank; with GPUs, there is a rank for each GPU.
   if (dialect == Dialect::kTorque && gpus > 0) {
     for (Host& host : found.hosts) host.cores = host.slots, host.slots = std::min(host.slots, gpus);
   }
@@ -51,11 +51,11 @@ std::optional<Allocation> detect_pbs_dialect(const Surroundings& here, Dialect d
   return found;
 }
 
-std::optional<Allocation> detect_pbs(const Surroundings& here) {
+std::optional<Allocation> detect_pbs(const Environment& here) {
   return detect_pbs_dialect(here, Dialect::kPbs);
 }
 
-std::optional<Allocation> detect_torque(const Surroundings& here) {
+std::optional<Allocation> detect_torque(const Environment& here) {
   return detect_pbs_dialect(here, Dialect::kTorque);
 }
 
@@ -74,7 +74,7 @@ Rendered render_script(const LaunchSpec& spec, const Allocation& allocation, Dia
   require_usage(spec.qos.empty(), "--qos: PBS has none; use --directive");
   require_usage(spec.exclude.empty(),
                 "--exclude: PBS cannot leave hosts out; use --directive with a host property");
-  // An array of one is refused; a sweep of one is an ordinary job, which runs it.
+  // PBS refuses an array of one job; a sweep of one is an ordinary job, which runs it.
   const bool array = spec.sweep_size() > 1;
   require_usage(!array || !spec.requeue || spec.time_limit_s == 0,
                 "--requeue with --sweep and --time: PBS cannot queue one job of an array again at its time "
@@ -88,7 +88,7 @@ Rendered render_script(const LaunchSpec& spec, const Allocation& allocation, Dia
   lines.add(resources(spec, hosts, dialect));
   if (dialect == Dialect::kPbs) lines.add("-l place=scatter");
   if (spec.time_limit_s > 0) lines.add("-l walltime=" + clock_text(spec.time_limit_s));
-  // PBS Pro takes no array whose jobs may not start again.
+  // PBS Pro refuses an array whose jobs are not rerunnable.
   lines.add(spec.requeue || (array && dialect == Dialect::kPbs) ? "-r y" : "-r n");
   if (array) {
     const int64_t last = spec.sweep_size() - 1;
@@ -108,7 +108,7 @@ Rendered render_script(const LaunchSpec& spec, const Allocation& allocation, Dia
 
   const std::string path = script_path(spec, "pbs");
   const std::vector<std::string> submit{"qsub", path};
-  return {.files = {{path, job_script(sized(spec, hosts), lines, script_line(submit, "run.dir"),
+  return {.files = {{path, job_script(with_size(spec, hosts), lines, script_line(submit, "run.dir"),
                                       LimitSignal::kBySupervisor, "$PBS_JOBID")}},
           .argv = submit,
           .submits = true};
@@ -130,9 +130,9 @@ Rendered render_torque(const LaunchSpec& spec, const Allocation& allocation) {
   return render(spec, allocation, Dialect::kTorque);
 }
 
-/// The job's attributes, among them its state: C, F and X are ends of jobs, finished ones and those of
-/// arrays.
-bool waits(std::string_view printed) {
+/// The job's attributes, among them its state: C, F and X are states of jobs that have ended, X of those
+/// of arrays.
+bool is_active(std::string_view printed) {
   constexpr std::string_view kKey = "job_state = ";
   const size_t key = printed.find(kKey);
   if (key == std::string_view::npos) return !printed.empty();
@@ -158,12 +158,12 @@ constexpr std::string_view kRequeueSummary =
 
 const JobIds kJobIds{.examples = "1234, 1234.server or 1234[5].server", .same = &is_same_id};
 
-// A job may be queued again by the server and its operators only (qrerun), so that at its limit it submits
-// its own script behind itself.
+// Only the server and its operators may queue a job again (qrerun): at its time limit a job submits its own
+// script, to begin after it.
 const JobCommands kCommands{.list = {"qstat"},
-                            .waiting = {"qstat", "-f"},
-                            .waits = &waits,
-                            .unknown = &is_unknown,
+                            .status = {"qstat", "-f"},
+                            .is_active = &is_active,
+                            .is_unknown = &is_unknown,
                             .cancel = {"qdel"},
                             .submit_after = {"qsub", "-W", "depend=afterany:{job}", "{directory}/launch.pbs"},
                             .array_log = [](int64_t index) { return fmt::format("[{}]", index); }};

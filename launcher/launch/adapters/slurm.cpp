@@ -5,8 +5,8 @@
 #include "launcher/launch/adapters/slurm_mpi.h"
 #include "launcher/launch/duration.h"
 #include "launcher/launch/mpirun.h"
+#include "launcher/launch/quoting.h"
 #include "launcher/launch/script.h"
-#include "launcher/launch/words.h"
 #include "launcher/usage.h"
 
 #include <tutti/core/error.h>
@@ -23,14 +23,13 @@ namespace {
 
 /// Whether this runs as a step, such as the shell of `srun --pty bash`: some variables are then of the step
 /// alone, others of the job.
-bool in_step(const Surroundings& here) {
+bool in_step(const Environment& here) {
   return here.find("SLURM_STEP_ID").has_value();
 }
 
 /// The counts of a variable such as SLURM_TASKS_PER_NODE, one a host; `otherwise` where it is not set or
 /// counts the hosts of a step.
-std::vector<int64_t> counts(const Surroundings& here, std::string_view name, size_t hosts,
-                            int64_t otherwise) {
+std::vector<int64_t> counts(const Environment& here, std::string_view name, size_t hosts, int64_t otherwise) {
   const std::optional<std::string> text = here.find(name);
   if (!text) return std::vector<int64_t>(hosts, otherwise);
   std::vector<int64_t> values = expand_counts(*text);
@@ -89,16 +88,16 @@ std::map<std::string, int64_t> gpus_in_details(const std::string& text) {
   return found;
 }
 
-/// GPUs of the job on each host. Variables tell of the options that Slurm has a variable for and, in a batch
-/// script, of its own host; the controller knows all.
-std::vector<int64_t> gpus_of_hosts(const Surroundings& here, const std::vector<std::string>& names,
+/// GPUs of the job on each host. Variables contain those of some options and, in a batch script, of its
+/// own host; the controller has all.
+std::vector<int64_t> gpus_of_hosts(const Environment& here, const std::vector<std::string>& names,
                                    const std::vector<int64_t>& tasks) {
   const auto total = static_cast<int64_t>(names.size());
   std::optional<int64_t> each;
   for (const char* name : {"SLURM_GPUS_ON_NODE", "SLURM_GPUS_PER_NODE"}) {
     if (const std::string text = here.text(name); !each && !text.empty()) each = gpu_count(text);
   }
-  // Without a word from Slurm, devices that it merely does not hide are not the job's.
+  // Without a variable of Slurm, visible devices are not necessarily the job's.
   if (!each && here.find("SLURM_JOB_GPUS")) each = here.visible_gpus();
   const std::string sum = here.text("SLURM_GPUS");
   const bool even = each && (sum.empty() || gpu_count(sum) == *each * total);
@@ -117,9 +116,9 @@ std::vector<int64_t> gpus_of_hosts(const Surroundings& here, const std::vector<s
   return gpus;
 }
 
-/// Whether Slurm's commands have a cluster behind them: a package alone brings them too. Without a file in a
-/// usual place, the configuration may be built into them or come from the controller.
-bool has_cluster(const Surroundings& here) {
+/// Whether there is a cluster, and not only Slurm's package. Without a file in a usual place, the
+/// configuration may be compiled in or come from the controller.
+bool has_cluster(const Environment& here) {
   if (here.find("SLURM_CONF")) return true;
   for (const char* file :
        {"/etc/slurm/slurm.conf", "/run/slurm/conf/slurm.conf", "/etc/slurm-llnl/slurm.conf"}) {
@@ -128,7 +127,7 @@ bool has_cluster(const Surroundings& here) {
   return here.answer({"sinfo", "--noheader", "--format=%R"}).has_value();
 }
 
-std::optional<Allocation> detect_slurm(const Surroundings& here) {
+std::optional<Allocation> detect_slurm(const Environment& here) {
   const std::string job = here.text("SLURM_JOB_ID");
   if (job.empty() || !here.find("SLURM_JOB_NODELIST")) {
     if (!here.has_program("sbatch") || !has_cluster(here)) return std::nullopt;
@@ -141,8 +140,8 @@ std::optional<Allocation> detect_slurm(const Surroundings& here) {
   const std::vector<int64_t> cores = counts(here, "SLURM_JOB_CPUS_PER_NODE", names.size(), 0);
   const std::vector<int64_t> gpus = gpus_of_hosts(here, names, tasks);
   found.cores_per_rank = here.number("SLURM_CPUS_PER_TASK", 0);
-  // Without --ntasks Slurm calls each core a task; a rank is a GPU's, or else the node's. srun takes no more
-  // ranks than the job has CPUs.
+  // Without --ntasks Slurm counts each core as a task; there is then a rank for each GPU, or one for the
+  // node. srun starts at most as many ranks as the job has CPUs.
   const bool asked = here.find("SLURM_NTASKS").has_value() || here.find("SLURM_NTASKS_PER_NODE").has_value();
   for (size_t i = 0; i < names.size(); ++i) {
     const int64_t fitting = cores[i] > 0 ? cores[i] : std::numeric_limits<int64_t>::max();
@@ -159,9 +158,9 @@ std::string comma_list(const std::vector<std::string>& words) {
   return fmt::format("{}", fmt::join(words, ","));
 }
 
-/// Slurm counts cores and memory of ranks on a host that went away as taken, on all hosts of their step,
-/// until it gives that host up: ranks that come after them share both. So do ranks that are started from a
-/// step, which holds cores of its own.
+/// Slurm keeps cores and memory of the ranks of a lost host allocated, on all hosts of their step, until it
+/// declares that host down: ranks that are started after them share both. So do ranks that are started from a
+/// step, which has cores of its own.
 constexpr std::array kShareWithEarlier{"--overlap", "--mem=0"};
 
 std::string srun_mpi(const LaunchSpec& spec) {
@@ -191,17 +190,17 @@ Rendered render_srun(const LaunchSpec& spec, const Allocation& allocation, const
   }
   if (cores > 0) words.push_back(fmt::format("--cpus-per-task={}", cores));
   words.push_back("--mpi=" + type);
-  // The supervisor ends the ranks that a dead one leaves behind: it takes srun's word that one died, and srun
-  // kills the others upon SIGTERM. Slurm itself would ask them to save, which they cannot, and then hear
-  // nobody for KillWait, by default 30 s.
+  // The supervisor ends the other ranks after one has failed: it reads the failure in srun's messages, and
+  // srun kills the others on SIGTERM. Slurm itself would request a checkpoint, which they cannot save, and
+  // then wait for KillWait, by default 30 s.
   words.emplace_back("--kill-on-bad-exit=0");
   if (spec.restarted || allocation.in_step)
     words.insert(words.end(), kShareWithEarlier.begin(), kShareWithEarlier.end());
   std::vector<std::string> names = spec.forwarded;
   Rendered rendered;
   if (type.starts_with("pmix")) {
-    // With the default fence of Slurm 22.05 a rank now and then leaves MPI_Init before another is in, and
-    // crashes.
+    // With the default fence of Slurm 22.05 a rank sometimes leaves MPI_Init before another has entered it,
+    // and crashes.
     rendered.variables = {{"SLURM_PMIX_FENCE", "ring"}};
     names.emplace_back("SLURM_PMIX_FENCE");
   }
@@ -221,21 +220,21 @@ Rendered render_mpirun(const LaunchSpec& spec, const Allocation& allocation, con
   require(!allocation.in_step || hosts.size() == 1,
           "--starter mpirun: inside a step, such as the shell of `srun --pty`, mpirun sees that step's hosts "
           "only. Use --starter srun, or call tutti in the shell of salloc or in a batch script");
-  // mpirun asks Slurm for the hosts; a file is needed where not all of them are to be used.
-  MpirunWay way;
+  // mpirun has the hosts from Slurm; a file is needed if not all of them are to be used.
+  MpirunOptions options;
   if (spec.restarted || allocation.in_step)
-    way.parameters.emplace_back("plm_slurm_args", fmt::format("{}", fmt::join(kShareWithEarlier, " ")));
+    options.parameters.emplace_back("plm_slurm_args", fmt::format("{}", fmt::join(kShareWithEarlier, " ")));
   Rendered rendered;
   bool oversubscribed = hosts.size() != allocation.hosts.size();
   for (size_t i = 0; i < hosts.size() && !oversubscribed; ++i) {
     oversubscribed = hosts[i].slots > allocation.hosts[i].slots;
   }
   if (oversubscribed) {
-    way.host_file = spec.run_directory + "/launch.hosts";
-    way.oversubscribe = true;
-    rendered.files.push_back({way.host_file, host_file_text(spec, hosts)});
+    options.host_file = spec.run_directory + "/launch.hosts";
+    options.oversubscribe = true;
+    rendered.files.push_back({options.host_file, host_file_text(spec, hosts)});
   }
-  rendered.argv = mpirun_command(spec, hosts, way);
+  rendered.argv = mpirun_command(spec, hosts, options);
   return rendered;
 }
 
@@ -267,8 +266,8 @@ Directives sbatch_directives(const LaunchSpec& spec, const std::vector<Host>& ho
   number("--gpus-per-node=", spec.gpus_per_node);
   lines.add_if("--time=", spec.time_limit_s > 0 ? clock_text_with_days(spec.time_limit_s) : "");
   if (spec.time_limit_s > 0) number("--signal=B:USR1@", spec.grace_s);
-  // A node that fails is taken out of the job by the supervisor, except for its own: then Slurm starts the
-  // job again. --no-kill would leave an empty job that runs for ever.
+  // The supervisor removes a failed node from the job. If its own node fails, Slurm starts the job again.
+  // --no-kill would leave a job without processes.
   lines.add(spec.requeue || spec.restarts > 0 ? "--requeue" : "--no-requeue");
   if (!spec.sweep.empty()) {
     lines.add(fmt::format("--array=0-{}{}", spec.sweep_size() - 1,
@@ -287,21 +286,21 @@ Directives sbatch_directives(const LaunchSpec& spec, const std::vector<Host>& ho
 
 Rendered render_slurm(const LaunchSpec& spec, const Allocation& allocation) {
   if (allocation.place == Allocation::Place::kInside) return render_inside(spec, allocation);
-  // What cannot work inside the job is refused before it is queued.
+  // Checked before the job is queued.
   if (!spec.mpi.empty()) check_srun_mpi(spec.library, spec.mpi);
   const std::string path = script_path(spec, "sbatch");
   const std::vector<Host> hosts = placed_hosts(spec, allocation);
   const Directives directives = sbatch_directives(spec, hosts);
   const std::vector<std::string> submit{"sbatch", "--parsable", path};
-  return {.files = {{path, job_script(sized(spec, hosts), directives, script_line(submit, "run.dir"),
+  return {.files = {{path, job_script(with_size(spec, hosts), directives, script_line(submit, "run.dir"),
                                       LimitSignal::kByScheduler)}},
           .argv = submit,
           .submits = true};
 }
 
 /// Of lines such as "KillWait  = 30 sec" and "SlurmctldHost[0] = head(10.1.0.1)" of `scontrol show config`.
-SchedulerFacts slurm_facts(std::string_view text) {
-  SchedulerFacts facts{.kill_wait_name = "KillWait"};
+SchedulerSettings slurm_settings(std::string_view text) {
+  SchedulerSettings settings{.kill_wait_name = "KillWait"};
   std::istringstream lines{std::string(text)};
   for (std::string line; std::getline(lines, line);) {
     std::istringstream words(line);
@@ -314,16 +313,16 @@ SchedulerFacts slurm_facts(std::string_view text) {
       const std::string host = open != std::string::npos && value.ends_with(')')
                                    ? value.substr(open + 1, value.size() - open - 2)
                                    : value;
-      // Of a service's several names the first will do.
+      // The first of several names of a service.
       const std::string first = host.substr(0, host.find(','));
-      if (is_host_name(first)) facts.controllers.push_back(first);
+      if (is_host_name(first)) settings.controllers.push_back(first);
     } else if (name == "KillWait") {
       int64_t seconds = 0;
       if (std::from_chars(value.data(), value.data() + value.size(), seconds).ec == std::errc())
-        facts.kill_wait_s = static_cast<double>(seconds);
+        settings.kill_wait_s = static_cast<double>(seconds);
     }
   }
-  return facts;
+  return settings;
 }
 
 /// `sbatch --parsable` prints "1234" or, of a federation, "1234;cluster".
@@ -366,8 +365,8 @@ extern const Adapter kSlurmAdapter{
     .render = &render_slurm,
     .job_ids = {.examples = "1234 or 1234_7", .parse = &parse_id},
     .commands = {.list = {"squeue", "--me"},
-                 .waiting = {"squeue", "--noheader", "--jobs"},
-                 .unknown = [](std::string_view message) { return contains(message, "nvalid job id"); },
+                 .status = {"squeue", "--noheader", "--jobs"},
+                 .is_unknown = [](std::string_view message) { return contains(message, "nvalid job id"); },
                  .cancel = {"scancel"},
                  .requeue = {"scontrol", "requeue"},
                  .steps = {"squeue", "--noheader", "--steps", "--format=%i", "--jobs"},
@@ -376,13 +375,13 @@ extern const Adapter kSlurmAdapter{
                  .restarts = {"squeue", "--noheader", "--Format=restartcnt", "--jobs"},
                  .settings = {"scontrol", "show", "config"},
                  .array_log = [](int64_t index) { return fmt::format("_{}.log", index); }},
-    .facts = &slurm_facts,
+    .parse_settings = &slurm_settings,
     .shrink = &shrink_slurm,
     .parse_message = &parse_slurm_message,
     .job_group = &job_group,
     .daemons = {"slurmstepd", "slurmd"},
     .memory_option = "--directive=--mem=64G",
-    // A shell inside an allocation is bound to cores that srun must not take for the job's.
+    // A shell inside an allocation is bound to cores that are not all of the job's.
     .variables = {.job_id = "SLURM_JOB_ID",
                   .recorded = {"SLURM_JOB_NODELIST", "SLURM_NTASKS", "SLURM_JOB_NAME"},
                   .prefixes = {"SLURM_", "SBATCH_", "SRUN_", "SQUEUE_"},

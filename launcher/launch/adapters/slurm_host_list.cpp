@@ -1,6 +1,6 @@
 #include "launcher/launch/adapters/slurm_host_list.h"
 
-#include "launcher/launch/words.h"
+#include "launcher/launch/quoting.h"
 
 #include <tutti/core/error.h>
 

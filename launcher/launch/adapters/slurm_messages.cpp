@@ -1,6 +1,6 @@
 #include "launcher/launch/adapters/slurm_messages.h"
 
-#include "launcher/launch/words.h"
+#include "launcher/launch/quoting.h"
 
 #include <charconv>
 #include <csignal>

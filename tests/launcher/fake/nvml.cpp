@@ -7,7 +7,7 @@
 extern "C" {
 
 int nvmlInit_v2() {
-  return std::getenv("PRETENDED_NVML_FAILS") == nullptr ? 0 : 18;
+  return std::getenv("FAKE_NVML_FAILS") == nullptr ? 0 : 18;
 }
 int nvmlShutdown() {
   return 0;
@@ -27,7 +27,7 @@ static unsigned index_of(void* device) {
   return static_cast<unsigned>(reinterpret_cast<uintptr_t>(device) - 1);
 }
 int nvmlDeviceGetName(void* device, char* text, unsigned size) {
-  (void)std::snprintf(text, size, "Pretended %u", index_of(device));
+  (void)std::snprintf(text, size, "Fake %u", index_of(device));
   return 0;
 }
 int nvmlDeviceGetUUID(void* device, char* text, unsigned size) {

@@ -1,10 +1,12 @@
-#include "launcher/launch/surroundings.h"
+#include "launcher/launch/environment.h"
 
 #include "comm/placement/placement.h"
 #include "launcher/launch/adapter.h"
 #include "launcher/launch/child.h"
+#include "launcher/launch/quoting.h"
 #include "launcher/launch/visible_devices.h"
 #include "launcher/launch/words.h"
+#include "launcher/placement/placement.h"
 
 #include <tutti/core/error.h>
 #include <tutti/core/io/file.h>
@@ -92,16 +94,16 @@ int64_t installed_gpus() {
 
 }  // namespace
 
-std::optional<std::string> Surroundings::find(std::string_view name) const {
+std::optional<std::string> Environment::find(std::string_view name) const {
   const auto found = variables.find(name);
   return found == variables.end() ? std::nullopt : std::optional(found->second);
 }
 
-std::string Surroundings::text(std::string_view name) const {
+std::string Environment::text(std::string_view name) const {
   return find(name).value_or("");
 }
 
-int64_t Surroundings::number(std::string_view name, int64_t otherwise) const {
+int64_t Environment::number(std::string_view name, int64_t otherwise) const {
   const std::optional<std::string> found = find(name);
   if (!found) return otherwise;
   int64_t value = 0;
@@ -112,16 +114,16 @@ int64_t Surroundings::number(std::string_view name, int64_t otherwise) const {
   return value;
 }
 
-std::optional<std::string> Surroundings::answer(const std::vector<std::string>& argv) const {
+std::optional<std::string> Environment::answer(const std::vector<std::string>& argv) const {
   return ask ? ask(argv) : std::nullopt;
 }
 
-int64_t Surroundings::visible_gpus() const {
+int64_t Environment::visible_gpus() const {
   return visible_count(parse_visible_devices(find("CUDA_VISIBLE_DEVICES")), gpus);
 }
 
-Surroundings this_surroundings() {
-  Surroundings here;
+Environment this_environment() {
+  Environment here;
   for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
     const std::string_view text(*entry);
     const size_t equals = text.find('=');
@@ -145,7 +147,7 @@ Surroundings this_surroundings() {
   here.ask = [variables =
                   here.variables](const std::vector<std::string>& argv) -> std::optional<std::string> {
     try {
-      const Output output = run_to_end(argv, launch_environment(variables, {}), kAnswerTimeout_s);
+      const Output output = run_to_end(argv, child_environment(variables, {}), kAnswerTimeout_s);
       return output.exit_code == 0 ? std::optional(output.out) : std::nullopt;
     } catch (const Error&) {
       return std::nullopt;
@@ -176,7 +178,7 @@ std::vector<std::string> without_secrets(const std::vector<std::string>& names,
   return kept;
 }
 
-Variables launch_environment(const Variables& variables, const std::vector<std::string>& extra) {
+Variables child_environment(const Variables& variables, const std::vector<std::string>& extra) {
   Variables kept;
   for (const auto& [name, value] : variables) {
     if (is_forwarded(name) || is_for_schedulers(name) ||

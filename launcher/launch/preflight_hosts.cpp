@@ -1,4 +1,4 @@
-#include "launcher/launch/try_hosts.h"
+#include "launcher/launch/preflight_hosts.h"
 
 #include "launcher/launch/child.h"
 
@@ -15,11 +15,11 @@ namespace {
 
 using Severity = Finding::Severity;
 
-// Preflight ends itself after this; starting ranks takes a moment more.
+// The time limit of preflight itself, and the time to start ranks.
 constexpr double kLimit_s = 60;
 constexpr double kStart_s = 30;
 
-/// Whether a host's own name and a scheduler's name for it mean the same: one may have a domain behind it.
+/// Whether a host's own name and a scheduler's name for it are of one host: one may have a domain.
 bool is_same_host(std::string_view own, std::string_view listed) {
   const auto label = [](std::string_view name) { return name.substr(0, name.find('.')); };
   const bool both_long =
@@ -54,7 +54,7 @@ LaunchSpec without_bad_hosts(const LaunchSpec& spec, const Allocation& allocatio
     return finding.severity == Severity::kFatal;
   });
   if (fatal != answer.findings.end()) {
-    fail("preflight: {} (--preflight off starts the ranks all the same)", text_of(*fatal));
+    fail("preflight: {} (--preflight off starts the ranks anyway)", text_of(*fatal));
   }
   LaunchSpec kept = spec;
   const auto left = [&] {
@@ -62,7 +62,7 @@ LaunchSpec without_bad_hosts(const LaunchSpec& spec, const Allocation& allocatio
       return std::find(kept.exclude.begin(), kept.exclude.end(), host.name) == kept.exclude.end();
     });
   };
-  // The bad ones first: the places that they leave are no longer free for slow ones.
+  // Bad hosts first: their replacements are not available for slow ones.
   for (const Severity severity : {Severity::kBad, Severity::kSlow}) {
     for (const auto& [host, found] : worst) {
       if (found != severity) continue;
@@ -72,27 +72,25 @@ LaunchSpec without_bad_hosts(const LaunchSpec& spec, const Allocation& allocatio
       const bool all_wanted = severity == Severity::kSlow && kept.nodes == 0;
       if (ours == allocation.hosts.end() || left() <= least || all_wanted) {
         require(severity == Severity::kBad || spec.preflight != "strict",
-                "preflight: {} is slow, and there is no other host in its place (--preflight on starts the "
-                "ranks all the "
-                "same)",
+                "preflight: {} is slow, and there is no host to replace it (--preflight on starts the ranks "
+                "anyway)",
                 host);
-        err << fmt::format("tutti: preflight: {} takes part, because there is no other host in its place\n",
-                           host);
+        err << fmt::format("tutti: preflight: {} is used, because there is no host to replace it\n", host);
         continue;
       }
       kept.exclude.push_back(ours->name);
       kept.nodes = std::min<int64_t>(kept.nodes, left());
-      err << fmt::format("tutti: preflight: {} is left out; {} hosts remain\n", host, left());
+      err << fmt::format("tutti: preflight: {} is excluded; {} hosts remain\n", host, left());
     }
   }
   err << std::flush;
   return kept;
 }
 
-LaunchSpec try_hosts(const Adapter& adapter, const LaunchSpec& spec, const Allocation& allocation,
-                     const Surroundings& here, const std::string& run_file, std::ostream& err) {
+LaunchSpec preflight_hosts(const Adapter& adapter, const LaunchSpec& spec, const Allocation& allocation,
+                           const Environment& here, const std::string& run_file, std::ostream& err) {
   LaunchSpec trial = spec;
-  // Also those that the training may not need; where the environment does not name them, as many as it does.
+  // Also hosts that the training may not need; as many as it needs if the environment does not name them.
   if (!allocation.hosts.empty()) trial.nodes = 0;
   trial.command = {"preflight", "--brief", "--json", "--dir", spec.run_directory, run_file};
   const std::vector<Host> hosts = placed_hosts(trial, allocation);
@@ -101,7 +99,7 @@ LaunchSpec try_hosts(const Adapter& adapter, const LaunchSpec& spec, const Alloc
   try {
     const Rendered rendered = adapter.render(trial, allocation);
     for (const LaunchFile& file : rendered.files) write_file_atomically(file.path, file.text);
-    Variables variables = launch_environment(here.variables, spec.variables);
+    Variables variables = child_environment(here.variables, spec.variables);
     for (const auto& [name, value] : rendered.variables) variables[name] = value;
     variables["TUTTI_LAUNCH_RANKS"] = std::to_string(total_ranks(hosts));
     const Output output = run_to_end(rendered.argv, variables, kLimit_s + kStart_s);
@@ -109,7 +107,7 @@ LaunchSpec try_hosts(const Adapter& adapter, const LaunchSpec& spec, const Alloc
     answer = read_preflight_json(output.out);
     write_file_atomically(spec.run_directory + "/preflight.json", output.out);
   } catch (const std::exception& problem) {
-    err << fmt::format("tutti: preflight came to no result: {}\ntutti: the ranks are started all the same\n",
+    err << fmt::format("tutti: preflight has no result: {}\ntutti: the ranks are started anyway\n",
                        problem.what())
         << std::flush;
     return spec;

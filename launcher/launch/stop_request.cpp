@@ -1,4 +1,4 @@
-#include "launcher/launch/stop.h"
+#include "launcher/launch/stop_request.h"
 
 #include <tutti/core/error.h>
 #include "core/system_check.h"
@@ -25,7 +25,7 @@ bool is_one_of(pid_t process, const std::vector<std::string_view>& programs) {
 
 }  // namespace
 
-Signals::Signals() : descriptor_(signalfd(-1, &held_.set(), SFD_NONBLOCK | SFD_CLOEXEC)) {
+Signals::Signals() : descriptor_(signalfd(-1, &blocked_.set(), SFD_NONBLOCK | SFD_CLOEXEC)) {
   require_system(descriptor_.number() >= 0, "signalfd");
 }
 
@@ -36,32 +36,32 @@ Signals::Received Signals::next() {
   return {static_cast<int>(info.ssi_signo), static_cast<pid_t>(info.ssi_pid)};
 }
 
-bool Stop::look() {
-  const bool before = asked;
+bool StopRequest::poll() {
+  const bool before = requested;
   for (Signals::Received signal = signals.next(); signal.number != 0; signal = signals.next()) {
     if (signal.number == SIGCHLD || signal.number == SIGUSR2) continue;
-    if (asked && (signal.number == SIGINT || signal.number == SIGTERM)) at_once = true;
-    if (!asked) ask(signal);
+    if (requested && (signal.number == SIGINT || signal.number == SIGTERM)) immediate = true;
+    if (!requested) receive(signal);
   }
-  if (!asked && Clock::now() >= limit) ask({.number = SIGUSR1});
-  return asked && !before;
+  if (!requested && Clock::now() >= limit) receive({.number = SIGUSR1});
+  return requested && !before;
 }
 
-void Stop::wait_for_end(double seconds) {
+void StopRequest::wait_for_end(double seconds) {
   const auto end =
       Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double>(seconds));
   constexpr int kTickMs = 100;
   while (Clock::now() < end) {
     pollfd wait{signals.descriptor(), POLLIN, 0};
-    (void)poll(&wait, 1, kTickMs);
+    (void)::poll(&wait, 1, kTickMs);
     for (Signals::Received signal = signals.next(); signal.number != 0; signal = signals.next()) {
       if (signal.number == SIGTERM || signal.number == SIGINT) return;
     }
   }
 }
 
-void Stop::ask(const Signals::Received& signal) {
-  asked = true;
+void StopRequest::receive(const Signals::Received& signal) {
+  requested = true;
   first_signal = signal.number;
   by_scheduler = signal.sender > 0 && is_one_of(signal.sender, daemons);
   since = Clock::now();

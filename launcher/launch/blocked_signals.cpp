@@ -1,4 +1,4 @@
-#include "launcher/launch/held_signals.h"
+#include "launcher/launch/blocked_signals.h"
 
 #include <tutti/core/error.h>
 
@@ -12,16 +12,16 @@ bool is_ignored(int signal) {
 
 }  // namespace
 
-HeldSignals::HeldSignals() {
+BlockedSignals::BlockedSignals() {
   (void)sigemptyset(&set_);
   for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD}) {
-    // What is ignored would come all the same once it is blocked.
+    // A blocked signal is received even if it is ignored.
     if (signal == SIGCHLD || !is_ignored(signal)) (void)sigaddset(&set_, signal);
   }
   require(pthread_sigmask(SIG_BLOCK, &set_, &before_) == 0, "pthread_sigmask failed");
 }
 
-HeldSignals::~HeldSignals() {
+BlockedSignals::~BlockedSignals() {
   (void)pthread_sigmask(SIG_SETMASK, &before_, nullptr);
 }
 

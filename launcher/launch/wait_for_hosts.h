@@ -10,7 +10,7 @@ namespace tutti {
 /// Tries it with the program that starts the ranks, for spec.wait_s, by default adapter.host_wait_s. Does
 /// nothing where hosts are up when a launch begins, and where this machine is the only one. Throws Error with
 /// the last message if a host does not answer in time. Other failures are those of the launch itself.
-void await_hosts(const Adapter& adapter, const LaunchSpec& spec, const Allocation& allocation,
-                 const Surroundings& here, std::ostream& err);
+void wait_for_hosts(const Adapter& adapter, const LaunchSpec& spec, const Allocation& allocation,
+                    const Environment& here, std::ostream& err);
 
 }  // namespace tutti

@@ -1,5 +1,5 @@
 #include "launcher/launch/child.h"
-#include "launcher/launch/losses.h"
+#include "launcher/launch/host_failure.h"
 #include "launcher/launch/supervisor.h"
 #include "launcher/overwrite.h"
 #include "tests/launcher/launch_helpers.h"
@@ -14,14 +14,14 @@
 namespace tutti {
 namespace {
 
-using Reason = Ending::Reason;
+using Reason = ExitStatus::Reason;
 
-TEST(EndingTest, Labels) {
-  const auto of = [](const EndFacts& facts) { return label(facts); };
+TEST(ExitStatusTest, Labels) {
+  const auto of = [](const ExitEvidence& facts) { return classify(facts); };
   EXPECT_EQ(of({.exit_code = 0}).reason, Reason::kDone);
   EXPECT_EQ(of({.exit_code = 75}).reason, Reason::kPreempted);
-  EXPECT_EQ(of({.exit_code = 1, .asked_to_stop = true, .run_reason = "stopped"}).exit_code, 75);
-  EXPECT_EQ(of({.exit_code = 1, .asked_to_stop = true}).reason, Reason::kStopped);
+  EXPECT_EQ(of({.exit_code = 1, .stop_requested = true, .run_reason = "stopped"}).exit_code, 75);
+  EXPECT_EQ(of({.exit_code = 1, .stop_requested = true}).reason, Reason::kStopped);
   EXPECT_EQ(of({.exit_code = 137}).reason, Reason::kKilled);
   EXPECT_EQ(of({.exit_code = 137, .oom_kills = 1}).reason, Reason::kOutOfMemory);
   EXPECT_EQ(of({.exit_code = 1, .oom_kills = 1}).exit_code, 137);
@@ -44,7 +44,7 @@ int slurm_code(std::string_view line) {
   return adapter_named("slurm").parse_message(line).exit_code;
 }
 
-TEST(EndingTest, WhatSlurmSaysOfEnds) {
+TEST(ExitStatusTest, WhatSlurmSaysOfEnds) {
   EXPECT_EQ(slurm_code("srun: error: node2: task 1: Killed"), 137);
   EXPECT_EQ(slurm_code("srun: error: node2: tasks 2-3: Segmentation fault (core dumped)"), 139);
   EXPECT_EQ(slurm_code("srun: error: node2: tasks 0,2: Exited with exit code 3"), 3);
@@ -60,15 +60,15 @@ TEST(EndingTest, WhatSlurmSaysOfEnds) {
         "slurmstepd-node1: error: StepId=8.0 exceeded memory limit (2100 > 2048), being killed",
         "slurmstepd: error: Exceeded job memory limit"}) {
     EXPECT_TRUE(adapter_named("slurm").parse_message(line).out_of_memory) << line;
-    Blame blame;
-    blame.look_at(line);
-    const Ending ending = label({.exit_code = 1,
-                                 .saw_memory = blame.saw_memory(),
-                                 .hosts = blame.hosts(),
-                                 .memory_option = adapter_named("slurm").memory_option});
-    EXPECT_EQ(ending.reason, Reason::kOutOfMemory) << line;
-    EXPECT_EQ(ending.exit_code, 137);
-    EXPECT_NE(ending.text.find("--mem="), std::string::npos);
+    FailureAttribution attribution;
+    attribution.read_line(line);
+    const ExitStatus exit_status = classify({.exit_code = 1,
+                                             .saw_memory = attribution.saw_memory(),
+                                             .hosts = attribution.hosts(),
+                                             .memory_option = adapter_named("slurm").memory_option});
+    EXPECT_EQ(exit_status.reason, Reason::kOutOfMemory) << line;
+    EXPECT_EQ(exit_status.exit_code, 137);
+    EXPECT_NE(exit_status.text.find("--mem="), std::string::npos);
   }
   for (const char* line : {"step 3: Out Of Memory", "srun: error: node1: task 1: Killed", "oom_kill event",
                            "srun: Job step aborted: Waiting up to 32 seconds for job step to finish."}) {
@@ -76,27 +76,28 @@ TEST(EndingTest, WhatSlurmSaysOfEnds) {
   }
 }
 
-TEST(EndingTest, TheFirstBadEndCounts) {
+TEST(ExitStatusTest, TheFirstBadEndCounts) {
   // A rank ended by an error; the supervisor ended the others, and srun gives the highest code.
-  EXPECT_EQ(label({.exit_code = 137, .first_code = 1}).reason, Reason::kError);
-  EXPECT_EQ(label({.exit_code = 137, .first_code = 139}).signal, SIGSEGV);
-  EXPECT_EQ(label({.exit_code = 0, .first_code = 1}).reason, Reason::kDone);
-  const Ending isolated = label({.exit_code = 137, .saw_loss = true, .isolated = true, .hosts = {"node2"}});
+  EXPECT_EQ(classify({.exit_code = 137, .first_code = 1}).reason, Reason::kError);
+  EXPECT_EQ(classify({.exit_code = 137, .first_code = 139}).signal, SIGSEGV);
+  EXPECT_EQ(classify({.exit_code = 0, .first_code = 1}).reason, Reason::kDone);
+  const ExitStatus isolated =
+      classify({.exit_code = 137, .saw_loss = true, .isolated = true, .hosts = {"node2"}});
   EXPECT_EQ(isolated.reason, Reason::kIsolated);
   EXPECT_EQ(isolated.exit_code, 205);
   EXPECT_TRUE(isolated.hosts.empty());
-  EXPECT_FALSE(worth_restarting(isolated, true));
-  EXPECT_EQ(label({.exit_code = 255}).reason, Reason::kNotStarted);
+  EXPECT_FALSE(is_restartable(isolated, true));
+  EXPECT_EQ(classify({.exit_code = 255}).reason, Reason::kNotStarted);
 }
 
 /// The hosts that a launch's only message names.
 std::string blamed_host(std::string_view line) {
-  Blame blame;
-  blame.look_at(line);
-  return fmt::format("{}", fmt::join(blame.hosts(), " "));
+  FailureAttribution attribution;
+  attribution.read_line(line);
+  return fmt::format("{}", fmt::join(attribution.hosts(), " "));
 }
 
-TEST(EndingTest, HostsInMessages) {
+TEST(ExitStatusTest, HostsInMessages) {
   EXPECT_EQ(
       blamed_host("mpirun noticed that process rank 1 with PID 4711 on node gpu-07 exited on signal 9."),
       "gpu-07");
@@ -110,41 +111,41 @@ TEST(EndingTest, HostsInMessages) {
   }
 }
 
-TEST(EndingTest, WhatFollowsFromADeathIsNotBlamed) {
+TEST(ExitStatusTest, WhatFollowsFromADeathIsNotBlamed) {
   // As Slurm 22.05 tells it when rank 2 was killed.
-  Blame blame;
+  FailureAttribution attribution;
   for (const char* line :
        {"srun: error: node1: task 0: Broken pipe", "srun: launch/slurm: _step_signal: Terminating StepId=3.0",
         "srun: error: node2: task 2: Killed",
         "slurmstepd-node1: error: *** STEP 3.0 ON node1 CANCELLED AT 2026-11-23T10:20:50 ***",
         "srun: Job step aborted: Waiting up to 7 seconds for job step to finish.",
         "srun: error: node3: task 3: Killed", "srun: error: node1: task 1: Killed"}) {
-    blame.look_at(line);
+    attribution.read_line(line);
   }
-  EXPECT_EQ(blame.hosts(), std::vector<std::string>{"node2"});
-  EXPECT_TRUE(blame.saw_kill());
-  const Ending ending = label({.exit_code = 141, .saw_kill = true, .hosts = blame.hosts()});
-  EXPECT_EQ(ending.reason, Reason::kKilled);
-  EXPECT_EQ(ending.exit_code, 137);
+  EXPECT_EQ(attribution.hosts(), std::vector<std::string>{"node2"});
+  EXPECT_TRUE(attribution.saw_kill());
+  const ExitStatus exit_status = classify({.exit_code = 141, .saw_kill = true, .hosts = attribution.hosts()});
+  EXPECT_EQ(exit_status.reason, Reason::kKilled);
+  EXPECT_EQ(exit_status.exit_code, 137);
 }
 
-TEST(EndingTest, ALostHostIsBlamedAlone) {
+TEST(ExitStatusTest, ALostHostIsBlamedAlone) {
   // As Slurm 22.05 tells it when a node does not answer any more.
-  Blame blame;
+  FailureAttribution attribution;
   for (const char* line :
        {"srun: error: Node failure on node2", "srun: error: node1: task 0: Killed",
         "srun: launch/slurm: _step_signal: Terminating StepId=4.0", "srun: error: node3: task 2: Killed"}) {
-    blame.look_at(line);
+    attribution.read_line(line);
   }
-  EXPECT_EQ(blame.hosts(), std::vector<std::string>{"node2"});
-  EXPECT_TRUE(blame.saw_loss());
-  const Ending ending =
-      label({.exit_code = 137, .saw_kill = blame.saw_kill(), .saw_loss = true, .hosts = blame.hosts()});
-  EXPECT_EQ(ending.reason, Reason::kHostLost);
-  EXPECT_EQ(ending.exit_code, 205);
+  EXPECT_EQ(attribution.hosts(), std::vector<std::string>{"node2"});
+  EXPECT_TRUE(attribution.saw_loss());
+  const ExitStatus exit_status = classify(
+      {.exit_code = 137, .saw_kill = attribution.saw_kill(), .saw_loss = true, .hosts = attribution.hosts()});
+  EXPECT_EQ(exit_status.reason, Reason::kHostLost);
+  EXPECT_EQ(exit_status.exit_code, 205);
 }
 
-TEST(EndingTest, MemoryCountersOfBothKindsOfControlGroups) {
+TEST(ExitStatusTest, MemoryCountersOfBothKindsOfControlGroups) {
   const TemporaryDirectory root;
   EXPECT_EQ(oom_kills("0::/nowhere\n", root.path()), 0);
   EXPECT_EQ(oom_kills("", root.path()), 0);
@@ -158,19 +159,19 @@ TEST(EndingTest, MemoryCountersOfBothKindsOfControlGroups) {
   EXPECT_EQ(oom_kills("12:cpu,cpuacct:/docker/x\n9:memory:/docker/x\n0::/\n", root.path()), 5);
 }
 
-TEST(EndingTest, RestartsAndTheirWaits) {
-  EXPECT_TRUE(worth_restarting({.reason = Reason::kHostLost}, false));
-  EXPECT_FALSE(worth_restarting({.reason = Reason::kError}, false));
-  EXPECT_TRUE(worth_restarting({.reason = Reason::kError}, true));
-  EXPECT_FALSE(worth_restarting({.reason = Reason::kOutOfMemory}, false));
+TEST(ExitStatusTest, RestartsAndTheirWaits) {
+  EXPECT_TRUE(is_restartable({.reason = Reason::kHostLost}, false));
+  EXPECT_FALSE(is_restartable({.reason = Reason::kError}, false));
+  EXPECT_TRUE(is_restartable({.reason = Reason::kError}, true));
+  EXPECT_FALSE(is_restartable({.reason = Reason::kOutOfMemory}, false));
   for (const Reason reason : {Reason::kDone, Reason::kPreempted, Reason::kStopped, Reason::kUsage}) {
-    EXPECT_FALSE(worth_restarting({.reason = reason}, true));
+    EXPECT_FALSE(is_restartable({.reason = reason}, true));
   }
-  const Patience patience{.first_wait_s = 2, .most_wait_s = 60};
-  EXPECT_EQ(wait_before_restart_s(patience, 1), 2);
-  EXPECT_EQ(wait_before_restart_s(patience, 3), 8);
-  EXPECT_EQ(wait_before_restart_s(patience, 6), 60);
-  EXPECT_EQ(wait_before_restart_s(patience, 1000), 60);
+  const Timeouts timeouts{.first_wait_s = 2, .max_wait_s = 60};
+  EXPECT_EQ(wait_before_restart_s(timeouts, 1), 2);
+  EXPECT_EQ(wait_before_restart_s(timeouts, 3), 8);
+  EXPECT_EQ(wait_before_restart_s(timeouts, 6), 60);
+  EXPECT_EQ(wait_before_restart_s(timeouts, 1000), 60);
 }
 
 TEST(ChildTest, CommandsAndTheirFailures) {

@@ -12,18 +12,18 @@
 
 namespace tutti {
 
-/// Notices that a host has gone silent: asks each once a second for a connection that its kernel refuses at
-/// once, as long as the host and the network to it live, however busy it is. Only hosts that have answered
-/// before can go silent, so that a firewall that drops such requests merely makes it blind. Nothing needs to
-/// run on the hosts.
-class HostWatch {
+/// A heartbeat without a process on the other hosts: requests a TCP connection from each host once a second,
+/// which its kernel refuses immediately while the host and the network are up, however busy the host is. Only
+/// hosts that have answered before can be lost: behind a firewall that drops such requests, no loss is
+/// detected.
+class Heartbeat {
  public:
-  /// Ignores `own`, other names of this machine, and names without an address. `silence_s` whole seconds
-  /// without an answer are a loss.
-  HostWatch(const std::vector<std::string>& names, std::string_view own, int silence_s = 6);
+  /// Ignores `own`, other names of this machine, and names without an address. A host without an
+  /// answer for `silence_s` seconds is lost.
+  Heartbeat(const std::vector<std::string>& names, std::string_view own, int silence_s = 6);
 
-  /// To be called several times a second. The hosts that have been silent for so long; time in which this
-  /// process itself was stopped does not count.
+  /// The lost hosts. Must be called several times a second; time in which this process was stopped does not
+  /// count.
   std::vector<std::string> lost();
   /// How many have answered at least once.
   [[nodiscard]] int64_t known() const;
@@ -33,7 +33,7 @@ class HostWatch {
     std::string name;
     sockaddr_storage address{};
     socklen_t address_bytes = 0;
-    Descriptor socket;     ///< the request under way
+    Descriptor socket;     ///< the pending request
     bool known = false;    ///< has answered at least once
     bool answers = false;  ///< since the last request
     int missed = 0;        ///< requests in a row without an answer

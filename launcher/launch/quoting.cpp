@@ -1,4 +1,4 @@
-#include "launcher/launch/words.h"
+#include "launcher/launch/quoting.h"
 
 #include <tutti/core/error.h>
 #include "core/config/utf8.h"
@@ -14,7 +14,7 @@ constexpr size_t kLongestHostName = 253;  // RFC 1035
 
 }  // namespace
 
-// Not isalnum(): the locale has no say in what a scheduler sees.
+// Not isalnum(), which depends on the locale.
 bool is_letter(char c) {
   return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
@@ -90,7 +90,7 @@ std::string script_line(std::span<const std::string> words, std::string_view wha
 }
 
 std::string yaml_string(std::string_view text, std::string_view what) {
-  require(is_utf8(text), "{}: is not UTF-8, and YAML knows nothing else", what);
+  require(is_utf8(text), "{}: is not UTF-8, which YAML requires", what);
   return nlohmann::json(std::string(text)).dump();
 }
 

@@ -1,10 +1,10 @@
 #include "launcher/launch/adapters/slurm_host_list.h"
 #include "launcher/launch/adapters/slurm_mpi.h"
+#include "launcher/launch/bootstrap_check.h"
 #include "launcher/launch/duration.h"
 #include "launcher/launch/mpi_library.h"
-#include "launcher/launch/rank_world.h"
+#include "launcher/launch/quoting.h"
 #include "launcher/launch/visible_devices.h"
-#include "launcher/launch/words.h"
 #include "tests/launcher/launch_helpers.h"
 
 #include <gtest/gtest.h>
@@ -32,7 +32,7 @@ std::string shell_reads(const std::string& line) {
   return out;
 }
 
-TEST(LaunchWordsTest, AShellReadsBackExactlyWhatWasQuoted) {
+TEST(LaunchQuotingTest, AShellReadsBackExactlyWhatWasQuoted) {
   Texts words{
       "plain", "",  "a b", "it's", "$(touch /tmp/x)", "`id`", "a\nb", "\"",    "\\",       "~",  "~root",
       "*",     "#", "a;b", "-n",   "x=$HOME",         "!!",   "\t",   "'\\''", "\xC3\xA9", "%s", "{a,b}",
@@ -49,14 +49,14 @@ TEST(LaunchWordsTest, AShellReadsBackExactlyWhatWasQuoted) {
   EXPECT_THROW((void)shell_word(std::string_view("a\0b", 3)), Error);
 }
 
-TEST(LaunchWordsTest, LineBreaksDoNotGetIntoScripts) {
+TEST(LaunchQuotingTest, LineBreaksDoNotGetIntoScripts) {
   for (const std::string& word : Texts{"a\n#SBATCH --uid=0", "\r", std::string(1, '\x1b'), "\x7f"}) {
     EXPECT_THROW((void)script_line(Texts{"tutti", word}, "the command"), Error);
   }
   EXPECT_EQ(script_line(Texts{"tutti", "$(id)"}, "the command"), "tutti '$(id)'");
 }
 
-TEST(LaunchWordsTest, HostNamesAndPlainWords) {
+TEST(LaunchQuotingTest, HostNamesAndPlainWords) {
   for (const char* good : {"node1", "gpu-07", "a.b.example.org", "n_1", "10.0.0.7"}) {
     EXPECT_TRUE(is_host_name(good)) << good;
   }
@@ -174,9 +174,9 @@ TEST(LaunchMpiTest, LibrariesAndTheirTypes) {
   EXPECT_EQ(mpirun_name(parse_mpi_library("Intel(R) MPI Library 2021.9"), has_both), "mpirun");
 }
 
-TEST(RankWorldTest, HowManyWereStarted) {
+TEST(BootstrapCheckTest, HowManyWereStarted) {
   const auto started = [](const Variables& variables) {
-    return started_ranks(surroundings({.variables = variables}));
+    return launched_ranks(environment({.variables = variables}));
   };
   EXPECT_EQ(started({}), 0);
   EXPECT_EQ(started({{"SLURM_STEP_NUM_TASKS", "4"}, {"SLURM_PROCID", "1"}}), 4);
@@ -187,12 +187,12 @@ TEST(RankWorldTest, HowManyWereStarted) {
   EXPECT_THROW(started({{"OMPI_COMM_WORLD_SIZE", "many"}}), Error);
 }
 
-TEST(RankWorldTest, RanksThatCannotMeetAreRefused) {
+TEST(BootstrapCheckTest, RanksThatCannotMeetAreRefused) {
   const MpiLibrary open = parse_mpi_library("Open MPI v4.1.4");
   const MpiLibrary mpich = parse_mpi_library("MPICH Version: 4.0.2");
   const auto refusal = [](const MpiLibrary& library, const Variables& variables) -> std::string {
     try {
-      check_can_meet(surroundings({.variables = variables}), library);
+      check_bootstrap(environment({.variables = variables}), library);
     } catch (const Error& error) {
       return error.what();
     }
@@ -213,10 +213,10 @@ TEST(RankWorldTest, RanksThatCannotMeetAreRefused) {
   }
   for (const Variables& good : {pmi2, hydra, Variables{}}) EXPECT_EQ(refusal(mpich, good), "");
 
-  check_world_size(surroundings({.variables = mpirun}), open, 4);
-  check_world_size(surroundings({}), open, 1);
+  check_world_size(environment({.variables = mpirun}), open, 4);
+  check_world_size(environment({}), open, 1);
   // MPICH's ranks under Open MPI's mpirun.
-  EXPECT_THROW(check_world_size(surroundings({.variables = mpirun}), mpich, 1), Error);
+  EXPECT_THROW(check_world_size(environment({.variables = mpirun}), mpich, 1), Error);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "launcher/launch/ending.h"
+#include "launcher/launch/exit_status.h"
 
 #include "launcher/launch/adapter.h"
 
@@ -16,10 +16,10 @@ namespace tutti {
 namespace {
 
 namespace fs = std::filesystem;
-using Reason = Ending::Reason;
+using Reason = ExitStatus::Reason;
 
 constexpr int kPreemptedCode = 75;    // EX_TEMPFAIL of sysexits.h
-constexpr int kDaemonLostCode = 205;  // Open MPI: a daemon, and so a host, went away
+constexpr int kDaemonLostCode = 205;  // Open MPI: a daemon, and so a host, was lost
 constexpr int kNotReachedCode = 255;  // ssh, and so mpirun: a host could not be reached
 constexpr int kSignalBase = 128;
 constexpr int kMostSignals = 64;
@@ -42,7 +42,7 @@ std::string_view signal_name(int signal) {
   return "a signal";
 }
 
-/// Whether a small number that is no exit code of tutti is a signal by which programs end.
+/// Whether a small number that is not an exit code of tutti is a signal that ends programs.
 bool is_deadly(int number) {
   constexpr std::array kDeadly{SIGILL, SIGABRT, SIGBUS, SIGFPE, SIGKILL, SIGSEGV, SIGPIPE, SIGTERM};
   return std::find(kDeadly.begin(), kDeadly.end(), number) != kDeadly.end();
@@ -63,7 +63,7 @@ int64_t counter(const fs::path& path, std::string_view key) {
   return -1;
 }
 
-/// The control group of the whole job where a scheduler has put each of its steps into one of their own.
+/// The control group of the whole job where a scheduler gives each of its steps one of its own.
 std::string job_group(const std::string& group) {
   for (const Adapter* adapter : adapters()) {
     if (adapter->job_group == nullptr) continue;
@@ -102,87 +102,87 @@ std::string_view name(Reason reason) {
   return "error";
 }
 
-Ending label(const EndFacts& facts) {
-  // A starter such as srun gives the highest of the ranks' codes: that of one whose connection to the dead
+ExitStatus classify(const ExitEvidence& evidence) {
+  // A starter such as srun gives the highest of the ranks' codes: that of one whose connection to the failed
   // one broke, or that was ended after it.
-  const bool followed = facts.saw_kill && facts.exit_code == kSignalBase + SIGPIPE;
-  int code = followed ? kSignalBase + SIGKILL : facts.exit_code;
-  if (code != 0 && facts.first_code != 0) code = facts.first_code;
-  if (facts.bare_signals && is_deadly(code)) code += kSignalBase;
-  Ending end{.reason = Reason::kError, .exit_code = code, .hosts = facts.hosts};
+  const bool followed = evidence.saw_kill && evidence.exit_code == kSignalBase + SIGPIPE;
+  int code = followed ? kSignalBase + SIGKILL : evidence.exit_code;
+  if (code != 0 && evidence.first_code != 0) code = evidence.first_code;
+  if (evidence.bare_signals && is_deadly(code)) code += kSignalBase;
+  ExitStatus end{.reason = Reason::kError, .exit_code = code, .hosts = evidence.hosts};
   if (code > kSignalBase && code <= kSignalBase + kMostSignals) end.signal = code - kSignalBase;
-  if (facts.run_reason == "stopped" || code == kPreemptedCode) {
+  if (evidence.run_reason == "stopped" || code == kPreemptedCode) {
     end = {.reason = Reason::kPreempted,
            .exit_code = kPreemptedCode,
-           .text = "asked to stop, and a checkpoint was saved; --resume goes on from it"};
+           .text = "asked to stop, and a checkpoint was saved; --resume continues from it"};
   } else if (code == 0) {
     end.reason = Reason::kDone;
     end.text = "done";
-  } else if (facts.oom_kills > 0 || facts.saw_memory) {
+  } else if (evidence.oom_kills > 0 || evidence.saw_memory) {
     end.reason = Reason::kOutOfMemory;
     end.exit_code = kSignalBase + SIGKILL;
     end.signal = SIGKILL;
     end.text = fmt::format(
         "a rank was killed{} because its host or job was out of memory; ask for more memory{}, or set "
         "train.microbatch lower",
-        at(facts.hosts), facts.memory_option.empty() ? "" : fmt::format(" ({})", facts.memory_option));
-  } else if (facts.asked_to_stop) {
+        at(evidence.hosts),
+        evidence.memory_option.empty() ? "" : fmt::format(" ({})", evidence.memory_option));
+  } else if (evidence.stop_requested) {
     end.reason = Reason::kStopped;
     end.text =
-        "asked to stop, and ended without having saved a checkpoint: a message above says why, or --grace "
-        "gives "
-        "it longer";
-  } else if (facts.isolated) {
+        "asked to stop, and ended without a checkpoint: see the messages above, or set a longer --grace";
+  } else if (evidence.isolated) {
     end.exit_code = kDaemonLostCode;
     end.signal = 0;
     end.reason = Reason::kIsolated;
     end.hosts.clear();
     end.text =
-        "this host is cut off from all others of the launch: its ranks are ended, and no host is blamed; "
-        "--resume goes on from the last checkpoint";
-  } else if (code == kDaemonLostCode || facts.saw_loss) {
+        "this host is isolated from all others of the launch: its ranks are ended, and the failure is "
+        "attributed to "
+        "no host; --resume continues from the last checkpoint";
+  } else if (code == kDaemonLostCode || evidence.saw_loss) {
     end.exit_code = kDaemonLostCode;
     end.signal = 0;
     end.reason = Reason::kHostLost;
-    end.text = fmt::format("a host{}, or the link to it, was lost", at(facts.hosts));
+    end.text = fmt::format("a host{}, or the link to it, was lost", at(evidence.hosts));
   } else if (end.signal == SIGKILL) {
     end.reason = Reason::kKilled;
-    end.text = fmt::format("a rank was killed (SIGKILL){}, and not for memory as far as this host counts",
-                           at(facts.hosts));
+    end.text = fmt::format("a rank was killed (SIGKILL){}, and not for memory as far as this host reports",
+                           at(evidence.hosts));
   } else if (end.signal != 0) {
     end.reason = Reason::kSignal;
-    end.text = fmt::format("a rank ended by {}{}", signal_name(end.signal), at(facts.hosts));
+    end.text = fmt::format("a rank ended by {}{}", signal_name(end.signal), at(evidence.hosts));
   } else if (code == kNotReachedCode) {
     end.reason = Reason::kNotStarted;
     end.signal = 0;
     end.text = fmt::format(
-        "the ranks could not be started on all hosts{}: a remote shell, or what it starts there, failed "
-        "(exit "
-        "code 255); its message stands above",
-        facts.hosts.empty() ? "" : fmt::format(" ({})", fmt::join(facts.hosts, ", ")));
+        "the ranks could not be started on all hosts{}: a remote shell, or the program that it starts, "
+        "failed "
+        "(exit code 255); see its message above",
+        evidence.hosts.empty() ? "" : fmt::format(" ({})", fmt::join(evidence.hosts, ", ")));
   } else if (code == 2) {
     end.reason = Reason::kUsage;
-    end.text = "the command cannot be understood; its message stands above";
+    end.text = "the command is not valid; see its message above";
   } else {
-    end.text = fmt::format("an error{}, exit code {}; its message stands above", at(facts.hosts), code);
+    end.text = fmt::format("an error{}, exit code {}; see its message above", at(evidence.hosts), code);
   }
   return end;
 }
 
-void Blame::look_at(std::string_view line) {
+void FailureAttribution::read_line(std::string_view line) {
   take(parse_mpirun_message(line));
-  // Whichever adapter started the ranks: mpirun, too, may start its daemons by a scheduler's own command.
+  // All adapters, because mpirun also may start its daemons by a scheduler's own command.
   for (const Adapter* adapter : adapters()) {
     if (adapter->parse_message != nullptr) take(adapter->parse_message(line));
   }
 }
 
-void Blame::take(const FailureMessage& message) {
+void FailureAttribution::take(const FailureMessage& message) {
   aborted_ = aborted_ || message.aborted;
   saw_memory_ = saw_memory_ || message.out_of_memory;
   if (aborted_ || message.host.empty() || message.consequence) return;
   if (message.host_lost) {
-    // The ranks that then die of it are not why.
+    // Ranks that fail after it are consequences.
     saw_loss_ = true;
     aborted_ = true;
   }

@@ -1,4 +1,4 @@
-#include "launcher/launch/rank_world.h"
+#include "launcher/launch/bootstrap_check.h"
 
 #include "launcher/launch/adapter.h"
 
@@ -10,7 +10,7 @@ namespace {
 using Family = MpiLibrary::Family;
 
 /// The scheduler's program that started this rank; nullptr if it was mpirun or is not known.
-const RankStarter* scheduler_starter(const Surroundings& here) {
+const RankStarter* scheduler_starter(const Environment& here) {
   if (here.find("OMPI_COMM_WORLD_SIZE") || here.find("HYDI_CONTROL_FD")) return nullptr;
   for (const Adapter* adapter : adapters()) {
     const RankStarter& starter = adapter->starter;
@@ -20,7 +20,7 @@ const RankStarter* scheduler_starter(const Surroundings& here) {
 }
 
 /// What to do instead, for whoever started the ranks.
-std::string advice(const Surroundings& here, const MpiLibrary& library) {
+std::string advice(const Environment& here, const MpiLibrary& library) {
   if (const RankStarter* starter = scheduler_starter(here)) {
     return fmt::format("Use {}, or `tutti launch`, which sees to it", starter->advice(library));
   }
@@ -29,7 +29,7 @@ std::string advice(const Surroundings& here, const MpiLibrary& library) {
 
 }  // namespace
 
-int64_t started_ranks(const Surroundings& here) {
+int64_t launched_ranks(const Environment& here) {
   for (const char* name : {"TUTTI_LAUNCH_RANKS", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}) {
     if (const int64_t ranks = here.number(name, 0); ranks > 0) return ranks;
   }
@@ -37,8 +37,8 @@ int64_t started_ranks(const Surroundings& here) {
   return starter != nullptr ? here.number(starter->size, 0) : 0;
 }
 
-void check_can_meet(const Surroundings& here, const MpiLibrary& library) {
-  const int64_t started = started_ranks(here);
+void check_bootstrap(const Environment& here, const MpiLibrary& library) {
+  const int64_t started = launched_ranks(here);
   if (started <= 1) return;
   const bool pmix = here.find("PMIX_RANK") || here.find("OMPI_COMM_WORLD_RANK");
   const bool pmi = here.find("PMI_RANK") || here.find("PMI_FD");
@@ -51,8 +51,8 @@ void check_can_meet(const Surroundings& here, const MpiLibrary& library) {
           started, library.name, advice(here, library));
 }
 
-void check_world_size(const Surroundings& here, const MpiLibrary& library, int64_t size) {
-  const int64_t started = started_ranks(here);
+void check_world_size(const Environment& here, const MpiLibrary& library, int64_t size) {
+  const int64_t started = launched_ranks(here);
   require(started == 0 || started == size,
           "{} ranks were started, and this one is in a world of {}: what started them does not fit {}. {}",
           started, size, library.name, advice(here, library));

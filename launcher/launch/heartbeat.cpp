@@ -1,4 +1,4 @@
-#include "launcher/launch/host_watch.h"
+#include "launcher/launch/heartbeat.h"
 
 #include <netdb.h>
 #include <netinet/in.h>
@@ -25,7 +25,7 @@ bool is_own(const addrinfo& found) {
   const Descriptor socket(::socket(found.ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   sockaddr_storage address{};
   std::memcpy(&address, found.ai_addr, found.ai_addrlen);
-  // Any free port will do.
+  // Any free port.
   if (address.ss_family == AF_INET) reinterpret_cast<sockaddr_in*>(&address)->sin_port = 0;
   if (address.ss_family == AF_INET6) reinterpret_cast<sockaddr_in6*>(&address)->sin6_port = 0;
   return socket.number() >= 0 &&
@@ -34,7 +34,7 @@ bool is_own(const addrinfo& found) {
 
 }  // namespace
 
-HostWatch::HostWatch(const std::vector<std::string>& names, std::string_view own, int silence_s)
+Heartbeat::Heartbeat(const std::vector<std::string>& names, std::string_view own, int silence_s)
     : silence_s_(silence_s) {
   hosts_.reserve(names.size());
   for (const std::string& name : names) {
@@ -51,11 +51,11 @@ HostWatch::HostWatch(const std::vector<std::string>& names, std::string_view own
   }
 }
 
-void HostWatch::ask(Watched& host) {
+void Heartbeat::ask(Watched& host) {
   host.socket =
       Descriptor(::socket(host.address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP));
   host.answers = false;
-  if (host.socket.number() < 0) {  // out of descriptors: that says nothing about the host
+  if (host.socket.number() < 0) {  // out of descriptors: not a failure of the host
     host.answers = host.known;
     return;
   }
@@ -67,7 +67,7 @@ void HostWatch::ask(Watched& host) {
   }
 }
 
-void HostWatch::listen(Watched& host) {
+void Heartbeat::listen(Watched& host) {
   if (host.socket.number() >= 0) {
     pollfd wait{host.socket.number(), POLLOUT, 0};
     if (poll(&wait, 1, 0) == 1) {
@@ -84,11 +84,11 @@ void HostWatch::listen(Watched& host) {
   }
 }
 
-int64_t HostWatch::known() const {
+int64_t Heartbeat::known() const {
   return std::count_if(hosts_.begin(), hosts_.end(), [](const Watched& host) { return host.known; });
 }
 
-std::vector<std::string> HostWatch::lost() {
+std::vector<std::string> Heartbeat::lost() {
   const auto now = std::chrono::steady_clock::now();
   const bool due = now - asked_ >= kPeriod;
   if (due) asked_ = now;

@@ -6,7 +6,7 @@
 
 namespace tutti {
 
-/// One of A to Z and a to z, whatever the locale.
+/// One of A to Z and a to z, independent of the locale.
 bool is_letter(char c);
 bool is_digit(char c);
 
@@ -17,13 +17,12 @@ inline bool contains(std::string_view text, std::string_view part) {
   return text.find(part) != std::string_view::npos;
 }
 
-/// Letters, digits, '.', '_' and '-', at most 253 of them, none of them a leading '-' or '.': what is passed
-/// to remote shells and host files.
+/// Letters, digits, '.', '_' and '-', at most 253 of them, none of them a leading '-' or '.': safe in
+/// remote shells and host files.
 bool is_host_name(std::string_view text);
 
-/// What stands in a scheduler's directives as an account, a partition or a job's name: letters, digits and
-/// any of ". _ + @ / : = , -", not leading with '-'. Nothing in it means anything to a shell or a scheduler's
-/// parser.
+/// A value in a scheduler's directives, such as an account, a partition or a job's name: letters, digits and
+/// any of ". _ + @ / : = , -", no '-' first. Nothing in it is special to a shell or a scheduler's parser.
 bool is_plain_word(std::string_view text);
 
 /// The name of an environment variable.
@@ -32,11 +31,11 @@ bool is_variable_name(std::string_view text);
 /// Whether the text holds a byte below 0x20, or 0x7F.
 bool has_control_character(std::string_view text);
 
-/// The text without the line breaks at its end: what a program said, to stand in a message.
+/// The text without the line breaks at its end: the output of a program, for a message.
 std::string_view without_line_end(std::string_view text);
 
-/// One word of a POSIX shell that stands for exactly these bytes: as it is if nothing in it is special, else
-/// in single quotes. Throws Error if it holds a zero byte, which no argument can.
+/// A text as one word of a POSIX shell: unchanged if nothing in it is special, else in single quotes. Throws
+/// Error if it holds a zero byte, which no argument can.
 std::string shell_word(std::string_view text);
 
 /// The words of a command as a line for a POSIX shell.
