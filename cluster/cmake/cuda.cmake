@@ -1,4 +1,4 @@
-# The CUDA toolkit and NVIDIA's libraries, with a word on what is missing and where to get it.
+# The CUDA toolkit and NVIDIA's libraries, with messages on what is missing and where to get it.
 set(TUTTI_CUDA_ARCHITECTURES "80-real;90-real;100" CACHE STRING
     "Compute capabilities to compile kernels for; 'native' for those of this machine")
 if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
@@ -17,7 +17,7 @@ enable_language(CUDA)
 if(CMAKE_CUDA_COMPILER_VERSION VERSION_LESS 13.0)
   message(FATAL_ERROR "Tutti needs CUDA 13 or later; ${CMAKE_CUDA_COMPILER} is ${CMAKE_CUDA_COMPILER_VERSION}")
 endif()
-if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake before 3.26 does not know that nvcc knows C++20
+if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)  # CMake before 3.26 lacks C++20 for nvcc
   set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
   set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
 endif()

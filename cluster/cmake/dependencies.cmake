@@ -13,7 +13,7 @@ function(tutti_need what package)
   endforeach()
 endfunction()
 
-# tutti_want(WHAT PACKAGE WITHOUT found...): the same for what Tutti can do without; WITHOUT says how.
+# tutti_want(WHAT PACKAGE WITHOUT found...): the same for optional dependencies; WITHOUT describes the build without it.
 function(tutti_want what package without)
   foreach(variable ${ARGN})
     if(NOT ${variable})
