@@ -112,7 +112,7 @@ void withhold_secrets(LaunchSpec& spec, const Environment& here, std::ostream& e
     require(metrics.port == 0 || !metrics.token_file.empty(),
             "{} is set, but schedulers show a job's variables to others: without it, the job's metrics would "
             "answer everyone. Put it into a file that only you can read (chmod 600) and name that by "
-            "metrics.token_file, or pass it on all the same by --env {}",
+            "metrics.token_file, or pass it by --env {}",
             kToken, kToken);
   }
   for (const std::string& name : spec.forwarded) {

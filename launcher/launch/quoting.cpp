@@ -82,7 +82,7 @@ std::string shell_line(std::span<const std::string> words) {
 std::string script_line(std::span<const std::string> words, std::string_view what) {
   for (const std::string& word : words) {
     require(!has_control_character(word),
-            "{}: {} holds a line break or another control character, which a scheduler could take for a "
+            "{}: {} has a line break or another control character, which a scheduler could take for a "
             "directive; put it into a file and name the file",
             what, nlohmann::json(word).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace));
   }

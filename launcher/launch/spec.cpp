@@ -75,7 +75,7 @@ void check(const LaunchSpec& spec) {
       "a GPU",
       spec.ranks_per_node, spec.gpus_per_node);
   require_usage(spec.time_limit_s == 0 || spec.grace_s < spec.time_limit_s,
-                "--grace {} s: ranks would be told to stop before the {} s of --time have begun",
+                "--grace {} s: ranks would be asked to stop before the {} s of --time have begun",
                 spec.grace_s, spec.time_limit_s);
   check_starter(spec.starter);
   require_usage(is_plain_word(spec.name) && spec.name.find_first_of("/,:=@") == std::string::npos,
@@ -108,7 +108,7 @@ void check(const LaunchSpec& spec) {
   check_path("the run directory", spec.run_directory);
   require_usage(
       !spec.command.empty(),
-      "what to run is missing: put a command behind the options, such as `tutti launch --nodes 2 train "
+      "what to run is missing: put a command after the options, such as `tutti launch --nodes 2 train "
       "run.yaml`");
   require_usage(spec.sweep.empty() || spec.command.front() == "train", "--sweep needs `train`, not `{}`",
                 spec.command.front());
@@ -117,7 +117,7 @@ void check(const LaunchSpec& spec) {
     require_usage(axis.key != "run.dir",
                   "--sweep run.dir: each combination has a run directory of its own already");
     require_usage(keys.insert(axis.key).second,
-                  "--sweep {}: comes twice; put all values behind one: {}=V1,V2", axis.key, axis.key);
+                  "--sweep {}: is given twice; give all values in one: {}=V1,V2", axis.key, axis.key);
   }
   require_usage(spec.sweep_size() <= kMostSweep, "--sweep: {} combinations are more than {}",
                 spec.sweep_size(), kMostSweep);

@@ -33,7 +33,7 @@ using Reason = ExitStatus::Reason;
 
 constexpr int kTickMs = 100;
 constexpr int64_t kFailuresOfABadHost = 2;
-constexpr int kSavedCode = 75;  // of a rank that has saved upon request
+constexpr int kSavedCode = 75;  // of a rank that has saved on request
 
 std::chrono::nanoseconds seconds(double s) {
   return std::chrono::nanoseconds(static_cast<int64_t>(s * 1e9));

@@ -48,8 +48,7 @@ VisibleDevices parse_visible_devices(std::optional<std::string_view> text) {
     const std::string_view id = trimmed(rest.substr(0, comma));
     if (!is_device(id)) break;
     require(std::find(visible.ids.begin(), visible.ids.end(), id) == visible.ids.end(),
-            "CUDA_VISIBLE_DEVICES={}: {} stands there twice, for which CUDA shows no device at all", *text,
-            id);
+            "CUDA_VISIBLE_DEVICES={}: {} is listed twice, for which CUDA shows no device", *text, id);
     visible.ids.emplace_back(id);
     if (comma == std::string_view::npos) break;
     rest.remove_prefix(comma + 1);

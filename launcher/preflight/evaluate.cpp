@@ -240,8 +240,9 @@ class Evaluation {
       }
       if (sum.ranks > 1 && host.speaker != nullptr && sum.shm_bytes < limits_.least_shm_bytes) {
         find(Severity::kWarning, sum.host, "shared memory",
-             fmt::format("/dev/shm holds {}: ranks of a host talk through it; containers take --shm-size",
-                         bytes_text(sum.shm_bytes)));
+             fmt::format(
+                 "/dev/shm holds {}: ranks of a host communicate through it; containers take --shm-size",
+                 bytes_text(sum.shm_bytes)));
       }
     }
   }

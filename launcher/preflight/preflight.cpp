@@ -90,7 +90,7 @@ class Watchdog {
     const std::string reason = fmt::format(
         "preflight did not end within {:g} s; rank {} on {} was at: {}. Exclude the host that hangs "
         "(--exclude), "
-        "or go on without (--preflight off)",
+        "or continue without preflight (--preflight off)",
         limit_s_, world.rank(), host_name(), step_);
     lock.unlock();
     world.abort(reason);

@@ -388,7 +388,7 @@ TEST(LaunchSpecTest, ImpossibleSizesAreRefused) {
   refused([](LaunchSpec& s) { s.command = {"info"}, s.sweep = {parse_sweep_axis("a=1")}; });
   EXPECT_NE(refused([](LaunchSpec& s) {
               s.sweep = {parse_sweep_axis("a=1,2"), parse_sweep_axis("b=3"), parse_sweep_axis("a=4")};
-            }).find("--sweep a: comes twice"),
+            }).find("--sweep a: is given twice"),
             std::string::npos);
   refused([](LaunchSpec& s) { s.sweep = {parse_sweep_axis("run.dir=a,b")}; });
   // So many that their number has no place in 64 bits.

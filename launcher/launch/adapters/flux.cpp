@@ -51,8 +51,8 @@ Rendered render_flux(const LaunchSpec& spec, const Allocation& allocation) {
   require_usage(spec.sweep.empty(), "--sweep: Flux has no job arrays; start each combination by itself");
   require_usage(
       !spec.requeue,
-      "--requeue: Flux queues no job again; queue a second launch behind the first by --after JOB, with "
-      "--resume behind the run file");
+      "--requeue: Flux cannot queue a job again; queue a second launch after the first by --after JOB, with "
+      "--resume after the run file");
   const std::vector<Host> hosts = placed_hosts(spec, allocation);
   Directives lines("# flux:");
   lines.add("--job-name=" + spec.name);
@@ -108,7 +108,7 @@ bool is_id(std::string_view text) {
 bool is_same_id(std::string_view a, std::string_view b) {
   const auto plain = [](std::string_view id) {
     const std::string_view rest = without_sign(id);
-    return rest.size() < id.size() ? "f" + std::string(rest) : std::string(id);
+    return rest.size() < id.size() ? fmt::format("f{}", rest) : std::string(id);
   };
   return plain(a) == plain(b);
 }

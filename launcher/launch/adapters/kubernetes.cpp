@@ -49,10 +49,11 @@ std::string object_name(const std::string& name, size_t workers) {
       std::max(std::string_view("-launcher").size(), fmt::format("-worker-{}", workers - 1).size());
   const size_t most = kLongestLabel - suffix;
   const bool letter = !name.empty() && name.front() >= 'a' && name.front() <= 'z';
-  require_usage(letter && is_label(name) && name.size() <= most,
-                "--name '{}': Kubernetes wants lower-case letters, digits and '-', a letter first and no '-' "
-                "at the end, at most {} characters for {} workers",
-                name, most, workers);
+  require_usage(
+      letter && is_label(name) && name.size() <= most,
+      "--name '{}': Kubernetes requires lower-case letters, digits and '-', a letter first and no '-' "
+      "at the end, at most {} characters for {} workers",
+      name, most, workers);
   return name;
 }
 

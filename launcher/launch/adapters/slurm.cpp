@@ -39,7 +39,7 @@ std::vector<int64_t> counts(const Environment& here, std::string_view name, size
   return values;
 }
 
-/// Cuts at the commas that stand outside of parentheses, as in "gpu:a100:2(IDX:0,3),gpu:v100:1".
+/// Splits at the commas outside of parentheses, as in "gpu:a100:2(IDX:0,3),gpu:v100:1".
 std::vector<std::string_view> kinds_of(std::string_view text) {
   std::vector<std::string_view> kinds;
   int depth = 0;

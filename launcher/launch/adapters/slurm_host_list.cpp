@@ -19,7 +19,7 @@ std::optional<int64_t> number(std::string_view text) {
   return value;
 }
 
-/// Cuts at the commas that stand outside brackets.
+/// Splits at the commas outside of brackets.
 std::vector<std::string_view> cut(std::string_view text) {
   std::vector<std::string_view> parts;
   int depth = 0;
@@ -52,7 +52,7 @@ std::vector<std::string> expand_range(std::string_view ranges, std::string_view 
   return texts;
 }
 
-/// Appends what `pattern` stands for, each with `begin` in front.
+/// Appends the hosts of `pattern`, each with the prefix `begin`.
 void expand(const std::string& begin, std::string_view pattern, std::string_view all,
             std::vector<std::string>& hosts) {
   const size_t open = pattern.find('[');
