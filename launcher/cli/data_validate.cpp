@@ -6,7 +6,6 @@
 #include "launcher/info/text.h"
 #include "launcher/launch/bootstrap_check.h"
 #include "launcher/launch/rank_world.h"
-#include "launcher/placement/placement.h"
 #include "launcher/run/training.h"
 
 #include <tutti/comm/factory.h>

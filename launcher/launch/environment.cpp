@@ -6,7 +6,6 @@
 #include "launcher/launch/quoting.h"
 #include "launcher/launch/visible_devices.h"
 #include "launcher/launch/words.h"
-#include "launcher/placement/placement.h"
 
 #include <tutti/core/error.h>
 #include <tutti/core/io/file.h>
