@@ -1,6 +1,6 @@
 #include <tutti/comm/data_parallel.h>
 
-#include "core/tuning/choices.h"
+#include "core/tuning/autotune_cache.h"
 
 #include <algorithm>
 #include <bit>
@@ -82,7 +82,8 @@ DataParallel::DataParallel(Collective& world, std::span<const std::unique_ptr<Pa
   config_.settle_mode(compute.device().type);
   require(config_.mode == "ordered" || config_.mode == "fast",
           "data parallelism: mode is '{}', not auto, ordered or fast", config_.mode);
-  set_choosing(config_.mode == "ordered" ? Choosing::kPredicted : Choosing::kMeasured);
+  set_algorithm_selection(config_.mode == "ordered" ? AlgorithmSelection::kHeuristic
+                                                    : AlgorithmSelection::kAutotuned);
   if (config_.mode == "ordered") {
     require(is_power_of_two(v), "data parallelism: logical_shards is {}, not a power of two", v);
     if (n > v) {  // on every rank alike

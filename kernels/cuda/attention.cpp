@@ -1,6 +1,6 @@
 #include "kernels/cuda/attention.h"
 
-#include "core/tuning/choices.h"
+#include "core/tuning/autotune_cache.h"
 #include "kernels/cuda/cudnn.h"
 
 namespace tutti::cuda {
@@ -21,7 +21,7 @@ AttentionProblem problem_of(const AttentionHeads& h, const Tensor& qkv, bool sav
 
 AttentionProblem backward_of(AttentionProblem problem) {
   problem.backward = true;
-  problem.deterministic = choosing() == Choosing::kPredicted;
+  problem.deterministic = algorithm_selection() == AlgorithmSelection::kHeuristic;
   return problem;
 }
 

@@ -3,7 +3,7 @@
 #include <tutti/core/tensor.h>
 #include "core/cuda/device.h"
 #include "core/cuda/runtime.h"
-#include "core/tuning/choices.h"
+#include "core/tuning/autotune_cache.h"
 #include "kernels/cuda/cublaslt.h"
 #include "kernels/cuda/timer.h"
 
@@ -42,8 +42,8 @@ class DeviceBlas {
   }
 
   explicit DeviceBlas(int device)
-      : choices_(file_for(device), "gemm",
-                 fmt::format("{}, cuBLASLt {}", device_info(device).name, cublasLtGetVersion())) {
+      : autotune_(file_for(device), "gemm",
+                  fmt::format("{}, cuBLASLt {}", device_info(device).name, cublasLtGetVersion())) {
     const UseDevice use(device);
     cublasLtHandle_t handle = nullptr;
     check(cublasLtCreate(&handle), "cublasLtCreate");
@@ -66,7 +66,7 @@ class DeviceBlas {
 
  private:
   static std::filesystem::path file_for(int device) {
-    const std::filesystem::path folder = tuning_directory();
+    const std::filesystem::path folder = autotune_directory();
     if (folder.empty()) return {};
     std::string name = device_info(device).name;
     for (char& c : name) {
@@ -77,7 +77,7 @@ class DeviceBlas {
 
   const LtPlan& plan_for(const GemmProblem& problem, const Operands& operands, const GemmFusion& fusion,
                          const Stream& stream) {
-    const bool measures = choosing() == Choosing::kMeasured;
+    const bool measures = algorithm_selection() == AlgorithmSelection::kAutotuned;
     auto& plans = measures ? measured_ : predicted_;
     const auto found = plans.find(problem);
     if (found != plans.end()) return found->second;
@@ -99,7 +99,7 @@ class DeviceBlas {
   }
 
   bool recall(LtPlan& plan, const GemmProblem& problem) const {
-    const auto words = choices_.find(problem.key());
+    const auto words = autotune_.find(problem.key());
     cublasLtMatmulAlgo_t algorithm{};
     if (!words || words->size() != std::size(algorithm.data)) return false;
     std::copy(words->begin(), words->end(), algorithm.data);
@@ -135,7 +135,7 @@ class DeviceBlas {
       plan.algorithm = proposal.algo;
       plan.workspace_bytes = proposal.workspaceSize;
     }
-    choices_.keep(problem.key(), {std::begin(plan.algorithm->data), std::end(plan.algorithm->data)});
+    autotune_.store(problem.key(), {std::begin(plan.algorithm->data), std::end(plan.algorithm->data)});
   }
 
   cublasStatus_t launch(const LtPlan& plan, const cublasLtMatmulAlgo_t& algorithm, size_t workspace_bytes,
@@ -154,7 +154,7 @@ class DeviceBlas {
   }
 
   LtHandle handle_;
-  ChoiceFile choices_;
+  AutotuneCache autotune_;
   std::mutex mutex_;
   std::map<GemmProblem, LtPlan> measured_, predicted_;  // by how they were chosen
   LtPlan unmeasured_;

@@ -2,7 +2,7 @@
 
 #include "core/cuda/device.h"
 #include "core/cuda/runtime.h"
-#include "core/tuning/choices.h"
+#include "core/tuning/autotune_cache.h"
 #include "kernels/cuda/timer.h"
 
 #include <cudnn_frontend.h>
@@ -161,7 +161,7 @@ Graph describe(const AttentionProblem& p, const ToldDevice* told) {
 }
 
 std::filesystem::path file_for(int device) {
-  const std::filesystem::path folder = tuning_directory();
+  const std::filesystem::path folder = autotune_directory();
   if (folder.empty()) return {};
   std::string name = device_info(device).name;
   for (char& c : name) {
@@ -233,7 +233,7 @@ class Cudnn {
 
   int device_;
   std::unique_ptr<std::remove_pointer_t<cudnnHandle_t>, Destroy> handle_;
-  ChoiceFile choices_;  // which plan of cuDNN's list
+  AutotuneCache autotune_;  // which plan of cuDNN's list
   std::mutex mutex_;
   Plans measured_, predicted_;  // by how they were chosen
 };
@@ -249,8 +249,8 @@ Cudnn& Cudnn::of(int device) {
 
 Cudnn::Cudnn(int device)
     : device_(device),
-      choices_(file_for(device), "cudnn",
-               fmt::format("{}, cuDNN {}", device_info(device).name, cudnnGetVersion())) {
+      autotune_(file_for(device), "cudnn",
+                fmt::format("{}, cuDNN {}", device_info(device).name, cudnnGetVersion())) {
   const UseDevice use(device);
   cudnnHandle_t handle = nullptr;
   check(cudnnCreate(&handle), "cudnnCreate");
@@ -268,7 +268,7 @@ bool Cudnn::build(Plan& plan, int64_t index) {
 }
 
 Cudnn::Plan& Cudnn::plan_for(const CudnnProblem& problem, const std::string& name) {
-  const bool measures = choosing() == Choosing::kMeasured;
+  const bool measures = algorithm_selection() == AlgorithmSelection::kAutotuned;
   Plans& plans = measures ? measured_ : predicted_;
   const auto found = plans.find(name);
   if (found != plans.end()) return found->second;
@@ -277,7 +277,7 @@ Cudnn::Plan& Cudnn::plan_for(const CudnnProblem& problem, const std::string& nam
   plan.graph = std::visit([](const auto& p) { return describe(p, nullptr); }, problem);
   bool built = false;
   if (list_plans(plan.graph, handle_.get(), problem).empty()) {
-    const auto words = measures ? choices_.find(name) : std::nullopt;
+    const auto words = measures ? autotune_.find(name) : std::nullopt;
     const int64_t count = plan.graph->get_execution_plan_count();
     if (words && words->size() == 1 && words->front() < static_cast<uint64_t>(count)) {
       plan.measured = built = build(plan, static_cast<int64_t>(words->front()));
@@ -302,8 +302,8 @@ bool Cudnn::run(const CudnnProblem& problem, CudnnMemory& memory, const Stream& 
   if (plan.graph == nullptr) return false;
   check(cudnnSetStream(handle_.get(), native(stream)), "cudnnSetStream");
   // Nothing runs while a graph is captured: the choice is made after it.
-  if (std::holds_alternative<ConvProblem>(problem) && choosing() == Choosing::kMeasured && !plan.measured &&
-      !capturing(stream)) {
+  if (std::holds_alternative<ConvProblem>(problem) &&
+      algorithm_selection() == AlgorithmSelection::kAutotuned && !plan.measured && !capturing(stream)) {
     measure(plan, name, memory, stream);
   }
   const std::string failure = launch(plan, memory, stream);
@@ -329,7 +329,7 @@ void Cudnn::measure(Plan& plan, const std::string& name, CudnnMemory& memory, co
   }
   plan = best;
   plan.measured = true;
-  choices_.keep(name, {static_cast<uint64_t>(plan.index)});
+  autotune_.store(name, {static_cast<uint64_t>(plan.index)});
 }
 
 std::string Cudnn::launch(const Plan& plan, CudnnMemory& memory, const Stream& stream) const {

@@ -38,7 +38,7 @@ std::string cudnn_why_no_plan(const CudnnProblem& problem, const std::string& de
 
 /// Runs the problem; false, with nothing done, where cuDNN has no plan. Addresses are multiples of 16. The
 /// first use of a convolution tries the most promising plans on this memory, whose outputs are overwritten,
-/// and keeps the fastest, in tuning_directory() too.
+/// and keeps the fastest, in autotune_directory() too.
 [[nodiscard]] bool cudnn_run(const CudnnProblem& problem, CudnnMemory memory, const Stream& stream);
 
 /// cuDNN takes 16 bytes of alignment for granted: `x`, or a copy where it is not so.

@@ -3,7 +3,7 @@
 
 #include <tutti/comm/data_parallel.h>
 #include <tutti/core/train/trainer.h>
-#include "core/tuning/choices.h"
+#include "core/tuning/autotune_cache.h"
 
 #include <chrono>
 #include <cmath>
@@ -448,13 +448,13 @@ TEST(DataParallel, OrderedModeLeavesNoAlgorithmToTheClock) {
     const Compute on;
     world.barrier(on.stream);
     DataParallel ordered(world, {}, {.mode = "ordered", .logical_shards = 8}, on.stream);
-    EXPECT_EQ(choosing(), Choosing::kPredicted);
+    EXPECT_EQ(algorithm_selection(), AlgorithmSelection::kHeuristic);
     world.barrier(on.stream);
     DataParallel fast(world, {}, {.mode = "fast"}, on.stream);
-    EXPECT_EQ(choosing(), Choosing::kMeasured);
+    EXPECT_EQ(algorithm_selection(), AlgorithmSelection::kAutotuned);
     world.barrier(on.stream);
     DataParallel settled(world, {}, {.logical_shards = 8}, on.stream);
-    EXPECT_EQ(choosing(), Choosing::kPredicted) << "auto is ordered on CPUs";
+    EXPECT_EQ(algorithm_selection(), AlgorithmSelection::kHeuristic) << "auto is ordered on CPUs";
     world.barrier(on.stream);
   });
 }

@@ -1,7 +1,7 @@
 #include "tests/gpu/on_both.h"
 
 #include <tutti/kernels/attention.h>
-#include "core/tuning/choices.h"
+#include "core/tuning/autotune_cache.h"
 #include "kernels/cuda/cudnn.h"
 
 namespace tutti::test {
@@ -11,10 +11,10 @@ namespace {
 class GpuAttention : public GpuTest {
  protected:
   void SetUp() override {
-    set_choosing(Choosing::kPredicted);
+    set_algorithm_selection(AlgorithmSelection::kHeuristic);
     GpuTest::SetUp();
   }
-  void TearDown() override { set_choosing(Choosing::kMeasured); }
+  void TearDown() override { set_algorithm_selection(AlgorithmSelection::kAutotuned); }
 };
 
 struct Case {
@@ -44,7 +44,7 @@ TEST_F(GpuAttention, AsOnTheCpu) {
 
 // The faster way, whose sums may follow the timing.
 TEST_F(GpuAttention, NearTheCpuWhenBitsAreFree) {
-  set_choosing(Choosing::kMeasured);
+  set_algorithm_selection(AlgorithmSelection::kAutotuned);
   for (const Case& c : cases()) {
     SCOPED_TRACE(fmt::format("{} x {}, {} heads of {}", c.batch, c.positions, c.config.heads, c.head_dim));
     const int64_t width = (c.config.heads + 2 * c.config.kv_heads) * c.head_dim;

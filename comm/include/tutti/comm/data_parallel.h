@@ -19,9 +19,9 @@ struct DataParallelConfig {
   /// ordered: the batch is cut into `logical_shards` parts whatever the number of ranks; the gradient of each
   /// is a leaf of one fixed tree. Losses and parameters are then bitwise equal for all numbers of ranks that
   /// are powers of two up to `logical_shards`, and equal to rounding for others. On GPUs, libraries
-  /// run the algorithms that they name first (Choosing::kPredicted), not the ones timed to be the fastest.
-  /// fast: one part a rank; microbatches add up in place.
-  /// auto: ordered on CPUs, fast on GPUs, where small passes and first algorithms cost more.
+  /// run the algorithms that they name first (AlgorithmSelection::kHeuristic), not the ones timed to be the
+  /// fastest. fast: one part a rank; microbatches add up in place. auto: ordered on CPUs, fast on GPUs, where
+  /// small passes and first algorithms cost more.
   std::string mode = "auto";
   /// A power of two. It bounds the ranks that ordered mode can use, and each shard is a pass of forward and
   /// backward of its own: more shards mean smaller matrices. 4 serves one workstation without cost; runs on
