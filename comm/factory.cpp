@@ -1,7 +1,7 @@
 #include <tutti/comm/factory.h>
 #include <tutti/comm/threads.h>
 #include "comm/mpi/world.h"
-#include "core/memory/shortage.h"
+#include "core/memory/out_of_memory.h"
 #include "core/signal_thread.h"
 
 #include <array>
@@ -71,7 +71,7 @@ int run_program(std::string_view name, const Body& body) noexcept {
     run_world({.program = std::string(name)}, body);
     return EXIT_SUCCESS;
   } catch (const std::exception& error) {
-    return say(words_of(error).c_str());
+    return say(error_text(error).c_str());
   } catch (...) {
     return say("an exception that is not a std::exception");
   }

@@ -1,6 +1,6 @@
 #include <tutti/comm/threads.h>
 #include "comm/elements.h"
-#include "core/memory/shortage.h"
+#include "core/memory/out_of_memory.h"
 
 #include <algorithm>
 #include <condition_variable>
@@ -249,7 +249,7 @@ void run_ranks(int ranks, const std::function<void(Collective& world)>& body) {
     try {
       body(mine);
     } catch (const std::exception& error) {
-      fails(words_of(error));
+      fails(error_text(error));
     } catch (...) {
       fails("an exception that is not a std::exception");
     }

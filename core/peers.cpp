@@ -1,7 +1,7 @@
 #include <tutti/core/error.h>
 #include <tutti/core/interruption.h>
 #include <tutti/core/peers.h>
-#include "core/memory/shortage.h"
+#include "core/memory/out_of_memory.h"
 
 #include <algorithm>
 #include <exception>
@@ -16,7 +16,7 @@ void Peers::agree(FunctionRef<void()> work) {
   } catch (const Interrupted& error) {
     mine = std::string("!") + error.what();
   } catch (const std::exception& error) {
-    mine = "-" + words_of(error);
+    mine = "-" + error_text(error);
   }
   const std::vector<std::string> all = all_gather(mine);
   const auto first = [&](char sign) {

@@ -2,7 +2,7 @@
 #include "comm/mpi/backoff.h"
 #include "comm/mpi/handles.h"
 #include "comm/mpi/window.h"
-#include "core/memory/shortage.h"
+#include "core/memory/out_of_memory.h"
 
 #include <pthread.h>
 #include <sys/ioctl.h>
@@ -201,7 +201,7 @@ struct MpiSession::Impl {
       if (job.call) job.call();
       for (const Message& message : job.messages) begin_message(message, job.transfer);
     } catch (const std::exception& error) {
-      job.transfer->fails(words_of(error));
+      job.transfer->fails(error_text(error));
     }
     job.transfer->finish_one();
   }
@@ -276,7 +276,7 @@ struct MpiSession::Impl {
         check_mpi(code, fmt::format("rank {}: sending {} bytes to rank {}", rank, m.memory.size(), m.peer));
       }
     } catch (const std::exception& error) {
-      piece.transfer->fails(words_of(error));
+      piece.transfer->fails(error_text(error));
     }
     piece.transfer->finish_one();
   }
@@ -286,7 +286,7 @@ struct MpiSession::Impl {
       try {
         check_mpi(code, "MPI_Testsome");
       } catch (const std::exception& error) {
-        piece.transfer->fails(words_of(error));
+        piece.transfer->fails(error_text(error));
       }
       piece.transfer->finish_one();
     }

@@ -1,7 +1,7 @@
 #include "comm/mpi/world.h"
 #include <tutti/core/peers.h>
 #include "comm/mpi/collective.h"
-#include "core/memory/shortage.h"
+#include "core/memory/out_of_memory.h"
 
 #include <algorithm>
 #include <chrono>
@@ -35,7 +35,7 @@ void run_mpi(const MpiOptions& options, const std::function<void(Collective& wor
   } catch (const AgreedError& error) {
     end_world(session, error.what(), MpiSession::Reason::kOfAllRanks);
   } catch (const std::exception& error) {
-    end_world(session, words_of(error));
+    end_world(session, error_text(error));
   } catch (...) {
     end_world(session, "an exception that is not a std::exception");
   }

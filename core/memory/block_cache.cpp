@@ -16,11 +16,11 @@ struct MemoryBlock {
   using EventId = BlockCache::EventId;
   std::byte* data = nullptr;
   int64_t size = 0;
-  StreamId stream = 0;            // whose requests it serves; of a capture, capture_stream() of it
+  StreamId stream = 0;            // whose requests it serves; in a capture, its capture_stream()
   StreamId home = 0;              // the stream itself
-  MemoryCapture::Id capture = 0;  // that the whole segment belongs to
-  bool shared = false;            // with other streams of that capture
-  MemoryCapture::Id parked = 0;   // given back during this capture, which may use it at each replay
+  MemoryCapture::Id capture = 0;  // the capture that owns the whole segment
+  bool shared = false;            // used by other streams of that capture too
+  MemoryCapture::Id parked = 0;   // freed during this capture, which may use it at each replay
   bool small = false;
   bool used = false;
   int32_t owner = 0;
@@ -36,7 +36,7 @@ namespace {
 /// Of this thread.
 thread_local MemoryCapture::Id current_capture = 0;
 
-/// What stands for `stream` in a capture: an odd number of its own. Streams are addresses, which are even.
+/// The id of `stream` in a capture: a unique odd number. Stream ids are addresses, which are even.
 BlockCache::StreamId capture_stream(BlockCache::StreamId stream, MemoryCapture::Id capture) {
   if (capture == 0) return stream;
   static std::mutex mutex;
@@ -95,7 +95,8 @@ std::byte* BlockCache::data(const Block& block) noexcept {
 }
 
 BlockCache::Block* BlockCache::take(int64_t bytes, StreamId stream, std::string_view owner) {
-  require(bytes >= 0 && bytes < (int64_t{1} << 60), "{}: asked for {} bytes of memory", what_, bytes);
+  require(bytes >= 0 && bytes < (int64_t{1} << 60), "{}: invalid request of {} bytes of memory", what_,
+          bytes);
   const std::scoped_lock lock(mutex_);
   const int64_t size = std::max(kUnit, round_up(bytes, kUnit));
   const bool capturing = current_capture != 0;
@@ -109,7 +110,7 @@ BlockCache::Block* BlockCache::take(int64_t bytes, StreamId stream, std::string_
     if (block == nullptr) block = grow(size, place);
   }
   if (block == nullptr) {
-    fail("out of memory on {}: {:.1f} MiB asked for by '{}'\n{}", what_, static_cast<double>(bytes) / kMiB,
+    fail("out of memory on {}: {:.1f} MiB requested by '{}'\n{}", what_, static_cast<double>(bytes) / kMiB,
          owner.empty() ? "(no owner)" : owner, report_locked(10));
   }
   block->used = true;
@@ -133,8 +134,8 @@ BlockCache::Block* BlockCache::find(int64_t size, StreamId stream) {
   if (best == pool->second.end()) return nullptr;
   Block* block = *best;
   pool->second.erase(best);
-  // A large block keeps a small rest: rests below a megabyte would only serve small requests, which have
-  // segments of their own.
+  // Do not split off a remainder below a megabyte: it would serve only small requests, which have their own
+  // segments.
   if (const int64_t rest = block->size - size; small ? rest >= kUnit : rest > kSmall) split(*block, size);
   return block;
 }
@@ -193,7 +194,7 @@ void BlockCache::give_back(Block& block) noexcept {
   owner_bytes_[static_cast<size_t>(block.owner)] -= block.size;
   stats_.live_bytes -= block.size;
   stats_.cached_bytes += block.size;
-  // A captured kernel may read the block at every replay, behind any stream's back.
+  // A captured kernel may read the block at every replay, which no stream event covers.
   if (current_capture != 0 && (block.capture != current_capture || block.shared)) {
     block.parked = current_capture;
     return;
@@ -208,8 +209,8 @@ void BlockCache::give_back(Block& block) noexcept {
     for (const StreamId user : block.users) held_.back().events.push_back(driver_.record(user));
     block.users.clear();
   } catch (...) {
-    // The device failed, which the next call to it reports, or the host is out of memory. The block stays
-    // marked as used and is lost: better than handing it out while a stream may still write to it.
+    // The device failed, which the next call reports, or the host is out of memory. The block stays marked as
+    // used and leaks: a stream may still write to it.
     if (!held_.empty() && held_.back().block == &block) {
       for (const EventId event : held_.back().events) driver_.forget(event);
       held_.pop_back();
@@ -221,7 +222,7 @@ void BlockCache::make_free(Block& block) {
   block.used = false;
   block.shared = false;
   Pool& pool = free_[{block.stream, block.small}];
-  // `other` goes into `into`, its left neighbour.
+  // `other` is merged into `into`, its left neighbour.
   const auto merge = [&](Block& into, Block& other) {
     into.size += other.size;
     into.next = other.next;
@@ -259,13 +260,13 @@ void BlockCache::collect(bool wait) {
 
 void MemoryBlock::forget_capture(BlockCache& cache, MemoryCapture::Id id) {
   const std::scoped_lock lock(cache.mutex_);
-  std::set<StreamId> places;  // of the capture
+  std::set<StreamId> places;  // streams of the capture
   std::vector<MemoryBlock*> parked;
   for (const auto& [block, owned] : cache.blocks_) {
     if (block->parked == id) parked.push_back(block);
     if (block->capture == id) places.insert(block->stream);
   }
-  // A segment serves one place, so that its free blocks and its used ones move together.
+  // A segment belongs to one stream, so that its free and used blocks move together.
   for (const StreamId place : places) {
     StreamId home = 0;
     for (const auto& [block, owned] : cache.blocks_) {
@@ -326,7 +327,7 @@ std::string BlockCache::report_locked(size_t owners) const {
   const auto mib = [](int64_t bytes) { return static_cast<double>(bytes) / kMiB; };
   std::string text = fmt::format(
       "{}: {:.1f} MiB in use (peak {:.1f}), {:.1f} MiB cached, of which {:.1f} "
-      "held up by other streams; {:.1f} MiB taken from the device",
+      "waiting for other streams; {:.1f} MiB allocated on the device",
       what_, mib(stats_.live_bytes), mib(stats_.peak_bytes), mib(stats_.cached_bytes), mib(held_bytes),
       mib(reserved_bytes_));
   std::vector<size_t> order(owner_names_.size());

@@ -17,31 +17,29 @@ namespace tutti {
 
 struct MemoryBlock;
 
-/// The bookkeeping of a caching allocator for memory that streams of a device use in their order. It calls no
-/// device itself but asks a Driver, so that it runs without one.
-///
-/// Memory comes from the driver in segments and is cut into blocks. A block that is given back serves the
-/// next request of the stream it was made for at once: the order of the stream's work keeps the two uses
-/// apart. Where another stream used the block too (record_use), it waits for that stream to get past the
-/// moment at which it was given back. All functions may be called from any thread.
+/// The bookkeeping of a stream-ordered caching allocator. All device calls go through a Driver, so that it
+/// can be tested without a device. Memory is allocated from the driver in segments and split into blocks. A
+/// freed block is reused at once by the next request of its own stream: stream order separates the two uses.
+/// If another stream used the block too (record_use), it is reused only after that stream has passed the
+/// point at which it was freed. All functions may be called from any thread.
 class BlockCache {
  public:
   using StreamId = uintptr_t;
   using EventId = uintptr_t;
 
-  /// What the bookkeeping needs of a device.
+  /// Device functions that the bookkeeping needs.
   class Driver {
    public:
     virtual ~Driver() = default;
-    /// Memory aligned to kUnit, or null where there is no more.
+    /// Memory aligned to kUnit, or null if there is no more.
     virtual std::byte* allocate(int64_t bytes) = 0;
-    /// Only called for memory that no work in flight uses, or where the driver itself waits for such work.
+    /// Called only for memory that no work in flight uses, or if the driver itself waits for such work.
     virtual void release(std::byte* memory) noexcept = 0;
-    /// Marks the present end of a stream's work.
+    /// Records the current end of a stream's work.
     virtual EventId record(StreamId stream) = 0;
     virtual bool reached(EventId event) = 0;
     virtual void wait(EventId event) = 0;
-    /// The event is not asked for again.
+    /// The event is not queried again.
     virtual void forget(EventId event) noexcept = 0;
   };
 
@@ -49,34 +47,34 @@ class BlockCache {
 
   static constexpr int64_t kUnit = 512;                       ///< sizes and addresses are multiples of it
   static constexpr int64_t kSmall = int64_t{1} << 20;         ///< up to this, requests share small segments
-  static constexpr int64_t kSmallSegment = int64_t{2} << 20;  ///< of which this is the size
+  static constexpr int64_t kSmallSegment = int64_t{2} << 20;  ///< size of a small segment
   static constexpr int64_t kMedium = int64_t{10} << 20;       ///< up to this, requests share
   static constexpr int64_t kMediumSegment = int64_t{20} << 20;
 
   /// `what` names the memory in messages ("cuda:0"); `driver` outlives the cache.
   BlockCache(std::string what, Driver& driver);
-  /// Gives all segments back to the driver, used ones included.
+  /// Releases all segments to the driver, including used ones.
   ~BlockCache();
   BlockCache(const BlockCache&) = delete;
   BlockCache& operator=(const BlockCache&) = delete;
 
-  /// At least `bytes` of memory for work on `stream`. `owner` names it in reports. When the driver has no
-  /// more, cached segments go back to it, then blocks that other streams hold up are waited for. Throws Error
-  /// with report() when all that was in vain.
+  /// At least `bytes` of memory for work on `stream`. `owner` names it in reports. If the driver has no more
+  /// memory, releases cached segments, then waits for blocks that other streams still use. Throws Error with
+  /// report() if none of this helps.
   Block* take(int64_t bytes, StreamId stream, std::string_view owner);
   static std::byte* data(const Block& block) noexcept;
-  /// The work that `stream` has been given so far uses the block.
+  /// Work submitted to `stream` so far uses the block.
   void record_use(Block& block, StreamId stream);
-  /// All work on the block has been given to its streams.
+  /// All work on the block has been submitted to its streams.
   void give_back(Block& block) noexcept;
 
-  /// Returns segments without a used block to the driver.
+  /// Releases segments without used blocks to the driver.
   void release_cached();
   [[nodiscard]] MemoryStats stats() const;
-  /// Starts a new peak at what is live.
+  /// Resets the peak to the live bytes.
   void reset_peak();
-  /// Several lines: what is in use, cached and held up, and the owners of the most memory in use, largest
-  /// first.
+  /// Several lines: memory in use, cached and waiting for other streams, and the owners of the most memory in
+  /// use, largest first.
   [[nodiscard]] std::string report(size_t owners = 10) const;
 
  private:

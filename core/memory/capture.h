@@ -6,12 +6,11 @@
 
 namespace tutti {
 
-/// Memory of work that is captured for replay (a CUDA graph): replays use the addresses that the capture was
-/// given, so nothing else may have them as long as it can run.
-///
-/// While a MemoryCapture lives, this thread captures work: what it takes, from any cache, comes from memory
-/// that serves the capture alone, and what it gives back serves nothing else before forget(). No event of a
-/// stream is recorded, since those of captured streams cannot be asked, and no memory is released.
+/// Memory of work captured for replay (a CUDA graph). Replays use the addresses of the capture, so that
+/// memory must not be reused as long as the graph can run. While a MemoryCapture exists, this thread captures
+/// work: its allocations, from any cache, come from memory reserved for the capture, and memory that it frees
+/// is not reused by others before forget(). No stream events are recorded, since events of captured streams
+/// cannot be queried, and no memory is released.
 class MemoryCapture {
  public:
   using Id = uint64_t;  ///< 0 is none
@@ -22,7 +21,7 @@ class MemoryCapture {
   MemoryCapture(const MemoryCapture&) = delete;
   MemoryCapture& operator=(const MemoryCapture&) = delete;
 
-  /// The capture will not run any more: what it has of `cache` serves other requests from now on.
+  /// The capture will not run again: its memory in `cache` becomes available to other requests.
   static void forget(BlockCache& cache, Id id);
 
  private:

@@ -1,5 +1,5 @@
 #include <tutti/core/train/observers.h>
-#include "core/memory/shortage.h"
+#include "core/memory/out_of_memory.h"
 
 #include <fmt/format.h>
 
@@ -17,7 +17,7 @@ void Observers::tell(FunctionRef<void(Observer& observer)> call) {
     try {
       call(*entry.observer);
     } catch (const std::exception& error) {
-      if (entry.failures++ == 0) say(fmt::format("{}; training goes on without it", words_of(error)));
+      if (entry.failures++ == 0) say(fmt::format("{}; training goes on without it", error_text(error)));
       continue;
     }
     if (entry.failures == 0) continue;

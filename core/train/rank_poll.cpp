@@ -1,5 +1,5 @@
 #include <tutti/core/train/rank_poll.h>
-#include "core/memory/shortage.h"
+#include "core/memory/out_of_memory.h"
 
 #include <algorithm>
 #include <exception>
@@ -22,7 +22,7 @@ void RankPoll::attempt(FunctionRef<void()> work) {
     work();
   } catch (const std::exception& error) {
     failed_ = true;
-    problem_ = words_of(error);
+    problem_ = error_text(error);
   }
 }
 

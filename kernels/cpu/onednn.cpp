@@ -1,6 +1,6 @@
 // oneDNN: matrix products. Convolutions are in onednn_conv.cpp; no other file sees the library. Works with
 // the 2.x and 3.x interfaces.
-#include "core/memory/shortage.h"
+#include "core/memory/out_of_memory.h"
 #include "kernels/cpu/blas_backends.h"
 
 #if defined(TUTTI_WITH_ONEDNN)
@@ -103,16 +103,16 @@ bool sgemm(const Gemm& g) {
                   static_cast<const float*>(g.a.data), g.a.ld, static_cast<const float*>(g.b.data), g.b.ld,
                   g.accumulate ? 1.0F : 0.0F, static_cast<float*>(g.c), g.ldc);
   require(status == dnnl::status::success, "oneDNN: product of ({}, {}) and ({}, {}): {}", g.m, g.k, g.k, g.n,
-          status == dnnl::status::success ? "" : words_of(static_cast<dnnl_status_t>(status)));
+          status == dnnl::status::success ? "" : error_text(static_cast<dnnl_status_t>(status)));
   return true;
 }
 
 }  // namespace
 
-std::string words_of(dnnl_status_t status) {
+std::string error_text(dnnl_status_t status) {
   switch (status) {
     case dnnl_out_of_memory:
-      return "out of memory: " + memory_in_words();
+      return "out of memory: " + memory_summary();
     case dnnl_invalid_arguments:
       return "invalid arguments";
     case dnnl_unimplemented:
@@ -144,7 +144,7 @@ bool onednn_gemm(const Gemm& g) {
     stream.wait();
   } catch (const dnnl::error& error) {
     fail("oneDNN: product of ({}, {}) and ({}, {}) in {}: {}: {}", g.m, g.k, g.k, g.n, tutti::name(g.dtype),
-         error.what(), words_of(error.status));
+         error.what(), error_text(error.status));
   }
   return true;
 }

@@ -12,6 +12,6 @@ dnnl::engine& onednn_engine();
 dnnl::stream& onednn_stream();
 
 /// What a status of oneDNN means, "out of memory" with how much there is.
-std::string words_of(dnnl_status_t status);
+std::string error_text(dnnl_status_t status);
 
 }  // namespace tutti::cpu

@@ -236,7 +236,7 @@ void guarded(const ConvShape& s, F f) {
     f();
   } catch (const dnnl::error& error) {
     fail("oneDNN: convolution of ({}, {}, {}, {}) with ({}, {}, {}, {}) in {}: {}: {}", s.n, s.h, s.w, s.c,
-         s.o, s.c / s.groups, s.kh, s.kw, tutti::name(s.dtype), error.what(), words_of(error.status));
+         s.o, s.c / s.groups, s.kh, s.kw, tutti::name(s.dtype), error.what(), error_text(error.status));
   }
 }
 

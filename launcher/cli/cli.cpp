@@ -6,7 +6,7 @@
 
 #include <tutti/core/error.h>
 #include "core/config/nearest.h"
-#include "core/memory/shortage.h"
+#include "core/memory/out_of_memory.h"
 
 #include <CLI/CLI.hpp>
 
@@ -166,7 +166,7 @@ ExitCode CommandLine::run(std::span<const std::string> arguments, Console& conso
   }
   return ExitCode::kError;
 } catch (const std::exception& error) {
-  print_error(words_of(error), console.err);
+  print_error(error_text(error), console.err);
   return ExitCode::kError;
 } catch (...) {
   print_error("an unknown exception", console.err);

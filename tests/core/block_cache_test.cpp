@@ -22,7 +22,7 @@ class FakeDevice final : public BlockCache::Driver {
     ++allocations;
     if (taken_ + bytes > limit_) return nullptr;
     taken_ += bytes;
-    // Addresses are numbers here: nobody reads the memory.
+    // Addresses are plain numbers here: the memory is never read.
     next_ += int64_t{1} << 40;
     segments_[next_] = bytes;
     return reinterpret_cast<std::byte*>(next_);
@@ -30,7 +30,7 @@ class FakeDevice final : public BlockCache::Driver {
   void release(std::byte* memory) noexcept override {
     const auto found = segments_.find(reinterpret_cast<intptr_t>(memory));
     if (found == segments_.end()) {
-      ADD_FAILURE() << "released what was never taken";
+      ADD_FAILURE() << "released memory that was never allocated";
       return;
     }
     taken_ -= found->second;
@@ -137,7 +137,7 @@ TEST_F(BlockCacheTest, NeighboursAreMergedInAnyOrder) {
     if (!forwards) std::swap(blocks.front(), blocks.back());
     for (auto* block : blocks) cache.give_back(*block);
     cache.release_cached();
-    EXPECT_EQ(device.taken(), 0) << "a segment of which every block is free goes back whole";
+    EXPECT_EQ(device.taken(), 0) << "a segment with only free blocks is released";
   }
 }
 
@@ -167,7 +167,7 @@ TEST_F(BlockCacheTest, OutOfMemoryNamesTheLargestOwners) {
     FAIL() << "there is no more memory";
   } catch (const Error& e) {
     const std::string text = e.what();
-    EXPECT_NE(text.find("out of memory on cuda:0: 40.0 MiB asked for by 'head'"), std::string::npos) << text;
+    EXPECT_NE(text.find("out of memory on cuda:0: 40.0 MiB requested by 'head'"), std::string::npos) << text;
     const size_t mlp = text.find("50.0 MiB  blocks.3.mlp");
     const size_t embedding = text.find("32.0 MiB  embedding");
     EXPECT_TRUE(mlp != std::string::npos && embedding != std::string::npos && mlp < embedding) << text;

@@ -32,10 +32,10 @@ class Driver final : public BlockCache::Driver {
     return ++events;
   }
   bool reached(BlockCache::EventId) override {
-    EXPECT_FALSE(capturing) << "an event is asked while work is captured";
+    EXPECT_FALSE(capturing) << "an event is queried while work is captured";
     return true;
   }
-  void wait(BlockCache::EventId) override { ADD_FAILURE() << "nothing here is worth waiting for"; }
+  void wait(BlockCache::EventId) override { ADD_FAILURE() << "unexpected wait"; }
   void forget(BlockCache::EventId) noexcept override {}
 
   int64_t left = int64_t{1} << 30;
@@ -73,7 +73,7 @@ TEST_F(BlockCapture, ACapturesMemoryServesNothingElse) {
     BlockCache::Block* b = take();
     captured = {BlockCache::data(*a), BlockCache::data(*b)};
     cache.give_back(*a);
-    // Within the capture the order of its work keeps two uses apart.
+    // Within the capture, stream order separates two uses.
     BlockCache::Block* again = take();
     EXPECT_TRUE(captured.contains(BlockCache::data(*again)));
     cache.give_back(*again);
@@ -85,7 +85,7 @@ TEST_F(BlockCapture, ACapturesMemoryServesNothingElse) {
     EXPECT_FALSE(captured.contains(BlockCache::data(*eager.back())));
   }
   for (BlockCache::Block* block : eager) cache.give_back(*block);
-  // Another capture has memory of its own, too.
+  // Another capture has separate memory too.
   const auto second = MemoryCapture::fresh();
   capture(second, [&] {
     BlockCache::Block* block = take();
@@ -98,7 +98,7 @@ TEST_F(BlockCapture, ACapturesMemoryServesNothingElse) {
     eager.push_back(take());
     found = captured.contains(BlockCache::data(*eager.back()));
   }
-  EXPECT_TRUE(found) << "a forgotten capture's memory serves again";
+  EXPECT_TRUE(found) << "a forgotten capture's memory is available again";
   EXPECT_EQ(driver.events, 0U);
 }
 

@@ -95,7 +95,7 @@ TEST_F(GpuTensor, OutOfMemoryNamesTheOwner) {
     const Tensor x = Tensor::empty({elements}, DType::kFloat32, gpu());
     FAIL() << "four times the device's memory was given";
   } catch (const Error& e) {
-    EXPECT_NE(std::string(e.what()).find("asked for by 'a tensor that is too large'"), std::string::npos)
+    EXPECT_NE(std::string(e.what()).find("requested by 'a tensor that is too large'"), std::string::npos)
         << e.what();
   }
   EXPECT_EQ(Tensor::full({3}, 2, DType::kFloat32, gpu()).select(0, 1).item(), 2);

@@ -4,8 +4,8 @@
 
 namespace tutti {
 
-/// Names who allocates on this thread for as long as it lives: the path of a module, an op. Out-of-memory
-/// reports list these names. `name` outlives the scope; scopes nest.
+/// Sets the owner of allocations on this thread for the scope: the path of a module, or an op. Out-of-memory
+/// reports list these names. `name` must outlive the scope; scopes nest.
 class MemoryOwner {
  public:
   explicit MemoryOwner(std::string_view name);
@@ -13,7 +13,7 @@ class MemoryOwner {
   MemoryOwner(const MemoryOwner&) = delete;
   MemoryOwner& operator=(const MemoryOwner&) = delete;
 
-  /// The innermost name, "" outside of any scope.
+  /// The innermost name; "" outside any scope.
   static std::string_view current() noexcept;
 
  private:

@@ -1,4 +1,4 @@
-#include "core/memory/shortage.h"
+#include "core/memory/out_of_memory.h"
 #include <tutti/core/error.h>
 
 #include <fcntl.h>
@@ -14,7 +14,7 @@
 namespace tutti {
 namespace {
 
-/// The kilobytes behind `key` in a file of /proc.
+/// The kilobytes after `key` in a file of /proc.
 std::optional<int64_t> kilobytes(const char* path, std::string_view key) {
   std::array<char, 8192> buffer{};
   const int file = ::open(path, O_RDONLY | O_CLOEXEC);
@@ -39,33 +39,33 @@ std::string mebibytes(int64_t kilobytes) {
 
 }  // namespace
 
-std::string memory_in_words() {
-  std::string words;
+std::string memory_summary() {
+  std::string summary;
   const auto add = [&](std::string_view text) {
-    if (!words.empty()) words += ", ";
-    words += text;
+    if (!summary.empty()) summary += ", ";
+    summary += text;
   };
   if (const auto resident = kilobytes("/proc/self/status", "VmRSS:")) {
-    add(fmt::format("this process has {}", mebibytes(*resident)));
+    add(fmt::format("this process uses {}", mebibytes(*resident)));
   }
   rlimit limit{};
   if (::getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY) {
     const auto size = kilobytes("/proc/self/status", "VmSize:");
-    add(fmt::format("its address space is limited to {} (ulimit -v) and is {}",
+    add(fmt::format("its address space is limited to {} (ulimit -v), in use {}",
                     mebibytes(static_cast<int64_t>(limit.rlim_cur / 1024)),
-                    size ? mebibytes(*size) : "of unknown size"));
+                    size ? mebibytes(*size) : "unknown"));
   }
   if (const auto left = kilobytes("/proc/meminfo", "MemAvailable:")) {
-    add(fmt::format("the machine has {} left", mebibytes(*left)));
+    add(fmt::format("the machine has {} available", mebibytes(*left)));
   }
-  return words;
+  return summary;
 }
 
-std::string words_of(const std::exception& error) {
+std::string error_text(const std::exception& error) {
   if (dynamic_cast<const std::bad_array_new_length*>(&error) != nullptr) {
-    return "out of memory: more was asked for than any machine has";
+    return "out of memory: the requested size is too large for any machine";
   }
-  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return "out of memory: " + memory_in_words();
+  if (dynamic_cast<const std::bad_alloc*>(&error) != nullptr) return "out of memory: " + memory_summary();
   return error.what();
 }
 
