@@ -4,7 +4,7 @@
 
 #include <tutti/core/error.h>
 #include <tutti/core/io/file.h>
-#include "core/io/place.h"
+#include "core/io/resolved_path.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>

@@ -16,7 +16,7 @@
 #include <tutti/core/io/file.h>
 #include <tutti/core/io/sha256.h>
 #include "core/io/json.h"
-#include "core/io/place.h"
+#include "core/io/resolved_path.h"
 #include "core/system_check.h"
 #include "kernels/cpu/blas.h"
 #include "kernels/cpu/isa.h"
@@ -255,7 +255,7 @@ RunDirectory::RunDirectory(fs::path path, ExistingRun existing, Peers& peers,
     std::error_code error;
     fs::create_directories(path_, error);
     require(!error, "{}: the run directory cannot be created: {}", path_.string(), error.message());
-    (void)find_place(path_);  // no link of others is followed
+    (void)resolve_path(path_);  // no link of others is followed
     warn_of_other_accounts(path_);
     lock_.emplace(path_ / "lock", run_lock_options(say));
     if (existing != ExistingRun::kResume || !fs::exists(manifest(), error)) return;

@@ -6,7 +6,7 @@
 #include <tutti/core/io/sha256.h>
 #include "core/config/utf8.h"
 #include "core/counted.h"
-#include "core/io/place.h"
+#include "core/io/resolved_path.h"
 #include "core/system_check.h"
 
 #include <fcntl.h>
@@ -198,7 +198,7 @@ void Checkpoints::lock(const LockOptions& options) {
     std::error_code error;
     fs::create_directories(dir_, error);
     require(!error, "checkpoint.dir: {} cannot be created: {}", dir_.string(), error.message());
-    (void)find_place(dir_);  // no link of others is followed
+    (void)resolve_path(dir_);  // no link of others is followed
     require_system(::access(dir_.c_str(), W_OK | X_OK) == 0, "checkpoint.dir: {} cannot be written to",
                    dir_.string());
     LockOptions own = options;

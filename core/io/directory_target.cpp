@@ -1,6 +1,6 @@
 #include <tutti/core/error.h>
 #include "core/io/inputs.h"
-#include "core/io/make.h"
+#include "core/io/path_operations.h"
 #include "core/io/target.h"
 #include "core/system_check.h"
 
@@ -38,7 +38,7 @@ std::optional<struct stat> status_of(const fs::path& path) {
 
 struct DirectoryTarget::Part {
   std::string name;
-  Temporary temporary;
+  TemporaryPath temporary;
 };
 
 DirectoryTarget::DirectoryTarget(fs::path path, DirectoryRules rules)
@@ -46,24 +46,24 @@ DirectoryTarget::DirectoryTarget(fs::path path, DirectoryRules rules)
   require(path_ != "-", "-: a directory cannot be written to standard output; give its name");
   require(!path_.empty(), "the name of an output directory is empty");
   refuse_tilde(path_);
-  place_ = find_place(path_);
-  if (place_.status) {
-    require(S_ISDIR(place_.status->st_mode), "{}: is {}; expected a directory, or nothing", path_.string(),
-            kind_of(*place_.status));
-    const std::string other = anything_in(place_.path);
+  resolved_ = resolve_path(path_);
+  if (resolved_.status) {
+    require(S_ISDIR(resolved_.status->st_mode), "{}: is {}; expected a directory, or nothing", path_.string(),
+            kind_of(*resolved_.status));
+    const std::string other = anything_in(resolved_.path);
     require(
         other.empty() || rules_.force,
         "{}: holds {} already; choose another directory, or --force, which replaces what this command wrote "
         "there earlier and leaves all other files",
         path_.string(), other);
-    if (rules_.earlier != nullptr) earlier_ = rules_.earlier(place_.path);
+    if (rules_.earlier != nullptr) earlier_ = rules_.earlier(resolved_.path);
   } else {
-    place_.missing.push_back(place_.path);
-    make_directories(place_.missing, made_, path_);
+    resolved_.missing.push_back(resolved_.path);
+    make_directories(resolved_.missing, made_, path_);
   }
   for (const std::string& name : rules_.names) check_name(name);
   for (const std::string& name : earlier_) check_name(name);
-  probe_directory(place_.path, path_);
+  probe_directory(resolved_.path, path_);
 }
 
 DirectoryTarget::~DirectoryTarget() {
@@ -78,7 +78,7 @@ bool DirectoryTarget::is_earlier(const std::string& name) const {
 void DirectoryTarget::check_name(const std::string& name) const {
   require(fs::path(name).filename() == name && name != "." && name != "..",
           "{}: '{}' cannot be the name of a file in it", path_.string(), name);
-  const fs::path path = place_.path / name;
+  const fs::path path = resolved_.path / name;
   const std::optional<struct stat> status = status_of(path);
   if (!status) return;
   const std::string shown = (path_ / name).string();
@@ -96,7 +96,7 @@ OutputFile DirectoryTarget::add(const std::string& name) {
   const bool twice =
       std::any_of(parts_.begin(), parts_.end(), [&](const auto& part) { return part->name == name; });
   require(!twice, "{}: is written twice", (path_ / name).string());
-  auto part = std::make_unique<Part>(Part{name, Temporary(place_.path / temporary_name())});
+  auto part = std::make_unique<Part>(Part{name, TemporaryPath(resolved_.path / temporary_name())});
   OutputFile file = OutputFile::create(part->temporary.path(), 0666, path_ / name);
   parts_.push_back(std::move(part));
   return file;
@@ -106,7 +106,7 @@ bool DirectoryTarget::is_free(const std::string& name) const {
   for (const auto& part : parts_) {
     if (part->name == name) return false;
   }
-  return !status_of(place_.path / name);
+  return !status_of(resolved_.path / name);
 }
 
 std::vector<std::string> DirectoryTarget::names() const {
@@ -117,30 +117,30 @@ std::vector<std::string> DirectoryTarget::names() const {
 }
 
 void DirectoryTarget::give_name(Part& part) const {
-  const fs::path path = place_.path / part.name;
+  const fs::path path = resolved_.path / part.name;
   if (is_earlier(part.name)) {
     require_system(::rename(part.temporary.path().c_str(), path.c_str()) == 0, "{}: cannot rename to it",
                    path.string());
   } else {
-    require(rename_to_free(part.temporary.path(), path),
+    require(rename_no_replace(part.temporary.path(), path),
             "{}: another program has made it meanwhile; it is left as it is", path.string());
   }
   part.temporary.keep();
 }
 
 void DirectoryTarget::commit() {
-  const Place now = find_place(path_);
-  require(now.status && now.path == place_.path, "{}: leads to {} now, not to {}", path_.string(),
-          now.path.string(), place_.path.string());
+  const ResolvedPath now = resolve_path(path_);
+  require(now.status && now.path == resolved_.path, "{}: leads to {} now, not to {}", path_.string(),
+          now.path.string(), resolved_.path.string());
   for (const auto& part : parts_) check_name(part->name);
-  const HeldEnding whole;        // all of what follows, or nothing
-  std::vector<Temporary> named;  // go away again if a later one cannot be named
+  const DeferredTermination whole;   // all of what follows, or nothing
+  std::vector<TemporaryPath> named;  // go away again if a later one cannot be named
   for (const auto& part : parts_) {
     if (is_earlier(part->name) || part->name == rules_.index) continue;
     give_name(*part);
-    named.emplace_back(place_.path / part->name);
+    named.emplace_back(resolved_.path / part->name);
   }
-  sync_directory(place_.path);
+  sync_directory(resolved_.path);
   // What replaces an earlier file comes right before the index, which tells the new files from the old.
   for (const auto& part : parts_) {
     if (is_earlier(part->name) && part->name != rules_.index) give_name(*part);
@@ -148,15 +148,15 @@ void DirectoryTarget::commit() {
   for (const auto& part : parts_) {
     if (part->name == rules_.index) give_name(*part);
   }
-  for (Temporary& name : named) name.keep();
-  for (Temporary& directory : made_) directory.keep();
-  sync_directory(place_.path);
+  for (TemporaryPath& name : named) name.keep();
+  for (TemporaryPath& directory : made_) directory.keep();
+  sync_directory(resolved_.path);
   for (const std::string& name : earlier_) {
     const bool written =
         std::any_of(parts_.begin(), parts_.end(), [&](const auto& part) { return part->name == name; });
     if (written) continue;
-    require_system(::unlink((place_.path / name).c_str()) == 0 || errno == ENOENT,
-                   "{}: is no longer needed, but cannot be removed", (place_.path / name).string());
+    require_system(::unlink((resolved_.path / name).c_str()) == 0 || errno == ENOENT,
+                   "{}: is no longer needed, but cannot be removed", (resolved_.path / name).string());
   }
 }
 

@@ -1,5 +1,5 @@
 #include "core/io/inputs.h"
-#include "core/io/place.h"
+#include "core/io/resolved_path.h"
 
 #include <fcntl.h>
 #include <unistd.h>

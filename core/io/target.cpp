@@ -1,7 +1,7 @@
 #include "core/io/target.h"
 #include <tutti/core/error.h>
 #include "core/io/inputs.h"
-#include "core/io/make.h"
+#include "core/io/path_operations.h"
 #include "core/system_check.h"
 
 #include <fcntl.h>
@@ -18,15 +18,15 @@ namespace {
 
 constexpr size_t kMarkBytes = 4096;
 
-bool holds_mark(const fs::path& path, const std::string& mark) {
-  if (mark.empty()) return false;
+bool contains_tag(const fs::path& path, const std::string& tag) {
+  if (tag.empty()) return false;
   const int file = ::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
   if (file < 0) return false;
   std::array<char, kMarkBytes> head{};
   const ssize_t got = ::read(file, head.data(), head.size());
   ::close(file);
   return got > 0 &&
-         std::string_view(head.data(), static_cast<size_t>(got)).find(mark) != std::string_view::npos;
+         std::string_view(head.data(), static_cast<size_t>(got)).find(tag) != std::string_view::npos;
 }
 
 /// Gives a new file the owner and the permissions of the one that it replaces. Where the group cannot be
@@ -53,10 +53,10 @@ FileTarget::FileTarget(fs::path path, TargetRules rules) : path_(std::move(path)
     return;
   }
   check();
-  require(rules_.make_directories || place_.missing.empty(), "{}: the directory {} is missing",
-          path_.string(), place_.missing.empty() ? "" : place_.missing.front().string());
-  make_directories(place_.missing, made_, path_);
-  probe_directory(place_.directory(), path_);
+  require(rules_.make_directories || resolved_.missing.empty(), "{}: the directory {} is missing",
+          path_.string(), resolved_.missing.empty() ? "" : resolved_.missing.front().string());
+  make_directories(resolved_.missing, made_, path_);
+  probe_directory(resolved_.directory(), path_);
 }
 
 FileTarget::~FileTarget() {
@@ -71,20 +71,20 @@ void FileTarget::check() {
   refuse_tilde(path_);
   require(path_.has_filename() && path_.filename() != "." && path_.filename() != "..",
           "{}: is the name of a directory; expected that of a file", path_.string());
-  place_ = find_place(path_);
+  resolved_ = resolve_path(path_);
   earlier_ = false;
-  if (!place_.status) return;
-  const struct stat& there = *place_.status;
+  if (!resolved_.status) return;
+  const struct stat& there = *resolved_.status;
   require(S_ISREG(there.st_mode), "{}: is {}; only a regular file can be written and replaced",
           path_.string(), kind_of(there));
-  earlier_ = holds_mark(place_.path, rules_.mark);
+  earlier_ = contains_tag(resolved_.path, rules_.generator_tag);
   if (!earlier_) {
-    const std::string input = input_that_is(there, place_.path, rules_.inputs);
+    const std::string input = input_that_is(there, resolved_.path, rules_.inputs);
     require(input.empty(), "{}: {} {}, which this command reads; choose another name", path_.string(),
             input == path_.string() ? "is" : "is the same file as, or a file of,", input);
     require(rules_.force, "{}: exists; choose another name, or let --force replace it", path_.string());
   }
-  require_system(::faccessat(AT_FDCWD, place_.path.c_str(), W_OK, AT_EACCESS) == 0,
+  require_system(::faccessat(AT_FDCWD, resolved_.path.c_str(), W_OK, AT_EACCESS) == 0,
                  "{}: cannot be replaced; it may not be written", path_.string());
 }
 
@@ -99,41 +99,41 @@ OutputFile FileTarget::open() {
     return OutputFile::standard_output();
   }
   require(!temporary_, "{}: is being written already", path_.string());
-  temporary_.emplace(place_.directory() / temporary_name());
-  OutputFile file = OutputFile::create(temporary_->path(), place_.status ? 0600 : 0666, path_);
-  if (place_.status) pass_on_owner(file, *place_.status);
+  temporary_.emplace(resolved_.directory() / temporary_name());
+  OutputFile file = OutputFile::create(temporary_->path(), resolved_.status ? 0600 : 0666, path_);
+  if (resolved_.status) pass_on_owner(file, *resolved_.status);
   return file;
 }
 
 bool FileTarget::commit() {
   if (standard_output_) return false;
   require(temporary_.has_value(), "{}: nothing was written", path_.string());
-  const fs::path before = place_.path;
+  const fs::path before = resolved_.path;
   try {
     check();
-    require(place_.path == before && place_.missing.empty(), "{}: leads to {} now, not to {}", path_.string(),
-            place_.path.string(), before.string());
+    require(resolved_.path == before && resolved_.missing.empty(), "{}: leads to {} now, not to {}",
+            path_.string(), resolved_.path.string(), before.string());
     move_into_place();
   } catch (const Error& error) {
     const fs::path kept = before.string() + fmt::format(".{}", temporary_name().substr(7, 8));
-    if (!rename_to_free(temporary_->path(), kept)) throw;
+    if (!rename_no_replace(temporary_->path(), kept)) throw;
     temporary_->keep();
-    for (Temporary& directory : made_) directory.keep();
+    for (TemporaryPath& directory : made_) directory.keep();
     fail("{}; what was to be written is kept in {}", error.what(), kept.string());
   }
   temporary_->keep();
-  for (Temporary& directory : made_) directory.keep();
-  sync_directory(place_.directory());
-  return place_.status.has_value() && !earlier_;
+  for (TemporaryPath& directory : made_) directory.keep();
+  sync_directory(resolved_.directory());
+  return resolved_.status.has_value() && !earlier_;
 }
 
 void FileTarget::move_into_place() {
-  if (place_.status) {
-    require_system(::rename(temporary_->path().c_str(), place_.path.c_str()) == 0, "{}: cannot rename to it",
-                   path_.string());
+  if (resolved_.status) {
+    require_system(::rename(temporary_->path().c_str(), resolved_.path.c_str()) == 0,
+                   "{}: cannot rename to it", path_.string());
     return;
   }
-  require(rename_to_free(temporary_->path(), place_.path),
+  require(rename_no_replace(temporary_->path(), resolved_.path),
           "{}: another program has made it meanwhile; it is left as it is", path_.string());
 }
 

@@ -1,7 +1,7 @@
 #pragma once
 
 #include <tutti/core/io/file.h>
-#include "core/io/place.h"
+#include "core/io/resolved_path.h"
 #include "core/io/temporary.h"
 
 #include <filesystem>
@@ -19,7 +19,7 @@ struct TargetRules {
       inputs{};  ///< what the command reads: files; directories with all in them
   /// Text in the first 4 KiB of a file by which the command knows an earlier output of its own, which it
   /// replaces without `force`, in an input directory too; empty for none.
-  std::string mark{};
+  std::string generator_tag{};
   bool standard_output = false;  ///< whether `-` is taken
   bool make_directories = true;  ///< whether those that are missing above it are made
 };
@@ -28,7 +28,7 @@ struct TargetRules {
 /// wrong is said before it, and committed after it, with the same checks again.
 ///
 /// Refused are: what exists and is no regular file; a symbolic link that others may have placed, or that
-/// leads nowhere (find_place()); an existing file without `force`; a file that this account may not write;
+/// leads nowhere (resolve_path()); an existing file without `force`; a file that this account may not write;
 /// an input of the command, whatever name or link it has, and what is in an input directory. A link that is
 /// followed stays, and the file that it leads to is replaced. Missing directories above are made.
 ///
@@ -64,10 +64,10 @@ class FileTarget {
   std::filesystem::path path_;
   TargetRules rules_;
   bool standard_output_ = false;
-  Place place_;
-  bool earlier_ = false;         ///< what is there is the command's own, by its mark
-  std::vector<Temporary> made_;  ///< directories
-  std::optional<Temporary> temporary_;
+  ResolvedPath resolved_;
+  bool earlier_ = false;             ///< what is there is the command's own, by its mark
+  std::vector<TemporaryPath> made_;  ///< directories
+  std::optional<TemporaryPath> temporary_;
 };
 
 /// Says to the user that a file was overwritten: "PATH: overwritten".
@@ -100,7 +100,7 @@ class DirectoryTarget {
   DirectoryTarget& operator=(const DirectoryTarget&) = delete;
 
   /// Where it is, without symbolic links.
-  [[nodiscard]] const std::filesystem::path& path() const noexcept { return place_.path; }
+  [[nodiscard]] const std::filesystem::path& path() const noexcept { return resolved_.path; }
   /// The file that will have `name`, under a temporary one, new and empty; the caller calls finish() on it.
   /// Throws Error if `name` is taken by a file that is not `earlier`.
   OutputFile add(const std::string& name);
@@ -119,9 +119,9 @@ class DirectoryTarget {
 
   std::filesystem::path path_;
   DirectoryRules rules_;
-  Place place_;
+  ResolvedPath resolved_;
   std::vector<std::string> earlier_;
-  std::vector<Temporary> made_;  ///< directories
+  std::vector<TemporaryPath> made_;  ///< directories
   std::vector<std::unique_ptr<Part>> parts_;
 };
 

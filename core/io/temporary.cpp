@@ -33,22 +33,22 @@ struct Slot {
 
 std::atomic<Slot*> slots = nullptr;
 std::atomic<int> in_use = 0;
-std::atomic<bool> ending = false;
-std::atomic<bool> held = false;       // the ending waits
-std::atomic<int> waiting_signal = 0;  // came meanwhile
+std::atomic<bool> terminating = false;
+std::atomic<bool> deferred = false;   // the terminating waits
+std::atomic<int> pending_signal = 0;  // came meanwhile
 std::atomic<pid_t> owner = 0;
 std::mutex registry;
 
 /// Async-signal-safe. The name of a directory stands behind those of the files in it, because it was
 /// registered before them and its slot is never used again.
 void remove_and_end(int number) {
-  if (held) {
-    waiting_signal = number;
+  if (deferred) {
+    pending_signal = number;
     return;
   }
   const int error_number = errno;
   if (::getpid() == owner) {  // not in a child that has not called exec yet
-    ending = true;
+    terminating = true;
     for (Slot* slot = slots; slot != nullptr; slot = slot->next) {
       if (slot->state == kFileThere) (void)::unlink(slot->path);
     }
@@ -88,12 +88,12 @@ void uninstall() {
 }
 
 /// Null for a name that is too long to be registered.
-Slot* take_slot(const std::string& path, Temporary::Kind kind) {
+Slot* take_slot(const std::string& path, TemporaryPath::Kind kind) {
   if (path.size() >= sizeof Slot::path) return nullptr;
   const std::lock_guard lock(registry);
-  while (ending) (void)::pause();  // the process ends: nothing new is made
+  while (terminating) (void)::pause();  // the process ends: nothing new is made
   Slot* slot = nullptr;
-  if (kind == Temporary::Kind::kFile) {
+  if (kind == TemporaryPath::Kind::kFile) {
     for (slot = slots; slot != nullptr; slot = slot->next) {
       int expected = kFree;
       if (slot->state.compare_exchange_strong(expected, kFilling)) break;
@@ -105,7 +105,7 @@ Slot* take_slot(const std::string& path, Temporary::Kind kind) {
     slots = slot;
   }
   std::memcpy(slot->path, path.c_str(), path.size() + 1);
-  slot->state = kind == Temporary::Kind::kFile ? kFileThere : kDirectoryThere;
+  slot->state = kind == TemporaryPath::Kind::kFile ? kFileThere : kDirectoryThere;
   if (in_use++ == 0) install();
   return slot;
 }
@@ -115,47 +115,47 @@ void uninstall_unused() noexcept {
   if (--in_use == 0) uninstall();
 }
 
-void give_back(Slot* slot, Temporary::Kind kind) noexcept {
+void give_back(Slot* slot, TemporaryPath::Kind kind) noexcept {
   const std::lock_guard lock(registry);
-  slot->state = kind == Temporary::Kind::kFile ? kFree : kFilling;
+  slot->state = kind == TemporaryPath::Kind::kFile ? kFree : kFilling;
   uninstall_unused();
 }
 
 }  // namespace
 
-HeldEnding::HeldEnding() {
+DeferredTermination::DeferredTermination() {
   const std::lock_guard lock(registry);
   if (in_use++ == 0) install();
-  held = true;
+  deferred = true;
 }
 
-HeldEnding::~HeldEnding() {
+DeferredTermination::~DeferredTermination() {
   {
     const std::lock_guard lock(registry);
-    held = false;
+    deferred = false;
     uninstall_unused();
   }
-  if (const int number = waiting_signal.exchange(0); number != 0) (void)::kill(::getpid(), number);
+  if (const int number = pending_signal.exchange(0); number != 0) (void)::kill(::getpid(), number);
 }
 
-Temporary::Temporary(const fs::path& path, Kind kind) : path_(path), kind_(kind) {
+TemporaryPath::TemporaryPath(const fs::path& path, Kind kind) : path_(path), kind_(kind) {
   std::error_code error;
   const fs::path absolute = fs::absolute(path, error);  // the working directory may change
   slot_ = take_slot((error ? path : absolute).string(), kind);
 }
 
-Temporary::Temporary(Temporary&& other) noexcept
+TemporaryPath::TemporaryPath(TemporaryPath&& other) noexcept
     : path_(std::move(other.path_)),
       kind_(other.kind_),
       slot_(std::exchange(other.slot_, nullptr)),
       kept_(std::exchange(other.kept_, true)) {}
 
-Temporary::~Temporary() {
+TemporaryPath::~TemporaryPath() {
   if (!kept_) (void)(kind_ == Kind::kFile ? ::unlink(path_.c_str()) : ::rmdir(path_.c_str()));
   keep();
 }
 
-void Temporary::keep() noexcept {
+void TemporaryPath::keep() noexcept {
   kept_ = true;
   if (slot_ != nullptr) give_back(static_cast<Slot*>(std::exchange(slot_, nullptr)), kind_);
 }

@@ -10,17 +10,17 @@ namespace tutti {
 /// SIGTERM, SIGUSR1, SIGUSR2 or SIGXCPU ends the process, by a handler that is there as long as there are
 /// such names and then lets the signal do its work; signals that the program catches or ignores stay the
 /// program's. A directory goes away only while it is empty.
-class Temporary {
+class TemporaryPath {
  public:
   enum class Kind : unsigned char { kFile, kDirectory };
 
   /// Registers the name; nothing is made yet, so that no signal comes between making it and knowing it.
-  explicit Temporary(const std::filesystem::path& path, Kind kind = Kind::kFile);
-  ~Temporary();
-  Temporary(Temporary&& other) noexcept;
-  Temporary& operator=(Temporary&& other) = delete;
-  Temporary(const Temporary&) = delete;
-  Temporary& operator=(const Temporary&) = delete;
+  explicit TemporaryPath(const std::filesystem::path& path, Kind kind = Kind::kFile);
+  ~TemporaryPath();
+  TemporaryPath(TemporaryPath&& other) noexcept;
+  TemporaryPath& operator=(TemporaryPath&& other) = delete;
+  TemporaryPath(const TemporaryPath&) = delete;
+  TemporaryPath& operator=(const TemporaryPath&) = delete;
 
   [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
   /// What is there stays from now on.
@@ -35,13 +35,13 @@ class Temporary {
 
 /// While one lives, the signals that remove temporary names and end the process wait: for steps that must not
 /// stop between two of them. Not one inside another.
-class HeldEnding {
+class DeferredTermination {
  public:
-  HeldEnding();
+  DeferredTermination();
   /// Lets the signal that came meanwhile do its work.
-  ~HeldEnding();
-  HeldEnding(const HeldEnding&) = delete;
-  HeldEnding& operator=(const HeldEnding&) = delete;
+  ~DeferredTermination();
+  DeferredTermination(const DeferredTermination&) = delete;
+  DeferredTermination& operator=(const DeferredTermination&) = delete;
 };
 
 /// `.tutti-` and 16 random hexadecimal digits and `.tmp`: a name that nobody can take beforehand.

@@ -1,6 +1,6 @@
 #include "launcher/cli/checks.h"
 #include "launcher/cli/data_commands.h"
-#include "launcher/cli/ticker.h"
+#include "launcher/cli/status_line.h"
 
 #include <tutti/core/data/bpe_train.h>
 #include <tutti/core/error.h>
@@ -40,9 +40,9 @@ ExitCode train_tokenizer(const Options& options, Console& console) {
   const auto begin = std::chrono::steady_clock::now();
   std::optional<Tokenizer> tokenizer;
   {
-    Ticker ticker(console.err);
+    StatusLine status_line(console.err);
     training.progress = [&](int64_t done, int64_t total) {
-      ticker.show(fmt::format("{} of {} tokens", done, total));
+      status_line.show(fmt::format("{} of {} tokens", done, total));
     };
     tokenizer = train_bpe(texts, training, pool);
   }

@@ -1,6 +1,6 @@
 #include "launcher/cli/checks.h"
 #include "launcher/cli/data_commands.h"
-#include "launcher/cli/ticker.h"
+#include "launcher/cli/status_line.h"
 
 #include <tutti/core/data/prepare/id_shards.h>
 #include <tutti/core/data/token_writer.h>
@@ -34,10 +34,10 @@ ExitCode write_text(const Options& options, Console& console) {
   ThreadPool pool(threads_or_all(options.threads));
   TokenizeReport report;
   {
-    Ticker ticker(console.err);
+    StatusLine status_line(console.err);
     report = tokenize_files(config, pool, [&](const TokenizeReport& now) {
-      ticker.show(fmt::format("{} of {}", megabytes(static_cast<double>(now.bytes)),
-                              megabytes(static_cast<double>(now.total_bytes))));
+      status_line.show(fmt::format("{} of {}", megabytes(static_cast<double>(now.bytes)),
+                                   megabytes(static_cast<double>(now.total_bytes))));
     });
   }
   say_notes(report, console);
@@ -51,9 +51,9 @@ ExitCode write_text(const Options& options, Console& console) {
 ExitCode write_ids(const Options& options, Console& console) {
   TokenizeReport report;
   {
-    Ticker ticker(console.err);
+    StatusLine status_line(console.err);
     report = shard_ids(options.ids, [&](const TokenizeReport& now) {
-      ticker.show(fmt::format("{} of {} ids", grouped(now.bytes), grouped(now.total_bytes)));
+      status_line.show(fmt::format("{} of {} ids", grouped(now.bytes), grouped(now.total_bytes)));
     });
   }
   say_notes(report, console);

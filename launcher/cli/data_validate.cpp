@@ -1,7 +1,7 @@
 #include "comm/placement/placement.h"
 #include "launcher/cli/checks.h"
 #include "launcher/cli/data_commands.h"
-#include "launcher/cli/ticker.h"
+#include "launcher/cli/status_line.h"
 #include "launcher/info/libraries.h"
 #include "launcher/info/text.h"
 #include "launcher/launch/bootstrap_check.h"
@@ -236,10 +236,10 @@ ExitCode validate(const Options& options, Console& console) {
     ThreadPool pool(place_threads(peers, options.threads).threads);
     DataReport report;
     {
-      Ticker ticker(console.err);
+      StatusLine status_line(console.err);
       report = validate_data(data, peers, pool, [&](int64_t done, int64_t total) {
         const std::string of_rank = peers.size() > 1 ? ", rank 0's part" : "";
-        ticker.show(fmt::format("{} of {} samples{}", grouped(done), grouped(total), of_rank));
+        status_line.show(fmt::format("{} of {} samples{}", grouped(done), grouped(total), of_rank));
       });
     }
     if (peers.rank() != 0) return;

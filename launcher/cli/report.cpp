@@ -42,22 +42,22 @@ ExitCode report(const Options& options, Console& console) {
                     .inputs = {options.directories.begin(), options.directories.end()}};
   std::vector<Output> outputs;
   const std::vector<Plot> plots = run_plots(runs);
-  const auto draw_all = [&](const std::string& folder, const char* ending, std::string_view mark,
+  const auto draw_all = [&](const std::string& folder, const char* ending, std::string_view tag,
                             auto draw_one) {
     if (folder.empty()) return;
-    rules.mark = mark;
+    rules.generator_tag = tag;
     require(folder != "-", "-: a folder of plots cannot be written to standard output; give its name");
     for (const Plot& plot : plots) {
       outputs.push_back({FileTarget(fs::path(folder) / (plot.slug + ending), rules),
                          [&plot, draw_one] { return draw_one(plot); }});
     }
   };
-  draw_all(options.svg, ".svg", kSvgMark, [](const Plot& plot) {
+  draw_all(options.svg, ".svg", kSvgGeneratorTag, [](const Plot& plot) {
     SvgCanvas canvas(kPlotWidth, kPlotHeight, SvgCanvas::Kind::kStandAlone, plot.slug, plot.title);
     draw(plot, canvas);
     return canvas.finish();
   });
-  draw_all(options.png, ".png", kPngMark, [](const Plot& plot) {
+  draw_all(options.png, ".png", kPngGeneratorTag, [](const Plot& plot) {
     PngCanvas canvas(kPlotWidth, kPlotHeight);
     draw(plot, canvas);
     return canvas.finish();
@@ -65,7 +65,7 @@ ExitCode report(const Options& options, Console& console) {
   const fs::path page = !options.out.empty() ? fs::path(options.out)
                         : runs.size() == 1   ? fs::path(options.directories.front()) / "report.html"
                                              : fs::path("report.html");
-  rules.mark = kHtmlMark;
+  rules.generator_tag = kHtmlGeneratorTag;
   rules.standard_output = true;
   outputs.push_back({FileTarget(page, rules), [&] { return html_report(runs); }});
 

@@ -1,7 +1,7 @@
 #include "launcher/metrics/jsonl.h"
 
 #include <tutti/core/error.h>
-#include "core/io/place.h"
+#include "core/io/resolved_path.h"
 
 #include <nlohmann/json.hpp>
 
@@ -36,9 +36,9 @@ std::filesystem::path cut(const std::filesystem::path& path, int64_t step, const
 }  // namespace
 
 void drop_records_after(const std::filesystem::path& named, int64_t step) {
-  const Place place = find_place(named);  // no link of others is followed
-  if (!place.status || !S_ISREG(place.status->st_mode)) return;
-  const std::filesystem::path& path = place.path;
+  const ResolvedPath resolved = resolve_path(named);  // no link of others is followed
+  if (!resolved.status || !S_ISREG(resolved.status->st_mode)) return;
+  const std::filesystem::path& path = resolved.path;
   std::ifstream file(path, std::ios::binary);
   require(file.good(), "{}: cannot be read", path.string());
   uintmax_t keep = 0;

@@ -1,7 +1,7 @@
 #include "launcher/metrics/record_file.h"
 
 #include <tutti/core/error.h>
-#include "core/io/place.h"
+#include "core/io/resolved_path.h"
 #include "core/system_check.h"
 
 #include <fcntl.h>

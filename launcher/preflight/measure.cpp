@@ -115,9 +115,9 @@ DiskSpeed measure_disk(const fs::path& directory, int64_t bytes, double most_s) 
     require_system(statvfs(directory.c_str(), &space) == 0, "{}", directory.string());
     speed.free_bytes = static_cast<int64_t>(space.f_bavail) * static_cast<int64_t>(space.f_frsize);
     // Both are removed at the end, the directory if it was created here and is empty.
-    std::optional<Temporary> made;
-    if (is_new) made.emplace(directory, Temporary::Kind::kDirectory);
-    const Temporary scratch(directory / fmt::format(".preflight-{}-{}", host_name(), getpid()));
+    std::optional<TemporaryPath> made;
+    if (is_new) made.emplace(directory, TemporaryPath::Kind::kDirectory);
+    const TemporaryPath scratch(directory / fmt::format(".preflight-{}-{}", host_name(), getpid()));
     constexpr size_t kBlock = size_t{1} << 20;
     std::vector<std::byte> block(kBlock);
     // Bytes that neither compress nor repeat within a block.

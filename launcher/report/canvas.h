@@ -16,12 +16,12 @@ struct Point {
 };
 
 /// Colours by what they are for; each canvas has its own values, SVG ones for light and dark pages.
-enum class Ink : uint8_t {
+enum class Colour : uint8_t {
   kText,
   kMuted,  ///< axis labels
   kGrid,
   kFrame,
-  kSeries0,  ///< and up to kSeries7: use series_ink()
+  kSeries0,  ///< and up to kSeries7: use series_colour()
   kSeries1,
   kSeries2,
   kSeries3,
@@ -31,14 +31,14 @@ enum class Ink : uint8_t {
   kSeries7,
   kWarning,
 };
-inline constexpr int kSeriesInks = 8;
-/// The colour of curve `index`; they repeat after kSeriesInks.
-Ink series_ink(size_t index);
+inline constexpr int kSeriesColours = 8;
+/// The colour of curve `index`; they repeat after kSeriesColours.
+Colour series_colour(size_t index);
 
 enum class Anchor : uint8_t { kStart, kMiddle, kEnd };
 
 struct TextStyle {
-  Ink ink = Ink::kText;
+  Colour colour = Colour::kText;
   double size = 12;
   Anchor anchor = Anchor::kStart;
   bool bold = false;
@@ -46,7 +46,7 @@ struct TextStyle {
 };
 
 struct LineStyle {
-  Ink ink = Ink::kText;
+  Colour colour = Colour::kText;
   double width = 1;
   double opacity = 1;
   bool dashed = false;
@@ -58,9 +58,9 @@ class Canvas {
  public:
   virtual ~Canvas() = default;
   virtual void line(std::span<const Point> points, const LineStyle& style) = 0;
-  virtual void area(std::span<const Point> outline, Ink ink, double opacity) = 0;
+  virtual void area(std::span<const Point> outline, Colour colour, double opacity) = 0;
   /// A disc with a hint that readers show when pointed at, where they can.
-  virtual void dot(Point centre, double radius, Ink ink, std::string_view hint) = 0;
+  virtual void dot(Point centre, double radius, Colour colour, std::string_view hint) = 0;
   /// `at` is on the base line.
   virtual void text(Point at, std::string_view text, const TextStyle& style) = 0;
   /// All that follows is cut off outside of this rectangle, until the matching end_clip().
@@ -72,9 +72,9 @@ class Canvas {
 double text_width(std::string_view text, double size);
 
 /// What files of a report hold near their beginning, by which `tutti report` knows its own.
-inline constexpr std::string_view kHtmlMark = R"(<meta name="generator" content="tutti report">)";
-inline constexpr std::string_view kSvgMark = "<!-- generator: tutti report -->";
-inline constexpr std::string_view kPngMark{"Software\0tutti report", 21};
+inline constexpr std::string_view kHtmlGeneratorTag = R"(<meta name="generator" content="tutti report">)";
+inline constexpr std::string_view kSvgGeneratorTag = "<!-- generator: tutti report -->";
+inline constexpr std::string_view kPngGeneratorTag{"Software\0tutti report", 21};
 
 /// An SVG document without scripts or outside references.
 class SvgCanvas final : public Canvas {
@@ -85,8 +85,8 @@ class SvgCanvas final : public Canvas {
   /// those who cannot see.
   SvgCanvas(double width, double height, Kind kind, std::string name, std::string_view title);
   void line(std::span<const Point> points, const LineStyle& style) override;
-  void area(std::span<const Point> outline, Ink ink, double opacity) override;
-  void dot(Point centre, double radius, Ink ink, std::string_view hint) override;
+  void area(std::span<const Point> outline, Colour colour, double opacity) override;
+  void dot(Point centre, double radius, Colour colour, std::string_view hint) override;
   void text(Point at, std::string_view text, const TextStyle& style) override;
   void begin_clip(Point corner, Point opposite) override;
   void end_clip() override;
@@ -98,10 +98,10 @@ class SvgCanvas final : public Canvas {
   std::string name_;
   int clips_ = 0;
 };
-/// CSS of all inks, light and dark.
+/// CSS of all colours, light and dark.
 std::string svg_colours();
-/// The colour of an ink in CSS, for HTML that speaks of a curve.
-std::string css_class(Ink ink);
+/// The CSS class of a colour, for HTML beside a plot.
+std::string css_class(Colour colour);
 /// For text and attribute values of HTML and SVG: & < > " ' and control characters made harmless.
 std::string escape_markup(std::string_view text);
 
@@ -111,8 +111,8 @@ class PngCanvas final : public Canvas {
   PngCanvas(double width, double height);
   ~PngCanvas() override;
   void line(std::span<const Point> points, const LineStyle& style) override;
-  void area(std::span<const Point> outline, Ink ink, double opacity) override;
-  void dot(Point centre, double radius, Ink ink, std::string_view hint) override;
+  void area(std::span<const Point> outline, Colour colour, double opacity) override;
+  void dot(Point centre, double radius, Colour colour, std::string_view hint) override;
   void text(Point at, std::string_view text, const TextStyle& style) override;
   void begin_clip(Point corner, Point opposite) override;
   void end_clip() override;
@@ -124,8 +124,8 @@ class PngCanvas final : public Canvas {
   std::unique_ptr<Impl> impl_;
 };
 
-/// Red, green, blue between 0 and 255 of an ink on white or on dark paper.
+/// Red, green, blue between 0 and 255 of a colour on white or on dark paper.
 enum class Paper : uint8_t { kWhite, kDark };
-std::array<int, 3> ink_colour(Ink ink, Paper paper);
+std::array<int, 3> rgb_of(Colour colour, Paper paper);
 
 }  // namespace tutti

@@ -13,32 +13,32 @@ namespace {
 
 constexpr std::string_view kStyle = R"css(
 *{box-sizing:border-box}
-body{margin:0;font:15px/1.5 system-ui,-apple-system,'Segoe UI','DejaVu Sans',sans-serif;color:var(--ink0);background:var(--paper)}
+body{margin:0;font:15px/1.5 system-ui,-apple-system,'Segoe UI','DejaVu Sans',sans-serif;color:var(--colour0);background:var(--paper)}
 :root{--paper:#f5f6f8;--card:#fff;--edge:#dfe3e8}
 @media(prefers-color-scheme:dark){:root{--paper:#12161b;--card:#1b2027;--edge:#2e353e}}
 main{max-width:1360px;margin:0 auto;padding:24px 20px 40px}
 h1{font-size:24px;line-height:1.25;margin:0;overflow-wrap:anywhere}
 h2{font-size:17px;margin:32px 0 12px}
-.sub{color:var(--ink1);margin:4px 0 20px}
+.sub{color:var(--colour1);margin:4px 0 20px}
 .badge{display:inline-block;border-radius:99px;padding:1px 10px;font-size:13px;border:1px solid var(--edge);background:var(--card);vertical-align:3px;margin-left:8px;font-weight:400}
-.good{border-color:var(--ink6);color:var(--ink6)}.bad{border-color:var(--ink12);color:var(--ink12)}
+.good{border-color:var(--colour6);color:var(--colour6)}.bad{border-color:var(--colour12);color:var(--colour12)}
 .tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(150px,1fr));gap:12px;margin-bottom:20px}
 .tile,.card{background:var(--card);border:1px solid var(--edge);border-radius:10px}
 .tile{padding:12px 16px}.tile b{display:block;font-size:22px;font-weight:600;line-height:1.3;font-variant-numeric:tabular-nums}
-.tile span{color:var(--ink1);font-size:13px}
+.tile span{color:var(--colour1);font-size:13px}
 .plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,520px),1fr));gap:16px}
 .card{padding:8px}.card svg{display:block;width:100%;height:auto}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;width:100%}
 td,th{text-align:left;padding:6px 12px;border-bottom:1px solid var(--edge);vertical-align:top;overflow-wrap:anywhere}
 tr:last-child td,tr:last-child th{border-bottom:0}
-th{font-weight:500;color:var(--ink1);width:16em;min-width:9em}
+th{font-weight:500;color:var(--colour1);width:16em;min-width:9em}
 td{white-space:pre-wrap;font-variant-numeric:tabular-nums}
-thead th{color:var(--ink0);font-weight:600}
+thead th{color:var(--colour0);font-weight:600}
 pre{margin:0;padding:12px 16px;overflow:auto;font:13px/1.5 ui-monospace,'DejaVu Sans Mono',monospace}
 details{margin-bottom:12px}summary{cursor:pointer;padding:8px 4px}
 .swatch{display:inline-block;width:12px;height:12px;border-radius:3px;margin-right:7px;vertical-align:-1px}
-footer{color:var(--ink1);font-size:13px;margin-top:32px}
+footer{color:var(--colour1);font-size:13px;margin-top:32px}
 @media print{body{background:#fff}.card,.tile{break-inside:avoid}}
 )css";
 
@@ -135,7 +135,7 @@ std::string outcome_table(std::span<const RunData> runs) {
     out += "<thead><tr><th></th>";
     for (size_t r = 0; r < runs.size(); ++r) {
       out += fmt::format("<th><span class=\"swatch\" style=\"background:var(--{})\"></span>{}</th>",
-                         css_class(series_ink(r)), escape_markup(runs[r].name));
+                         css_class(series_colour(r)), escape_markup(runs[r].name));
     }
     out += "</tr></thead>\n";
   }
@@ -188,7 +188,7 @@ std::string html_report(std::span<const RunData> runs) {
       "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src "
       "'unsafe-inline'\">\n"
       "<title>{} – Tutti</title>\n<style>\n{}{}</style>\n</head>\n<body>\n<main>\n<h1>{}{}</h1>\n",
-      kHtmlMark, escape_markup(title), svg_colours(), kStyle, escape_markup(title),
+      kHtmlGeneratorTag, escape_markup(title), svg_colours(), kStyle, escape_markup(title),
       alone ? badge(runs.front()) : "");
   out += "<p class=\"sub\">Training report</p>\n";
   if (alone) out += tiles(runs.front());

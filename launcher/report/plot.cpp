@@ -53,10 +53,10 @@ Axis y_axis(const Plot& plot) {
   for (const Curve& curve : plot.curves) add_values(curve, range);
   for (size_t i = 0; i < plot.stack_x.size(); ++i) {
     double sum = 0;
-    for (const Layer& layer : plot.layers) sum += layer.heights.at(i);
+    for (const StackedArea& area : plot.stacked) sum += area.heights.at(i);
     range.add(sum);
   }
-  if (plot.from_zero || !plot.layers.empty()) range.add(0);
+  if (plot.from_zero || !plot.stacked.empty()) range.add(0);
   const bool logarithmic = plot.y_scale == Scale::kLogarithmic && range.low > 0;
   return axis_around(range.low, range.high, logarithmic ? Scale::kLogarithmic : Scale::kLinear);
 }
@@ -99,13 +99,13 @@ class Drawing {
     for (const Curve& curve : plot_.curves) draw_dots(curve);
     marks();
     const std::vector<Point> frame{{left_, bottom_}, {right_, bottom_}};
-    canvas_.line(frame, {.ink = Ink::kFrame});
+    canvas_.line(frame, {.colour = Colour::kFrame});
   }
 
  private:
   struct Entry {
     std::string label;
-    Ink ink;
+    Colour colour;
     CurveStyle style;
     bool filled;
     bool dashed;
@@ -120,20 +120,20 @@ class Drawing {
     std::vector<Entry> all;
     for (const Curve& curve : plot_.curves) {
       if (!curve.label.empty())
-        all.push_back({shortened_label(curve.label), curve.ink, curve.style, false, curve.dashed});
+        all.push_back({shortened_label(curve.label), curve.colour, curve.style, false, curve.dashed});
     }
-    // Layers are stacked upwards: the legend reads in the same order.
-    for (auto layer = plot_.layers.rbegin(); layer != plot_.layers.rend(); ++layer) {
-      all.push_back({shortened_label(layer->label), layer->ink, CurveStyle::kLine, true, false});
+    // Areas are stacked upwards: the legend reads in the same order.
+    for (auto area = plot_.stacked.rbegin(); area != plot_.stacked.rend(); ++area) {
+      all.push_back({shortened_label(area->label), area->colour, CurveStyle::kLine, true, false});
     }
     if (!plot_.not_finite.empty())
-      all.push_back({"not finite", Ink::kWarning, CurveStyle::kLine, true, false});
+      all.push_back({"not finite", Colour::kWarning, CurveStyle::kLine, true, false});
     return all;
   }
 
   /// Title and legend; returns where they end.
   double legend(double left) {
-    canvas_.text({left, 24}, plot_.title, {.ink = Ink::kText, .size = kTitleSize, .bold = true});
+    canvas_.text({left, 24}, plot_.title, {.colour = Colour::kText, .size = kTitleSize, .bold = true});
     const std::vector<Entry> all = entries();
     if (all.size() < 2) return 30;
     double x = left;
@@ -145,7 +145,7 @@ class Drawing {
         y += kLegendRow;
       }
       swatch(entry, {x, y - 4});
-      canvas_.text({x + 24, y}, entry.label, {.ink = Ink::kText, .size = kLabelSize});
+      canvas_.text({x + 24, y}, entry.label, {.colour = Colour::kText, .size = kLabelSize});
       x += room;
     }
     return y + 4;
@@ -155,50 +155,50 @@ class Drawing {
     const auto [x, y] = centre_left;
     if (entry.filled) {
       const std::vector<Point> box{{x + 4, y - 5}, {x + 16, y - 5}, {x + 16, y + 5}, {x + 4, y + 5}};
-      canvas_.area(box, entry.ink, 0.85);
+      canvas_.area(box, entry.colour, 0.85);
       return;
     }
     const std::vector<Point> stroke{{x, y}, {x + 18, y}};
-    canvas_.line(stroke, line_style(entry.ink, entry.style, entry.dashed));
-    if (entry.style == CurveStyle::kDots) canvas_.dot({x + 9, y}, 3, entry.ink, "");
+    canvas_.line(stroke, line_style(entry.colour, entry.style, entry.dashed));
+    if (entry.style == CurveStyle::kDots) canvas_.dot({x + 9, y}, 3, entry.colour, "");
   }
 
-  static LineStyle line_style(Ink ink, CurveStyle style, bool dashed) {
+  static LineStyle line_style(Colour colour, CurveStyle style, bool dashed) {
     const bool faint = style == CurveStyle::kFaint;
-    return {.ink = ink, .width = faint ? 1.0 : 1.8, .opacity = faint ? 0.35 : 1.0, .dashed = dashed};
+    return {.colour = colour, .width = faint ? 1.0 : 1.8, .opacity = faint ? 0.35 : 1.0, .dashed = dashed};
   }
 
   void axes() {
     for (const Tick& tick : y_ticks_) {
       const double y = at({x_.low, tick.value}).y;
       const std::vector<Point> grid{{left_, y}, {right_, y}};
-      canvas_.line(grid, {.ink = Ink::kGrid});
+      canvas_.line(grid, {.colour = Colour::kGrid});
       canvas_.text({left_ - 8, y + 4}, tick.label,
-                   {.ink = Ink::kMuted, .size = kLabelSize, .anchor = Anchor::kEnd});
+                   {.colour = Colour::kMuted, .size = kLabelSize, .anchor = Anchor::kEnd});
     }
     for (const Tick& tick : ticks(x_, std::max(2, static_cast<int>((right_ - left_) / 80)))) {
       const double x = at({tick.value, y_.low}).x;
       const std::vector<Point> notch{{x, bottom_}, {x, bottom_ + 4}};
-      canvas_.line(notch, {.ink = Ink::kFrame});
+      canvas_.line(notch, {.colour = Colour::kFrame});
       canvas_.text({x, bottom_ + 17}, tick.label,
-                   {.ink = Ink::kMuted, .size = kLabelSize, .anchor = Anchor::kMiddle});
+                   {.colour = Colour::kMuted, .size = kLabelSize, .anchor = Anchor::kMiddle});
     }
     canvas_.text({(left_ + right_) / 2, height_ - 8}, plot_.x_label,
-                 {.ink = Ink::kMuted, .size = kLabelSize, .anchor = Anchor::kMiddle});
+                 {.colour = Colour::kMuted, .size = kLabelSize, .anchor = Anchor::kMiddle});
     canvas_.text({16 + kLabelSize / 2, (top_ + bottom_) / 2}, plot_.y_label,
-                 {.ink = Ink::kMuted, .size = kLabelSize, .anchor = Anchor::kMiddle, .upwards = true});
+                 {.colour = Colour::kMuted, .size = kLabelSize, .anchor = Anchor::kMiddle, .upwards = true});
   }
 
   void stack() {
     std::vector<double> base(plot_.stack_x.size(), 0);
-    for (const Layer& layer : plot_.layers) {
+    for (const StackedArea& area : plot_.stacked) {
       std::vector<Point> outline;
       outline.reserve(2 * base.size());
       for (size_t i = 0; i < base.size(); ++i)
-        outline.push_back(at({plot_.stack_x[i], base[i] + layer.heights[i]}));
+        outline.push_back(at({plot_.stack_x[i], base[i] + area.heights[i]}));
       for (size_t i = base.size(); i-- > 0;) outline.push_back(at({plot_.stack_x[i], base[i]}));
-      canvas_.area(outline, layer.ink, 0.85);
-      for (size_t i = 0; i < base.size(); ++i) base[i] += layer.heights[i];
+      canvas_.area(outline, area.colour, 0.85);
+      for (size_t i = 0; i < base.size(); ++i) base[i] += area.heights[i];
     }
   }
 
@@ -208,7 +208,7 @@ class Drawing {
       std::vector<Point> thin = thin_out(piece, static_cast<int>(right_ - left_));
       // A value between two gaps would be invisible as a line.
       if (thin.size() == 1) thin = {{thin[0].x - 0.75, thin[0].y}, {thin[0].x + 0.75, thin[0].y}};
-      canvas_.line(thin, line_style(curve.ink, curve.style, curve.dashed));
+      canvas_.line(thin, line_style(curve.colour, curve.style, curve.dashed));
       piece.clear();
     };
     for (const Point& point : curve.points) {
@@ -226,7 +226,7 @@ class Drawing {
     for (const Point& point : curve.points) {
       const double y = y_.position(point.y);
       if (!std::isfinite(point.y) || y < 0 || y > 1) continue;
-      canvas_.dot(at(point), curve.points.size() > 60 ? 1.5 : 3, curve.ink,
+      canvas_.dot(at(point), curve.points.size() > 60 ? 1.5 : 3, curve.colour,
                   fmt::format("{} {:.0f}: {:.6g}", plot_.x_label, point.x, point.y));
     }
   }
@@ -238,7 +238,7 @@ class Drawing {
       if (x - last < 1) continue;
       last = x;
       const std::vector<Point> triangle{{x - 4, top_ - 2}, {x + 4, top_ - 2}, {x, top_ + 6}};
-      canvas_.area(triangle, Ink::kWarning, 1);
+      canvas_.area(triangle, Colour::kWarning, 1);
     }
   }
 

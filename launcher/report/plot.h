@@ -17,16 +17,16 @@ enum class CurveStyle : uint8_t {
 /// y over x; what is not finite is a gap.
 struct Curve {
   std::string label;  ///< in the legend; empty: not there
-  Ink ink = Ink::kSeries0;
+  Colour colour = Colour::kSeries0;
   CurveStyle style = CurveStyle::kLine;
   bool dashed = false;
   std::vector<Point> points;
 };
 
-/// One layer of a stacked plot, above the ones before it.
-struct Layer {
+/// One area of a stacked plot, above the ones before it.
+struct StackedArea {
   std::string label;
-  Ink ink = Ink::kSeries0;
+  Colour colour = Colour::kSeries0;
   std::vector<double> heights;  ///< at stack_x; at least 0
 };
 
@@ -40,7 +40,7 @@ struct Plot {
   bool from_zero = false;
   std::vector<Curve> curves;
   std::vector<double> stack_x;
-  std::vector<Layer> layers;
+  std::vector<StackedArea> stacked;
   std::vector<double> not_finite;  ///< where on x something was not finite: marked at the upper edge
 };
 

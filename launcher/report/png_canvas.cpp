@@ -55,8 +55,8 @@ struct PngCanvas::Impl {
   std::unique_ptr<cairo_t, ContextFree> context;
 
   [[nodiscard]] cairo_t* at() const { return context.get(); }
-  void set_ink(Ink ink, double opacity) const {
-    const auto [r, g, b] = ink_colour(ink, Paper::kWhite);
+  void set_colour(Colour colour, double opacity) const {
+    const auto [r, g, b] = rgb_of(colour, Paper::kWhite);
     cairo_set_source_rgba(at(), r / 255.0, g / 255.0, b / 255.0, opacity);
   }
   void trace(std::span<const Point> points) const {
@@ -83,23 +83,23 @@ PngCanvas::~PngCanvas() = default;
 void PngCanvas::line(std::span<const Point> points, const LineStyle& style) {
   if (points.size() < 2) return;
   const double dash = 4;
-  impl_->set_ink(style.ink, style.opacity);
+  impl_->set_colour(style.colour, style.opacity);
   cairo_set_line_width(impl_->at(), style.width);
   cairo_set_dash(impl_->at(), &dash, style.dashed ? 1 : 0, 0);
   impl_->trace(points);
   cairo_stroke(impl_->at());
 }
 
-void PngCanvas::area(std::span<const Point> outline, Ink ink, double opacity) {
+void PngCanvas::area(std::span<const Point> outline, Colour colour, double opacity) {
   if (outline.size() < 3) return;
-  impl_->set_ink(ink, opacity);
+  impl_->set_colour(colour, opacity);
   impl_->trace(outline);
   cairo_close_path(impl_->at());
   cairo_fill(impl_->at());
 }
 
-void PngCanvas::dot(Point centre, double radius, Ink ink, std::string_view) {
-  impl_->set_ink(ink, 1);
+void PngCanvas::dot(Point centre, double radius, Colour colour, std::string_view) {
+  impl_->set_colour(colour, 1);
   cairo_new_path(impl_->at());
   cairo_arc(impl_->at(), centre.x, centre.y, radius, 0, 2 * std::numbers::pi);
   cairo_fill(impl_->at());
@@ -108,7 +108,7 @@ void PngCanvas::dot(Point centre, double radius, Ink ink, std::string_view) {
 void PngCanvas::text(Point at, std::string_view text, const TextStyle& style) {
   cairo_t* const cr = impl_->at();
   const std::string copy(text);
-  impl_->set_ink(style.ink, 1);
+  impl_->set_colour(style.colour, 1);
   cairo_select_font_face(cr, "sans-serif", CAIRO_FONT_SLANT_NORMAL,
                          style.bold ? CAIRO_FONT_WEIGHT_BOLD : CAIRO_FONT_WEIGHT_NORMAL);
   cairo_set_font_size(cr, style.size);
@@ -138,7 +138,7 @@ std::string PngCanvas::finish() const {
   check(cairo_status(impl_->at()), "drawing failed");
   std::string bytes;
   check(cairo_surface_write_to_png_stream(impl_->surface.get(), &write_piece, &bytes), "cannot be encoded");
-  return bytes.insert(kSignatureAndHeader, text_chunk(kPngMark));
+  return bytes.insert(kSignatureAndHeader, text_chunk(kPngGeneratorTag));
 }
 
 }  // namespace tutti

@@ -77,10 +77,10 @@ void add_noisy(Plot& plot, std::span<const RunData> runs, const Getter& value, s
     std::vector<Point> smooth = smoothed(raw);
     if (runs.size() == 1) {
       plot.curves.push_back(
-          {fmt::format("{}", what), series_ink(0), CurveStyle::kFaint, false, std::move(raw)});
+          {fmt::format("{}", what), series_colour(0), CurveStyle::kFaint, false, std::move(raw)});
     }
-    plot.curves.push_back({runs.size() == 1 ? fmt::format("{}, smoothed", what) : runs[r].name, series_ink(r),
-                           CurveStyle::kLine, false, std::move(smooth)});
+    plot.curves.push_back({runs.size() == 1 ? fmt::format("{}, smoothed", what) : runs[r].name,
+                           series_colour(r), CurveStyle::kLine, false, std::move(smooth)});
   }
 }
 
@@ -91,7 +91,7 @@ Plot loss_plot(std::span<const RunData> runs) {
   add_noisy(plot, runs, value, "training");
   for (size_t r = 0; r < runs.size(); ++r) {
     Curve curve{.label = run_prefix(runs, r) + "validation",
-                .ink = runs.size() == 1 ? series_ink(1) : series_ink(r),
+                .colour = runs.size() == 1 ? series_colour(1) : series_colour(r),
                 .style = CurveStyle::kDots,
                 .dashed = runs.size() > 1};
     for (const EvaluationRow& row : runs[r].evaluations)
@@ -111,7 +111,7 @@ Plot loss_time_plot(std::span<const RunData> runs) {
   for (size_t r = 0; r < runs.size(); ++r) {
     std::vector<Point> points = smoothed(points_of(runs[r], [](const StepRow& row) { return row.loss; }));
     for (size_t i = 0; i < points.size(); ++i) points[i].x = runs[r].steps[i].elapsed_s;
-    plot.curves.push_back({runs[r].name, series_ink(r), CurveStyle::kLine, false, std::move(points)});
+    plot.curves.push_back({runs[r].name, series_colour(r), CurveStyle::kLine, false, std::move(points)});
   }
   return plot;
 }
@@ -121,7 +121,7 @@ Plot accuracy_plot(std::span<const RunData> runs) {
       .slug = "accuracy", .title = "Validation accuracy", .x_label = "step", .y_label = "accuracy in %"};
   for (size_t r = 0; r < runs.size(); ++r) {
     Curve curve{
-        .label = runs[r].name, .ink = series_ink(runs.size() == 1 ? 1 : r), .style = CurveStyle::kDots};
+        .label = runs[r].name, .colour = series_colour(runs.size() == 1 ? 1 : r), .style = CurveStyle::kDots};
     for (const EvaluationRow& row : runs[r].evaluations) {
       curve.points.push_back({static_cast<double>(row.step), 100 * row.accuracy});
     }
@@ -137,7 +137,7 @@ Plot learning_rate_plot(std::span<const RunData> runs) {
             .y_label = "learning rate",
             .from_zero = true};
   for (size_t r = 0; r < runs.size(); ++r) {
-    plot.curves.push_back({runs[r].name, series_ink(r), CurveStyle::kLine, false,
+    plot.curves.push_back({runs[r].name, series_colour(r), CurveStyle::kLine, false,
                            points_of(runs[r], [](const StepRow& row) { return row.learning_rate; })});
   }
   return plot;
@@ -206,14 +206,14 @@ Plot time_plot(const RunData& run, size_t number, bool alone) {
     plot.stack_x.push_back(x);
     longest = std::max(longest, compute[p] + optimizer[p] + comm[p] + data[p]);
   }
-  plot.layers = {{"forward and backward", series_ink(0), std::move(compute)},
-                 {"optimizer", series_ink(2), std::move(optimizer)},
-                 {"waiting for ranks", series_ink(1), std::move(comm)},
-                 {"waiting for data", series_ink(4), std::move(data)}};
+  plot.stacked = {{"forward and backward", series_colour(0), std::move(compute)},
+                  {"optimizer", series_colour(2), std::move(optimizer)},
+                  {"waiting for ranks", series_colour(1), std::move(comm)},
+                  {"waiting for data", series_colour(4), std::move(data)}};
   if (longest < 1) {
     plot.y_label = "milliseconds";
-    for (Layer& layer : plot.layers) {
-      for (double& height : layer.heights) height *= 1000;
+    for (StackedArea& area : plot.stacked) {
+      for (double& height : area.heights) height *= 1000;
     }
   }
   return plot;

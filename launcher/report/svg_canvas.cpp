@@ -64,21 +64,22 @@ std::string escape_markup(std::string_view text) {
   return out;
 }
 
-std::string css_class(Ink ink) {
-  return fmt::format("ink{}", static_cast<int>(ink));
+std::string css_class(Colour colour) {
+  return fmt::format("colour{}", static_cast<int>(colour));
 }
 
 std::string svg_colours() {
   std::string light;
   std::string dark;
   std::string classes;
-  for (int i = 0; i <= static_cast<int>(Ink::kWarning); ++i) {
-    const auto ink = static_cast<Ink>(i);
-    const auto [r, g, b] = ink_colour(ink, Paper::kWhite);
-    const auto [dr, dg, db] = ink_colour(ink, Paper::kDark);
-    light += fmt::format("--ink{}:rgb({},{},{});", i, r, g, b);
-    dark += fmt::format("--ink{}:rgb({},{},{});", i, dr, dg, db);
-    classes += fmt::format(".s-ink{0}{{stroke:var(--ink{0});fill:none}}.f-ink{0}{{fill:var(--ink{0})}}\n", i);
+  for (int i = 0; i <= static_cast<int>(Colour::kWarning); ++i) {
+    const auto colour = static_cast<Colour>(i);
+    const auto [r, g, b] = rgb_of(colour, Paper::kWhite);
+    const auto [dr, dg, db] = rgb_of(colour, Paper::kDark);
+    light += fmt::format("--colour{}:rgb({},{},{});", i, r, g, b);
+    dark += fmt::format("--colour{}:rgb({},{},{});", i, dr, dg, db);
+    classes += fmt::format(
+        ".s-colour{0}{{stroke:var(--colour{0});fill:none}}.f-colour{0}{{fill:var(--colour{0})}}\n", i);
   }
   return fmt::format(
       ":root{{color-scheme:light dark;{}}}\n@media(prefers-color-scheme:dark){{:root{{{}}}}}\n{}", light,
@@ -101,26 +102,26 @@ SvgCanvas::SvgCanvas(double width, double height, Kind kind, std::string name, s
         "\n</"
         "style>\n"
         "<rect class=\"paper\" width=\"100%\" height=\"100%\"/>\n",
-        kSvgMark, svg_colours());
+        kSvgGeneratorTag, svg_colours());
   }
 }
 
 void SvgCanvas::line(std::span<const Point> points, const LineStyle& style) {
   if (points.size() < 2) return;
   body_ += fmt::format("<path class=\"s-{}\" stroke-width=\"{}\" stroke-linejoin=\"round\"{}{} d=\"{}\"/>\n",
-                       css_class(style.ink), number(style.width),
+                       css_class(style.colour), number(style.width),
                        opacity_attribute("stroke-opacity", style.opacity),
                        style.dashed ? " stroke-dasharray=\"4 4\"" : "", path_data(points));
 }
 
-void SvgCanvas::area(std::span<const Point> outline, Ink ink, double opacity) {
+void SvgCanvas::area(std::span<const Point> outline, Colour colour, double opacity) {
   if (outline.size() < 3) return;
-  body_ += fmt::format("<path class=\"f-{}\"{} d=\"{}Z\"/>\n", css_class(ink),
+  body_ += fmt::format("<path class=\"f-{}\"{} d=\"{}Z\"/>\n", css_class(colour),
                        opacity_attribute("fill-opacity", opacity), path_data(outline));
 }
 
-void SvgCanvas::dot(Point centre, double radius, Ink ink, std::string_view hint) {
-  body_ += fmt::format("<circle class=\"f-{}\" cx=\"{}\" cy=\"{}\" r=\"{}\">", css_class(ink),
+void SvgCanvas::dot(Point centre, double radius, Colour colour, std::string_view hint) {
+  body_ += fmt::format("<circle class=\"f-{}\" cx=\"{}\" cy=\"{}\" r=\"{}\">", css_class(colour),
                        number(centre.x), number(centre.y), number(radius));
   if (!hint.empty()) body_ += fmt::format("<title>{}</title>", escape_markup(hint));
   body_ += "</circle>\n";
@@ -131,7 +132,7 @@ void SvgCanvas::text(Point at, std::string_view text, const TextStyle& style) {
                                   : style.anchor == Anchor::kMiddle ? " text-anchor=\"middle\""
                                                                     : " text-anchor=\"end\"";
   body_ += fmt::format(
-      "<text class=\"f-{}\" x=\"{}\" y=\"{}\" font-size=\"{}\"{}{}{}>{}</text>\n", css_class(style.ink),
+      "<text class=\"f-{}\" x=\"{}\" y=\"{}\" font-size=\"{}\"{}{}{}>{}</text>\n", css_class(style.colour),
       number(at.x), number(at.y), number(style.size), anchor, style.bold ? " font-weight=\"600\"" : "",
       style.upwards ? fmt::format(" transform=\"rotate(-90 {} {})\"", number(at.x), number(at.y)) : "",
       escape_markup(text));

@@ -12,8 +12,8 @@ PngCanvas::PngCanvas(double, double) {
 }
 PngCanvas::~PngCanvas() = default;
 void PngCanvas::line(std::span<const Point>, const LineStyle&) {}
-void PngCanvas::area(std::span<const Point>, Ink, double) {}
-void PngCanvas::dot(Point, double, Ink, std::string_view) {}
+void PngCanvas::area(std::span<const Point>, Colour, double) {}
+void PngCanvas::dot(Point, double, Colour, std::string_view) {}
 void PngCanvas::text(Point, std::string_view, const TextStyle&) {}
 void PngCanvas::begin_clip(Point, Point) {}
 void PngCanvas::end_clip() {}

@@ -72,11 +72,11 @@ TEST_F(TargetTest, AnExistingFileTakesForceAndKeepsItsMode) {
 }
 
 TEST_F(TargetTest, AnEarlierOutputIsReplacedByItsMark) {
-  const TargetRules rules{.inputs = {dir.path()}, .mark = "<made by tutti>"};
+  const TargetRules rules{.inputs = {dir.path()}, .generator_tag = "<made by tutti>"};
   write_all(dir / "a", "<html><made by tutti> old");
   EXPECT_FALSE(write(dir / "a", rules, "new"));
   EXPECT_EQ(read_all(dir / "a"), "new");
-  write_all(dir / "late", std::string(5000, ' ') + rules.mark);
+  write_all(dir / "late", std::string(5000, ' ') + rules.generator_tag);
   expect_refused(dir / "late", rules, "which this command reads");
 }
 

@@ -3,7 +3,7 @@
 #include <tutti/core/error.h>
 #include <tutti/core/io/file.h>
 #include <tutti/core/io/sha256.h>
-#include "core/io/place.h"
+#include "core/io/resolved_path.h"
 #include "core/system_check.h"
 
 #include <fcntl.h>

@@ -9,7 +9,7 @@ namespace tutti {
 
 /// Makes directories, outermost first; `made` removes them again unless they are kept. Errors name `whole`,
 /// the path that the user gave.
-void make_directories(const std::vector<std::filesystem::path>& missing, std::vector<Temporary>& made,
+void make_directories(const std::vector<std::filesystem::path>& missing, std::vector<TemporaryPath>& made,
                       const std::filesystem::path& whole);
 
 /// Throws Error if a path begins with `~`, which no shell has replaced by the home directory.
@@ -20,6 +20,6 @@ void probe_directory(const std::filesystem::path& directory, const std::filesyst
 
 /// Renames a file unless something is at the new name; returns whether it did. Throws Error where the system
 /// refuses for another reason.
-bool rename_to_free(const std::filesystem::path& from, const std::filesystem::path& to);
+bool rename_no_replace(const std::filesystem::path& from, const std::filesystem::path& to);
 
 }  // namespace tutti

@@ -1,4 +1,4 @@
-#include "core/io/place.h"
+#include "core/io/resolved_path.h"
 #include <tutti/core/error.h>
 #include "core/system_check.h"
 
@@ -63,42 +63,42 @@ class Walk {
   explicit Walk(const fs::path& whole)
       : whole_(whole), at_(AT_FDCWD, whole.is_absolute() ? "/" : ".", whole) {
     require(!whole.empty(), "a path is empty; expected the name of a file or directory");
-    if (whole.is_absolute()) place_.path = "/";
+    if (whole.is_absolute()) resolved_.path = "/";
     push_names(whole, names_);
   }
 
-  Place go() {
+  ResolvedPath go() {
     while (!names_.empty()) {
       const std::string name = std::move(names_.back());
       names_.pop_back();
-      if (name == "." && !place_.path.empty()) continue;
+      if (name == "." && !resolved_.path.empty()) continue;
       struct stat status {};
       if (::fstatat(at_.number(), name.c_str(), &status, AT_SYMLINK_NOFOLLOW) != 0) {
         require_system(errno == ENOENT, "{}", whole_.string());
         nothing_at(name);
-        return std::move(place_);
+        return std::move(resolved_);
       }
       if (S_ISLNK(status.st_mode)) {
         follow(name, status);
       } else if (only_dots_left() && !(S_ISDIR(status.st_mode))) {
         require(names_.empty(), "{}: {} is {}, not a directory", whole_.string(),
-                (place_.path / name).string(), kind_of(status));
-        place_.path /= name;
-        place_.status = status;
-        return std::move(place_);
+                (resolved_.path / name).string(), kind_of(status));
+        resolved_.path /= name;
+        resolved_.status = status;
+        return std::move(resolved_);
       } else {
         require(S_ISDIR(status.st_mode), "{}: {} is {}, not a directory", whole_.string(),
-                (place_.path / name).string(), kind_of(status));
+                (resolved_.path / name).string(), kind_of(status));
         at_ = Descriptor(at_.number(), name.c_str(), whole_);
-        place_.path /= name;
+        resolved_.path /= name;
         refuse_proc();
       }
     }
     struct stat status {};
     require_system(::fstat(at_.number(), &status) == 0, "{}", whole_.string());
-    if (place_.path.empty()) place_.path = ".";
-    place_.status = status;
-    return std::move(place_);
+    if (resolved_.path.empty()) resolved_.path = ".";
+    resolved_.status = status;
+    return std::move(resolved_);
   }
 
  private:
@@ -113,15 +113,15 @@ class Walk {
 
   void nothing_at(const std::string& name) {
     require(!inside_link(), "{}: a symbolic link leads to {}, which is not there", whole_.string(),
-            (place_.path / name).string());
-    place_.path /= name;
+            (resolved_.path / name).string());
+    resolved_.path /= name;
     while (!names_.empty()) {
       const std::string next = std::move(names_.back());
       names_.pop_back();
-      require(next != "..", "{}: {} is not there", whole_.string(), place_.path.string());
+      require(next != "..", "{}: {} is not there", whole_.string(), resolved_.path.string());
       if (next == ".") continue;
-      place_.missing.push_back(place_.path);
-      place_.path /= next;
+      resolved_.missing.push_back(resolved_.path);
+      resolved_.path /= next;
     }
   }
 
@@ -134,12 +134,12 @@ class Walk {
     require(trusted(link, directory, only_dots_left()),
             "{}: the symbolic link {} to {} is of another account (uid {}) in a directory that others can "
             "write; it is not followed. Give the path of the place itself",
-            whole_.string(), (place_.path / name).string(), target, link.st_uid);
+            whole_.string(), (resolved_.path / name).string(), target, link.st_uid);
     if (!inside_link()) behind_link_ = names_.size();
     const fs::path next(target);
     if (next.is_absolute()) {
       at_ = Descriptor(AT_FDCWD, "/", whole_);
-      place_.path = "/";
+      resolved_.path = "/";
     }
     push_names(next, names_);
   }
@@ -156,7 +156,7 @@ class Walk {
 
   fs::path whole_;
   Descriptor at_;
-  Place place_;
+  ResolvedPath resolved_;
   std::vector<std::string> names_;  ///< still to go, the next one last
   int links_ = 0;
   size_t behind_link_ = SIZE_MAX;  ///< how many names follow those that a link put in
@@ -164,7 +164,7 @@ class Walk {
 
 }  // namespace
 
-fs::path Place::directory() const {
+fs::path ResolvedPath::directory() const {
   return path.has_parent_path() ? path.parent_path() : fs::path(".");
 }
 
@@ -172,7 +172,7 @@ bool others_can_write(const struct stat& directory) noexcept {
   return (directory.st_mode & (S_IWGRP | S_IWOTH)) != 0;
 }
 
-Place find_place(const fs::path& path) {
+ResolvedPath resolve_path(const fs::path& path) {
   return Walk(path).go();
 }
 
@@ -197,13 +197,14 @@ std::string kind_of(const struct stat& status) {
 }
 
 int open_regular(const fs::path& path, int flags) {
-  const Place place = find_place(path);
-  if (place.status) {
-    require(S_ISREG(place.status->st_mode), "{}: is {}; expected a regular file", path.string(),
-            kind_of(*place.status));
+  const ResolvedPath resolved = resolve_path(path);
+  if (resolved.status) {
+    require(S_ISREG(resolved.status->st_mode), "{}: is {}; expected a regular file", path.string(),
+            kind_of(*resolved.status));
   }
   // O_NONBLOCK: a FIFO that takes the file's place now would be waited for.
-  const int file = ::open(place.path.c_str(), flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0666);
+  const int file =
+      ::open(resolved.path.c_str(), flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0666);
   require_system(file >= 0, "{}: cannot be opened", path.string());
   struct stat status {};
   const SystemCheck known = ::fstat(file, &status) == 0;

@@ -12,7 +12,7 @@ struct Pair {
 
 // Series colours keep apart for people with colour-blindness. Source: Okabe & Ito 2008, "Color universal
 // design"; yellow left out, lighter for dark paper.
-constexpr std::array<Pair, 13> kInks{{
+constexpr std::array<Pair, 13> kColours{{
     {{31, 35, 40}, {230, 233, 237}},     // text
     {{98, 106, 115}, {150, 158, 168}},   // muted
     {{228, 231, 235}, {52, 58, 66}},     // grid
@@ -30,12 +30,12 @@ constexpr std::array<Pair, 13> kInks{{
 
 }  // namespace
 
-Ink series_ink(size_t index) {
-  return static_cast<Ink>(static_cast<size_t>(Ink::kSeries0) + index % kSeriesInks);
+Colour series_colour(size_t index) {
+  return static_cast<Colour>(static_cast<size_t>(Colour::kSeries0) + index % kSeriesColours);
 }
 
-std::array<int, 3> ink_colour(Ink ink, Paper paper) {
-  const Pair& pair = kInks.at(static_cast<size_t>(ink));
+std::array<int, 3> rgb_of(Colour colour, Paper paper) {
+  const Pair& pair = kColours.at(static_cast<size_t>(colour));
   return paper == Paper::kWhite ? pair.white : pair.dark;
 }
 

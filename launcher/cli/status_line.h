@@ -9,14 +9,14 @@
 namespace tutti {
 
 /// A line that changes while something goes on, on a terminal only.
-class Ticker {
+class StatusLine {
  public:
-  explicit Ticker(std::ostream& err) : err_(err), on_(isatty(STDERR_FILENO) == 1) {}
-  ~Ticker() {
+  explicit StatusLine(std::ostream& err) : err_(err), on_(isatty(STDERR_FILENO) == 1) {}
+  ~StatusLine() {
     if (shown_) err_ << "\r\x1b[2K" << std::flush;
   }
-  Ticker(const Ticker&) = delete;
-  Ticker& operator=(const Ticker&) = delete;
+  StatusLine(const StatusLine&) = delete;
+  StatusLine& operator=(const StatusLine&) = delete;
   void show(const std::string& text) {
     const auto now = std::chrono::steady_clock::now();
     if (!on_ || (shown_ && now - last_ < std::chrono::milliseconds(100))) return;

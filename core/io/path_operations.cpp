@@ -1,4 +1,4 @@
-#include "core/io/make.h"
+#include "core/io/path_operations.h"
 #include <tutti/core/error.h>
 #include <tutti/core/io/file.h>
 #include "core/system_check.h"
@@ -13,10 +13,10 @@
 namespace tutti {
 namespace fs = std::filesystem;
 
-void make_directories(const std::vector<fs::path>& missing, std::vector<Temporary>& made,
+void make_directories(const std::vector<fs::path>& missing, std::vector<TemporaryPath>& made,
                       const fs::path& whole) {
   for (const fs::path& directory : missing) {
-    Temporary temporary(directory, Temporary::Kind::kDirectory);
+    TemporaryPath temporary(directory, TemporaryPath::Kind::kDirectory);
     const SystemCheck done = ::mkdir(directory.c_str(), 0777) == 0;
     if (done.ok()) {
       made.push_back(std::move(temporary));
@@ -35,13 +35,13 @@ void refuse_tilde(const fs::path& path) {
 }
 
 void probe_directory(const fs::path& directory, const fs::path& whole) {
-  const Temporary probe(directory / temporary_name());
+  const TemporaryPath probe(directory / temporary_name());
   const int file = ::open(probe.path().c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
   require_system(file >= 0, "{}: no file can be made in {}", whole.string(), directory.string());
   ::close(file);
 }
 
-bool rename_to_free(const fs::path& from, const fs::path& to) {
+bool rename_no_replace(const fs::path& from, const fs::path& to) {
   const SystemCheck renamed =
       ::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0;
   if (renamed.ok()) return true;
