@@ -14,7 +14,7 @@ namespace tutti {
 namespace fs = std::filesystem;
 namespace {
 
-/// A name in the directory that is there and no leftover of a killed process, or "".
+/// The name of a file in the directory, ignoring leftovers of a killed process; "" if there is none.
 std::string anything_in(const fs::path& directory) {
   std::error_code error;
   for (fs::directory_iterator entry(directory, error), end; !error && entry != end; entry.increment(error)) {
@@ -25,7 +25,7 @@ std::string anything_in(const fs::path& directory) {
   return "";
 }
 
-/// The status of what has a name, without following it; empty if nothing has.
+/// The status of a name, without following links; empty if it does not exist.
 std::optional<struct stat> status_of(const fs::path& path) {
   struct stat status {};
   const SystemCheck known = ::lstat(path.c_str(), &status) == 0;
@@ -51,11 +51,10 @@ DirectoryTarget::DirectoryTarget(fs::path path, DirectoryRules rules)
     require(S_ISDIR(resolved_.status->st_mode), "{}: is {}; expected a directory, or nothing", path_.string(),
             kind_of(*resolved_.status));
     const std::string other = anything_in(resolved_.path);
-    require(
-        other.empty() || rules_.force,
-        "{}: holds {} already; choose another directory, or --force, which replaces what this command wrote "
-        "there earlier and leaves all other files",
-        path_.string(), other);
+    require(other.empty() || rules_.force,
+            "{}: contains {} already; choose another directory, or use --force to replace earlier output of "
+            "this command (other files are kept)",
+            path_.string(), other);
     if (rules_.earlier != nullptr) earlier_ = rules_.earlier(resolved_.path);
   } else {
     resolved_.missing.push_back(resolved_.path);
@@ -123,25 +122,25 @@ void DirectoryTarget::give_name(Part& part) const {
                    path.string());
   } else {
     require(rename_no_replace(part.temporary.path(), path),
-            "{}: another program has made it meanwhile; it is left as it is", path.string());
+            "{}: was created by another program meanwhile; it is not replaced", path.string());
   }
   part.temporary.keep();
 }
 
 void DirectoryTarget::commit() {
   const ResolvedPath now = resolve_path(path_);
-  require(now.status && now.path == resolved_.path, "{}: leads to {} now, not to {}", path_.string(),
-          now.path.string(), resolved_.path.string());
+  require(now.status && now.path == resolved_.path, "{}: changed during the run: it leads to {}, not to {}",
+          path_.string(), now.path.string(), resolved_.path.string());
   for (const auto& part : parts_) check_name(part->name);
-  const DeferredTermination whole;   // all of what follows, or nothing
-  std::vector<TemporaryPath> named;  // go away again if a later one cannot be named
+  const DeferredTermination whole;   // all of the following, or nothing
+  std::vector<TemporaryPath> named;  // removed again if a later rename fails
   for (const auto& part : parts_) {
     if (is_earlier(part->name) || part->name == rules_.index) continue;
     give_name(*part);
     named.emplace_back(resolved_.path / part->name);
   }
   sync_directory(resolved_.path);
-  // What replaces an earlier file comes right before the index, which tells the new files from the old.
+  // Files that replace earlier ones are renamed right before the index, which makes the new files visible.
   for (const auto& part : parts_) {
     if (is_earlier(part->name) && part->name != rules_.index) give_name(*part);
   }
@@ -156,7 +155,7 @@ void DirectoryTarget::commit() {
         std::any_of(parts_.begin(), parts_.end(), [&](const auto& part) { return part->name == name; });
     if (written) continue;
     require_system(::unlink((resolved_.path / name).c_str()) == 0 || errno == ENOENT,
-                   "{}: is no longer needed, but cannot be removed", (resolved_.path / name).string());
+                   "{}: an obsolete file that cannot be removed", (resolved_.path / name).string());
   }
 }
 

@@ -30,8 +30,8 @@ class Descriptor {
   int fd_;
 };
 
-/// The size of a regular file. Files to read are opened with O_NONBLOCK, because a FIFO would else wait for a
-/// writer before it can be refused here.
+/// The size of a regular file. Files to read are opened with O_NONBLOCK, because opening a FIFO would
+/// otherwise block before it can be refused here.
 size_t regular_size(const Descriptor& file, const fs::path& path) {
   struct stat status {};
   require_system(::fstat(file.fd(), &status) == 0, "{}: cannot stat", path.string());
@@ -39,20 +39,20 @@ size_t regular_size(const Descriptor& file, const fs::path& path) {
   return static_cast<size_t>(status.st_size);
 }
 
-/// git-lfs leaves such a text in the place of a file that it has not fetched: at most 1,024 bytes by its
+/// Git LFS stores this text in place of a file that has not been fetched: at most 1,024 bytes by its
 /// specification.
 void refuse_pointer(std::string_view content, const fs::path& path) {
   constexpr std::string_view kPointer = "version https://git-lfs.github.com/spec/";
   constexpr size_t kMostPointer = 1024;
   require(content.size() > kMostPointer || !content.starts_with(kPointer),
-          "{}: only git-lfs's pointer to the file is there: fetch what it stands for (git lfs pull)",
-          path.string());
+          "{}: is a Git LFS pointer; fetch the file (git lfs pull)", path.string());
 }
 
 }  // namespace
 
 OutputFile::OutputFile(fs::path path) : path_(std::move(path)) {
-  // O_NONBLOCK, because a FIFO would else wait for a reader; emptied once it is known to be a file.
+  // O_NONBLOCK, because opening a FIFO would otherwise block; truncated once it is known to be a regular
+  // file.
   fd_ = ::open(path_.c_str(), O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0666);
   require_system(fd_ >= 0, "{}: cannot create", path_.string());
   struct stat status {};
@@ -62,7 +62,7 @@ OutputFile::OutputFile(fs::path path) : path_(std::move(path)) {
   if (!emptied.ok()) ::close(std::exchange(fd_, -1));
   require_system(known, "{}: cannot stat", path_.string());
   require(regular, "{}: is {}; expected a regular file", path_.string(), kind_of(status));
-  require_system(emptied, "{}: cannot be emptied", path_.string());
+  require_system(emptied, "{}: cannot truncate", path_.string());
 }
 
 OutputFile OutputFile::create(const fs::path& path, unsigned mode, fs::path shown) {
@@ -125,7 +125,7 @@ MappedFile::~MappedFile() {
 
 void sync_directory(const fs::path& directory) {
   const Descriptor file(directory, O_RDONLY | O_DIRECTORY);
-  // Some file systems cannot sync directories and say so with EINVAL; they need no sync either.
+  // Some file systems cannot sync directories (EINVAL); they do not need it.
   require_system(::fsync(file.fd()) == 0 || errno == EINVAL, "{}: cannot sync", directory.string());
 }
 
@@ -153,7 +153,7 @@ std::string read_text_file(const fs::path& path, int64_t most) {
     const ssize_t count = ::read(file.fd(), text.data() + got, size - got);
     if (count < 0 && errno == EINTR) continue;
     require_system(count >= 0, "{}: cannot read", path.string());
-    if (count == 0) break;  // the file became shorter
+    if (count == 0) break;  // the file was truncated meanwhile
     got += static_cast<size_t>(count);
   }
   text.resize(got);

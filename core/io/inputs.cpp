@@ -14,7 +14,7 @@ namespace {
 
 constexpr size_t kMostDirectories = 100'000;
 
-/// Whether one of the directories above `path` is `directory`.
+/// Whether `directory` is an ancestor of `path`.
 bool is_inside(const fs::path& path, const struct stat& directory) {
   fs::path above = path.has_parent_path() ? path.parent_path() : fs::path(".");
   struct stat last {};
@@ -29,7 +29,7 @@ bool is_inside(const fs::path& path, const struct stat& directory) {
   return false;
 }
 
-/// Whether the file is in a directory under another name, or behind a symbolic link in it.
+/// Whether the directory contains the file under another name or through a symbolic link.
 bool is_reachable(const struct stat& file, const fs::path& path, const fs::path& top) {
   std::set<std::pair<dev_t, ino_t>> seen;
   std::vector<fs::path> open{top};

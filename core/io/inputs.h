@@ -8,8 +8,8 @@
 
 namespace tutti {
 
-/// Which of `inputs` a file is: the same file under whatever name, or inside of an input directory, also
-/// behind symbolic links in it; "" for none. Inputs that are not there are passed over.
+/// The element of `inputs` that a file belongs to: the same file under any name, or a file in an input
+/// directory, including through symbolic links in it; "" if there is none. Missing inputs are skipped.
 std::string input_that_is(const struct stat& file, const std::filesystem::path& path,
                           std::span<const std::filesystem::path> inputs);
 

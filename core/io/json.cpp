@@ -12,7 +12,7 @@ namespace tutti {
 using Json = nlohmann::json;
 
 Json parse_strict_json(std::string_view text, const std::string& name, int depth) {
-  require(text.find('\0') == std::string_view::npos, "{}: not valid JSON: holds a zero byte", name);
+  require(text.find('\0') == std::string_view::npos, "{}: not valid JSON: contains a zero byte", name);
   std::vector<std::unordered_set<std::string>> open;
   const auto watch = [&](int level, Json::parse_event_t event, Json& parsed) {
     switch (event) {
@@ -26,7 +26,7 @@ Json parse_strict_json(std::string_view text, const std::string& name, int depth
         break;
       case Json::parse_event_t::key: {
         const auto& key = parsed.get_ref<const std::string&>();
-        require(open.back().insert(key).second, "{}: key '{}' stands twice in a JSON object", name, key);
+        require(open.back().insert(key).second, "{}: duplicate key '{}' in a JSON object", name, key);
         break;
       }
       default:
@@ -40,7 +40,7 @@ Json parse_strict_json(std::string_view text, const std::string& name, int depth
     const std::string_view before = text.substr(0, std::min(error.byte, text.size()));
     fail("{}:{}: not valid JSON", name, 1 + std::count(before.begin(), before.end(), '\n'));
   } catch (const Json::exception& error) {
-    // A number beyond the range of double is no parse_error.
+    // A number beyond the range of double is not reported as a parse_error.
     fail("{}: not valid JSON: {}", name, error.what());
   }
 }

@@ -8,12 +8,12 @@
 
 namespace tutti {
 
-/// Parses JSON of small trusted size but untrusted content: refuses, with Error naming `name`, what is not
-/// JSON, not UTF-8, holds a key twice in an object, a zero byte, or is nested deeper than `depth`.
+/// Parses JSON whose size is bounded but whose content is untrusted. Throws Error naming `name` on invalid
+/// JSON or UTF-8, a duplicate key, a zero byte, or nesting deeper than `depth`.
 nlohmann::json parse_strict_json(std::string_view text, const std::string& name, int depth = 16);
 
-/// A file's name inside a directory: letters, digits, `.`, `_` and `-`, not starting with a dot. Names out of
-/// foreign files never lead elsewhere.
+/// Whether a text is a plain file name: letters, digits, `.`, `_` and `-`, not starting with a dot. Such a
+/// name from an untrusted file cannot refer to another directory.
 bool is_plain_file_name(std::string_view name);
 
 }  // namespace tutti

@@ -22,22 +22,22 @@ void make_directories(const std::vector<fs::path>& missing, std::vector<Temporar
       made.push_back(std::move(temporary));
       continue;
     }
-    temporary.keep();  // another process was faster, or nothing is there
+    temporary.keep();  // another process created it, or nothing exists
     require_system(done.error_number() == EEXIST ? SystemCheck(true) : done,
-                   "{}: the directory {} cannot be made", whole.string(), directory.string());
+                   "{}: the directory {} cannot be created", whole.string(), directory.string());
   }
 }
 
 void refuse_tilde(const fs::path& path) {
   if (path.empty()) return;
-  require(*path.begin() != "~", "{}: ~ is not the home directory here, but a name; write {}", path.string(),
+  require(*path.begin() != "~", "{}: ~ is not expanded here; write {}", path.string(),
           "$HOME" + path.string().substr(1));
 }
 
 void probe_directory(const fs::path& directory, const fs::path& whole) {
   const TemporaryPath probe(directory / temporary_name());
   const int file = ::open(probe.path().c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-  require_system(file >= 0, "{}: no file can be made in {}", whole.string(), directory.string());
+  require_system(file >= 0, "{}: no file can be created in {}", whole.string(), directory.string());
   ::close(file);
 }
 
@@ -46,7 +46,7 @@ bool rename_no_replace(const fs::path& from, const fs::path& to) {
       ::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0;
   if (renamed.ok()) return true;
   if (renamed.error_number() == EEXIST) return false;
-  // File systems without it, such as NFS: a hard link does not replace anything either.
+  // File systems without it, such as NFS: a hard link never replaces a file either.
   require_system(
       renamed.error_number() == EINVAL || renamed.error_number() == ENOSYS ? SystemCheck(true) : renamed,
       "{}: cannot rename to it", to.string());
@@ -56,7 +56,7 @@ bool rename_no_replace(const fs::path& from, const fs::path& to) {
     return true;
   }
   if (linked.error_number() == EEXIST) return false;
-  // Nor hard links, such as FAT.
+  // File systems without hard links, such as FAT.
   struct stat status {};
   if (::lstat(to.c_str(), &status) == 0) return false;
   require_system(::rename(from.c_str(), to.c_str()) == 0, "{}: cannot rename to it", to.string());

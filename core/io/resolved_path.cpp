@@ -37,7 +37,7 @@ class Descriptor {
   int fd_;
 };
 
-/// Names of a path, the first one last. A slash at the end stands for "." there.
+/// Components of a path in reverse order. A trailing slash adds ".".
 void push_names(const fs::path& path, std::vector<std::string>& names) {
   std::vector<std::string> forward;
   for (const fs::path& part : path.relative_path()) forward.push_back(part.empty() ? "." : part.string());
@@ -57,7 +57,7 @@ std::string read_link(int directory, const std::string& name, const fs::path& wh
   return {target.data(), static_cast<size_t>(length)};
 }
 
-/// The walk over a path's names.
+/// Resolves a path component by component.
 class Walk {
  public:
   explicit Walk(const fs::path& whole)
@@ -112,13 +112,13 @@ class Walk {
   [[nodiscard]] bool inside_link() const { return names_.size() >= behind_link_; }
 
   void nothing_at(const std::string& name) {
-    require(!inside_link(), "{}: a symbolic link leads to {}, which is not there", whole_.string(),
+    require(!inside_link(), "{}: a symbolic link leads to {}, which does not exist", whole_.string(),
             (resolved_.path / name).string());
     resolved_.path /= name;
     while (!names_.empty()) {
       const std::string next = std::move(names_.back());
       names_.pop_back();
-      require(next != "..", "{}: {} is not there", whole_.string(), resolved_.path.string());
+      require(next != "..", "{}: {} does not exist", whole_.string(), resolved_.path.string());
       if (next == ".") continue;
       resolved_.missing.push_back(resolved_.path);
       resolved_.path /= next;
@@ -132,8 +132,8 @@ class Walk {
     require_system(::fstat(at_.number(), &directory) == 0, "{}", whole_.string());
     const std::string target = read_link(at_.number(), name, whole_);
     require(trusted(link, directory, only_dots_left()),
-            "{}: the symbolic link {} to {} is of another account (uid {}) in a directory that others can "
-            "write; it is not followed. Give the path of the place itself",
+            "{}: the symbolic link {} to {} belongs to another account (uid {}), in a directory that others "
+            "can write; it is not followed. Give the path that it leads to",
             whole_.string(), (resolved_.path / name).string(), target, link.st_uid);
     if (!inside_link()) behind_link_ = names_.size();
     const fs::path next(target);
@@ -144,22 +144,22 @@ class Walk {
     push_names(next, names_);
   }
 
-  /// Its links lead to what is open in a process, whatever their text says.
+  /// Links in /proc lead to what a process has open, not to what their text names.
   void refuse_proc() const {
     struct statfs system {};
     if (::fstatfs(at_.number(), &system) != 0) return;
     require(static_cast<long>(system.f_type) != kProcFileSystem,
-            "{}: leads into /proc; expected a regular file. Standard output is written as -, where a command "
-            "can write to it",
+            "{}: leads into /proc; expected a regular file. Use - for standard output, if the command "
+            "supports it",
             whole_.string());
   }
 
   fs::path whole_;
   Descriptor at_;
   ResolvedPath resolved_;
-  std::vector<std::string> names_;  ///< still to go, the next one last
+  std::vector<std::string> names_;  ///< still to resolve, the next one last
   int links_ = 0;
-  size_t behind_link_ = SIZE_MAX;  ///< how many names follow those that a link put in
+  size_t behind_link_ = SIZE_MAX;  ///< number of names after those of the link's target
 };
 
 }  // namespace
@@ -192,7 +192,7 @@ std::string kind_of(const struct stat& status) {
     case S_IFLNK:
       return "a symbolic link";
     default:
-      return "no regular file";
+      return "not a regular file";
   }
 }
 
@@ -202,15 +202,15 @@ int open_regular(const fs::path& path, int flags) {
     require(S_ISREG(resolved.status->st_mode), "{}: is {}; expected a regular file", path.string(),
             kind_of(*resolved.status));
   }
-  // O_NONBLOCK: a FIFO that takes the file's place now would be waited for.
+  // O_NONBLOCK: if a FIFO has replaced the file since, open would block.
   const int file =
       ::open(resolved.path.c_str(), flags | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0666);
-  require_system(file >= 0, "{}: cannot be opened", path.string());
+  require_system(file >= 0, "{}: cannot open", path.string());
   struct stat status {};
   const SystemCheck known = ::fstat(file, &status) == 0;
   const bool regular = known.ok() && S_ISREG(status.st_mode);
   if (!regular) ::close(file);
-  require_system(known, "{}: cannot be looked at", path.string());
+  require_system(known, "{}: cannot stat", path.string());
   require(regular, "{}: is {}; expected a regular file", path.string(), kind_of(status));
   return file;
 }

@@ -53,9 +53,9 @@ std::string params_sha256(std::span<const std::pair<std::string, Tensor>> tensor
   for (size_t i = 0; i < sorted.size(); ++i) {
     const auto& [tensor_name, tensor] = *sorted[i];
     require(tensor.contiguous(), "params_sha256: tensor '{}' is not contiguous", tensor_name);
-    require(i == 0 || sorted[i - 1]->first != tensor_name, "params_sha256: tensor '{}' stands twice",
+    require(i == 0 || sorted[i - 1]->first != tensor_name, "params_sha256: duplicate tensor '{}'",
             tensor_name);
-    // The length in front of the name keeps two different lists from giving the same bytes.
+    // The length before the name ensures that different lists give different bytes.
     hash.update(fmt::format("{} {} {} {}\n", tensor_name.size(), tensor_name, name(tensor.dtype()),
                             to_string(tensor.shape())));
     const Tensor bytes = tensor.on_host();

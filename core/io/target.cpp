@@ -29,8 +29,8 @@ bool contains_tag(const fs::path& path, const std::string& tag) {
          std::string_view(head.data(), static_cast<size_t>(got)).find(tag) != std::string_view::npos;
 }
 
-/// Gives a new file the owner and the permissions of the one that it replaces. Where the group cannot be
-/// kept, the new group may do no more than everybody.
+/// Gives a new file the owner and the permissions of the file that it replaces. If the group cannot be kept,
+/// the new group gets only the permissions of others.
 void pass_on_owner(const OutputFile& file, const struct stat& old) {
   struct stat now {};
   require_system(::fstat(file.descriptor(), &now) == 0, "{}: cannot stat", file.path().string());
@@ -48,7 +48,7 @@ void pass_on_owner(const OutputFile& file, const struct stat& old) {
 FileTarget::FileTarget(fs::path path, TargetRules rules) : path_(std::move(path)), rules_(std::move(rules)) {
   if (path_ == "-") {
     require(rules_.standard_output,
-            "-: standard output cannot be written to here; give the name of a file (./- for one named -)");
+            "-: standard output is not supported here; give a file name (./- for a file named -)");
     standard_output_ = true;
     return;
   }
@@ -81,11 +81,11 @@ void FileTarget::check() {
   if (!earlier_) {
     const std::string input = input_that_is(there, resolved_.path, rules_.inputs);
     require(input.empty(), "{}: {} {}, which this command reads; choose another name", path_.string(),
-            input == path_.string() ? "is" : "is the same file as, or a file of,", input);
-    require(rules_.force, "{}: exists; choose another name, or let --force replace it", path_.string());
+            input == path_.string() ? "is" : "is, or is in,", input);
+    require(rules_.force, "{}: exists; choose another name, or use --force to replace it", path_.string());
   }
   require_system(::faccessat(AT_FDCWD, resolved_.path.c_str(), W_OK, AT_EACCESS) == 0,
-                 "{}: cannot be replaced; it may not be written", path_.string());
+                 "{}: cannot be replaced: the file is not writable", path_.string());
 }
 
 void FileTarget::add_input(fs::path input) {
@@ -98,7 +98,7 @@ OutputFile FileTarget::open() {
     std::cout.flush();
     return OutputFile::standard_output();
   }
-  require(!temporary_, "{}: is being written already", path_.string());
+  require(!temporary_, "{}: is already open for writing", path_.string());
   temporary_.emplace(resolved_.directory() / temporary_name());
   OutputFile file = OutputFile::create(temporary_->path(), resolved_.status ? 0600 : 0666, path_);
   if (resolved_.status) pass_on_owner(file, *resolved_.status);
@@ -111,15 +111,16 @@ bool FileTarget::commit() {
   const fs::path before = resolved_.path;
   try {
     check();
-    require(resolved_.path == before && resolved_.missing.empty(), "{}: leads to {} now, not to {}",
-            path_.string(), resolved_.path.string(), before.string());
+    require(resolved_.path == before && resolved_.missing.empty(),
+            "{}: changed during the run: it leads to {}, not to {}", path_.string(), resolved_.path.string(),
+            before.string());
     move_into_place();
   } catch (const Error& error) {
     const fs::path kept = before.string() + fmt::format(".{}", temporary_name().substr(7, 8));
     if (!rename_no_replace(temporary_->path(), kept)) throw;
     temporary_->keep();
     for (TemporaryPath& directory : made_) directory.keep();
-    fail("{}; what was to be written is kept in {}", error.what(), kept.string());
+    fail("{}; the output is saved in {}", error.what(), kept.string());
   }
   temporary_->keep();
   for (TemporaryPath& directory : made_) directory.keep();
@@ -134,7 +135,7 @@ void FileTarget::move_into_place() {
     return;
   }
   require(rename_no_replace(temporary_->path(), resolved_.path),
-          "{}: another program has made it meanwhile; it is left as it is", path_.string());
+          "{}: was created by another program meanwhile; it is not replaced", path_.string());
 }
 
 std::string overwritten_note(const fs::path& path) {

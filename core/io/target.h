@@ -12,49 +12,45 @@
 
 namespace tutti {
 
-/// What may happen to what is at a path that the user named for output.
+/// Rules for an output file that the user named.
 struct TargetRules {
-  bool force = false;  ///< --force: replace an existing file
-  std::vector<std::filesystem::path>
-      inputs{};  ///< what the command reads: files; directories with all in them
-  /// Text in the first 4 KiB of a file by which the command knows an earlier output of its own, which it
-  /// replaces without `force`, in an input directory too; empty for none.
+  bool force = false;                           ///< --force: replace an existing file
+  std::vector<std::filesystem::path> inputs{};  ///< files and directories that the command reads
+  /// Text in the first 4 KiB of a file that identifies earlier output of the command. Such a file is replaced
+  /// without `force`, also in an input directory. Empty for none.
   std::string generator_tag{};
-  bool standard_output = false;  ///< whether `-` is taken
-  bool make_directories = true;  ///< whether those that are missing above it are made
+  bool standard_output = false;  ///< whether `-` is allowed
+  bool make_directories = true;  ///< whether missing parent directories are created
 };
 
-/// A file that the user named for output, the one way for all commands: made before the work, so that what is
-/// wrong is said before it, and committed after it, with the same checks again.
-///
-/// Refused are: what exists and is no regular file; a symbolic link that others may have placed, or that
-/// leads nowhere (resolve_path()); an existing file without `force`; a file that this account may not write;
-/// an input of the command, whatever name or link it has, and what is in an input directory. A link that is
-/// followed stays, and the file that it leads to is replaced. Missing directories above are made.
-///
-/// The content is written to a temporary name in the same directory, which goes away if it is not committed
-/// and when a signal ends the process. A file that is replaced passes on its permissions, and its owner where
-/// the system allows it.
+/// An output file that the user named; all commands use this class. It is created before the work, so that
+/// errors are reported early, and committed after it, when the checks are repeated. Refused are: an existing
+/// path that is not a regular file; a symbolic link of another account or a dangling one (resolve_path()); an
+/// existing file without `force`; a file that this account may not write; an input of the command under any
+/// name or link, and files in an input directory. A link that is followed is kept, and the file that it leads
+/// to is replaced. Missing parent directories are created. The content is written to a temporary file in the
+/// same directory, which is removed if it is not committed or when a signal ends the process. The new file
+/// gets the permissions of the file that it replaces, and its owner if the system allows it.
 class FileTarget {
  public:
-  /// Throws Error that names the path and says what to do.
+  /// Throws Error with the path and a remedy.
   explicit FileTarget(std::filesystem::path path, TargetRules rules = {});
   ~FileTarget();
   FileTarget(FileTarget&&) noexcept;
   FileTarget& operator=(FileTarget&&) = delete;
 
-  /// Whether the user named `-`: then open() writes there, and commit() has nothing to do.
+  /// Whether the user gave `-`: open() then writes to standard output, and commit() does nothing.
   [[nodiscard]] bool is_standard_output() const noexcept { return standard_output_; }
-  /// As the user named it.
+  /// As the user gave it.
   [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
 
-  /// Names a further input that became known, and checks again.
+  /// Adds an input that became known later, and repeats the checks.
   void add_input(std::filesystem::path input);
-  /// The temporary file, new and empty, whose errors name path(); or standard output. Once; the caller calls
-  /// finish() on it.
+  /// The new, empty temporary file, whose errors name path(); or standard output. May be called once; the
+  /// caller calls finish() on it.
   OutputFile open();
-  /// Gives the file its name, on the disk. Returns whether it replaced a file without the mark. If the checks
-  /// fail now, the content is kept under another name, which the Error says.
+  /// Renames the file to path() and syncs. Returns whether it replaced a file without the generator tag. If
+  /// the checks fail, the content is kept under another name, which the Error gives.
   bool commit();
 
  private:
@@ -65,50 +61,48 @@ class FileTarget {
   TargetRules rules_;
   bool standard_output_ = false;
   ResolvedPath resolved_;
-  bool earlier_ = false;             ///< what is there is the command's own, by its mark
+  bool earlier_ = false;             ///< the existing file is earlier output, by its generator tag
   std::vector<TemporaryPath> made_;  ///< directories
   std::optional<TemporaryPath> temporary_;
 };
 
-/// Says to the user that a file was overwritten: "PATH: overwritten".
+/// The notice that a file was overwritten: "PATH: overwritten".
 std::string overwritten_note(const std::filesystem::path& path);
 
-/// What may happen in a directory that the user named for output.
+/// Rules for an output directory that the user named.
 struct DirectoryRules {
-  bool force = false;                           ///< --force: write into a directory that holds something
+  bool force = false;                           ///< --force: write into a directory that is not empty
   std::vector<std::filesystem::path> inputs{};  ///< files and directories that the command reads
-  std::vector<std::string> names{};             ///< of files that will be written, as far as known beforehand
-  std::string index{};                          ///< of them the one that tells of all others; comes last
-  /// Given an existing directory, the names in it that an earlier run of the command wrote and that the new
-  /// ones replace; null for none.
+  std::vector<std::string> names{};             ///< of files that will be written, as far as known in advance
+  std::string index{};                          ///< the file that lists all others; committed last
+  /// Returns the names in an existing directory that an earlier run of the command wrote and that the new
+  /// files replace; null for none.
   std::vector<std::string> (*earlier)(const std::filesystem::path& directory) = nullptr;
 };
 
-/// A directory that the user named for output. It is made if it is missing, with those above it. One that
-/// holds something is refused without `force`; with it, only `earlier` files are replaced or removed, and all
-/// others stay. A directory that is a symbolic link or a mount point stays what it is.
-///
-/// Files are written to temporary names in it and get their own at the commit, the index last, after which
-/// the earlier files that have no successor are removed: to a reader of the index, the old content is there
-/// until the new one is. What is not committed goes away, also when a signal ends the process.
+/// An output directory that the user named. It is created with its parents if it is missing. One that is not
+/// empty is refused without `force`; with it, only `earlier` files are replaced or removed, and all others
+/// are kept. A symbolic link or a mount point is kept as such. Files are written to temporary names in it and
+/// renamed by commit(), the index last; then obsolete earlier files are removed. A reader of the index sees
+/// either the old or the new content. Uncommitted files are removed, also when a signal ends the process.
 class DirectoryTarget {
  public:
-  /// Throws Error that names the path and says what to do.
+  /// Throws Error with the path and a remedy.
   DirectoryTarget(std::filesystem::path path, DirectoryRules rules);
   ~DirectoryTarget();
   DirectoryTarget(const DirectoryTarget&) = delete;
   DirectoryTarget& operator=(const DirectoryTarget&) = delete;
 
-  /// Where it is, without symbolic links.
+  /// The path without symbolic links.
   [[nodiscard]] const std::filesystem::path& path() const noexcept { return resolved_.path; }
-  /// The file that will have `name`, under a temporary one, new and empty; the caller calls finish() on it.
-  /// Throws Error if `name` is taken by a file that is not `earlier`.
+  /// A new, empty temporary file that commit() renames to `name`; the caller calls finish() on it. Throws
+  /// Error if `name` exists and is not `earlier`.
   OutputFile add(const std::string& name);
-  /// Whether nothing in the directory has this name, nor will have it.
+  /// Whether the name neither exists in the directory nor was added.
   [[nodiscard]] bool is_free(const std::string& name) const;
-  /// Of the files that were added.
+  /// Names of the files that were added.
   [[nodiscard]] std::vector<std::string> names() const;
-  /// Gives all files their names, on the disk. A signal that would end the process waits until that is done.
+  /// Renames all files and syncs. A signal that would end the process is deferred until then.
   void commit();
 
  private:

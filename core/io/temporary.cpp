@@ -24,7 +24,7 @@ constexpr size_t kDigits = 16;
 enum State : int { kFree, kFilling, kFileThere, kDirectoryThere };
 
 /// One registered name. Slots form a list that only grows, newest first, so that the handler can read it at
-/// any time; those of files are used again.
+/// any time; slots of files are reused.
 struct Slot {
   std::atomic<int> state = kFilling;
   Slot* next = nullptr;
@@ -34,13 +34,13 @@ struct Slot {
 std::atomic<Slot*> slots = nullptr;
 std::atomic<int> in_use = 0;
 std::atomic<bool> terminating = false;
-std::atomic<bool> deferred = false;   // the terminating waits
-std::atomic<int> pending_signal = 0;  // came meanwhile
+std::atomic<bool> deferred = false;   // termination waits
+std::atomic<int> pending_signal = 0;  // arrived while deferred
 std::atomic<pid_t> owner = 0;
 std::mutex registry;
 
-/// Async-signal-safe. The name of a directory stands behind those of the files in it, because it was
-/// registered before them and its slot is never used again.
+/// Async-signal-safe. A directory comes after its files in the list, because it was registered before them
+/// and its slot is never reused.
 void remove_and_end(int number) {
   if (deferred) {
     pending_signal = number;
@@ -59,7 +59,7 @@ void remove_and_end(int number) {
   struct sigaction usual {};
   usual.sa_handler = SIG_DFL;
   (void)::sigaction(number, &usual, nullptr);
-  (void)::raise(number);  // comes when this handler returns
+  (void)::raise(number);  // delivered when this handler returns
   errno = error_number;
 }
 
@@ -87,11 +87,11 @@ void uninstall() {
   }
 }
 
-/// Null for a name that is too long to be registered.
+/// Null if the name is too long.
 Slot* take_slot(const std::string& path, TemporaryPath::Kind kind) {
   if (path.size() >= sizeof Slot::path) return nullptr;
   const std::lock_guard lock(registry);
-  while (terminating) (void)::pause();  // the process ends: nothing new is made
+  while (terminating) (void)::pause();  // the process ends: create nothing new
   Slot* slot = nullptr;
   if (kind == TemporaryPath::Kind::kFile) {
     for (slot = slots; slot != nullptr; slot = slot->next) {
@@ -110,7 +110,7 @@ Slot* take_slot(const std::string& path, TemporaryPath::Kind kind) {
   return slot;
 }
 
-/// For one name less.
+/// Releases one slot.
 void uninstall_unused() noexcept {
   if (--in_use == 0) uninstall();
 }

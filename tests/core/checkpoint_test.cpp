@@ -281,7 +281,7 @@ TEST_F(CheckpointTest, ManifestReadsBack) {
             "m: manifest.training.step: expected a whole number from 0 on");
   EXPECT_EQ(changed("\"step\": 3", "\"stop\": 3"), "m: manifest.training: key 'step' is missing");
   EXPECT_EQ(changed("\"extra\": {", "\"extra\": {\"tokens\": \"3\","),
-            "m: key 'tokens' stands twice in a JSON object");
+            "m: duplicate key 'tokens' in a JSON object");
   EXPECT_NE(changed("\"model-00001-of-00003.safetensors\"", "\"../model-00001-of-00003.safetensors\""), "");
   EXPECT_NE(changed("\"end\": 281101", "\"end\": 281100"), "");
   EXPECT_NE(changed("\"dtype\": \"BF16\"", "\"dtype\": \"U16\""), "");

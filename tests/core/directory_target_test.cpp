@@ -23,7 +23,7 @@ class DirectoryTargetTest : public testing::Test {
   TemporaryDirectory dir;
 };
 
-/// What the file "index" of a directory names, and itself.
+/// The file "index" of a directory and the names in it.
 std::vector<std::string> indexed_earlier(const fs::path& directory) {
   if (!fs::exists(directory / "index")) return {};
   std::vector<std::string> names{"index"};
@@ -36,7 +36,7 @@ std::string numbered(char kind, int i) {
   return fmt::format("{}{:03}", kind, i);
 }
 
-// At whatever moment it comes: the index names what is there, and nothing else is left.
+// At any moment: the files of the index exist, and no others are left.
 TEST_F(DirectoryTargetTest, ASignalInACommitFindsTheOldContentOrTheNew) {
   constexpr int kFiles = 150;
   const fs::path place = dir / "shards";
@@ -61,7 +61,7 @@ TEST_F(DirectoryTargetTest, ASignalInACommitFindsTheOldContentOrTheNew) {
   for (int round = 0; round < 12; ++round) {
     const char next = old == 'a' ? 'b' : 'a';
     const int status = in_child([&] {
-      // The moment of the signal: some file has its name, or has lost it.
+      // The moment of the signal: some file was renamed or removed.
       const fs::path awaited = place / numbered(round % 2 == 0 ? next : old, 1 + 13 * (round / 2));
       std::thread killer([&, there = round % 2 == 0] {
         while (fs::exists(awaited) != there) continue;

@@ -31,7 +31,7 @@ inline std::set<std::string> names_in(const fs::path& directory) {
   return names;
 }
 
-/// Runs `work` in a child process, as nobody where `uid` is nobody; returns its wait status.
+/// Runs `work` in a child process, as the account nobody if `uid` is its id; returns its wait status.
 inline int in_child(const std::function<void()>& work, uid_t uid = 0) {
   const pid_t child = ::fork();
   if (child == 0) {

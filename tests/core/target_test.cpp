@@ -64,7 +64,7 @@ TEST_F(TargetTest, ANewFileHasTheUsualModeAndNothingElseIsLeft) {
 TEST_F(TargetTest, AnExistingFileTakesForceAndKeepsItsMode) {
   write_all(dir / "a", "old");
   ASSERT_EQ(::chmod((dir / "a").c_str(), 0604), 0);
-  expect_refused(dir / "a", {}, "exists; choose another name, or let --force");
+  expect_refused(dir / "a", {}, "exists; choose another name, or use --force");
   EXPECT_EQ(read_all(dir / "a"), "old");
   EXPECT_TRUE(write(dir / "a", {.force = true}, "new"));
   EXPECT_EQ(read_all(dir / "a"), "new");
@@ -229,7 +229,7 @@ TEST_F(TargetTest, ASignalLeavesNothingAndStillEndsTheProcess) {
     EXPECT_EQ(names_in(dir.path()), std::set<std::string>{"a"}) << number;
     EXPECT_EQ(read_all(dir / "a"), "old");
   }
-  // The program's own handling stays, and afterwards the usual one is back.
+  // The program's own handler is kept, and afterwards the default one is restored.
   std::signal(SIGTERM, SIG_IGN);
   {
     FileTarget target(dir / "b");
@@ -260,19 +260,20 @@ TEST_F(TargetTest, LinksOfOthersInSharedDirectoriesAreNotFollowed) {
   for (const mode_t mode : {01777, 0777, 0775}) {
     ASSERT_EQ(::chmod((dir / "shared").c_str(), mode), 0);
     for (const char* name : {"shared/theirs", "shared/way/file", "shared/way/new"}) {
-      if (mode == 0775 && name != std::string("shared/theirs")) continue;  // on the way, a group is trusted
-      expect_refused(dir / name, {.force = true}, "of another account (uid 65534)");
+      if (mode == 0775 && name != std::string("shared/theirs"))
+        continue;  // a group is trusted with inner components
+      expect_refused(dir / name, {.force = true}, "belongs to another account (uid 65534)");
       EXPECT_NE(refusal([&] { (void)open_regular(dir / name, O_WRONLY | O_CREAT); }).find("another account"),
                 std::string::npos);
     }
     EXPECT_TRUE(write(dir / "shared" / "ours", {.force = true}, "new"));
   }
-  // In a directory that only its owner can write, they came from there.
+  // In a directory that only its owner can write, the owner must have created them.
   ASSERT_EQ(::chmod((dir / "shared").c_str(), 0755), 0);
   EXPECT_TRUE(write(dir / "shared" / "theirs", {.force = true}, "newer"));
   // The owner of the directory may still not choose where a file of ours goes.
   ASSERT_EQ(::chown((dir / "shared").c_str(), kNobody, kNobody), 0);
-  expect_refused(dir / "shared" / "theirs", {.force = true}, "of another account");
+  expect_refused(dir / "shared" / "theirs", {.force = true}, "belongs to another account");
 }
 
 TEST_F(TargetTest, AnotherAccountMeetsItsLimits) {
@@ -291,15 +292,15 @@ TEST_F(TargetTest, AnotherAccountMeetsItsLimits) {
           require(message.find(part) != std::string::npos, "{}: '{}' is not in '{}'", path.string(), part,
                   message);
         };
-        expect(dir / "new", "no file can be made in");
+        expect(dir / "new", "no file can be created in");
         expect(dir / "of_root", "Permission denied");
-        expect(dir / "deep" / "new", "cannot be made: Permission denied");
-        expect(dir / "theirs" / "of_root", "may not be written: Permission denied");
+        expect(dir / "deep" / "new", "cannot be created: Permission denied");
+        expect(dir / "theirs" / "of_root", "the file is not writable: Permission denied");
         require(write(dir / "theirs" / "own", {.force = true}, "new"), "own file");
       },
       kNobody);
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
-  // Root replaces a file of theirs; it stays theirs.
+  // Root replaces a file of another account; the owner is kept.
   EXPECT_TRUE(write(dir / "theirs" / "own", {.force = true}, "by root"));
   struct stat now {};
   ASSERT_EQ(::stat((dir / "theirs" / "own").c_str(), &now), 0);

@@ -13,14 +13,14 @@
 
 namespace tutti {
 
-/// A new file that is written once. Every error of the system becomes an Error with the path and its text
-/// ("No space left on device"). For what a user names, core/io/target.h decides whether and where.
+/// A new file that is written once. Every system error becomes an Error with the path and the error's text
+/// ("No space left on device"). For paths from the user, use core/io/target.h.
 class OutputFile {
  public:
-  /// Creates the file or empties an old one. Throws Error if what is there is a symbolic link or no regular
-  /// file.
+  /// Creates the file or truncates an existing one. Throws Error if the path is a symbolic link or not a
+  /// regular file.
   explicit OutputFile(std::filesystem::path path);
-  /// Creates the file; throws Error if anything is there. `mode` as for open(2). Messages name `shown`.
+  /// Creates the file; throws Error if the path exists. `mode` as for open(2). Messages name `shown`.
   static OutputFile create(const std::filesystem::path& path, unsigned mode, std::filesystem::path shown);
   /// Writes to standard output, which finish() leaves open.
   static OutputFile standard_output();
@@ -32,12 +32,12 @@ class OutputFile {
 
   void write(std::span<const std::byte> bytes);
   void write(std::string_view text) { write(std::as_bytes(std::span(text))); }
-  /// Puts the data on the disk (fsync) and closes. Without it the file is closed as it is.
+  /// Syncs the data to the disk (fsync) and closes. Without it the file is closed without a sync.
   void finish();
   [[nodiscard]] int64_t bytes() const noexcept { return bytes_; }
-  /// As messages name it.
+  /// The name in messages.
   [[nodiscard]] const std::filesystem::path& path() const noexcept { return path_; }
-  /// The descriptor, to set owner and mode.
+  /// The file descriptor, to set owner and mode.
   [[nodiscard]] int descriptor() const noexcept { return fd_; }
 
  private:
@@ -50,10 +50,11 @@ class OutputFile {
   int64_t bytes_ = 0;
 };
 
-/// A file in memory, read-only. It stays readable after it was deleted, not after it was shortened.
+/// A memory-mapped file, read-only. It remains readable after the file is deleted, but not after it is
+/// truncated.
 class MappedFile {
  public:
-  /// Throws Error if there is no such regular file, or only the pointer of git-lfs to one.
+  /// Throws Error if there is no such regular file, or if it is a Git LFS pointer.
   static std::shared_ptr<const MappedFile> open(const std::filesystem::path& path);
   ~MappedFile();
   MappedFile(const MappedFile&) = delete;
@@ -67,19 +68,19 @@ class MappedFile {
   size_t size_ = 0;
 };
 
-/// Puts a directory's entries on the disk: what was created, renamed or deleted in it.
+/// Syncs a directory to the disk: the names created, renamed or deleted in it.
 void sync_directory(const std::filesystem::path& directory);
 
-/// Replaces a file of this program's own, such as a record in a run directory, without asking: FileTarget
-/// with force. After a crash either the old or the new one is there, whole: `write` writes and finishes the
-/// file it is given beside `path`, which is then renamed, and the directory synced. If `write` throws, or a
-/// signal ends the process, nothing is left of it. Throws Error if what is there is no regular file.
+/// Atomically replaces a file of this program, such as a record in a run directory; a FileTarget with force.
+/// `write` writes and finishes a temporary file beside `path`, which is then renamed, and the directory is
+/// synced: after a crash either the old or the new file is complete. If `write` throws, or a signal ends the
+/// process, the temporary file is removed. Throws Error if the path exists and is not a regular file.
 void replace_file(const std::filesystem::path& path, FunctionRef<void(OutputFile file)> write);
 /// The same for a text.
 void write_file_atomically(const std::filesystem::path& path, std::string_view text);
 
-/// The whole of a text file. Throws Error if it cannot be read, is longer than `most` bytes, or is only the
-/// pointer of git-lfs to a file.
+/// The content of a text file. Throws Error if it cannot be read, is longer than `most` bytes, or is a Git
+/// LFS pointer.
 std::string read_text_file(const std::filesystem::path& path, int64_t most);
 
 }  // namespace tutti

@@ -13,7 +13,7 @@ extern "C" struct evp_md_ctx_st;
 
 namespace tutti {
 
-/// SHA-256 (FIPS 180-4) of data that comes in pieces.
+/// SHA-256 (FIPS 180-4), computed incrementally.
 class Sha256 {
  public:
   Sha256();
@@ -35,9 +35,9 @@ inline std::string sha256(std::string_view text) {
   return sha256(std::as_bytes(std::span(text)));
 }
 
-/// One digest of named tensors: names, dtypes, shapes and values, in the order of their names, whatever the
-/// order here. Two lists have the same digest only if they are equal bit for bit. Throws Error if a tensor is
-/// not contiguous or a name stands twice.
+/// One digest of named tensors: names, dtypes, shapes and values, in the order of their names. The order of
+/// the list does not matter. Two lists have the same digest only if they are equal bit for bit. Throws Error
+/// if a tensor is not contiguous or a name is duplicate.
 std::string params_sha256(std::span<const std::pair<std::string, Tensor>> tensors);
 
 }  // namespace tutti
