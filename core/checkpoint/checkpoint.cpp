@@ -26,7 +26,7 @@ namespace {
 constexpr std::string_view kTemporary = ".tmp-";
 constexpr const char* kIndexName = "model.safetensors.index.json";
 
-/// Throws Error naming the first tensor that is not fit to be saved.
+/// Throws Error naming the first tensor that cannot be saved.
 void check_group(const std::string& group, std::span<const StateTensor> tensors) {
   std::set<std::string_view> names;
   for (const StateTensor& tensor : tensors) {
@@ -34,18 +34,18 @@ void check_group(const std::string& group, std::span<const StateTensor> tensors)
       require(ok, "checkpoint: {} tensor '{}' {}", group, tensor.name, problem);
     };
     check(!tensor.name.empty() && is_utf8(tensor.name), "has no valid name");
-    check(names.insert(tensor.name).second, "stands twice");
+    check(names.insert(tensor.name).second, "is a duplicate");
     check(tensor.data.defined() && tensor.data.contiguous(), "is not a contiguous tensor");
     if (tensor.spread == Spread::kSharded) {
-      check(group != "model", "is sharded; weights are saved whole");
-      check(tensor.begin >= 0 && tensor.end() <= numel(tensor.shape), "reaches beyond its whole");
+      check(group != "model", "is sharded; weights must not be");
+      check(tensor.begin >= 0 && tensor.end() <= numel(tensor.shape), "exceeds its shape");
     } else {
-      check(tensor.begin == 0 && tensor.data.shape() == tensor.shape, "is not whole");
+      check(tensor.begin == 0 && tensor.data.shape() == tensor.shape, "is incomplete");
     }
   }
 }
 
-/// Describes a group's list; equal on all ranks if they would write one checkpoint.
+/// A fingerprint of a group's list; equal on all ranks if they describe the same checkpoint.
 std::string fingerprint(const TrainingState& state) {
   Sha256 hash;
   for (const auto* group : {&state.model, &state.optimizer}) {
@@ -58,8 +58,8 @@ std::string fingerprint(const TrainingState& state) {
   return hash.finish();
 }
 
-/// Why a directory with the name of a checkpoint is nothing to delete; empty if all in it is of a training of
-/// this owner. What cannot be read may be anybody's.
+/// Why a directory named as a checkpoint must not be deleted; empty if all its files belong to a training of
+/// this owner. An unreadable directory is not deleted.
 std::string why_kept(const fs::path& checkpoint, const std::string& owner) {
   try {
     const Manifest manifest = read_manifest(checkpoint);
@@ -69,7 +69,8 @@ std::string why_kept(const fs::path& checkpoint, const std::string& owner) {
     for (const fs::directory_entry& entry : fs::directory_iterator(checkpoint)) {
       const std::string name = entry.path().filename().string();
       if (name != "manifest.json" && name != "SHA256SUMS" && !manifest.files.contains(name))
-        return fmt::format("{}: holds {}, which is no part of the checkpoint", checkpoint.string(), name);
+        return fmt::format("{}: contains {}, which does not belong to the checkpoint", checkpoint.string(),
+                           name);
     }
   } catch (const std::exception& error) {
     return error.what();
@@ -77,25 +78,26 @@ std::string why_kept(const fs::path& checkpoint, const std::string& owner) {
   return "";
 }
 
-/// Moves what a checkpoint must not delete out of its way, to a name beside it, and returns that.
+/// Renames a file or directory that a checkpoint must not delete; returns the new name.
 fs::path move_aside(const fs::path& path) {
   for (int64_t i = 1;; ++i) {
     const fs::path aside = fmt::format("{}.kept-{}", path.string(), i);
     if (::renameat2(AT_FDCWD, path.c_str(), AT_FDCWD, aside.c_str(), RENAME_NOREPLACE) == 0) return aside;
-    require_system(errno == EEXIST, "{}: is no checkpoint of this run, and cannot be renamed", path.string());
+    require_system(errno == EEXIST, "{}: is not a checkpoint of this run and cannot be renamed",
+                   path.string());
   }
 }
 
-/// Puts `from` in the place of `to`, which may be an older directory.
+/// Replaces `to`, which may be an older directory, with `from`.
 void rename_over(const fs::path& from, const fs::path& to) {
   if (::rename(from.c_str(), to.c_str()) == 0) return;
   const int first_error = errno;
   require(first_error == ENOTEMPTY || first_error == EEXIST, "{}: cannot rename to it: {}", to.string(),
           system_error_text(first_error));
-  std::error_code ignored;  // what cannot be removed now goes with the leftovers of the next save
-  // The same step again, after a restart from an older one: swap, so that one of the two is always there.
+  std::error_code ignored;  // the next save removes what remains
+  // The same step again, after a restart from an older one: exchange, so that one of the two always exists.
   if (::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) != 0) {
-    // A file system without it: for a moment only the older steps stand there.
+    // A file system without RENAME_EXCHANGE: for a moment only checkpoints of older steps exist.
     const fs::path aside = from.string() + "-replaced";
     require_system(::rename(to.c_str(), aside.c_str()) == 0 && ::rename(from.c_str(), to.c_str()) == 0,
                    "{}: cannot be replaced", to.string());
@@ -110,7 +112,7 @@ struct Leftovers {
   std::string problem;  ///< why one could not be removed
 };
 
-/// Removes what an interrupted save or deletion of this training left, and nothing else.
+/// Removes only what an interrupted save or deletion of this training left.
 Leftovers remove_leftovers(const fs::path& dir, const std::string& prefix) {
   Leftovers found;
   std::vector<fs::path> leftovers;
@@ -128,7 +130,7 @@ Leftovers remove_leftovers(const fs::path& dir, const std::string& prefix) {
   return found;
 }
 
-/// Index of a model that stands in several files; "" for one file.
+/// Index of a model in several files; "" for one file.
 std::string index_text(const Manifest& manifest) {
   const auto model = manifest.groups.find("model");
   if (model == manifest.groups.end()) return "";
@@ -155,14 +157,13 @@ void write_text(const fs::path& path, std::string_view text) {
 
 void CheckpointConfig::describe(Fields& f) {
   constexpr double kYear_s = 365.0 * 24 * 60 * 60;
-  f.path("dir", dir, "where checkpoints go; empty for `checkpoints` in the run directory");
-  f.value("every", every, "steps between checkpoints; 0 for none by steps", not_negative());
-  f.value(
-      "every_s", every_s,
-      "seconds between checkpoints, longer where saving would take over 5 % of the time; 0 for none by time",
-      between(0, kYear_s));
-  f.value("keep_last", keep_last, "how many of the newest are kept", at_least(1));
-  f.value("keep_every", keep_every, "also keep each whose step is a multiple of this; 0 for none",
+  f.path("dir", dir, "directory of checkpoints; empty: `checkpoints` in the run directory");
+  f.value("every", every, "steps between checkpoints; 0: no checkpoints by steps", not_negative());
+  f.value("every_s", every_s,
+          "seconds between checkpoints, longer if saving would take over 5 % of the time; 0: none by time",
+          between(0, kYear_s));
+  f.value("keep_last", keep_last, "number of newest checkpoints to keep", at_least(1));
+  f.value("keep_every", keep_every, "also keep checkpoints whose step is a multiple of this; 0: none",
           not_negative());
 }
 
@@ -198,8 +199,8 @@ void Checkpoints::lock(const LockOptions& options) {
     std::error_code error;
     fs::create_directories(dir_, error);
     require(!error, "checkpoint.dir: {} cannot be created: {}", dir_.string(), error.message());
-    (void)resolve_path(dir_);  // no link of others is followed
-    require_system(::access(dir_.c_str(), W_OK | X_OK) == 0, "checkpoint.dir: {} cannot be written to",
+    (void)resolve_path(dir_);  // links of other accounts are not followed
+    require_system(::access(dir_.c_str(), W_OK | X_OK) == 0, "checkpoint.dir: {} is not writable",
                    dir_.string());
     LockOptions own = options;
     own.subject = "another training";
@@ -214,7 +215,7 @@ void Checkpoints::prepare(int64_t first_step) {
   peers_.agree([&] {
     if (peers_.rank() != 0) return;
     require(first_step > 0 || list_checkpoints(dir_).empty(),
-            "checkpoint.dir: {} holds checkpoints of a run; go on with it by --resume, or choose another "
+            "checkpoint.dir: {} contains checkpoints of a run; continue it with --resume, or choose another "
             "directory",
             dir_.string());
   });
@@ -231,7 +232,7 @@ CheckpointReport Checkpoints::save(const TrainingState& state, CheckpointMetadat
             metadata.step, metadata.next_sample);
     bool utf8 = is_utf8(metadata.run_file) && is_utf8(metadata.version);
     for (const auto& [key, value] : metadata.extra) utf8 = utf8 && is_utf8(key) && is_utf8(value);
-    require(utf8, "checkpoint: a text of the metadata is not UTF-8");
+    require(utf8, "checkpoint: a string in the metadata is not valid UTF-8");
   });
   if (locked_) {
     peers_.agree([&] {
@@ -240,7 +241,7 @@ CheckpointReport Checkpoints::save(const TrainingState& state, CheckpointMetadat
   }
   const std::vector<std::string> prints = peers_.all_gather(fingerprint(state));
   for (size_t rank = 0; rank < prints.size(); ++rank) {
-    require(prints[rank] == prints[0], "checkpoint: rank {} lists other tensors than rank 0", rank);
+    require(prints[rank] == prints[0], "checkpoint: rank {} lists different tensors than rank 0", rank);
   }
 
   CheckpointReport report;
@@ -296,8 +297,8 @@ void Checkpoints::write(const TrainingState& state, const CheckpointMetadata& me
     check_complete(manifest, "checkpoint");
     for (const auto& [file, facts] : manifest.files) {
       require(fs::exists(temporary / file),
-              "{}: another rank wrote it, but it is not visible here; {} must be "
-              "on a file system that all ranks share",
+              "{}: written by another rank, but not visible here; {} must be on a file system that all ranks "
+              "share",
               (temporary / file).string(), dir_.string());
     }
     if (const std::string index = index_text(manifest); !index.empty()) {
@@ -318,7 +319,7 @@ void Checkpoints::write(const TrainingState& state, const CheckpointMetadata& me
 }
 
 void Checkpoints::retain(int64_t step) {
-  // Steps beyond this one belong to an earlier attempt; whoever went back decides about them.
+  // Steps after this one belong to an earlier attempt; the user who went back decides about them.
   std::vector<fs::path> victims;
   std::string problem;
   if (peers_.rank() == 0) {
@@ -342,11 +343,11 @@ void Checkpoints::retain(int64_t step) {
     const fs::path newest = dir_ / checkpoint_name(step);
     peers_.agree([&] { verify_files(newest, read_manifest(newest), {peers_.rank(), peers_.size()}); });
   } catch (const Error& error) {
-    say(fmt::format("older checkpoints are kept: the new one does not read back: {}", error.what()));
+    say(fmt::format("older checkpoints are kept: the new one cannot be verified: {}", error.what()));
     return;
   }
   for (const fs::path& victim : victims) {
-    // Renamed first: a deletion cut short must not leave half a checkpoint under a whole one's name.
+    // Renamed first: an interrupted deletion must not leave an incomplete checkpoint under its name.
     const fs::path doomed = victim.parent_path() / (temporary_prefix() + victim.filename().string());
     std::error_code error;
     fs::rename(victim, doomed, error);
@@ -379,7 +380,7 @@ std::optional<CheckpointMetadata> Checkpoints::restore(const TrainingState& stat
       throw;
     } catch (const Error& error) {
       if (first_problem.empty()) first_problem = error.what();
-      say(fmt::format("checkpoint refused: {}{}", error.what(),
+      say(fmt::format("checkpoint rejected: {}{}", error.what(),
                       begin < names.size() ? "; falling back to the one before it" : ""));
       continue;
     }
@@ -389,7 +390,7 @@ std::optional<CheckpointMetadata> Checkpoints::restore(const TrainingState& stat
     });
     return manifest.metadata;
   }
-  require(first_problem.empty(), "{}: no checkpoint in it can be used; the newest: {}", dir_.string(),
+  require(first_problem.empty(), "{}: contains no usable checkpoint; the newest: {}", dir_.string(),
           first_problem);
   return std::nullopt;
 }

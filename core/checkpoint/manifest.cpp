@@ -34,18 +34,18 @@ class Object {
     return at(key);
   }
   [[nodiscard]] std::string text(const std::string& key) const {
-    require(at(key).is_string(), "{}: {}.{}: expected text", file_, path_, key);
+    require(at(key).is_string(), "{}: {}.{}: expected a string", file_, path_, key);
     return at(key).get<std::string>();
   }
-  /// A whole number from 0 on.
+  /// A non-negative integer.
   [[nodiscard]] int64_t count(const std::string& key) const { return count(at(key), key); }
   [[nodiscard]] int64_t count(const Json& value, const std::string& key) const {
     require(value.is_number_unsigned() && value.get<uint64_t>() <= uint64_t{INT64_MAX},
-            "{}: {}.{}: expected a whole number from 0 on", file_, path_, key);
+            "{}: {}.{}: expected a non-negative integer", file_, path_, key);
     return value.get<int64_t>();
   }
   [[nodiscard]] uint64_t seed(const std::string& key) const {
-    require(at(key).is_number_unsigned(), "{}: {}.{}: expected a whole number", file_, path_, key);
+    require(at(key).is_number_unsigned(), "{}: {}.{}: expected an unsigned integer", file_, path_, key);
     return at(key).get<uint64_t>();
   }
   template <class F>
@@ -68,7 +68,7 @@ bool is_hex(std::string_view text, size_t digits) {
 }
 
 std::string file_name(const Object& object, const std::string& name) {
-  require(is_plain_file_name(name), "{}: {}: '{}' is no file name", object.file(), object.path(), name);
+  require(is_plain_file_name(name), "{}: {}: '{}' is not a file name", object.file(), object.path(), name);
   return name;
 }
 
@@ -97,7 +97,7 @@ Manifest::Piece read_piece(const Object& object, DType dtype) {
       "{}: {}: elements {} to {}", object.file(), object.path(), piece.begin, piece.end);
   for (const Json& sum : object.array("sums")) {
     require(sum.is_string() && is_hex(sum.get_ref<const std::string&>(), 16),
-            "{}: {}.sums: expected texts of 16 hexadecimal digits", object.file(), object.path());
+            "{}: {}.sums: expected strings of 16 hexadecimal digits", object.file(), object.path());
     piece.sums.push_back(sum.get<std::string>());
   }
   const int64_t blocks = bytes / kChecksumBlock + (bytes % kChecksumBlock == 0 ? 0 : 1);
@@ -110,7 +110,7 @@ Manifest::Entry read_entry(const Object& object) {
   Manifest::Entry entry;
   const std::optional<DType> dtype = dtype_from_safetensors(object.text("dtype"));
   if (!dtype) {
-    fail("{}: {}.dtype: '{}' is not a dtype of tensors", object.file(), object.path(), object.text("dtype"));
+    fail("{}: {}.dtype: '{}' is not a tensor dtype", object.file(), object.path(), object.text("dtype"));
   }
   entry.dtype = *dtype;
   for (const Json& size : object.array("shape")) {
@@ -183,7 +183,7 @@ Manifest parse_manifest_part(std::string_view text, const std::string& name) {
   files.each([&](const std::string& key, const Json&) {
     const Object file = files.object(key);
     const std::string digest = file.text("sha256");
-    require(is_hex(digest, 64), "{}: {}: '{}' is no SHA-256", name, file.path(), digest);
+    require(is_hex(digest, 64), "{}: {}: '{}' is not a SHA-256", name, file.path(), digest);
     manifest.files[file_name(files, key)] = {file.count("bytes"), digest};
   });
   const Object groups = root.object("tensors");
@@ -197,11 +197,11 @@ Manifest parse_manifest_part(std::string_view text, const std::string& name) {
     for (const auto& [tensor, entry] : tensors) {
       for (const Manifest::Piece& piece : entry.pieces) {
         const auto file = manifest.files.find(piece.file);
-        require(file != manifest.files.end(), "{}: tensor '{}' stands in {}, which is not among the files",
-                name, tensor, piece.file);
+        require(file != manifest.files.end(), "{}: tensor '{}' is in {}, which is not listed as a file", name,
+                tensor, piece.file);
         const int64_t bytes = (piece.end - piece.begin) * size_of(entry.dtype);
         require(bytes <= file->second.bytes && piece.offset <= file->second.bytes - bytes,
-                "{}: tensor '{}' reaches beyond the end of {}", name, tensor, piece.file);
+                "{}: tensor '{}' exceeds the end of {}", name, tensor, piece.file);
       }
     }
   }
@@ -242,7 +242,7 @@ void check_complete(const Manifest& manifest, const std::string& name) {
     for (const auto& [tensor, entry] : tensors) {
       int64_t covered = 0;
       for (const Manifest::Piece& piece : entry.pieces) {
-        require(piece.begin == covered, "{}: {} tensor '{}': elements {} to {} are missing or stand twice",
+        require(piece.begin == covered, "{}: {} tensor '{}': elements {} to {} are missing or duplicate",
                 name, group, tensor, std::min(covered, piece.begin), std::max(covered, piece.begin));
         covered = piece.end;
       }

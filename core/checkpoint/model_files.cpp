@@ -19,19 +19,19 @@ constexpr std::string_view kAdapterName = "adapter_config.json";
 
 [[noreturn]] void refuse_pickle(const fs::path& file) {
   fail(
-      "{}: is a pickle of PyTorch, which may run any program when it is read; expected safetensors. In "
-      "Python, "
-      "transformers' from_pretrained(..).save_pretrained(..), or safetensors.torch.save_file, writes them",
+      "{}: is a PyTorch pickle, which can run arbitrary code when it is read; expected safetensors. In "
+      "Python, write them with transformers' from_pretrained(..).save_pretrained(..), or "
+      "safetensors.torch.save_file",
       file.string());
 }
 
-/// The file that stands for a model at `path`.
+/// The index or weight file of a model at `path`.
 fs::path resolve(const fs::path& path) {
   if (!fs::is_directory(path)) return path;
   // transformers adds the adapter to the weights.
   require(!fs::exists(path / kAdapterName),
-          "{}: holds {}: adapters are not supported; merge it into the weights (PEFT's merge_and_unload) or "
-          "remove it",
+          "{}: contains {}: adapters are not supported; merge it into the weights (PEFT's merge_and_unload) "
+          "or remove it",
           path.string(), kAdapterName);
   for (const std::string_view name : {kIndexName, kFileName}) {
     if (fs::exists(path / name)) return path / name;
@@ -40,7 +40,7 @@ fs::path resolve(const fs::path& path) {
        {"pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth"}) {
     if (fs::exists(path / pickled)) refuse_pickle(path / pickled);
   }
-  fail("{}: holds neither {} nor {}", path.string(), kIndexName, kFileName);
+  fail("{}: contains neither {} nor {}", path.string(), kIndexName, kFileName);
 }
 
 /// PyTorch's archives are ZIP files of pickles, its old files pickles.
@@ -51,8 +51,7 @@ void check_is_no_pickle(const fs::path& file) {
   const auto starts = [&](std::string_view magic) {
     return bytes.size() >= magic.size() && std::memcmp(bytes.data(), magic.data(), magic.size()) == 0;
   };
-  if (bytes.size() > 8 && static_cast<char>(bytes[8]) == '{')
-    return;  // the length of a header may look like one
+  if (bytes.size() > 8 && static_cast<char>(bytes[8]) == '{') return;  // a header length may look like one
   if (starts("PK\x03\x04") || starts("\x80\x02")) refuse_pickle(file);
 }
 
@@ -61,11 +60,11 @@ void check_is_no_pickle(const fs::path& file) {
 std::map<std::string, std::string> parse_model_index(std::string_view text, const std::string& name) {
   const nlohmann::json json = parse_strict_json(text, name);
   require(json.is_object() && json.contains("weight_map") && json["weight_map"].is_object(),
-          "{}: not an index of a model: it has no weight_map", name);
+          "{}: not a model index: it has no weight_map", name);
   std::map<std::string, std::string> files;
   for (const auto& [tensor, file] : json["weight_map"].items()) {
     require(file.is_string() && is_plain_file_name(file.get_ref<const std::string&>()),
-            "{}: tensor '{}' stands in {}, which is no file name", name, tensor, file.dump());
+            "{}: tensor '{}' is in {}, which is not a file name", name, tensor, file.dump());
     files.emplace(tensor, file.get<std::string>());
   }
   return files;
@@ -87,27 +86,27 @@ ModelFiles ModelFiles::open(const fs::path& path) {
     return model;
   }
   const auto index = parse_model_index(read_text_file(file, kMaxIndexBytes), file.string());
-  // transformers reads the single file then, whatever the index says.
+  // transformers reads the single file and ignores the index.
   if (fs::is_directory(path) && fs::exists(path / kFileName)) {
     const auto elsewhere = std::ranges::find_if(index, [](const auto& at) { return at.second != kFileName; });
-    require(elsewhere == index.end(),
-            "{}: holds {} beside {}, which names other files: they may be of two models; remove one of them",
-            path.string(), kFileName, kIndexName);
+    require(
+        elsewhere == index.end(),
+        "{}: contains {} and {}, which lists other files: they may belong to two models; remove one of them",
+        path.string(), kFileName, kIndexName);
   }
   std::map<std::string, size_t> opened;
   for (const auto& [tensor, name] : index) {
     const auto [at, fresh] = opened.emplace(name, model.files_.size());
     if (fresh) model.files_.push_back(SafetensorsFile::open(file.parent_path() / name));
     require(model.files_[at->second].find(tensor) != nullptr,
-            "{}: tensor '{}' is not in {} as the index says", file.string(), tensor, name);
+            "{}: tensor '{}' is not in {}, contrary to the index", file.string(), tensor, name);
     model.where_.emplace(tensor, at->second);
   }
   for (size_t i = 0; i < model.files_.size(); ++i) {
     for (const SafetensorsEntry& entry : model.files_[i].entries()) {
       const auto found = model.where_.find(entry.name);
       require(found != model.where_.end() && found->second == i,
-              "{}: holds tensor '{}', which the index does not place there", model.files_[i].path().string(),
-              entry.name);
+              "{}: contains tensor '{}', contrary to the index", model.files_[i].path().string(), entry.name);
     }
   }
   return model;

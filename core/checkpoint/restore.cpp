@@ -14,7 +14,7 @@ namespace {
 
 constexpr int64_t kMaxManifestBytes = int64_t{1} << 30;
 
-/// A piece with the names that messages need.
+/// A piece with names for messages.
 struct Located {
   const std::string* group;
   const std::string* tensor;
@@ -40,7 +40,7 @@ std::vector<Located> pieces_of(const Manifest& manifest, const std::string& file
   return pieces;
 }
 
-/// What stands at a byte of a file: "tensor 'x'", "the header".
+/// What a byte of a file belongs to: "tensor 'x'", "the header".
 std::string part_at(const Manifest& manifest, const std::string& file, int64_t byte) {
   for (const Located& at : pieces_of(manifest, file)) {
     if (byte < at.piece->offset) break;
@@ -49,7 +49,7 @@ std::string part_at(const Manifest& manifest, const std::string& file, int64_t b
   return "the header";
 }
 
-/// Finds the damage in a file whose checksum is wrong, and throws.
+/// Locates the damage in a file whose checksum is wrong, and throws.
 [[noreturn]] void report_damage(const fs::path& path, const Manifest& manifest, const std::string& file,
                                 std::span<const std::byte> bytes) {
   for (const Located& at : pieces_of(manifest, file)) {
@@ -65,7 +65,7 @@ std::string part_at(const Manifest& manifest, const std::string& file, int64_t b
   fail("{}: checksum mismatch in the header", path.string());
 }
 
-/// How a tensor of the state stands to what the checkpoint has; "" if they agree.
+/// How a tensor of the state differs from the checkpoint; "" if they agree.
 std::string mismatch(const StateTensor& tensor, const Manifest::Entry& entry) {
   if (entry.shape != tensor.shape) {
     return fmt::format("'{}' has shape {} in the checkpoint, {} in this run", tensor.name,
@@ -84,7 +84,7 @@ const Manifest::Group& group_of(const Manifest& manifest, std::string_view group
   return found == manifest.groups.end() ? kNothing : found->second;
 }
 
-/// Names all that does not fit, so that a wrong model is recognised at a glance.
+/// Lists all mismatches, so that a wrong model is easy to recognise.
 void check_fit(const fs::path& checkpoint, const std::string& group, const Manifest::Group& saved,
                std::span<const StateTensor> tensors) {
   constexpr size_t kMost = 8;
@@ -105,17 +105,17 @@ void check_fit(const fs::path& checkpoint, const std::string& group, const Manif
   std::sort(names.begin(), names.end());
   for (const std::string& tensor : saved_names) {
     if (!std::binary_search(names.begin(), names.end(), tensor)) {
-      problems.push_back(fmt::format("'{}' stands in the checkpoint only", tensor));
+      problems.push_back(fmt::format("'{}' is only in the checkpoint", tensor));
     }
   }
   if (problems.empty()) return;
   const size_t count = problems.size();
   problems.resize(std::min(count, kMost));
-  fail("{}: the {} tensors are not this run's: {}{}", checkpoint.string(), group, fmt::join(problems, "; "),
-       count > kMost ? fmt::format("; and {} more", count - kMost) : "");
+  fail("{}: the {} tensors do not match this run: {}{}", checkpoint.string(), group,
+       fmt::join(problems, "; "), count > kMost ? fmt::format("; and {} more", count - kMost) : "");
 }
 
-/// Copies what `piece` holds of the elements that `tensor` wants.
+/// Copies the elements of `tensor` that `piece` contains.
 void copy_piece(const SafetensorsFile& file, const Manifest::Piece& piece, const StateTensor& tensor) {
   const int64_t begin = std::max(piece.begin, tensor.begin);
   const int64_t end = std::min(piece.end, tensor.end());
@@ -125,7 +125,7 @@ void copy_piece(const SafetensorsFile& file, const Manifest::Piece& piece, const
   require(entry.dtype == safetensors_dtype(tensor.data.dtype()) &&
               entry.bytes() == (piece.end - piece.begin) * element &&
               file.header().data_begin + entry.begin == piece.offset,
-          "{}: tensor '{}' is not what the manifest says", file.path().string(), tensor.name);
+          "{}: tensor '{}' does not match the manifest", file.path().string(), tensor.name);
   const std::byte* const from = file.bytes(entry).data() + (begin - piece.begin) * element;
   const auto bytes = static_cast<size_t>((end - begin) * element);
   if (tensor.data.device().type == DeviceType::kCpu) {
@@ -141,17 +141,18 @@ void copy_piece(const SafetensorsFile& file, const Manifest::Piece& piece, const
 
 constexpr std::string_view kMaster = ".master";
 
-/// The parameter that "NAME.master" is the master of; empty for other names.
+/// The parameter of the master "NAME.master"; empty for other names.
 std::string_view mastered(std::string_view name) {
   return name.ends_with(kMaster) ? name.substr(0, name.size() - kMaster.size()) : std::string_view();
 }
 
-/// The optimizer's tensors as this checkpoint can give them. Where weights and masters are one, a run saves
-/// no masters; one that shards them does, of the same values. Either goes on with the other's checkpoints.
+/// The optimizer's tensors and where this checkpoint has them. A run whose weights are their own masters
+/// saves no masters; one that shards them does, with the same values. Each can resume from the other's
+/// checkpoints.
 struct OptimizerLoad {
-  Manifest::Group saved;                  ///< without masters that this run has as its weights
+  Manifest::Group saved;                  ///< without masters that are this run's weights
   std::vector<StateTensor> own;           ///< saved under their names
-  std::vector<StateTensor> from_weights;  ///< saved as weights, under whose names they stand
+  std::vector<StateTensor> from_weights;  ///< saved as weights, under the weights' names
 };
 
 OptimizerLoad plan_optimizer(const Manifest& manifest, const TrainingState& state) {
@@ -217,11 +218,11 @@ Manifest read_manifest(const fs::path& checkpoint) {
   require(fs::exists(path), "{}: not a Tutti checkpoint: it has no manifest.json", checkpoint.string());
   const std::string text = read_text_file(path, kMaxManifestBytes);
   const std::string sums = read_text_file(checkpoint / "SHA256SUMS", kMaxManifestBytes);
-  // Its checksum first: a damaged manifest may still be valid JSON, and not one that is damaged may name
-  // whatever does not parse.
+  // Checksum first: a damaged manifest may still be valid JSON, and an undamaged one is never reported as
+  // invalid.
   require(sums.starts_with(sha256(text) + "  manifest.json\n"), "{}: checksum mismatch", path.string());
   Manifest manifest = parse_manifest(text, path.string());
-  require(sums == checksum_list(manifest, text), "{}: does not agree with manifest.json",
+  require(sums == checksum_list(manifest, text), "{}: does not match manifest.json",
           (checkpoint / "SHA256SUMS").string());
   return manifest;
 }
@@ -235,7 +236,7 @@ void verify_files(const fs::path& checkpoint, const Manifest& manifest, ShardOf 
     const auto mapped = MappedFile::open(path);
     const std::span<const std::byte> bytes = mapped->bytes();
     const auto size = static_cast<int64_t>(bytes.size());
-    require(size >= facts.bytes, "{}: {} bytes long, expected {}: cut off in {}", path.string(), size,
+    require(size >= facts.bytes, "{}: {} bytes long, expected {}: truncated in {}", path.string(), size,
             facts.bytes, part_at(manifest, file, size));
     require(size == facts.bytes, "{}: {} bytes long, expected {}", path.string(), size, facts.bytes);
     if (sha256(bytes) != facts.sha256) report_damage(path, manifest, file, bytes);

@@ -43,7 +43,7 @@ std::string_view safetensors_dtype(DType dtype) {
   for (const DtypeRow& candidate : kDtypes) {
     if (candidate.dtype == dtype) return candidate.name;
   }
-  fail("safetensors: no spelling for dtype {}", name(dtype));
+  fail("safetensors: dtype {} is not supported", name(dtype));
 }
 
 std::optional<DType> dtype_from_safetensors(std::string_view dtype) {
@@ -88,7 +88,7 @@ Tensor SafetensorsFile::tensor(const SafetensorsEntry& entry) const {
   }
   const std::span<const std::byte> data = bytes(entry);
   if (reinterpret_cast<uintptr_t>(data.data()) % static_cast<size_t>(size_of(*dtype)) == 0) {
-    // Tensor has no read-only form; the mapping's protection catches writes.
+    // Tensor has no read-only form; the mapping is protected against writes.
     return Tensor::borrow(const_cast<std::byte*>(data.data()), entry.shape, *dtype,
                           std::const_pointer_cast<MappedFile>(mapping_));
   }

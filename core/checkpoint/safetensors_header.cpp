@@ -12,20 +12,20 @@ namespace {
 
 using Json = nlohmann::json;
 
-/// A tensor's or key's name in messages; hostile files hold names of any length.
+/// A tensor's or key's name for messages; names in hostile files may be of any length.
 std::string shown(std::string_view text) {
   constexpr size_t kMost = 100;
   return text.size() <= kMost ? std::string(text) : fmt::format("{}...", text.substr(0, kMost));
 }
 
-/// Reads the header as a stream of JSON events: nothing is built but the result, so a hostile header costs no
-/// more memory than its own size, and no depth of nesting is followed.
+/// Reads the header as a stream of JSON events and builds only the result, so that a hostile header uses no
+/// more memory than its own size and nesting is not followed.
 class HeaderReader final : public nlohmann::json_sax<Json> {
  public:
   HeaderReader(const std::string& file, SafetensorsHeader& header) : file_(file), header_(header) {}
 
   bool null() override { return unexpected("null"); }
-  bool boolean(bool) override { return unexpected("a truth value"); }
+  bool boolean(bool) override { return unexpected("a boolean"); }
   bool number_float(double, const std::string& text) override { return unexpected(text); }
   bool binary(Json::binary_t&) override { return unexpected("binary data"); }
   bool number_integer(int64_t value) override { return unexpected(std::to_string(value)); }
@@ -55,24 +55,24 @@ class HeaderReader final : public nlohmann::json_sax<Json> {
       entry_.dtype = text;
       return true;
     }
-    return unexpected(fmt::format("the text '{}'", shown(text)));
+    return unexpected(fmt::format("the string '{}'", shown(text)));
   }
 
   bool key(std::string& text) override {
     switch (state_) {
       case State::kTop:
-        check(names_.insert(text).second, fmt::format("the name '{}' twice", shown(text)));
+        check(names_.insert(text).second, fmt::format("a duplicate name '{}'", shown(text)));
         entry_ = {};
         entry_.name = text;
         return true;
       case State::kMetadata:
-        check(metadata_names_.insert(text).second, fmt::format("the metadata key '{}' twice", shown(text)));
+        check(metadata_names_.insert(text).second, fmt::format("a duplicate metadata key '{}'", shown(text)));
         key_ = text;
         return true;
       case State::kEntry: {
         const unsigned bit = text == "dtype" ? 1 : text == "shape" ? 2 : text == "data_offsets" ? 4 : 0;
         check(bit != 0, fmt::format("an unknown key '{}'", shown(text)));
-        check((keys_seen_ & bit) == 0, fmt::format("the key '{}' twice", text));
+        check((keys_seen_ & bit) == 0, fmt::format("a duplicate key '{}'", text));
         keys_seen_ |= bit;
         key_ = text;
         return true;
@@ -141,7 +141,7 @@ class HeaderReader final : public nlohmann::json_sax<Json> {
          inside ? fmt::format(" for tensor '{}'", shown(entry_.name)) : "");
   }
   bool unexpected(std::string_view found) const {
-    check(false, fmt::format("{} where it does not belong", found));
+    check(false, fmt::format("{} in the wrong position", found));
     return false;
   }
 
@@ -155,7 +155,7 @@ class HeaderReader final : public nlohmann::json_sax<Json> {
   std::unordered_set<std::string> names_, metadata_names_;
 };
 
-/// Bytes that shape and dtype stand for; -1 if they do not fit into 63 bits.
+/// Size in bytes of shape and dtype; -1 if it does not fit into 63 bits.
 int64_t span_of(const SafetensorsEntry& entry) {
   int64_t bytes = safetensors_element_size(entry.dtype);
   bool zero = false;
@@ -183,7 +183,7 @@ void check_spans(SafetensorsHeader& header, int64_t data_bytes, const std::strin
     covered = entry.end;
   }
   require(covered == data_bytes,
-          "{}: the tensors take {} bytes, the file has {} bytes of data (is it cut off?)", file, covered,
+          "{}: the tensors need {} bytes, the file has {} bytes of data (is it truncated?)", file, covered,
           data_bytes);
 }
 
@@ -195,11 +195,12 @@ SafetensorsHeader parse_safetensors(std::span<const std::byte> file, const std::
   uint64_t length = 0;
   for (size_t i = 0; i < 8; ++i) length |= static_cast<uint64_t>(file[i]) << (8 * i);
   require(length <= static_cast<uint64_t>(kMaxSafetensorsHeader) && static_cast<int64_t>(length) <= size - 8,
-          "{}: not a safetensors file, or cut off: a header of {} bytes in a file of {}", name, length, size);
+          "{}: not a safetensors file, or truncated: a header of {} bytes in a file of {}", name, length,
+          size);
   const std::string_view text(reinterpret_cast<const char*>(file.data()) + 8, length);
   require(text.starts_with('{'), "{}: not a safetensors file: its header does not start with '{{'", name);
-  // The JSON parser takes a zero byte for the end of its input and would not look behind it.
-  require(text.find('\0') == std::string_view::npos, "{}: the safetensors header holds a zero byte", name);
+  // The JSON parser treats a zero byte as the end of its input.
+  require(text.find('\0') == std::string_view::npos, "{}: the safetensors header contains a zero byte", name);
 
   SafetensorsHeader header;
   header.data_begin = 8 + static_cast<int64_t>(length);

@@ -12,7 +12,7 @@ namespace {
 
 constexpr size_t kDataAlignment = 64;  // bytes: whole cache lines and vector registers
 
-/// The eight bytes of its length and the header, padded with spaces.
+/// The eight bytes of the length and the header, padded with spaces.
 std::string header_bytes(const SafetensorsHeader& header) {
   std::vector<std::string> parts;
   if (!header.metadata.empty()) {
@@ -40,16 +40,16 @@ SafetensorsWriter::SafetensorsWriter(OutputFile output, std::vector<Spec> specs,
     return safetensors_element_size(a.dtype) > safetensors_element_size(b.dtype);
   });
   for (const auto& [key, value] : metadata) {
-    require(is_utf8(key) && is_utf8(value), "{}: the metadata '{}' are not UTF-8", file, key);
+    require(is_utf8(key) && is_utf8(value), "{}: the metadata '{}' are not valid UTF-8", file, key);
   }
   header_.metadata = metadata;
   std::set<std::string_view> names;
   for (Spec& spec : specs) {
     const int64_t element = safetensors_element_size(spec.dtype);
     require(element > 0, "{}: tensor '{}' has an unknown dtype '{}'", file, spec.name, spec.dtype);
-    require(is_utf8(spec.name) && spec.name != "__metadata__", "{}: '{}' cannot be a tensor's name", file,
+    require(is_utf8(spec.name) && spec.name != "__metadata__", "{}: '{}' is not a valid tensor name", file,
             spec.name);
-    require(names.insert(spec.name).second, "{}: tensor '{}' stands twice", file, spec.name);
+    require(names.insert(spec.name).second, "{}: duplicate tensor '{}'", file, spec.name);
     const int64_t bytes = element * numel(spec.shape);
     header_.entries.push_back(
         {spec.name, std::move(spec.dtype), spec.shape, data_bytes_, data_bytes_ + bytes});
@@ -63,15 +63,16 @@ SafetensorsWriter::SafetensorsWriter(OutputFile output, std::vector<Spec> specs,
 
 void SafetensorsWriter::write(std::span<const std::byte> bytes) {
   const int64_t after = file_.bytes() + static_cast<int64_t>(bytes.size());
-  require(after <= header_.data_begin + data_bytes_, "{}: more data than its header tells",
+  require(after <= header_.data_begin + data_bytes_, "{}: more data than the header declares",
           file_.path().string());
   hash_.update(bytes);
   file_.write(bytes);
 }
 
 void SafetensorsWriter::finish() {
-  require(file_.bytes() == header_.data_begin + data_bytes_, "{}: {} bytes of data came; its header tells {}",
-          file_.path().string(), file_.bytes() - header_.data_begin, data_bytes_);
+  require(file_.bytes() == header_.data_begin + data_bytes_,
+          "{}: {} bytes of data were written; the header declares {}", file_.path().string(),
+          file_.bytes() - header_.data_begin, data_bytes_);
   file_.finish();
   digest_ = hash_.finish();
 }

@@ -23,7 +23,7 @@ namespace {
 constexpr size_t kMostMessages = 8;
 constexpr std::chrono::seconds kSayEvery{10};
 
-/// Leaves a unit's work early.
+/// Thrown to end a unit's work early.
 struct Cancelled {};
 
 /// Units by rank, largest first.
@@ -41,7 +41,7 @@ std::vector<std::vector<size_t>> assignment(std::span<const int64_t> costs, int 
   return units;
 }
 
-/// This rank's units, done by a few threads.
+/// This rank's units, processed by a few threads.
 class Crew {
  public:
   Crew(const std::vector<size_t>& units, const SharedWork& options,
@@ -146,7 +146,7 @@ std::optional<std::vector<std::string>> share_work(
     throw AgreedError(fmt::format("{}", fmt::join(all, "\n")));
   }
 
-  // The first letter says whether the work was cancelled there.
+  // The first letter encodes whether the work was cancelled on that rank.
   std::string text = crew.was_cancelled() ? "c\n" : "d\n";
   for (const std::string& result : crew.results()) text += result + "\n";
   const std::vector<std::string> texts = peers.all_gather(text);
@@ -165,7 +165,7 @@ std::optional<std::vector<std::string>> share_work(
 
 std::string sha256_of_file(const std::filesystem::path& path, int64_t bytes, const WorkProgress& progress) {
   constexpr size_t kPiece = size_t{4} << 20;
-  // Not mapped: a file that becomes shorter meanwhile must not end the process.
+  // Not mapped: a file that is truncated meanwhile must not kill the process.
   struct File {
     int number;
     ~File() {

@@ -45,7 +45,7 @@ std::vector<Recorded> recorded_sums(const fs::path& path) {
   std::vector<Recorded> recorded;
   for (const fs::path& file : files) {
     const auto at = sums.find(file.filename().string());
-    require(at != sums.end(), "{}: says nothing of {}: make the list again, or remove it", sums_path.string(),
+    require(at != sums.end(), "{}: does not list {}: create the list again, or remove it", sums_path.string(),
             file.filename().string());
     recorded.push_back({file, at->second, sums_path.string()});
   }
@@ -74,12 +74,12 @@ std::map<std::string, std::string> parse_checksum_list(std::string_view text, co
     // Two spaces, or a space and an asterisk.
     require(line.size() > kDigits + 2 && line[kDigits] == ' ' &&
                 digest.find_first_not_of("0123456789abcdef") == std::string_view::npos,
-            "{}:{}: expected a SHA-256 and a file's name, as sha256sum writes them; make the list again, or "
+            "{}:{}: expected a SHA-256 and a file name, as sha256sum writes them; create the list again, or "
             "remove it",
             name, number);
     std::string_view file = line.substr(kDigits + 2);
     while (file.starts_with("./")) file.remove_prefix(2);
-    require(!file.empty(), "{}:{}: names no file", name, number);
+    require(!file.empty(), "{}:{}: the file name is missing", name, number);
     sums.emplace(file, digest);
   }
   return sums;
@@ -97,7 +97,7 @@ std::optional<int64_t> verify_weights(const fs::path& path, Peers& peers, const 
         const Recorded& file = recorded[unit];
         const std::string found = sha256_of_file(file.path, -1, progress);
         if (found == file.sha256) return "";
-        // Where a checkpoint's manifest is whole, it knows which tensor is damaged.
+        // An intact manifest of a checkpoint tells which tensor is damaged.
         const fs::path directory = file.path.parent_path();
         if (fs::exists(directory / "manifest.json")) {
           const std::string name = file.path.filename().string();
@@ -106,9 +106,8 @@ std::optional<int64_t> verify_weights(const fs::path& path, Peers& peers, const 
           verify_files(directory, manifest);
         }
         fail(
-            "{}: checksum mismatch: {} says SHA-256 {:.16}..., the file has {:.16}...: it is damaged, or not "
-            "the "
-            "file that belongs there",
+            "{}: checksum mismatch: {} records SHA-256 {:.16}..., the file has {:.16}...: it is damaged, or "
+            "another file",
             file.path.string(), file.recorded_in, file.sha256, found);
       });
   if (!done) return std::nullopt;

@@ -8,8 +8,8 @@
 namespace tutti {
 namespace {
 
-/// Which rank writes each whole tensor: largest first, each to the rank with the least so far, so that files
-/// are of nearly one size. Depends on the list alone, which is the same on all ranks.
+/// Assigns each whole tensor to a rank: largest first, each to the rank with the least data so far, so that
+/// files have nearly the same size. The assignment depends only on the list, which is the same on all ranks.
 std::vector<int> writers(std::span<const StateTensor> tensors, int ranks) {
   std::vector<size_t> order(tensors.size());
   std::iota(order.begin(), order.end(), size_t{0});
@@ -21,7 +21,7 @@ std::vector<int> writers(std::span<const StateTensor> tensors, int ranks) {
     if (tensors[i].spread == Spread::kSharded) continue;
     const auto least = std::min_element(load.begin(), load.end());
     writer[i] = static_cast<int>(least - load.begin());
-    // An empty tensor counts too: else all would pile up on one rank.
+    // An empty tensor counts too: otherwise one rank would get all of them.
     *least += std::max<int64_t>(tensors[i].data.bytes(), 1);
   }
   return writer;
@@ -60,7 +60,7 @@ Manifest write_group(const std::filesystem::path& dir, const std::string& group,
   for (size_t i = 0; i < tensors.size(); ++i) {
     const StateTensor& tensor = tensors[i];
     const bool sharded = tensor.spread == Spread::kSharded;
-    // Every rank lists every tensor, so that one without elements is known too.
+    // Every rank lists every tensor, so that tensors without elements are included.
     if (writer_of[i] == rank.rank || sharded) map[tensor.name] = {tensor.data.dtype(), tensor.shape, {}};
     if (sharded ? tensor.data.numel() == 0 : writer_of[i] != rank.rank) continue;
     const Shape shape = sharded ? Shape{tensor.data.numel()} : tensor.shape;
@@ -69,12 +69,12 @@ Manifest write_group(const std::filesystem::path& dir, const std::string& group,
   }
   if (specs.empty()) return part;
 
-  // The number of files is known to all without talk: whole tensors go to the first ranks.
+  // All ranks compute the number of files without communication: whole tensors go to the first ranks.
   const bool any_sharded = std::any_of(tensors.begin(), tensors.end(),
                                        [](const auto& tensor) { return tensor.spread == Spread::kSharded; });
   const int files = any_sharded ? rank.ranks : std::min(rank.ranks, static_cast<int>(tensors.size()));
   const std::string file = file_name(group, rank.rank, files);
-  // "pt" is what other readers look for before they take the file for plain weights.
+  // Other readers require "pt" to accept the file as weights.
   SafetensorsWriter writer(dir / file, std::move(specs), {{"format", "pt"}});
   for (const SafetensorsEntry& entry : writer.order()) {
     const StateTensor& tensor = *mine.at(entry.name);

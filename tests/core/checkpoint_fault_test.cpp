@@ -47,7 +47,7 @@ TEST_F(CheckpointFaultTest, TornFilesAreRefusedByNameAndTheOlderCommitIsTaken) {
         if (cuts % 8 == 0) {
           log.clear();
           ASSERT_EQ(restore(), 1) << refusal;
-          EXPECT_EQ(log, std::vector<std::string>{"checkpoint refused: " + refusal +
+          EXPECT_EQ(log, std::vector<std::string>{"checkpoint rejected:  " + refusal +
                                                   "; falling back to the one before it"});
         }
         ++cuts;
@@ -228,12 +228,12 @@ TEST_F(CheckpointFaultTest, AKilledWriterLeavesALoadableCommit) {
     for (const std::string& name : file_names(config.dir)) killed_inside += name.starts_with(".tmp-") ? 1 : 0;
     const int64_t step = restore();
     ASSERT_GE(step, newest);
-    ASSERT_TRUE(log.empty()) << "a committed checkpoint was torn: " << last_log();
+    ASSERT_TRUE(log.empty()) << "a committed checkpoint is incomplete: " << last_log();
     newest = step;
   }
-  EXPECT_GT(killed_inside, 0) << "no kill hit a write";
+  EXPECT_GT(killed_inside, 0) << "no process was killed during a write";
   EXPECT_GT(newest, 1) << "no write was finished";
-  // The next save clears what the killed ones left.
+  // The next save removes what the killed ones left.
   ASSERT_EQ(save(newest + 1).error, "");
   EXPECT_EQ(file_names(config.dir), std::vector<std::string>{checkpoint_name(newest + 1)});
 }
@@ -261,7 +261,7 @@ TEST_F(CheckpointFaultTest, OlderOnesAreKeptWhileTheNewestDoesNotReadBack) {
   training.fill();
   EXPECT_EQ(checkpoints(saboteur).save(training.state, metadata_of(2)).error, "");
   EXPECT_EQ(steps(), (std::vector<int64_t>{2, 1}));
-  EXPECT_NE(last_log().find("older checkpoints are kept: the new one does not read back: "),
+  EXPECT_NE(last_log().find("older checkpoints are kept: the new one cannot be verified: "),
             std::string::npos);
   EXPECT_NE(last_log().find((place(2) / "model.safetensors").string()), std::string::npos) << last_log();
   EXPECT_EQ(restore(), 1);

@@ -52,7 +52,7 @@ TEST_F(CheckpointTest, KeepsTheLastAndEveryNth) {
   config.keep_every = 40;
   for (int64_t step = 10; step <= 100; step += 10) save(step, 2);
   EXPECT_EQ(steps(), (std::vector<int64_t>{100, 90, 80, 40}));
-  EXPECT_EQ(file_names(config.dir).size(), 4U) << "a deletion left something behind";
+  EXPECT_EQ(file_names(config.dir).size(), 4U) << "a deletion was incomplete";
   config.keep_last = 1;
   config.keep_every = 0;
   save(110);
@@ -74,7 +74,7 @@ TEST_F(CheckpointTest, WhatItHasNotWrittenIsNotDeleted) {
   EXPECT_TRUE(fs::exists(place(10) / "notes.txt"));
   EXPECT_TRUE(fs::exists(place(5) / "thesis.txt"));
   save(30);
-  EXPECT_EQ(steps(), (std::vector<int64_t>{30, 10, 5})) << "20 is a training's own";
+  EXPECT_EQ(steps(), (std::vector<int64_t>{30, 10, 5})) << "20 belongs to a training";
   EXPECT_EQ(restore(), 30);
 }
 
@@ -97,7 +97,7 @@ TEST_F(CheckpointTest, NothingUsableIsAnErrorNotAFreshStart) {
   save(5);
   write(place(5) / "manifest.json", "{}");
   const std::string text = message([&] { restore(2); });
-  EXPECT_NE(text.find("no checkpoint in it can be used; the newest: "), std::string::npos) << text;
+  EXPECT_NE(text.find("contains no usable checkpoint; the newest: "), std::string::npos) << text;
 }
 
 TEST_F(CheckpointTest, ForeignDirectoriesAreRefused) {
@@ -109,7 +109,7 @@ TEST_F(CheckpointTest, ForeignDirectoriesAreRefused) {
       std::string::npos);
   EXPECT_NE(message([&] { checkpoints(alone).restore_from(dir / "none", training.state); }).find("no such"),
             std::string::npos);
-  // Directories that only look a little like ours are not looked at.
+  // Directories with similar names are ignored.
   fs::create_directories(fs::path(config.dir) / "step-12");
   fs::create_directories(fs::path(config.dir) / "step-0000001x");
   fs::create_directories(fs::path(config.dir) / "notes");
@@ -129,10 +129,11 @@ TEST_F(CheckpointTest, TensorsThatDoNotFitAreNamedAndNothingIsWritten) {
     EXPECT_EQ(
         text,
         place(1).string() +
-            ": the model tensors are not this run's: 'embedding.weights' is missing in the checkpoint; did "
+            ": the model tensors do not match this run:  'embedding.weights' is missing in the checkpoint; "
+            "did "
             "you mean 'embedding.weight'?; 'blocks.0.weight' has shape (33, 17) in the checkpoint, (17, 33) "
-            "in this run; 'blocks.0.bias' is bf16 in the checkpoint, fp32 in this run; 'embedding.weight' "
-            "stands in the checkpoint only");
+            "in this run; 'blocks.0.bias' is bf16 in the checkpoint, fp32 in this run; 'embedding.weight' is "
+            "only in the checkpoint");
   });
   SinglePeer alone;
   FakeTraining training(1, 0, 1, stream);
@@ -140,12 +141,12 @@ TEST_F(CheckpointTest, TensorsThatDoNotFitAreNamedAndNothingIsWritten) {
   training.state.optimizer.pop_back();
   const std::string text = message([&] { checkpoints(alone).restore(training.state); });
   EXPECT_NE(
-      text.find("the optimizer tensors are not this run's: 'momentum.empty' stands in the checkpoint only"),
+      text.find("the optimizer tensors do not match this run: 'momentum.empty' is only in the checkpoint"),
       std::string::npos);
   EXPECT_EQ(static_cast<unsigned char*>(training.state.model[0].data.raw())[5], 0xee);
 }
 
-// Weights are the masters, or ranks keep parts of masters apart: either goes on with the other's checkpoint.
+// With weights as masters or with sharded masters: each can resume from the other's checkpoint.
 TEST_F(CheckpointTest, MastersComeFromWeightsWhereNoneAreSaved) {
   const Shape shape{5, 3};
   const auto weights = [&](float first) {
@@ -224,7 +225,7 @@ TEST_F(CheckpointTest, UnfitStatesAreRefusedOnAllRanks) {
     return text;
   };
   EXPECT_EQ(refused([](TrainingState& s, CheckpointMetadata&, int) { s.model[1].name = s.model[0].name; }),
-            "checkpoint: model tensor 'embedding.weight' stands twice");
+            "checkpoint: model tensor 'embedding.weight' is a duplicate");
   EXPECT_EQ(refused([](TrainingState& s, CheckpointMetadata&, int rank) {
               if (rank == 1) s.model[0].data = Tensor();
             }),
@@ -236,11 +237,11 @@ TEST_F(CheckpointTest, UnfitStatesAreRefusedOnAllRanks) {
   EXPECT_EQ(refused([](TrainingState& s, CheckpointMetadata&, int rank) {
               if (rank == 2) s.optimizer.pop_back();
             }),
-            "checkpoint: rank 2 lists other tensors than rank 0");
+            "checkpoint: rank 2 lists different tensors than rank 0");
   EXPECT_EQ(refused([](TrainingState& s, CheckpointMetadata&, int) { s.model[0].spread = Spread::kSharded; }),
-            "checkpoint: model tensor 'embedding.weight' is sharded; weights are saved whole");
+            "checkpoint: model tensor 'embedding.weight' is sharded; weights must not be");
   EXPECT_EQ(refused([](TrainingState&, CheckpointMetadata& m, int) { m.run_file = "\xff"; }),
-            "checkpoint: a text of the metadata is not UTF-8");
+            "checkpoint: a string in the metadata is not valid UTF-8");
   EXPECT_EQ(steps(), std::vector<int64_t>{});
 }
 
@@ -255,7 +256,7 @@ TEST_F(CheckpointTest, ShardsThatDoNotCoverTheirTensorAreNotCommitted) {
     }
     const CheckpointReport report = checkpoints(peers).save(training.state, metadata_of(2));
     EXPECT_NE(report.error.find("optimizer tensor 'exp_avg.embedding.weight': elements 140550 to 140551 are "
-                                "missing or stand twice"),
+                                "missing or duplicate"),
               std::string::npos)
         << report.error;
   });
@@ -278,7 +279,7 @@ TEST_F(CheckpointTest, ManifestReadsBack) {
   EXPECT_EQ(changed("\"format_version\": 1", "\"format_version\": 2"),
             "m: format version 2; this program reads version 1");
   EXPECT_EQ(changed("\"step\": 3", "\"step\": -3"),
-            "m: manifest.training.step: expected a whole number from 0 on");
+            "m: manifest.training.step: expected a non-negative integer");
   EXPECT_EQ(changed("\"step\": 3", "\"stop\": 3"), "m: manifest.training: key 'step' is missing");
   EXPECT_EQ(changed("\"extra\": {", "\"extra\": {\"tokens\": \"3\","),
             "m: duplicate key 'tokens' in a JSON object");

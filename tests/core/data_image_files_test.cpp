@@ -203,7 +203,7 @@ TEST(ImageFile, IsTurnedAsExifSays) {
       }
     }
   }
-  // Damaged EXIF data leaves an image as it is.
+  // With damaged EXIF data an image is not rotated.
   const std::string whole = exif(6, true);
   for (size_t n = 0; n < whole.size(); ++n) {
     std::string bad = n < 30 ? whole.substr(0, n) : whole;

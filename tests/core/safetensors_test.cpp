@@ -230,7 +230,7 @@ TEST_F(SafetensorsTest, HeadersAgainstTheRulesAreRefused) {
   expect(huge, "a header of 18446744073709551615 bytes");
   std::string longer = with_header(good, 8);
   longer[0] = static_cast<char>(longer.size());
-  expect(longer, "cut off");
+  expect(longer, "truncated");
   header(" " + good, "does not start with '{'");
   header("[" + good + "]", "does not start with '{'");
   header(good + std::string(1, '\0'), "zero byte");
@@ -241,33 +241,31 @@ TEST_F(SafetensorsTest, HeadersAgainstTheRulesAreRefused) {
   header("{} // c", "not valid JSON", 0);
 
   const std::string tensor = R"({"dtype":"F32","shape":[1],"data_offsets":[0,4]})";
-  header("{\"a\":" + tensor + ",\"a\":" + tensor + "}", "has the name 'a' twice", 4);
-  header(R"({"__metadata__":{"k":"1","k":"2"}})", "has the metadata key 'k' twice", 0);
-  header(R"({"__metadata__":{},"__metadata__":{}})", "has the name '__metadata__' twice", 0);
-  header(R"({"__metadata__":{"k":1}})", "has 1 where it does not belong", 0);
-  header(R"({"__metadata__":{"k":{}}})", "has an object where it does not belong", 0);
-  header(R"({"__metadata__":{"k":null}})", "has null where it does not belong", 0);
-  header(R"({"__metadata__":[]})", "has an array where it does not belong", 0);
-  header(R"({"a":[]})", "has an array where it does not belong", 0);
-  header(R"({"a":true})", "has a truth value where it does not belong", 0);
+  header("{\"a\":" + tensor + ",\"a\":" + tensor + "}", "has a duplicate name 'a'", 4);
+  header(R"({"__metadata__":{"k":"1","k":"2"}})", "has a duplicate metadata key 'k'", 0);
+  header(R"({"__metadata__":{},"__metadata__":{}})", "has a duplicate name '__metadata__'", 0);
+  header(R"({"__metadata__":{"k":1}})", "has 1 in the wrong position", 0);
+  header(R"({"__metadata__":{"k":{}}})", "has an object in the wrong position", 0);
+  header(R"({"__metadata__":{"k":null}})", "has null in the wrong position", 0);
+  header(R"({"__metadata__":[]})", "has an array in the wrong position", 0);
+  header(R"({"a":[]})", "has an array in the wrong position", 0);
+  header(R"({"a":true})", "has a boolean in the wrong position", 0);
   header(entry(R"("dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8])"),
-         "has the key 'dtype' twice for tensor 'a'");
+         "has a duplicate key 'dtype' for tensor 'a'");
   header(entry(R"("dtype":"F32","shape":[2],"data_offsets":[0,8],"x":1)"),
          "has an unknown key 'x' for tensor 'a'");
   header(entry(R"("dtype":"F31","shape":[2],"data_offsets":[0,8])"),
          "has an unknown dtype 'F31' for tensor 'a'");
-  header(entry(R"("dtype":4,"shape":[2],"data_offsets":[0,8])"), "has 4 where it does not belong");
-  header(entry(R"("dtype":["F32"],"shape":[2],"data_offsets":[0,8])"),
-         "has an array where it does not belong");
+  header(entry(R"("dtype":4,"shape":[2],"data_offsets":[0,8])"), "has 4 in the wrong position");
+  header(entry(R"("dtype":["F32"],"shape":[2],"data_offsets":[0,8])"), "has an array in the wrong position");
   header(entry(R"("dtype":"F32","data_offsets":[0,8])"), "not all of dtype, shape and data_offsets");
   header(entry(R"("dtype":"F32","shape":[2]})"), "not all of dtype, shape and data_offsets");
-  header(entry(R"("dtype":"F32","shape":2,"data_offsets":[0,8])"), "has 2 where it does not belong");
-  header(entry(R"("dtype":"F32","shape":[[2]],"data_offsets":[0,8])"),
-         "has an array where it does not belong");
-  header(entry(R"("dtype":"F32","shape":[-2],"data_offsets":[0,8])"), "has -2 where it does not belong");
-  header(entry(R"("dtype":"F32","shape":[2.0],"data_offsets":[0,8])"), "has 2.0 where it does not belong");
+  header(entry(R"("dtype":"F32","shape":2,"data_offsets":[0,8])"), "has 2 in the wrong position");
+  header(entry(R"("dtype":"F32","shape":[[2]],"data_offsets":[0,8])"), "has an array in the wrong position");
+  header(entry(R"("dtype":"F32","shape":[-2],"data_offsets":[0,8])"), "has -2 in the wrong position");
+  header(entry(R"("dtype":"F32","shape":[2.0],"data_offsets":[0,8])"), "has 2.0 in the wrong position");
   header(entry(R"("dtype":"F32","shape":["2"],"data_offsets":[0,8])"),
-         "has the text '2' where it does not belong");
+         "has the string '2' in the wrong position");
   header(entry(R"("dtype":"F32","shape":[9223372036854775808],"data_offsets":[0,8])"),
          "has a size that is too large");
   header(entry(R"("dtype":"F32","shape":[1,1,1,1,1,1,1,1,2],"data_offsets":[0,8])"), "has more than 8 dims");
@@ -294,7 +292,7 @@ TEST_F(SafetensorsTest, HeadersAgainstTheRulesAreRefused) {
   header(two("0,4", "3,7"), "tensor 'b' begins at data byte 3, the one before it ends at 4", 7);
   header(two("0,4", "5,9"), "tensor 'b' begins at data byte 5, the one before it ends at 4", 9);
   // Deep nesting ends at its first level, whatever its depth.
-  header("{\"a\":" + std::string(1'000'000, '['), "has an array where it does not belong", 0);
+  header("{\"a\":" + std::string(1'000'000, '['), "has an array in the wrong position", 0);
 }
 
 TEST_F(SafetensorsTest, TruncationAnywhereIsRefused) {
@@ -349,7 +347,7 @@ TEST_F(SafetensorsTest, ModelInSeveralFiles) {
     }
     return "";
   };
-  EXPECT_NE(message().find("holds neither model.safetensors.index.json nor model.safetensors"),
+  EXPECT_NE(message().find("contains neither model.safetensors.index.json nor model.safetensors"),
             std::string::npos);
   index({{"a", "model-00001-of-00002.safetensors"}, {"b", "model-00002-of-00002.safetensors"}});
   for (const fs::path& path : {dir, dir / "model.safetensors.index.json"}) {
@@ -363,25 +361,25 @@ TEST_F(SafetensorsTest, ModelInSeveralFiles) {
 
   // A single file beside an index of others may be of another model.
   write_safetensors(dir / "model.safetensors", {{{"a", a}}});
-  EXPECT_NE(message().find("holds model.safetensors beside model.safetensors.index.json"), std::string::npos);
+  EXPECT_NE(message().find("contains model.safetensors and model.safetensors.index.json"), std::string::npos);
   EXPECT_EQ(ModelFiles::open(dir / "model.safetensors").names().size(), 1U);
   EXPECT_EQ(ModelFiles::open(dir / "model.safetensors.index.json").names().size(), 2U);
   index({{"a", "model.safetensors"}});
   EXPECT_EQ(message(), "");
   fs::remove(dir / "model.safetensors");
   write("adapter_config.json", "{}");
-  EXPECT_NE(message().find("holds adapter_config.json"), std::string::npos);
+  EXPECT_NE(message().find("contains adapter_config.json"), std::string::npos);
   fs::remove(dir / "adapter_config.json");
 
   index({{"a", "model-00002-of-00002.safetensors"}, {"b", "model-00002-of-00002.safetensors"}});
-  EXPECT_NE(message().find("tensor 'a' is not in model-00002-of-00002.safetensors as the index says"),
+  EXPECT_NE(message().find("tensor 'a' is not in model-00002-of-00002.safetensors, contrary to the index"),
             std::string::npos);
   write_safetensors(dir / "model-00002-of-00002.safetensors", {{{"b", b}, {"c", b}}});
   index({{"a", "model-00001-of-00002.safetensors"}, {"b", "model-00002-of-00002.safetensors"}});
-  EXPECT_NE(message().find("holds tensor 'c', which the index does not place there"), std::string::npos);
+  EXPECT_NE(message().find("contains tensor 'c', contrary to the index"), std::string::npos);
   for (const char* elsewhere : {"../x.safetensors", "/etc/passwd", "", ".", ".hidden", "a/b"}) {
     index({{"a", elsewhere}});
-    EXPECT_NE(message().find("which is no file name"), std::string::npos) << elsewhere;
+    EXPECT_NE(message().find("which is not a file name"), std::string::npos) << elsewhere;
   }
   index({{"a", "missing.safetensors"}});
   EXPECT_NE(message().find("No such file"), std::string::npos);

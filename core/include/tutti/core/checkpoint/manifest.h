@@ -10,7 +10,7 @@
 
 namespace tutti {
 
-/// Where a training stood when its state was saved.
+/// The progress of a training when its state was saved.
 struct CheckpointMetadata {
   int64_t step = 0;         ///< optimizer steps done
   int64_t next_sample = 0;  ///< the global data cursor: samples consumed so far
@@ -21,16 +21,16 @@ struct CheckpointMetadata {
   std::map<std::string, std::string> extra;
 };
 
-/// Block of a tensor's data that has a checksum of its own, so that damage can be located.
+/// Size of the blocks of a tensor's data that have their own checksums, so that damage can be located.
 inline constexpr int64_t kChecksumBlock = int64_t{1} << 20;  // bytes
 
-/// manifest.json of a checkpoint: what it holds, and where.
+/// manifest.json of a checkpoint: its content and where it is stored.
 struct Manifest {
   struct File {
     int64_t bytes = 0;
     std::string sha256;
   };
-  /// A run of a tensor's elements (row-major, flat) in one file.
+  /// A contiguous range of a tensor's elements (row-major, flat) in one file.
   struct Piece {
     std::string file;
     int64_t offset = 0;             ///< of the first byte in the file
@@ -50,12 +50,11 @@ struct Manifest {
   std::map<std::string, Group> groups;  ///< "model", "optimizer"
 };
 
-/// The manifest as JSON text. Throws Error if a text in it is not UTF-8.
+/// The manifest as JSON text. Throws Error if a string in it is not valid UTF-8.
 std::string to_json(const Manifest& manifest);
 
-/// Reads a manifest. Throws Error naming `name` and the key, file or tensor if it is not one: unknown
-/// version, wrong types, names that lead out of the directory, or tensors whose pieces do not cover them
-/// exactly.
+/// Reads a manifest. Throws Error naming `name` and the key, file or tensor if it is invalid: unknown
+/// version, wrong types, file names outside the directory, or tensors whose pieces do not cover them exactly.
 Manifest parse_manifest(std::string_view text, const std::string& name);
 
 /// The same for the part that one rank contributes: pieces need not cover their tensors yet.
@@ -67,7 +66,7 @@ void merge(Manifest& manifest, const Manifest& part);
 /// Throws Error naming `name` and the tensor unless the pieces of each cover it exactly.
 void check_complete(const Manifest& manifest, const std::string& name);
 
-/// A file in the form that `sha256sum --check` reads, with a line for the manifest and each data file.
+/// The text of SHA256SUMS for `sha256sum --check`, with a line for the manifest and each data file.
 std::string checksum_list(const Manifest& manifest, std::string_view manifest_text);
 
 }  // namespace tutti

@@ -18,22 +18,22 @@
 
 namespace tutti {
 
-/// What the reader accepts at most; real files are far below.
+/// Limits of the reader; real files are far below.
 inline constexpr int64_t kMaxSafetensorsHeader = 100'000'000;  // bytes, the format's own limit
 inline constexpr int64_t kMaxSafetensorsTensors = 200'000;
 
-/// Bytes of one element of a dtype in safetensors spelling ("F32", "BF16", "U16", ...); 0 if there is no such
+/// Bytes of one element of a dtype by its safetensors name ("F32", "BF16", "U16", ...); 0 for an unknown
 /// dtype.
 int64_t safetensors_element_size(std::string_view dtype);
 /// "F32" for fp32 and so on.
 std::string_view safetensors_dtype(DType dtype);
-/// The inverse, empty for dtypes that Tensor does not have (U16, I8, F8_E4M3, ...).
+/// The inverse; empty for dtypes that Tensor does not support (U16, I8, F8_E4M3, ...).
 std::optional<DType> dtype_from_safetensors(std::string_view dtype);
 
 /// A tensor of a safetensors file.
 struct SafetensorsEntry {
   std::string name;
-  std::string dtype;  ///< in safetensors spelling
+  std::string dtype;  ///< safetensors name
   Shape shape;
   int64_t begin = 0;  ///< first byte, from the start of the data section
   int64_t end = 0;    ///< past the last byte
@@ -48,11 +48,11 @@ struct SafetensorsHeader {
   int64_t data_begin = 0;  ///< where the data section starts in the file
 };
 
-/// Reads a header out of a whole file's bytes. Throws Error naming `name` and, where there is one, the tensor
-/// unless: the header's length lies within the file and is at most 100 MB; the header starts with `{`, is
-/// UTF-8 JSON of exactly the format's shape, without duplicate keys; metadata are strings; the dtype is
-/// known, the shape has at most kMaxDims sizes, and its product times the element size is the length of the
-/// tensor's span; spans cover the data section without holes or overlaps; header and data are the whole file.
+/// Parses the header from the bytes of a whole file. Throws Error naming `name` and, if known, the tensor
+/// unless: the header's length is within the file and at most 100 MB; the header starts with `{` and is UTF-8
+/// JSON of exactly the format's structure, without duplicate keys; metadata are strings; the dtype is known,
+/// the shape has at most kMaxDims sizes, and its product times the element size is the length of the tensor's
+/// span; spans cover the data section without gaps or overlaps; header and data are the whole file.
 SafetensorsHeader parse_safetensors(std::span<const std::byte> file, const std::string& name);
 
 /// A safetensors file, mapped: opening reads the header only.
@@ -66,16 +66,16 @@ class SafetensorsFile {
   [[nodiscard]] const std::map<std::string, std::string>& metadata() const noexcept {
     return header_.metadata;
   }
-  /// Null if there is none of that name.
+  /// Null if there is no tensor of that name.
   [[nodiscard]] const SafetensorsEntry* find(std::string_view name) const;
-  /// Throws Error that names the file, the tensor and the closest name if there is none.
+  /// Throws Error with the file, the tensor and the closest name if there is no such tensor.
   [[nodiscard]] const SafetensorsEntry& at(std::string_view name) const;
-  /// The data of a tensor of any dtype; valid as long as mapping() lives.
+  /// The data of a tensor of any dtype; valid as long as mapping() exists.
   [[nodiscard]] std::span<const std::byte> bytes(const SafetensorsEntry& entry) const;
-  /// What keeps the data in memory.
+  /// The owner of the mapped memory.
   [[nodiscard]] const std::shared_ptr<const MappedFile>& mapping() const noexcept { return mapping_; }
-  /// A tensor that reads the mapped file without a copy; it must not be written to. Data that another writer
-  /// did not align to its elements is copied. Throws Error if Tensor does not have the dtype.
+  /// A tensor that views the mapped file without a copy; it must not be written to. Data that is not aligned
+  /// to its elements is copied. Throws Error if Tensor does not support the dtype.
   [[nodiscard]] Tensor tensor(const SafetensorsEntry& entry) const;
   [[nodiscard]] Tensor tensor(std::string_view name) const { return tensor(at(name)); }
 
@@ -86,22 +86,22 @@ class SafetensorsFile {
   std::map<std::string, size_t, std::less<>> index_;
 };
 
-/// Writes a safetensors file whose tensors' sizes are known beforehand and whose data comes in pieces.
-/// The data section starts at a multiple of 64 bytes. Tensors stand in the order of their element sizes,
-/// largest first, so that each is aligned; order() tells in which order the data has to come.
+/// Writes a safetensors file incrementally; the sizes of the tensors are known in advance. The data section
+/// starts at a multiple of 64 bytes. Tensors are ordered by element size, largest first, so that each is
+/// aligned; data must be written in the order of order().
 class SafetensorsWriter {
  public:
   struct Spec {
     std::string name;
-    std::string dtype;  ///< in safetensors spelling
+    std::string dtype;  ///< safetensors name
     Shape shape;
   };
-  /// Creates the file and writes the header. Throws Error on an unknown dtype, a name that stands twice or is
-  /// not UTF-8, or if the file cannot be written.
+  /// Creates the file and writes the header. Throws Error on an unknown dtype, a name that is duplicate or
+  /// not valid UTF-8, or if the file cannot be written.
   SafetensorsWriter(std::filesystem::path path, std::vector<Spec> specs,
                     const std::map<std::string, std::string>& metadata = {})
       : SafetensorsWriter(OutputFile(std::move(path)), std::move(specs), metadata) {}
-  /// The same for a file that is open and empty, or standard output.
+  /// The same for an open, empty file or standard output.
   SafetensorsWriter(OutputFile file, std::vector<Spec> specs,
                     const std::map<std::string, std::string>& metadata = {});
 
@@ -125,10 +125,10 @@ class SafetensorsWriter {
   std::string digest_;
 };
 
-/// Writes tensors (contiguous) to a file that is open and empty, or standard output, and finishes it.
+/// Writes tensors (contiguous) to an open, empty file or standard output, and finishes it.
 void write_safetensors(OutputFile file, std::span<const std::pair<std::string, Tensor>> tensors,
                        const std::map<std::string, std::string>& metadata = {});
-/// The same, replacing the file of a path by replace_file().
+/// The same, replacing a file with replace_file().
 void write_safetensors(const std::filesystem::path& path,
                        std::span<const std::pair<std::string, Tensor>> tensors,
                        const std::map<std::string, std::string>& metadata = {});
