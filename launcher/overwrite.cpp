@@ -18,7 +18,7 @@ namespace {
 constexpr int64_t kMostBytes = int64_t{16} << 20;
 constexpr int64_t kUnit = 512;  // of st_blocks
 
-/// Puts a text into the blocks that a file has; false if they are too few.
+/// Writes a text into the blocks that a file already has; false if they are too few.
 bool overwrite(const std::filesystem::path& path, std::string_view text) {
   const Descriptor file(open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOFOLLOW));
   struct stat found {};
@@ -39,7 +39,7 @@ void write_or_overwrite(const std::filesystem::path& path, std::string_view text
   try {
     if (std::filesystem::is_regular_file(path, error) && read_text_file(path, kMostBytes) == text) return;
   } catch (const Error&) {
-    // It is written anew.
+    // It is written again.
   }
   try {
     write_file_atomically(path, text);
@@ -51,9 +51,9 @@ void write_or_overwrite(const std::filesystem::path& path, std::string_view text
 
 void require_replaceable(const std::filesystem::path& path, FunctionRef<bool()> is_own) {
   struct stat found {};
-  if (lstat(path.c_str(), &found) != 0) return;  // none, or writing it says what is wrong
+  if (lstat(path.c_str(), &found) != 0) return;  // does not exist, or the write reports the error
   const auto refuse = [&](const std::string& why) {
-    fail("{}: {}, and the launch would write over it. Move it away, or choose another --dir or run.dir",
+    fail("{}: {}, and the launch would overwrite it. Move it, or choose another --dir or run.dir",
          path.string(), why);
   };
   if (!S_ISREG(found.st_mode)) refuse(fmt::format("is {}", kind_of(found)));

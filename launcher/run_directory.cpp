@@ -52,9 +52,9 @@ std::string utc_now() {
                      parts.tm_mday, parts.tm_hour, parts.tm_min, parts.tm_sec);
 }
 
-/// Variables that change what a run does or where it runs. A list of what is allowed, because environments
-/// hold secrets and the manifest is for all to read. Of MPI's parameters those of transports, collectives and
-/// placement: others hold keys and addresses of the daemons.
+/// Variables that affect a run, recorded in the manifest. An allow-list, because environments contain secrets
+/// and the manifest is readable by others. Of MPI's parameters only those of transports, collectives and
+/// placement: others contain keys and addresses of the daemons.
 bool is_recorded(std::string_view variable) {
   static constexpr std::array kPrefixes = std::to_array<std::string_view>(
       {"OMP_", "OPENBLAS_NUM", "DNNL_", "ONEDNN_", "OMPI_MCA_btl", "OMPI_MCA_pml", "OMPI_MCA_mtl",
@@ -92,7 +92,7 @@ Json recorded_environment() {
     const size_t equals = text.find('=');
     if (equals == std::string_view::npos || !is_recorded(text.substr(0, equals))) continue;
     const std::string_view value = text.substr(equals + 1);
-    // A URL may name a user with a password.
+    // A URL may contain a password.
     const size_t url = value.find("://");
     const bool credentials = url != std::string_view::npos && value.find('@', url) != std::string_view::npos;
     all[std::string(text.substr(0, equals))] = credentials ? "(left out)" : std::string(value);
@@ -138,7 +138,7 @@ Json session_json(const RunIdentity& identity, const std::vector<std::string>& p
   };
 }
 
-/// The manifest of a run. Throws Error saying why if it is none.
+/// Reads the manifest of a run. Throws Error with the reason if it is invalid.
 Json read_run_manifest(const fs::path& path) {
   const std::string text = read_text_file(path, kMostManifestBytes);
   (void)parse_strict_json(text, path.string());
@@ -159,7 +159,7 @@ std::string new_id() {
   return fmt::format("{:08x}{:08x}", random(), random());
 }
 
-/// A run's id: short, and fit for names of files.
+/// A run's id: short, and valid in file names.
 bool is_id(const Json& manifest) {
   constexpr size_t kDigits = 16;
   if (!manifest.contains("id") || !manifest["id"].is_string()) return false;
@@ -167,7 +167,7 @@ bool is_id(const Json& manifest) {
   return id.size() == kDigits && id.find_first_not_of("0123456789abcdef") == std::string::npos;
 }
 
-/// What a directory holds of a run that is worth keeping; empty if nothing.
+/// Describes the results of a run in a directory; empty if there are none.
 std::string found_run(const RunDirectory& run) {
   std::error_code none;
   if (fs::exists(run.summary(), none)) {
@@ -185,7 +185,7 @@ std::string found_run(const RunDirectory& run) {
   return "";
 }
 
-/// Whether the directory's manifest is one of a run. One that is damaged counts where it is set aside.
+/// Whether the directory's manifest belongs to a run. A damaged one counts if it was set aside.
 bool is_marked(const RunDirectory& run, ExistingRun existing) {
   std::error_code none;
   if (!fs::exists(run.manifest(), none)) return false;
@@ -193,12 +193,12 @@ bool is_marked(const RunDirectory& run, ExistingRun existing) {
     const Json manifest = Json::parse(read_text_file(run.manifest(), kMostManifestBytes), nullptr, false);
     if (manifest.is_object()) return manifest.contains("format") || manifest.contains("sessions");
   } catch (const Error&) {
-    // Damaged, too.
+    // Damaged.
   }
   return existing == ExistingRun::kResume;
 }
 
-/// A file that a run would write over although no run has written it; empty if there is none.
+/// A file that a run would overwrite although no run has written it; empty if there is none.
 fs::path foreign_file(const RunDirectory& run, ExistingRun existing) {
   std::error_code none;
   if (is_marked(run, existing)) return {};
@@ -213,13 +213,12 @@ fs::path foreign_file(const RunDirectory& run, ExistingRun existing) {
 void warn_of_other_accounts(const fs::path& path) {
   struct stat status {};
   if (stat(path.c_str(), &status) != 0 || !others_can_write(status)) return;
-  // A group of the account's own has its number on most systems.
+  // On most systems an account's private group has the account's number.
   if ((status.st_mode & S_IWOTH) == 0 && status.st_gid == status.st_uid) return;
-  fmt::print(
-      stderr,
-      "tutti: {}: other accounts can write to this directory, and so change or remove what the run keeps "
-      "in it; chmod go-w ends that\n",
-      path.string());
+  fmt::print(stderr,
+             "tutti: {}: other accounts can write to this directory, and can change or remove files of the "
+             "run; run chmod go-w to prevent it\n",
+             path.string());
 }
 
 }  // namespace
@@ -244,18 +243,18 @@ RunDirectory::RunDirectory(fs::path path, ExistingRun existing, Peers& peers,
     require(!path_.empty(), "run.dir: the run directory has no name");
     if (existing == ExistingRun::kRefuse) {
       const std::string found = found_run(*this);
-      require(found.empty(), "{}: holds {}; go on with it by --resume, or choose another run.dir",
+      require(found.empty(), "{}: contains {}; continue it with --resume, or choose another run.dir",
               path_.string(), found);
     }
     const fs::path foreign = foreign_file(*this, existing);
     require(foreign.empty(),
-            "run.dir: {} is there already, and no run has written it: this one would write over it. Choose "
+            "run.dir: {} exists, was not written by a run, and would be overwritten. Choose "
             "another run.dir",
             foreign.string());
     std::error_code error;
     fs::create_directories(path_, error);
     require(!error, "{}: the run directory cannot be created: {}", path_.string(), error.message());
-    (void)resolve_path(path_);  // no link of others is followed
+    (void)resolve_path(path_);  // links of other accounts are not followed
     warn_of_other_accounts(path_);
     lock_.emplace(path_ / "lock", run_lock_options(say));
     if (existing != ExistingRun::kResume || !fs::exists(manifest(), error)) return;
@@ -264,12 +263,12 @@ RunDirectory::RunDirectory(fs::path path, ExistingRun existing, Peers& peers,
       earlier_id_ = is_id(earlier);
       if (earlier_id_) id_ = earlier["id"].get<std::string>();
     } catch (const Error& problem) {
-      // What it tells of earlier sessions is lost; the checkpoints are not.
+      // Its records of earlier sessions are lost, the checkpoints are not.
       const fs::path aside = manifest().string() + ".damaged";
       fs::rename(manifest(), aside, error);
       const std::string reason = error.message();
       require(!error, "{}: is damaged and cannot be renamed: {}", manifest().string(), reason);
-      notes_.push_back(fmt::format("{}; it is kept as {}", problem.what(), aside.string()));
+      notes_.push_back(fmt::format("{}; it is renamed to {}", problem.what(), aside.string()));
     }
   });
   const std::string told = peers.broadcast(id_ + (earlier_id_ ? "+" : "-"));

@@ -16,21 +16,21 @@ namespace tutti {
 /// What to do when a run directory already holds a run.
 enum class ExistingRun : uint8_t {
   kRefuse,
-  kResume,  ///< go on with it; a directory without a run begins one
+  kResume,  ///< continue it; without a run in the directory, begin one
 };
 
-/// How the lock of a run's directories is waited for: longer by the ranks that a supervisor starts again,
-/// which may come while those of another host are still ending.
+/// How long to wait for the lock of a run's directories: longer for ranks restarted by a supervisor, which
+/// may start while those of another host are still terminating.
 LockOptions run_lock_options(std::function<void(const std::string& text)> say);
 
-/// What it takes to run a training again, apart from what the machine tells.
+/// What is needed to repeat a training, apart from properties of the machine.
 struct RunIdentity {
   std::string run_file;  ///< the resolved run file, YAML
   uint64_t seed = 0;
   std::vector<std::string> command_line;
   int threads = 0;           ///< of this rank
   int64_t resumed_step = 0;  ///< 0 for a run from the beginning
-  /// What is another now than in the checkpoint that was resumed.
+  /// What differs from the resumed checkpoint.
   std::vector<Difference> differences;
 };
 
@@ -49,28 +49,29 @@ struct RunIdentity {
 /// - lock: there while a run writes here
 class RunDirectory {
  public:
-  /// Creates the directory, checks that it can be written, and keeps other runs out of it until destroyed. A
+  /// Creates the directory, checks that it is writable, and locks it against other runs until destroyed. A
   /// manifest that cannot be read is renamed to manifest.json.damaged. Collective; throws the same Error on
-  /// all ranks if it holds a run that `existing` does not let go on, cannot be written, is not shared by all
-  /// hosts, or another run is at work there. `say` gets a line where that must be waited for.
+  /// all ranks if the directory contains a run that `existing` does not allow to continue, is not writable,
+  /// is not shared by all hosts, or is in use by another run. `say` gets a message while waiting for the
+  /// lock.
   RunDirectory(std::filesystem::path path, ExistingRun existing, Peers& peers,
                const std::function<void(const std::string& text)>& say = {});
 
-  /// Writes run.yaml and manifest.json, and takes away the summary of an earlier session. A resumed run's
-  /// manifest keeps its earlier sessions; with `warn`, what cannot be read or written for a resumed run is
-  /// said there and ends nothing: its checkpoints are what matters. Collective.
+  /// Writes run.yaml and manifest.json, and removes the summary of an earlier session. A resumed run's
+  /// manifest keeps its earlier sessions; with `warn`, read and write errors of a resumed run are reported
+  /// there and do not end it, since its checkpoints are intact. Collective.
   void begin(const RunIdentity& identity, Peers& peers,
              const std::function<void(const std::string& text)>& warn = {}) const;
 
-  /// A name of this run that its later sessions have too; the same on all ranks.
+  /// The run's id, shared by its later sessions; the same on all ranks.
   [[nodiscard]] const std::string& id() const { return id_; }
-  /// Whether an earlier session has left it here.
+  /// Whether the id comes from an earlier session.
   [[nodiscard]] bool has_earlier_id() const { return earlier_id_; }
-  /// Takes over the id that a checkpoint tells, where the manifest that had it is lost.
+  /// Adopts the id from a checkpoint if the manifest is lost.
   void take_id(std::string id) { id_ = std::move(id); }
-  /// What a user should know of the state that the directory was found in; on rank 0.
+  /// Messages for the user about the state of the directory; on rank 0.
   [[nodiscard]] const std::vector<std::string>& notes() const { return notes_; }
-  /// False on rank 0 once another process has taken the directory's lock: this one was taken for dead.
+  /// False on rank 0 after another process has taken over the directory's lock, assuming this one dead.
   [[nodiscard]] bool held() const { return !lock_ || lock_->held(); }
   /// Throws Error, the same on all ranks, if another process has taken the directory's lock. Collective.
   void require_held(Peers& peers) const;

@@ -22,11 +22,11 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
-// A network file system may keep for some seconds that a name was not there.
+// A network file system may cache for some seconds that a name does not exist.
 constexpr std::chrono::seconds kPatience{10};
 constexpr std::chrono::milliseconds kPoll{200};
 
-/// What tells apart places with files of their own: hosts, and containers on one host.
+/// Identifies a file-system view: a host, or a container on a host.
 std::string place_of_files() {
   std::error_code error;
   return host_name() + " " + fs::read_symlink("/proc/self/ns/mnt", error).string();
@@ -39,16 +39,16 @@ std::string drawn_name() {
 
 void make(const fs::path& path) {
   const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
-  require_system(file >= 0, "{}: cannot be made", path.string());
+  require_system(file >= 0, "{}: cannot create", path.string());
   (void)close(file);
 }
 
-/// Why a file cannot be seen from here; empty if it can.
+/// Why a file is not visible on this host; empty if it is.
 std::string problem_with(const fs::path& path) {
   for (const auto end = Clock::now() + kPatience;; std::this_thread::sleep_for(kPoll)) {
     if (access(path.c_str(), F_OK) == 0) return "";
     const int problem = errno;
-    if (Clock::now() > end) return problem == ENOENT ? "not there" : system_error_text(problem);
+    if (Clock::now() > end) return problem == ENOENT ? "does not exist" : system_error_text(problem);
     // Reading a directory makes a network file system ask its server again.
     std::error_code error;
     (void)fs::directory_iterator(path.parent_path(), error);
@@ -78,8 +78,8 @@ void check_all_hosts_share(const fs::path& directory, std::string_view key, Peer
   std::erase(blind, "");
   peers.agree([&] {
     require(blind.empty(),
-            "{} {}: all hosts must share this directory, and a file that {} has just written there cannot be "
-            "seen on {}. Choose a {} on a file system that all hosts of the run have",
+            "{} {}: all hosts must share this directory, but a file that {} has just written there is not "
+            "visible on {}. Choose a {} on a file system that all hosts of the run share",
             key, directory.string(), places.front().substr(0, places.front().find(' ')),
             fmt::join(blind, ", "), key);
   });

@@ -24,13 +24,16 @@ struct TargetRules {
 };
 
 /// An output file that the user named; all commands use this class. It is created before the work, so that
-/// errors are reported early, and committed after it, when the checks are repeated. Refused are: an existing
-/// path that is not a regular file; a symbolic link of another account or a dangling one (resolve_path()); an
-/// existing file without `force`; a file that this account may not write; an input of the command under any
-/// name or link, and files in an input directory. A link that is followed is kept, and the file that it leads
-/// to is replaced. Missing parent directories are created. The content is written to a temporary file in the
-/// same directory, which is removed if it is not committed or when a signal ends the process. The new file
-/// gets the permissions of the file that it replaces, and its owner if the system allows it.
+/// errors are reported early, and committed after it, when the checks are repeated.
+///
+/// Refused are: an existing path that is not a regular file; a symbolic link of another account or a dangling
+/// one (resolve_path()); an existing file without `force`; a file that this account may not write; an input
+/// of the command under any name or link, and files in an input directory. A link that is followed is kept,
+/// and the file that it leads to is replaced. Missing parent directories are created.
+///
+/// The content is written to a temporary file in the same directory, which is removed if it is not committed
+/// or when a signal ends the process. The new file gets the permissions of the file that it replaces, and its
+/// owner if the system allows it.
 class FileTarget {
  public:
   /// Throws Error with the path and a remedy.
@@ -82,9 +85,11 @@ struct DirectoryRules {
 
 /// An output directory that the user named. It is created with its parents if it is missing. One that is not
 /// empty is refused without `force`; with it, only `earlier` files are replaced or removed, and all others
-/// are kept. A symbolic link or a mount point is kept as such. Files are written to temporary names in it and
-/// renamed by commit(), the index last; then obsolete earlier files are removed. A reader of the index sees
-/// either the old or the new content. Uncommitted files are removed, also when a signal ends the process.
+/// are kept. A symbolic link or a mount point is kept as such.
+///
+/// Files are written to temporary names in it and renamed by commit(), the index last; then obsolete earlier
+/// files are removed. A reader of the index sees either the old or the new content. Uncommitted files are
+/// removed, also when a signal ends the process.
 class DirectoryTarget {
  public:
   /// Throws Error with the path and a remedy.

@@ -18,10 +18,12 @@ namespace tutti {
 struct MemoryBlock;
 
 /// The bookkeeping of a stream-ordered caching allocator. All device calls go through a Driver, so that it
-/// can be tested without a device. Memory is allocated from the driver in segments and split into blocks. A
-/// freed block is reused at once by the next request of its own stream: stream order separates the two uses.
-/// If another stream used the block too (record_use), it is reused only after that stream has passed the
-/// point at which it was freed. All functions may be called from any thread.
+/// can be tested without a device.
+///
+/// Memory is allocated from the driver in segments and split into blocks. A freed block is reused at once by
+/// the next request of its own stream: stream order separates the two uses. If another stream used the block
+/// too (record_use), it is reused only after that stream has passed the point at which it was freed. All
+/// functions may be called from any thread.
 class BlockCache {
  public:
   using StreamId = uintptr_t;

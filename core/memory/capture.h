@@ -7,10 +7,11 @@
 namespace tutti {
 
 /// Memory of work captured for replay (a CUDA graph). Replays use the addresses of the capture, so that
-/// memory must not be reused as long as the graph can run. While a MemoryCapture exists, this thread captures
-/// work: its allocations, from any cache, come from memory reserved for the capture, and memory that it frees
-/// is not reused by others before forget(). No stream events are recorded, since events of captured streams
-/// cannot be queried, and no memory is released.
+/// memory must not be reused as long as the graph can run.
+///
+/// While a MemoryCapture exists, this thread captures work: its allocations, from any cache, come from memory
+/// reserved for the capture, and memory that it frees is not reused by others before forget(). No stream
+/// events are recorded, since events of captured streams cannot be queried, and no memory is released.
 class MemoryCapture {
  public:
   using Id = uint64_t;  ///< 0 is none

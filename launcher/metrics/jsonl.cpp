@@ -15,7 +15,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// The step of a line of a metrics file; empty if it is no record.
+/// The step of a line of a metrics file; empty if it is not a record.
 std::optional<int64_t> step_of(const std::string& line) {
   const Json record = Json::parse(line, nullptr, false);
   if (!record.is_object() || !record.contains("step") || !record["step"].is_number_integer())
@@ -23,12 +23,12 @@ std::optional<int64_t> step_of(const std::string& line) {
   return record["step"].get<int64_t>();
 }
 
-std::filesystem::path cut(const std::filesystem::path& path, int64_t step, const RecordFile::Tell& tell) {
+std::filesystem::path cut(const std::filesystem::path& path, int64_t step, const RecordFile::Tell& notify) {
   try {
     drop_records_after(path, step);
   } catch (const Error& error) {
-    if (!tell) throw;
-    tell(fmt::format("{}; records are appended all the same", error.what()));
+    if (!notify) throw;
+    notify(fmt::format("{}; records are appended nevertheless", error.what()));
   }
   return path;
 }
@@ -36,7 +36,7 @@ std::filesystem::path cut(const std::filesystem::path& path, int64_t step, const
 }  // namespace
 
 void drop_records_after(const std::filesystem::path& named, int64_t step) {
-  const ResolvedPath resolved = resolve_path(named);  // no link of others is followed
+  const ResolvedPath resolved = resolve_path(named);  // links of other accounts are not followed
   if (!resolved.status || !S_ISREG(resolved.status->st_mode)) return;
   const std::filesystem::path& path = resolved.path;
   std::ifstream file(path, std::ios::binary);
@@ -45,9 +45,9 @@ void drop_records_after(const std::filesystem::path& named, int64_t step) {
   int64_t number = 0;
   for (std::string line; std::getline(file, line);) {
     ++number;
-    if (file.eof()) break;  // without its end: not written whole
+    if (file.eof()) break;  // no line end: incomplete
     const std::optional<int64_t> at = step_of(line);
-    require(at.has_value(), "{}:{}: not a record of metrics; nothing is appended to a foreign file",
+    require(at.has_value(), "{}:{}: not a metrics record; records are not appended to a foreign file",
             path.string(), number);
     if (*at > step) break;
     keep += line.size() + 1;
@@ -55,7 +55,7 @@ void drop_records_after(const std::filesystem::path& named, int64_t step) {
   file.close();
   std::error_code error;
   std::filesystem::resize_file(path, keep, error);
-  require(!error, "{}: cannot be shortened: {}", path.string(), error.message());
+  require(!error, "{}: cannot truncate: {}", path.string(), error.message());
 }
 
 RecordedStep recorded_step(const std::filesystem::path& path, int64_t step) {
@@ -96,11 +96,11 @@ std::optional<int64_t> last_recorded_checkpoint(const std::filesystem::path& pat
   return last;
 }
 
-JsonlWriter::JsonlWriter(const std::filesystem::path& path, int64_t resumed_step, RecordFile::Tell tell)
-    : file_(cut(path, resumed_step, tell), tell) {}
+JsonlWriter::JsonlWriter(const std::filesystem::path& path, int64_t resumed_step, RecordFile::Tell notify)
+    : file_(cut(path, resumed_step, notify), notify) {}
 
 void JsonlWriter::append(const Json& record) {
-  // A path may hold bytes that are no UTF-8; the record is written all the same.
+  // A path may contain bytes that are not valid UTF-8; the record is written nevertheless.
   file_.append(record.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
@@ -141,7 +141,7 @@ void JsonlWriter::on_checkpoint(const CheckpointReport& report) {
       {"kind", "checkpoint"}, {"step", report.step}, {"path", report.path}, {"wall_s", report.wall_s}};
   if (!report.error.empty()) record["error"] = report.error;
   append(record);
-  file_.sync();  // what a resumed run builds on
+  file_.sync();  // a resumed run depends on it
 }
 
 }  // namespace tutti

@@ -10,22 +10,22 @@
 
 namespace tutti {
 
-/// Writes metrics.jsonl: one JSON object a line, "kind" says which: "step", "evaluation" or "checkpoint".
-/// Numbers that are not finite stand as null. Seconds end in _s, bytes in _bytes.
+/// Writes metrics.jsonl: one JSON object per line, with "kind": "step", "evaluation" or "checkpoint".
+/// Non-finite numbers are written as null. Names of seconds end in _s, of bytes in _bytes.
 class JsonlWriter final : public Observer {
  public:
-  /// Appends to `path`. What stands there of steps after `resumed_step` is dropped first: those steps come
-  /// again. 0 begins anew. With `tell` (see RecordFile) errors are told; without it, throws Error with the
-  /// path if the file cannot be read or written.
+  /// Appends to `path`. Records of steps after `resumed_step` are dropped first, because those steps are
+  /// repeated; 0 drops all. With `notify` (see RecordFile) errors are reported; without it, throws Error with
+  /// the path if the file cannot be read or written.
   explicit JsonlWriter(const std::filesystem::path& path, int64_t resumed_step = 0,
-                       RecordFile::Tell tell = {});
+                       RecordFile::Tell notify = {});
 
   void on_step(const StepReport& report) override;
   void on_evaluation(const EvaluationReport& report) override;
-  /// Puts everything on the disk: a run that is resumed from the checkpoint has no hole before it.
+  /// Syncs to the disk, so that a run resumed from the checkpoint has no gap before it.
   void before_checkpoint(int64_t step) override;
   void on_checkpoint(const CheckpointReport& report) override;
-  /// Puts everything on the disk.
+  /// Syncs to the disk.
   void finish() { file_.sync(); }
   /// Throws Error if the file cannot be written.
   void check() const { file_.check(); }
@@ -35,18 +35,18 @@ class JsonlWriter final : public Observer {
   RecordFile file_;
 };
 
-/// Cuts off what a metrics file holds of steps after `step`, and a last line that was not written whole. A
-/// missing file is fine. Throws Error naming the line that is no record.
+/// Removes records of steps after `step` and an incomplete last line from a metrics file. Does nothing if the
+/// file is missing. Throws Error naming a line that is not a record.
 void drop_records_after(const std::filesystem::path& path, int64_t step);
 
-/// What a metrics file tells of one step.
+/// The records of one step in a metrics file.
 struct RecordedStep {
   std::optional<double> loss;
   std::optional<EvaluationReport> evaluation;
 };
-/// Reads it, the latest record of each kind; nothing where the file is missing or damaged.
+/// Reads the latest record of each kind; empty if the file is missing or damaged.
 RecordedStep recorded_step(const std::filesystem::path& path, int64_t step);
-/// The newest step of which it says that a checkpoint was saved; empty where it says so of none.
+/// The newest step with a checkpoint record; empty if there is none.
 std::optional<int64_t> last_recorded_checkpoint(const std::filesystem::path& path);
 
 }  // namespace tutti

@@ -58,7 +58,7 @@ void StepMeter::add(const StepReport& report) {
   mix(items_, static_cast<double>(report.predictions));
   mix(data_s_, report.data_wait_s);
   mix(comm_s_, report.comm_wait_s);
-  // One loss that is not finite must not hide all later ones.
+  // A non-finite loss must not hide all later ones.
   if (!std::isfinite(report.loss)) return;
   mix(loss_weight_, 1);
   mix(loss_, report.loss);
@@ -132,7 +132,7 @@ Progress::~Progress() {
   try {
     finish();
   } catch (const std::exception&) {
-    // A stream that throws has lost its reader.
+    // The stream throws if its reader is gone.
   }
 }
 
@@ -151,12 +151,12 @@ void Progress::draw() {
   shown_ = Clock::now();
 }
 
-/// Without a reader there is nothing to see, but the run goes on.
+/// Without a reader the output is lost, but the run continues.
 void Progress::look_at_output() {
   if (out_.good()) return;
-  out_.clear();  // what comes next is tried again: a full disk may become free
+  out_.clear();  // retry the next output: a full disk may become free
   if (!std::exchange(lost_, true) && options_.warn)
-    options_.warn("the output cannot be written: its reader is gone or the disk is full; training goes on");
+    options_.warn("cannot write the output: its reader is gone or the disk is full; training continues");
 }
 
 void Progress::line(std::string_view text) {

@@ -12,7 +12,7 @@
 
 namespace tutti {
 
-/// How a run tells of itself.
+/// How a run shows its progress.
 enum class ProgressStyle : uint8_t {
   kAuto,    ///< bar on a terminal, else events
   kBar,     ///< one line that changes, with evaluations and checkpoints above it
@@ -23,7 +23,7 @@ enum class ProgressStyle : uint8_t {
 /// "auto", "bar", "lines", "events", "none". Throws Error that lists them.
 ProgressStyle progress_style_from_name(std::string_view text);
 
-/// Running figures of the last steps: means that forget, over some tens of steps.
+/// Exponential moving averages over the last tens of steps.
 class StepMeter {
  public:
   void add(const StepReport& report);
@@ -44,8 +44,8 @@ class StepMeter {
   double comm_s_ = 0;
 };
 
-/// One line of at most `columns` columns that tells where a run stands; what does not fit is left out, the
-/// least important first. `item` is "tokens" or "images".
+/// A progress line of at most `columns` columns; parts that do not fit are left out, the least important
+/// first. `item` is "tokens" or "images".
 std::string progress_line(const StepReport& last, const StepMeter& meter, std::string_view item, int columns,
                           bool unicode);
 
@@ -59,20 +59,20 @@ class Progress final : public Observer {
     bool unicode = false;
     std::chrono::milliseconds line_interval{10000};  ///< of kLines
     std::chrono::milliseconds redraw_interval{100};  ///< of kBar
-    /// Gets a line when the output cannot be written, because its reader is gone or the disk is full. Empty:
-    /// nobody.
+    /// Called with a message when the output cannot be written, because its reader is gone or the disk is
+    /// full. Empty: no message.
     std::function<void(const std::string& text)> warn;
     /// Columns of the terminal; asked at each redraw. Empty: terminal.width().
     std::function<int()> columns;
   };
   /// `out` outlives this object.
   Progress(Options options, std::ostream& out);
-  /// Leaves the bar as it stands, with an end of line.
+  /// Keeps the bar in its last state, followed by a line end.
   ~Progress() override;
 
-  /// A line of its own, above the bar; nothing with kNone.
+  /// Prints a separate line above the bar; nothing with kNone.
   void line(std::string_view text);
-  /// Ends the bar: it stays in its last state.
+  /// Ends the bar in its last state.
   void finish();
 
   void on_step(const StepReport& report) override;

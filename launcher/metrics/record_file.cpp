@@ -19,8 +19,8 @@ constexpr size_t kMostPendingBytes = 1 << 20;
 
 }  // namespace
 
-RecordFile::RecordFile(std::filesystem::path path, Tell tell)
-    : path_(std::move(path)), tell_(std::move(tell)), flushed_(std::chrono::steady_clock::now()) {
+RecordFile::RecordFile(std::filesystem::path path, Tell notify)
+    : path_(std::move(path)), notify_(std::move(notify)), flushed_(std::chrono::steady_clock::now()) {
   settle([this] { open_file(); });
 }
 
@@ -28,20 +28,20 @@ RecordFile::~RecordFile() {
   try {
     flush();
     const int64_t missing = lost_ + static_cast<int64_t>(sizes_.size());
-    if (tell_ && missing > 0)
-      tell_(fmt::format("{}: {} records could not be written: {}", path_.string(), missing, problem_));
+    if (notify_ && missing > 0)
+      notify_(fmt::format("{}: {} records were not written: {}", path_.string(), missing, problem_));
   } catch (const std::exception&) {
-    // Nobody is left to be told; sync() has reported what mattered.
+    // A destructor must not throw; sync() has reported the errors that matter.
   }
   if (fd_ >= 0) (void)close(fd_);
 }
 
-/// Whether the file that is open is still the one at the path. A path that cannot be looked at is taken for
-/// good: the write says what is wrong.
+/// Whether the open file is still the one at the path. An unreadable path is assumed unchanged; the write
+/// reports the error.
 bool RecordFile::is_in_place() const {
   struct stat open {};
   struct stat now {};
-  require_system(fstat(fd_, &open) == 0, "{}: cannot be looked at", path_.string());
+  require_system(fstat(fd_, &open) == 0, "{}: cannot stat", path_.string());
   if (stat(path_.c_str(), &now) != 0) return errno != ENOENT && errno != ENOTDIR && errno != ELOOP;
   return same_file(open, now);
 }
@@ -49,29 +49,28 @@ bool RecordFile::is_in_place() const {
 void RecordFile::open_file() {
   if (fd_ >= 0 && is_in_place()) return;
   if (fd_ >= 0) (void)close(std::exchange(fd_, -1));
-  // A file that has come to the path since is not this run's.
+  // A file created at the path since does not belong to this run.
   fd_ = open_regular(path_, O_WRONLY | O_APPEND | O_CREAT | (was_open_ ? O_EXCL : 0));
-  if (!std::exchange(was_open_, true) || !tell_ || std::exchange(told_removal_, true)) return;
-  tell_(
-      fmt::format("{}: was removed or moved away while the run goes on; it is made anew, without the records "
-                  "before",
-                  path_.string()));
+  if (!std::exchange(was_open_, true) || !notify_ || std::exchange(told_removal_, true)) return;
+  notify_(fmt::format(
+      "{}: was removed or moved during the run; a new file is started, earlier records are missing",
+      path_.string()));
 }
 
-/// Runs `work` and takes note of how it went.
+/// Runs `work` and records whether it succeeded.
 void RecordFile::settle(const std::function<void()>& work) {
   try {
     work();
   } catch (const Error& error) {
     const bool known = !std::exchange(problem_, error.what()).empty();
-    if (!tell_) throw;
-    if (!known) tell_(fmt::format("{}; training goes on, and records are kept for later", problem_));
+    if (!notify_) throw;
+    if (!known) notify_(fmt::format("{}; training continues, and records are kept in memory", problem_));
     return;
   }
   if (std::exchange(problem_, "").empty()) return;
-  if (!tell_) return;
-  tell_(lost_ == 0 ? fmt::format("{}: can be written again; nothing is missing", path_.string())
-                   : fmt::format("{}: can be written again; {} records are missing", path_.string(), lost_));
+  if (!notify_) return;
+  notify_(lost_ == 0 ? fmt::format("{}: writable again; no records are missing", path_.string())
+                     : fmt::format("{}: writable again; {} records are missing", path_.string(), lost_));
   lost_ = 0;
 }
 
@@ -111,15 +110,15 @@ void RecordFile::write_kept() {
     sizes_.pop_front();
   }
   if (!sizes_.empty()) sizes_.front() -= done;
-  require(all, "{}: cannot be written: {}", path_.string(), system_error_text(reason));
+  require(all, "{}: cannot write: {}", path_.string(), system_error_text(reason));
 }
 
 void RecordFile::sync() {
   flush();
   if (!problem_.empty()) return;
   settle([this] {
-    // A file system that cannot sync says EINVAL or EROFS; it needs no sync either.
-    require_system(fdatasync(fd_) == 0 || errno == EINVAL || errno == EROFS, "{}: cannot be put on the disk",
+    // File systems without sync return EINVAL or EROFS; they do not need it.
+    require_system(fdatasync(fd_) == 0 || errno == EINVAL || errno == EROFS, "{}: cannot sync",
                    path_.string());
   });
 }

@@ -10,32 +10,32 @@
 
 namespace tutti {
 
-/// A file that records are appended to. A record reaches the operating system whole, at the latest a second
-/// after the next one was appended; what a crash of this process leaves is a sequence of whole records, the
-/// last of which may be cut off.
+/// A file to which records are appended. A record is passed to the operating system at the latest one second
+/// after the next one is appended. After a crash of the process the file contains complete records, of which
+/// the last may be truncated.
 ///
-/// What cannot be written (a full disk) is kept in memory and tried again every second, up to kMostKeptBytes;
-/// records beyond that are counted. A file that is removed or moved away is made anew before the next write;
-/// one of somebody else in its place is not written to.
+/// Records that cannot be written (disk full) are kept in memory and retried every second, up to
+/// kMostKeptBytes; records beyond that are dropped and counted. If the file is removed or moved, a new one is
+/// created before the next write; a foreign file at the path is not written to.
 class RecordFile {
  public:
   static constexpr size_t kMostKeptBytes = size_t{64} << 20;
   using Tell = std::function<void(const std::string& text)>;
 
-  /// Opens for appending; creates the file if it is not there. With `tell`, errors throw nothing here or
-  /// later: `tell` gets a line when the file cannot be written, and one when it can again or is closed.
-  /// Without it, they throw Error with the path and the system's reason.
-  explicit RecordFile(std::filesystem::path path, Tell tell = {});
-  /// Writes what is left.
+  /// Opens for appending; creates the file if it does not exist. With `notify`, no errors are thrown:
+  /// `notify` gets a line when writing fails, and one when it succeeds again or the file is closed. Without
+  /// it, errors are thrown with the path and the system's reason.
+  explicit RecordFile(std::filesystem::path path, Tell notify = {});
+  /// Writes the remaining records.
   ~RecordFile();
   RecordFile(const RecordFile&) = delete;
   RecordFile& operator=(const RecordFile&) = delete;
 
   void append(std::string_view record);
   void flush();
-  /// flush(), and the data is on the disk on return.
+  /// flush(), then syncs the data to the disk.
   void sync();
-  /// Throws Error if the last attempt to write failed, with or without `tell`.
+  /// Throws Error if the last attempt to write failed, with or without `notify`.
   void check() const;
 
  private:
@@ -45,9 +45,9 @@ class RecordFile {
   void settle(const std::function<void()>& work);
 
   std::filesystem::path path_;
-  Tell tell_;
+  Tell notify_;
   std::string kept_;          ///< not written yet
-  std::deque<size_t> sizes_;  ///< of the records in kept_; of the first one what is left
+  std::deque<size_t> sizes_;  ///< of the records in kept_; of the first one the remaining bytes
   std::string problem_;       ///< of the last attempt; empty if it succeeded
   int64_t lost_ = 0;
   std::chrono::steady_clock::time_point flushed_;

@@ -33,7 +33,7 @@ std::string repair_records(const fs::path& path) {
     int64_t number = 0;
     for (std::string line; std::getline(file, line);) {
       ++number;
-      if (file.eof()) break;  // without its end: not written whole, as after any kill
+      if (file.eof()) break;  // no line end: incomplete, as after a kill
       if (is_record(line)) {
         ++good;
         if (keep) keep(line);
@@ -49,16 +49,16 @@ std::string repair_records(const fs::path& path) {
     std::error_code error;
     fs::rename(path, aside, error);
     const std::string reason = error.message();
-    require(!error, "{}: holds no records and cannot be renamed to {}: {}", path.string(), aside.string(),
+    require(!error, "{}: contains no records and cannot be renamed to {}: {}", path.string(), aside.string(),
             reason);
-    return fmt::format("{}: holds no records; it is kept as {}", path.string(), aside.string());
+    return fmt::format("{}: contains no records; it is renamed to {}", path.string(), aside.string());
   }
   const int64_t taken_out = bad;
   replace_file(path, [&](OutputFile out) {
     scan([&](const std::string& line) { out.write(line + "\n"); });
     out.finish();
   });
-  return fmt::format("{}: {} damaged line{} taken out, the first was line {}", path.string(), taken_out,
+  return fmt::format("{}: removed {} damaged line{}, first at line {}", path.string(), taken_out,
                      taken_out == 1 ? "" : "s", first_bad);
 }
 

@@ -30,7 +30,7 @@ std::optional<double> optional_number(const nlohmann::json& object, const char* 
 }  // namespace
 
 std::string to_json(const Summary& summary) {
-  // nlohmann-json writes numbers that are not finite as null.
+  // nlohmann-json writes non-finite numbers as null.
   nlohmann::ordered_json json{
       {"steps", summary.steps}, {"world_size", summary.world_size}, {"loss", summary.loss}};
   json["val_loss"] = summary.val_loss ? nlohmann::ordered_json(*summary.val_loss) : nullptr;
@@ -50,7 +50,7 @@ void write_summary(const std::filesystem::path& path, const Summary& summary) {
 
 Summary read_summary(const std::filesystem::path& path) {
   const nlohmann::json json = parse_strict_json(read_text_file(path, kMostSummaryBytes), path.string());
-  require(json.is_object(), "{}: a summary is a JSON object", path.string());
+  require(json.is_object(), "{}: not a summary: expected a JSON object", path.string());
   try {
     Summary summary;
     summary.steps = json.at("steps").get<int64_t>();

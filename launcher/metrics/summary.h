@@ -25,13 +25,12 @@ struct Summary {
   std::string exit_reason;
 };
 
-/// The JSON text: steps, world_size, loss, val_loss, val_accuracy, of text val_bits_per_byte, ITEM_per_s,
-/// wall_s, peak_memory_bytes, params_sha256, exit_reason. Numbers that are not finite, and those that there
-/// are not, stand as null.
+/// The JSON text: steps, world_size, loss, val_loss, val_accuracy, for text val_bits_per_byte, ITEM_per_s,
+/// wall_s, peak_memory_bytes, params_sha256, exit_reason. Non-finite and absent numbers are null.
 std::string to_json(const Summary& summary);
 /// Writes it atomically.
 void write_summary(const std::filesystem::path& path, const Summary& summary);
-/// Reads it. Throws Error naming the file and key if it is no summary.
+/// Reads it. Throws Error naming the file and key if it is not a summary.
 Summary read_summary(const std::filesystem::path& path);
 
 /// The largest amount of memory that any rank had resident so far, in bytes; the same on all ranks.

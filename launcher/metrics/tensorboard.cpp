@@ -63,8 +63,8 @@ std::string tf_record(std::string_view data) {
 }
 
 TensorBoardWriter::TensorBoardWriter(const std::filesystem::path& folder, std::string_view item,
-                                     int64_t resumed_step, RecordFile::Tell tell)
-    : file_(new_file(folder, tell == nullptr), tell),
+                                     int64_t resumed_step, RecordFile::Tell notify)
+    : file_(new_file(folder, notify == nullptr), notify),
       throughput_tag_(fmt::format("throughput/{}_per_s", item)) {
   events::Event version;
   version.set_file_version("brain.Event:2");

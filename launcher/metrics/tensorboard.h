@@ -25,16 +25,16 @@ std::string tf_record(std::string_view data);
 /// eval/loss, eval/accuracy; memory/tensors_mib.
 class TensorBoardWriter final : public Observer {
  public:
-  /// A new file in `folder`. `item` is what throughput counts: "tokens" or "images". With `resumed_step`
-  /// above 0 readers drop what earlier files hold of later steps. Errors go to `tell` (see RecordFile);
-  /// without it, throws Error with the path if it cannot be written.
+  /// Creates a file in `folder`. `item` is the unit of throughput: "tokens" or "images". With `resumed_step`
+  /// above 0, readers drop later steps from earlier files. Errors go to `notify` (see RecordFile); without
+  /// it, throws Error with the path if the file cannot be written.
   TensorBoardWriter(const std::filesystem::path& folder, std::string_view item, int64_t resumed_step = 0,
-                    RecordFile::Tell tell = {});
+                    RecordFile::Tell notify = {});
 
   void on_step(const StepReport& report) override;
   void on_evaluation(const EvaluationReport& report) override;
   void before_checkpoint(int64_t step) override;
-  /// Puts everything on the disk.
+  /// Syncs to the disk.
   void finish() { file_.sync(); }
   /// Throws Error if the file cannot be written.
   void check() const { file_.check(); }

@@ -20,7 +20,7 @@ namespace {
 
 constexpr int kUnknownWidth = 80;
 
-/// The terminal device behind a process's standard output; empty if it is something else or cannot be seen.
+/// The terminal device of a process's standard output; empty if it is not a terminal or cannot be determined.
 std::string output_device(pid_t process) {
   std::array<char, PATH_MAX> target{};
   const ssize_t length =

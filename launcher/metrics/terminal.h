@@ -4,20 +4,20 @@
 
 namespace tutti {
 
-/// The terminal that a person watches this process's standard output on.
+/// The terminal on which the user sees this process's standard output.
 ///
-/// Under mpirun a rank's own standard output is a pipe or a pseudo-terminal of mpirun's, whatever mpirun's
-/// output is. So where a launcher on the same host started this process, the launcher's output counts.
+/// Under mpirun a rank's standard output is a pipe or a pseudo-terminal of mpirun, independent of mpirun's
+/// own output. If a launcher on the same host started this process, the launcher's output is used.
 class Terminal {
  public:
-  /// Looks at this process and at the launchers it descends from.
+  /// Examines this process and the launchers among its ancestors.
   static Terminal find();
-  /// None: output goes to a file or a pipe.
+  /// Whether output goes to a terminal, not to a file or a pipe.
   Terminal() = default;
   explicit Terminal(std::string device) : device_(std::move(device)) {}
 
   [[nodiscard]] bool present() const { return !device_.empty(); }
-  /// Columns as of now; 80 where it cannot be told.
+  /// Current number of columns; 80 if unknown.
   [[nodiscard]] int width() const;
   /// Whether it takes UTF-8, by the locale.
   [[nodiscard]] static bool unicode();

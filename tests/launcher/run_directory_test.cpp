@@ -83,8 +83,8 @@ TEST(RunDirectoryTest, FilesOfOthersAreNotOverwritten) {
     for (const ExistingRun existing : {ExistingRun::kRefuse, ExistingRun::kResume}) {
       for (const char* const place : {"file", "link"}) {
         EXPECT_EQ(refusal(folder / place, existing),
-                  fmt::format("run.dir: {} is there already, and no run has written it: this one would write "
-                              "over it. Choose another run.dir",
+                  fmt::format("run.dir: {} exists, was not written by a run, and would be overwritten. "
+                              "Choose another run.dir",
                               (folder / place / name).string()));
         EXPECT_EQ(read_all(folder / place / name), text);
       }
@@ -102,10 +102,10 @@ TEST(RunDirectoryTest, AFinishedRunIsNotOverwritten) {
   EXPECT_EQ(refusal(path, ExistingRun::kRefuse), "");
 
   JsonlWriter(path / "metrics.jsonl").on_step({.step = 1});
-  EXPECT_NE(refusal(path, ExistingRun::kRefuse).find("holds metrics of a run; go on with it by --resume"),
+  EXPECT_NE(refusal(path, ExistingRun::kRefuse).find("contains metrics of a run; continue it with --resume"),
             std::string::npos);
   std::filesystem::create_directories(path / "checkpoints" / "step-00000010");
-  EXPECT_NE(refusal(path, ExistingRun::kRefuse).find("holds checkpoints"), std::string::npos);
+  EXPECT_NE(refusal(path, ExistingRun::kRefuse).find("contains checkpoints"), std::string::npos);
   write_summary(path / "summary.json", {.steps = 10, .exit_reason = "completed"});
   EXPECT_NE(refusal(path, ExistingRun::kRefuse).find("has ended after 10 steps (completed)"),
             std::string::npos);

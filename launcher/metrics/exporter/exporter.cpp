@@ -36,7 +36,7 @@ double unix_time_s() {
   return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
-/// The text of a file that only its owner can read. What is checked is what is read: one descriptor.
+/// The text of a file that only its owner can read. The check and the read use one descriptor.
 std::string private_text(const std::string& path) {
   const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
   require_system(file >= 0, "{}: cannot be read", path);
@@ -45,7 +45,7 @@ std::string private_text(const std::string& path) {
   require_system(fstat(file, &status) == 0, "{}", path);
   require(S_ISREG(status.st_mode), "{}: not a file", path);
   require((status.st_mode & (S_IRWXG | S_IRWXO)) == 0,
-          "{}: a secret that others than its owner can read or write; chmod 600 {}", path, path);
+          "{}: a secret that other users can read or write; run chmod 600 {}", path, path);
   require(status.st_uid == geteuid(), "{}: a secret that belongs to another user", path);
   std::string text;
   std::array<char, kLongestToken + 2> buffer{};
@@ -63,7 +63,8 @@ int64_t local_rank(const std::vector<std::string>& hosts, int rank) {
   return std::count(hosts.begin(), hosts.begin() + rank, hosts.at(static_cast<size_t>(rank)));
 }
 
-/// A rank without the token that others have would answer everyone. `tokens` is empty for those without.
+/// A rank without the others' token would answer everyone. The elements of `tokens` are empty for ranks
+/// without a token.
 void require_same_protection(const std::vector<std::string>& hosts, const std::vector<std::string>& tokens) {
   const auto open = std::find(tokens.begin(), tokens.end(), "");
   const auto closed =
@@ -72,19 +73,18 @@ void require_same_protection(const std::vector<std::string>& hosts, const std::v
   const auto rank = [&](auto place) { return static_cast<size_t>(place - tokens.begin()); };
   fail(
       "metrics: rank {} on {} has a token and rank {} on {} has none: pass {} to all ranks (mpirun -x), or "
-      "name a file "
-      "that all hosts see by metrics.token_file",
+      "set metrics.token_file to a file that all hosts share",
       rank(closed), hosts[rank(closed)], rank(open), hosts[rank(open)], kTokenVariable);
 }
 
-/// The address that others reach a listener by.
+/// The address at which a listener is reachable.
 std::string reachable(const std::string& address, const std::string& host, uint16_t port) {
   if (address == "0.0.0.0" || address == "::") return fmt::format("{}:{}", host, port);
   return address.find(':') == std::string::npos ? fmt::format("{}:{}", address, port)
                                                 : fmt::format("[{}]:{}", address, port);
 }
 
-/// Whether a text is that of targets_json() for this run.
+/// Whether a text is the output of targets_json() for this run.
 bool is_own_targets(const std::string& text, const std::string& run_id) {
   const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
   if (!json.is_array() || json.empty() || !json.front().is_object()) return false;
@@ -92,13 +92,13 @@ bool is_own_targets(const std::string& text, const std::string& run_id) {
   return labels.is_object() && labels.value(kOwnerLabel, nlohmann::json()) == run_id;
 }
 
-/// Throws Error if something is at `path` that the run has not written.
+/// Throws Error if `path` exists and was not written by the run.
 void require_own_or_none(const std::filesystem::path& path, const std::string& run_id) {
   struct stat found {};
-  if (lstat(path.c_str(), &found) != 0) return;  // none, or writing it says what is wrong
-  require(S_ISREG(found.st_mode), "{}: is {}, which this run has not written", path.string(), kind_of(found));
+  if (lstat(path.c_str(), &found) != 0) return;  // does not exist, or the write reports the error
+  require(S_ISREG(found.st_mode), "{}: is {}, not written by this run", path.string(), kind_of(found));
   require(is_own_targets(read_text_file(path, kMostTargetsBytes), run_id),
-          "{}: is there already, and this run has not written it", path.string());
+          "{}: exists, and was not written by this run", path.string());
 }
 
 }  // namespace
@@ -106,10 +106,9 @@ void require_own_or_none(const std::filesystem::path& path, const std::string& r
 void MetricsSection::describe(Fields& f) {
   f.value("port", port, "rank i of a host serves metrics to Prometheus on port + i; 0: none does",
           between(0, kHighestPort));
-  f.value("address", address,
-          "IP address to listen on; 0.0.0.0 for all of the host's, which others then reach");
+  f.value("address", address, "IP address to listen on; 0.0.0.0: all addresses, reachable from other hosts");
   f.path("token_file", token_file,
-         "file (mode 0600) with the token that clients must show; empty: $TUTTI_METRICS_TOKEN, or none");
+         "file (mode 0600) with the token that clients must send; empty: $TUTTI_METRICS_TOKEN, or none");
   f.path("targets_dir", targets_dir,
          "folder where Prometheus finds the runs (file_sd_configs); empty: metrics-targets.json in run.dir");
   f.check(is_ip_address(address), "address", "must be an IPv4 or IPv6 address");
@@ -142,7 +141,7 @@ MetricsExporter::MetricsExporter(const MetricsSection& section, RankMetrics who,
   const int64_t port = section.port + local_rank(hosts, peers.rank());
   nlohmann::json mine = {{"problem", ""}, {"target", ""}};
   try {
-    require(port <= kHighestPort, "there is no port {}", port);
+    require(port <= kHighestPort, "port {} does not exist", port);
     options.port = static_cast<uint16_t>(port);
     server_.emplace(options, [this](const HttpServer::Request& request) { return answer(request); });
     mine["target"] = reachable(section.address, metrics_.host, server_->port());
@@ -157,10 +156,10 @@ MetricsExporter::MetricsExporter(const MetricsSection& section, RankMetrics who,
     if (problem.empty()) {
       targets_.push_back(theirs["target"].get<std::string>());
     } else {
-      notices_.push_back(
-          fmt::format("no metrics of rank {} on {}: {}. Training goes on; next time set another metrics.port "
-                      "or metrics.address",
-                      r, hosts[r], problem));
+      notices_.push_back(fmt::format(
+          "no metrics of rank {} on {}: {}. Training continues; for the next run set another metrics.port "
+          "or metrics.address",
+          r, hosts[r], problem));
     }
   }
   if (targets_.empty()) return;
@@ -236,7 +235,7 @@ std::filesystem::path targets_path(const std::string& targets_dir,
   std::string name = std::filesystem::absolute(run_directory).lexically_normal().relative_path().string();
   while (name.ends_with('/')) name.pop_back();
   const std::string hash = sha256(name).substr(0, kHashDigits);
-  // A file that Prometheus' pattern *.json does not pass by.
+  // Prometheus reads files by the pattern *.json.
   for (char& c : name) {
     if (c == '/' || c == '*') c = '-';
   }
@@ -262,10 +261,10 @@ TargetsFile::~TargetsFile() {
         read_text_file(path_, kMostTargetsBytes) == text_) {
       std::filesystem::remove(path_, ignored);
     } else if (warn_) {
-      warn_(fmt::format("{}: is not what this run wrote any more, and is left there", path_.string()));
+      warn_(fmt::format("{}: was changed since this run wrote it; it is not removed", path_.string()));
     }
   } catch (const std::exception&) {
-    // A file that cannot be read is left there.
+    // A file that cannot be read is not removed.
   }
 }
 

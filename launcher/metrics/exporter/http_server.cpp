@@ -31,7 +31,7 @@ constexpr std::chrono::seconds kLinger{1};
 constexpr size_t kMostLingerBytes = size_t{1} << 20;
 constexpr std::chrono::seconds kAcceptAgain{1};  // after an error, such as no file descriptor being left
 
-/// Compares without telling by the time it takes how much of the token was right.
+/// Compares in constant time, so that timing does not reveal a correct prefix.
 bool is_authorized(std::string_view header, const std::string& token) {
   if (token.empty()) return true;
   constexpr std::string_view kScheme = "Bearer ";
@@ -44,13 +44,13 @@ std::string_view view(const Text& text) {
   return {text.data(), text.size()};
 }
 
-/// What all connections share.
+/// State shared by all connections.
 struct Shared {
   HttpServer::Options options;
   HttpServer::Handler handler;
 };
 
-/// One client, from its connection to the end of its answer.
+/// One client connection, from accept to the end of the response.
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
   Connection(tcp::socket socket, const Shared& shared, std::function<void()> ended)
@@ -74,7 +74,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
                error != http::error::end_of_stream && error != http::error::partial_message) {
       fill({.status = 400, .body = "not an HTTP request\n"});
     } else if (error) {
-      return;  // the client went away, or was too slow
+      return;  // the client disconnected or timed out
     } else {
       respond(parser_.get());
     }
@@ -120,8 +120,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
     response_.body() = std::move(answer.body);
   }
 
-  /// A connection that is closed while the client still sends is reset, and the answer may be lost with it:
-  /// what comes is read for a moment.
+  /// Closing a connection while the client still sends resets it, and the response may be lost; so input is
+  /// read for a moment.
   void end(error_code error) {
     if (error) return;
     (void)stream_.socket().shutdown(tcp::socket::shutdown_send, error);
@@ -149,7 +149,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::array<char, 4096> scratch_{};
 };
 
-/// A thread that signals pass by: they are for the threads that wait for them.
+/// Starts a thread with all signals blocked, so that other threads receive them.
 template <class Body>
 std::thread start_without_signals(Body body) {
   sigset_t all;
@@ -182,7 +182,7 @@ struct HttpServer::State {
     if (!error) acceptor.set_option(asio::socket_base::reuse_address(true), error);
     if (!error) acceptor.bind(place, error);
     if (!error) acceptor.listen(o.most_connections, error);
-    require(!error, "{}:{} cannot be listened on: {}", o.address, o.port, error.message());
+    require(!error, "cannot listen on {}:{}: {}", o.address, o.port, error.message());
     port = acceptor.local_endpoint().port();
   }
 
@@ -209,7 +209,7 @@ struct HttpServer::State {
     if (!accepting && !stopping && connections < shared.options.most_connections) accept();
   }
 
-  // Connections that are still there go with `io`, and use what stands before it.
+  // Open connections are destroyed with `io` and use the members before it.
   Shared shared;
   uint16_t port = 0;
   int connections = 0;

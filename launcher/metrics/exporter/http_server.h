@@ -9,11 +9,11 @@
 
 namespace tutti {
 
-/// A small HTTP/1.1 server for texts that are asked for now and then: GET and HEAD, one request a connection.
+/// A small HTTP/1.1 server for infrequent requests: GET and HEAD, one request per connection.
 ///
-/// It runs on one thread of its own with lowered priority, every signal blocked and the CPUs of the thread
-/// that made it, so that work elsewhere in the process does not wait for it. What a client can make it hold
-/// is bounded: connections, bytes of a request, and the time that either direction takes.
+/// It runs on its own thread with lowered priority, all signals blocked and the CPU affinity of the creating
+/// thread, so that it does not delay other work in the process. The resources that a client can use are
+/// bounded: connections, bytes of a request, and the time in either direction.
 class HttpServer {
  public:
   struct Options {
@@ -32,12 +32,12 @@ class HttpServer {
     std::string content_type = "text/plain; charset=utf-8";
     std::string body;
   };
-  /// Called on the server's thread. What it throws becomes an answer of 500.
+  /// Called on the server's thread. An exception becomes a response with status 500.
   using Handler = std::function<Answer(const Request& request)>;
 
   static constexpr uint32_t kMostRequestBytes = 8192;
 
-  /// Throws Error naming address and port if they cannot be listened on.
+  /// Throws Error naming address and port if listening fails.
   HttpServer(const Options& options, Handler handler);
   /// Closes all connections.
   ~HttpServer();
@@ -53,7 +53,7 @@ class HttpServer {
 
 /// Whether text is an IPv4 or IPv6 address.
 bool is_ip_address(const std::string& text);
-/// Whether it is one that only this machine reaches.
+/// Whether it is a loopback address.
 bool is_loopback_address(const std::string& text);
 
 }  // namespace tutti

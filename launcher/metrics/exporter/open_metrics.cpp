@@ -117,7 +117,7 @@ std::string value_text(double value) {
   return fmt::format("{}", value);
 }
 
-/// A label's value between its quotes. Paths may hold bytes that are no UTF-8: those stand as '?'.
+/// A label's value between its quotes. Paths may contain bytes that are not valid UTF-8, which become '?'.
 std::string label_text(std::string_view text) {
   const bool utf8 = is_utf8(text);
   std::string escaped;
@@ -180,7 +180,7 @@ std::string metrics_text(const RankMetrics& metrics, MetricsFormat format) {
   auto out = std::back_inserter(text);
   for (const MetricFamily& family : kFamilies) {
     const std::string sample = sample_name(family);
-    // The older format knows families by the names of their samples.
+    // The older format names families by their samples.
     const std::string_view name = open ? family.name : sample;
     fmt::format_to(out, "# HELP {} {}\n# TYPE {} {}\n", name, family.help, name,
                    type_name(family.kind, format));

@@ -10,15 +10,15 @@
 
 namespace tutti {
 
-/// What the operating system counts of this process.
+/// Process statistics of the operating system.
 struct ProcessUse {
   int64_t resident_bytes = 0;
   double cpu_s = 0;
 };
-/// Zeros where /proc does not tell.
+/// Zeros if /proc has no value.
 ProcessUse process_use();
 
-/// All that a rank tells of its training.
+/// The metrics of a rank's training.
 struct RankMetrics {
   std::string run;  ///< directory of the run, as the run file names it
   std::string host;
@@ -56,7 +56,7 @@ struct MetricFamily {
   Kind kind;
   std::string_view unit;  ///< the end of the name; empty: none
   std::string_view help;
-  /// Empty: nothing to tell yet, the family has no sample then.
+  /// Empty: no value yet, and the family has no sample.
   std::optional<double> (*value)(const RankMetrics&);
 };
 
@@ -71,7 +71,7 @@ enum class MetricsFormat : uint8_t {
   kPrometheus,   ///< its predecessor, text format 0.0.4, for tools that know no other
 };
 std::string_view content_type(MetricsFormat format);
-/// What a client's Accept header asks for: OpenMetrics, unless it names only the older format.
+/// The format that a client's Accept header requests: OpenMetrics, unless it accepts only the older format.
 MetricsFormat accepted_format(std::string_view accept);
 
 /// All samples with the labels run, rank and host. Source: OpenMetrics 1.0, "ABNF"; Prometheus, "Exposition
