@@ -47,7 +47,7 @@ TEST_F(CheckpointFaultTest, TornFilesAreRefusedByNameAndTheOlderCommitIsTaken) {
         if (cuts % 8 == 0) {
           log.clear();
           ASSERT_EQ(restore(), 1) << refusal;
-          EXPECT_EQ(log, std::vector<std::string>{"checkpoint rejected:  " + refusal +
+          EXPECT_EQ(log, std::vector<std::string>{"checkpoint rejected: " + refusal +
                                                   "; falling back to the one before it"});
         }
         ++cuts;

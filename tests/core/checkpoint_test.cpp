@@ -129,7 +129,7 @@ TEST_F(CheckpointTest, TensorsThatDoNotFitAreNamedAndNothingIsWritten) {
     EXPECT_EQ(
         text,
         place(1).string() +
-            ": the model tensors do not match this run:  'embedding.weights' is missing in the checkpoint; "
+            ": the model tensors do not match this run: 'embedding.weights' is missing in the checkpoint; "
             "did "
             "you mean 'embedding.weight'?; 'blocks.0.weight' has shape (33, 17) in the checkpoint, (17, 33) "
             "in this run; 'blocks.0.bias' is bf16 in the checkpoint, fp32 in this run; 'embedding.weight' is "

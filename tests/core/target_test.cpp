@@ -171,7 +171,7 @@ TEST_F(TargetTest, InputsAreNeverReplaced) {
 }
 
 TEST_F(TargetTest, StandardOutputOnlyWhereItIsTaken) {
-  EXPECT_NE(refusal([] { FileTarget("-"); }).find("./- for one named -"), std::string::npos);
+  EXPECT_NE(refusal([] { FileTarget("-"); }).find("./- for a file named -"), std::string::npos);
   EXPECT_TRUE(FileTarget("-", {.standard_output = true}).is_standard_output());
   EXPECT_FALSE(FileTarget((dir / "-"), {.standard_output = true}).is_standard_output());
   EXPECT_NE(refusal([] { DirectoryTarget("-", {}); }).find("a directory cannot be"), std::string::npos);
