@@ -18,10 +18,10 @@ std::unique_ptr<const ImageSource> open_folder(const DataConfig& config, const f
   if (split == Split::kTraining) {
     return std::make_unique<ImageFolder>(training, config.folder, std::vector<std::string>{}, skip);
   }
-  // A validation_path of its own holds the classes itself.
+  // A separate validation_path contains the class directories itself.
   const bool own_path = !config.validation_path.empty();
   if (!own_path && (!has_splits || !fs::is_directory(path / "val"))) return nullptr;
-  // Classes have the numbers that they have in training, even if some are missing here.
+  // Classes keep their training numbers, even if some are missing here.
   return std::make_unique<ImageFolder>(own_path ? path : path / "val", config.folder,
                                        ImageFolder::class_names(training), skip);
 }
@@ -32,7 +32,7 @@ fs::path split_path(const DataConfig& config, Split split) {
 
 bool has_split(const fs::path& directory, std::string_view split) {
   const fs::path index = directory / kTokenIndex;
-  if (!fs::exists(index)) return true;  // opening says what is wrong
+  if (!fs::exists(index)) return true;  // opening reports the error
   const auto names =
       TokenIndex::parse(read_text_file(index, kMaxTokenizerBytes), index.string()).split_names();
   return std::find(names.begin(), names.end(), split) != names.end();
@@ -41,24 +41,22 @@ bool has_split(const fs::path& directory, std::string_view split) {
 }  // namespace
 
 void DataConfig::describe(Fields& f) {
-  f.choice("kind", kind, {"tokens", "idx", "cifar10", "folder"}, "what lies at `path`");
+  f.choice("kind", kind, {"tokens", "idx", "cifar10", "folder"}, "format of the data at `path`");
   f.path("path", path, "directory of the data", not_empty());
-  f.path("validation_path", validation_path, "another directory for validation; empty: the same");
+  f.path("validation_path", validation_path, "separate directory for validation; empty: `path`");
   if (kind == "tokens" || f.wants_all()) {
     f.value("context", context, "tokens in a sample", at_least(1));
   }
   if (kind != "tokens" || f.wants_all()) {
-    f.path("skip", skip,
-           "file that names images to leave out, as `tutti data validate` writes it; empty: none");
+    f.path("skip", skip, "file listing images to skip, written by `tutti data validate`; empty: none");
   }
   if (kind != "tokens" || f.wants_all()) f.section("image", image, "how pixels become inputs");
   if (kind == "folder" || f.wants_all()) f.section("folder", folder, "size of the images");
-  f.choice(
-      "verify", verify, {"full", "quick"},
-      "before training; full: read all data once and compare it with recorded checksums; quick: sizes and "
-      "headers alone");
-  f.value("threads", threads, "threads of a rank that read data", between(1, 256));
-  f.value("ahead", ahead, "steps that are read ahead", between(2, 1024));
+  f.choice("verify", verify, {"full", "quick"},
+           "before training; full: read all data once and compare it with recorded checksums; quick: check "
+           "only sizes and headers");
+  f.value("threads", threads, "threads per rank that read data", between(1, 256));
+  f.value("ahead", ahead, "number of steps to prefetch", between(2, 1024));
 }
 
 std::shared_ptr<const Dataset> open_dataset(const DataConfig& config, Split split,

@@ -13,7 +13,7 @@ namespace {
 constexpr uint8_t kUnsignedByte = 0x08;
 constexpr size_t kGrowth = size_t{4} << 20;
 
-/// The bytes of a file in order, unpacked on the way if it is gzipped.
+/// The bytes of a file in order, decompressed if it is gzipped.
 class ByteReader {
  public:
   ByteReader(std::span<const std::byte> file, const std::string& name) : file_(file), name_(name) {
@@ -50,12 +50,12 @@ class ByteReader {
       const int rc = inflate(&zip_, Z_NO_FLUSH);
       done += room - zip_.avail_out;
       ended_ = rc == Z_STREAM_END;
-      require(rc == Z_OK || ended_, "{}: damaged or cut-off gzip data: {}", name_, message());
+      require(rc == Z_OK || ended_, "{}: damaged or truncated gzip data: {}", name_, message());
     }
     return done;
   }
 
-  /// Whether nothing is left; for gzip also that its checksum was seen and fits.
+  /// Whether the end is reached; for gzip also whether the checksum matches.
   bool at_end() {
     uint8_t one = 0;
     if (read({&one, 1}) != 0) return false;
@@ -63,7 +63,9 @@ class ByteReader {
   }
 
  private:
-  [[nodiscard]] std::string message() const { return zip_.msg != nullptr ? zip_.msg : "it ends too early"; }
+  [[nodiscard]] std::string message() const {
+    return zip_.msg != nullptr ? zip_.msg : "unexpected end of data";
+  }
 
   std::span<const std::byte> file_;
   const std::string& name_;
@@ -87,9 +89,9 @@ IdxArray parse_idx(std::span<const std::byte> file, int dims, const std::string&
   int64_t values = 1;
   for (int d = 0; d < dims; ++d) {
     std::array<uint8_t, 4> size{};
-    require(reader.read(size) == size.size(), "{}: cut off within its header", name);
+    require(reader.read(size) == size.size(), "{}: truncated in the header", name);
     array.shape.push_back(static_cast<int64_t>(size[0]) << 24 | size[1] << 16 | size[2] << 8 | size[3]);
-    require(!__builtin_mul_overflow(values, array.shape.back(), &values), "{}: impossible sizes {}", name,
+    require(!__builtin_mul_overflow(values, array.shape.back(), &values), "{}: invalid sizes {}", name,
             to_string(array.shape));
   }
   const auto total = static_cast<size_t>(values);
@@ -97,7 +99,7 @@ IdxArray parse_idx(std::span<const std::byte> file, int dims, const std::string&
     const size_t before = array.values.size();
     array.values.resize(before + std::min(std::max(kGrowth, before / 2), total - before));
     const size_t got = reader.read(std::span(array.values).subspan(before));
-    require(before + got == array.values.size(), "{}: cut off: {} bytes of values; shape {} needs {}", name,
+    require(before + got == array.values.size(), "{}: truncated: {} bytes of values; shape {} needs {}", name,
             before + got, to_string(array.shape), total);
   }
   require(reader.at_end(), "{}: more data than shape {} needs, or a damaged end", name,
@@ -110,7 +112,7 @@ IdxImages::IdxImages(const std::filesystem::path& images, const std::filesystem:
       images_(parse_idx(MappedFile::open(images)->bytes(), 3, images.string())),
       labels_(parse_idx(MappedFile::open(labels)->bytes(), 1, labels.string())) {
   require(!images_.values.empty(), "{}: no images: shape {}", images.string(), to_string(images_.shape));
-  require(images_.shape[0] == labels_.shape[0], "{}: {} images, but {} holds {} labels", images.string(),
+  require(images_.shape[0] == labels_.shape[0], "{}: {} images, but {} contains {} labels", images.string(),
           images_.shape[0], labels.string(), labels_.shape[0]);
   classes_ = 1 + *std::max_element(labels_.values.begin(), labels_.values.end());
 }
@@ -122,7 +124,7 @@ std::unique_ptr<IdxImages> IdxImages::from_directory(const std::filesystem::path
     const std::filesystem::path plain = directory / (prefix + rest);
     const std::filesystem::path zipped = plain.string() + ".gz";
     require(std::filesystem::exists(plain) || std::filesystem::exists(zipped),
-            "{}: no such file, nor with .gz", plain.string());
+            "{}: no such file, with or without .gz", plain.string());
     return std::filesystem::exists(plain) ? plain : zipped;
   };
   return std::make_unique<IdxImages>(find("-images-idx3-ubyte"), find("-labels-idx1-ubyte"));

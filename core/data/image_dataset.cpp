@@ -27,7 +27,7 @@ std::vector<int64_t> ImageSource::find(const std::vector<std::string>& names) co
     int64_t id = -1;
     const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), id);
     require(error == std::errc{} && end == text.data() + text.size() && id >= 0 && id < size(),
-            "data.skip: '{}' is no sample of {}; expected a number below {}", text, place(), size());
+            "data.skip: '{}' is not a sample of {}; expected a number below {}", text, place(), size());
     ids.push_back(id);
   }
   std::sort(ids.begin(), ids.end());
@@ -36,11 +36,12 @@ std::vector<int64_t> ImageSource::find(const std::vector<std::string>& names) co
 }
 
 void ImageConfig::describe(Fields& f) {
-  f.value("crop_padding", crop_padding, "training: random crops out of this many black pixels around",
+  f.value("crop_padding", crop_padding, "training: pad with this many black pixels, then crop at random",
           between(0, 1024));
-  f.value("flip", flip, "training: mirror half of the images, left to right");
-  f.value("mean", mean, "subtracted from pixels in [0, 1]; one value, or one a channel");
-  f.value("deviation", deviation, "divides what is left; one value, or one a channel", positive());
+  f.value("flip", flip, "training: flip images horizontally with probability 1/2");
+  f.value("mean", mean, "subtracted from pixels in [0, 1]; one value, or one per channel");
+  f.value("deviation", deviation, "divisor after the mean is subtracted; one value, or one per channel",
+          positive());
 }
 
 ImageDataset::ImageDataset(std::unique_ptr<const ImageSource> source, const ImageConfig& config,
@@ -51,10 +52,10 @@ ImageDataset::ImageDataset(std::unique_ptr<const ImageSource> source, const Imag
   for (const auto* values : {&config.mean, &config.deviation}) {
     const auto count = static_cast<int64_t>(values->size());
     require(count <= 1 || count == channels,
-            "data: {} values of mean or deviation for images of {} channels: give one, or one a channel",
+            "data: {} values of mean or deviation for images of {} channels: give one, or one per channel",
             count, channels);
   }
-  require(static_cast<int64_t>(skipped_.size()) < size(), "data.skip: leaves out all {} images of {}", size(),
+  require(static_cast<int64_t>(skipped_.size()) < size(), "data.skip: skips all {} images of {}", size(),
           source_->place());
   if (augment == Augment::kOn) {
     training_ = true;
@@ -109,7 +110,7 @@ int64_t ImageDataset::stand_in(int64_t id, AugmentKey key) const {
                          .tensor = stable_hash("data.stand_in"),
                          .step = key.epoch,
                          .sample = static_cast<uint64_t>(id)};
-  // Uniform over those that are left: the k-th of them, found by counting the skipped ones before it.
+  // Uniform over the remaining images: the k-th of them, found by counting the skipped ones before it.
   const auto words = random.words(0);
   const auto left = static_cast<uint64_t>(size() - static_cast<int64_t>(skipped_.size()));
   auto image = static_cast<int64_t>((static_cast<uint64_t>(words[0]) << 31 | words[1] >> 1) % left);
@@ -124,9 +125,8 @@ std::string ImageDataset::description() const {
   std::string text =
       fmt::format("{} in {}", counted(size(), "image"), counted(classes(), "class", "classes"));
   if (!skipped_.empty()) {
-    text +=
-        fmt::format("; data.skip leaves out {}{}", counted(static_cast<int64_t>(skipped_.size()), "image"),
-                    training_ ? ", others take their places" : "");
+    text += fmt::format("; data.skip skips {}{}", counted(static_cast<int64_t>(skipped_.size()), "image"),
+                        training_ ? ", replaced by others" : "");
   }
   if (const std::string more = source_->left_out(); !more.empty()) text += "; " + more;
   return text;

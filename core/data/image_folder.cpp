@@ -20,7 +20,7 @@ bool is_image(const fs::path& path) {
   return extension == ".jpg" || extension == ".jpeg" || extension == ".png" || extension == ".webp";
 }
 
-/// Entries of a directory in byte order, which no locale and no file system changes.
+/// Entries of a directory in byte order, independent of locale and file system.
 std::vector<fs::directory_entry> sorted_entries(const fs::path& directory) {
   std::vector<fs::directory_entry> all;
   std::error_code error;
@@ -38,18 +38,18 @@ bool is_hidden(const fs::path& path) {
 }
 
 bool is_class(const fs::directory_entry& entry) {
-  std::error_code ignored;  // what cannot be asked is no class
+  std::error_code ignored;  // an entry without status is not a class
   return !is_hidden(entry.path()) && entry.is_directory(ignored);
 }
 
-/// Why an entry of a class is no sample; empty if it is one.
+/// Why an entry of a class is not a sample; empty if it is one.
 std::string reason_to_leave_out(const fs::directory_entry& entry) {
   if (is_hidden(entry.path())) return "hidden";
   std::error_code error;
   const fs::file_status status = entry.status(error);
   if (status.type() == fs::file_type::not_found) return "dangling link";
   if (status.type() == fs::file_type::none) return "cannot be accessed: " + error.message();
-  if (status.type() == fs::file_type::directory) return "a folder inside a class";
+  if (status.type() == fs::file_type::directory) return "a directory inside a class";
   if (status.type() != fs::file_type::regular) return "not a regular file";
   return is_image(entry.path()) ? "" : "not named as a JPEG, PNG or WebP file";
 }
@@ -59,7 +59,7 @@ double fraction(uint32_t word) {
   return static_cast<double>(word) * 0x1p-32;
 }
 
-/// A random part of the image; the whole, if no draw of a few fits into it.
+/// A random crop of the image; the whole image if none of several draws fits.
 Image random_part(const Image& image, double least_area, const RandomKey& random) {
   constexpr uint64_t kDraws = 10;
   const double area = static_cast<double>(image.height) * static_cast<double>(image.width);
@@ -83,9 +83,10 @@ Image random_part(const Image& image, double least_area, const RandomKey& random
 
 void ImageFolderConfig::describe(Fields& f) {
   f.value("size", size, "height and width of a sample", between(1, 8192));
-  f.value("resize", resize, "shorter side before the middle is cropped out; 0: `size`", between(0, 8192));
-  f.value("channels", channels, "1: grey; 3: colours", between(1, 3));
-  f.value("crop_area", crop_area, "training: random crops from this share of the area on; 1: none",
+  f.value("resize", resize, "shorter side before the centre crop; 0: `size`", between(0, 8192));
+  f.value("channels", channels, "1: grey; 3: RGB", between(1, 3));
+  f.value("crop_area", crop_area,
+          "training: minimum area of random crops, as a fraction of the image; 1: no crops",
           between(0.01, 1));
   f.check(channels != 2, "channels", "must be 1 or 3");
   f.check(resize == 0 || resize >= size, "resize", "must not be smaller than size");
@@ -115,7 +116,7 @@ ImageFolder::ImageFolder(const fs::path& directory, const ImageFolderConfig& con
       left_out_.push_back({entry.path().filename().string(), reason.empty() ? "not in a class" : reason});
     }
   }
-  require(!folders.empty(), "{}: no folders in it; expected one for each class", directory.string());
+  require(!folders.empty(), "{}: contains no directories; expected one for each class", directory.string());
   if (names_.empty()) {
     for (const fs::path& folder : folders) names_.push_back(folder.filename().string());
   }
@@ -152,13 +153,13 @@ std::vector<ImageFolder::File>::const_iterator ImageFolder::position(std::string
   const size_t slash = name.find('/');
   const auto found = std::find(names_.begin(), names_.end(), name.substr(0, slash));
   require(slash != std::string_view::npos && found != names_.end(),
-          "data.skip: '{}' is no CLASS/FILE of {}: it has no such class{}", name, directory_.string(),
+          "data.skip: '{}' is not a CLASS/FILE of {}: no such class{}", name, directory_.string(),
           did_you_mean(std::string(name.substr(0, slash)), names_));
   const auto label = static_cast<int32_t>(found - names_.begin());
   const std::string_view file = name.substr(slash + 1);
   return std::lower_bound(files_.begin(), files_.end(), file, [&](const File& at, std::string_view sought) {
     if (at.label != label) return at.label < label;
-    // The last part of the path, without making a copy for each of a million files.
+    // The last part of the path, without a copy for each of a million files.
     const std::string& path = at.path.native();
     return std::string_view(path).substr(path.rfind('/') + 1) < sought;
   });
@@ -185,8 +186,8 @@ std::vector<int64_t> ImageFolder::find(const std::vector<std::string>& names) co
   std::vector<int64_t> ids;
   for (const std::string& name : names) {
     const auto at = position(name);
-    require(at != files_.end() && at->path == directory_ / name, "data.skip: '{}' is no image of {}", name,
-            directory_.string());
+    require(at != files_.end() && at->path == directory_ / name, "data.skip: '{}' is not an image of {}",
+            name, directory_.string());
     ids.push_back(at - files_.begin());
   }
   std::sort(ids.begin(), ids.end());
@@ -209,11 +210,11 @@ std::string ImageFolder::left_out() const {
   }
   std::string text;
   if (!left_out_.empty()) {
-    text = fmt::format("{} left out: {}", counted(static_cast<int64_t>(left_out_.size()), "file"),
+    text = fmt::format("{} ignored: {}", counted(static_cast<int64_t>(left_out_.size()), "file"),
                        fmt::join(parts, ", "));
   }
   if (!missing_.empty()) {
-    text += fmt::format("{}{} of data.skip not there any more, with {} kept", text.empty() ? "" : "; ",
+    text += fmt::format("{}{} of data.skip missing, with {} kept", text.empty() ? "" : "; ",
                         counted(static_cast<int64_t>(missing_.size()), "file"),
                         missing_.size() == 1 ? "its place" : "their places");
   }

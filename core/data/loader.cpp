@@ -26,7 +26,7 @@ struct Loader::State {
   std::exception_ptr error;
   bool stop = false;
   bool ended = false;
-  std::thread thread;  // last: starts when the rest is there
+  std::thread thread;  // last: starts after the other members are constructed
 
   State(std::shared_ptr<const Dataset> d, Sampler s, LoaderOptions o)
       : data(std::move(d)), sampler(s), options(std::move(o)) {}
@@ -157,7 +157,7 @@ std::vector<Batch> Loader::next() {
   }
   if (s.ready.empty()) {
     if (s.error) std::rethrow_exception(s.error);
-    fail("loader: no step at or behind {}", s.options.end_step);
+    fail("loader: no steps from {} on", s.options.end_step);
   }
   std::vector<Batch> batches = std::move(s.ready.front());
   s.ready.pop_front();

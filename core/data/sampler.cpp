@@ -59,7 +59,7 @@ int64_t Sampler::samples(int64_t step) const noexcept {
 
 std::vector<int64_t> Sampler::ids(int64_t step, int64_t begin, int64_t end) const {
   require(step >= 0 && begin >= 0 && begin <= end && end <= samples(step),
-          "sampler: samples [{}, {}) of step {} asked for; its batch has {}", begin, end, step,
+          "sampler: samples [{}, {}) of step {} requested; its batch has {}", begin, end, step,
           step >= 0 ? samples(step) : 0);
   const int64_t first = step % steps_per_epoch() * batch_;
   const Permutation shuffle(

@@ -33,7 +33,7 @@ std::string unescaped(std::string_view line, const std::string& where) {
       continue;
     }
     const char next = ++i < line.size() ? line[i] : '\0';
-    require(next == 'n' || next == 'r' || next == '\\', "{}: a backslash is followed by n, r or a backslash",
+    require(next == 'n' || next == 'r' || next == '\\', "{}: expected n, r or a backslash after a backslash",
             where);
     text += next == 'n' ? '\n' : next == 'r' ? '\r' : '\\';
   }
@@ -68,7 +68,7 @@ SkipList SkipList::parse(std::string_view text, const std::string& name) {
     list.entries.push_back({split == "train" ? Split::kTraining : Split::kValidation,
                             unescaped(line.substr(space + 1), where),
                             {}});
-    lines.push_back(line_of(list.entries.back()));  // the same name may be written in two ways
+    lines.push_back(line_of(list.entries.back()));  // the same name can be escaped in two ways
   }
   std::sort(lines.begin(), lines.end());
   const auto twice = std::adjacent_find(lines.begin(), lines.end());

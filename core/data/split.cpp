@@ -43,7 +43,7 @@ inline size_t run_end(std::string_view text, size_t i, CharClass kind) {
   return i;
 }
 
-/// Length of 's, 't, 're, 've, 'm, 'll or 'd behind an apostrophe at `i`, apostrophe included; else 0.
+/// Length of 's, 't, 're, 've, 'm, 'll or 'd at `i`, including the apostrophe; else 0.
 size_t contraction(std::string_view text, size_t i) {
   if (i + 1 >= text.size()) return 0;
   const char a = text[i + 1];
@@ -67,8 +67,8 @@ size_t word_end(std::string_view text, size_t begin) {
   const ClassAt at = class_at(text, begin);
   if (at.kind != CharClass::kSpace) return run_end(text, begin + at.bytes, at.kind);
 
-  // White space: all of it at the end of the text, else all but the last character, which goes with the next
-  // word or stands alone.
+  // White space: all of it at the end of the text, else all but the last character, which joins the next word
+  // or is a word by itself.
   size_t last = begin;
   size_t end = begin + at.bytes;
   while (end < text.size()) {
@@ -88,7 +88,7 @@ size_t cut_point(std::string_view text, size_t begin) {
     size_t start = i - 1;
     while (start > 0 && i - start < 4 && (static_cast<unsigned char>(text[start]) & 0xc0U) == 0x80U) --start;
     const ClassAt before = class_at(text, start);
-    const bool whole = start + before.bytes == i;  // else the bytes before are not UTF-8: kOther
+    const bool whole = start + before.bytes == i;  // else the bytes before are not valid UTF-8: kOther
     if (!whole || before.kind != CharClass::kSpace) return i;
   }
   return text.size();

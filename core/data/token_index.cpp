@@ -21,14 +21,14 @@ void require_keys(const Json& object, std::initializer_list<const char*> keys, c
 }
 
 std::string text_at(const Json& object, const char* key, const std::string& name) {
-  require(object.at(key).is_string(), "{}: expected a text under '{}'", name, key);
+  require(object.at(key).is_string(), "{}: expected a string for '{}'", name, key);
   return object.at(key).get<std::string>();
 }
 
 int64_t count_at(const Json& object, const char* key, const std::string& name) {
   const Json& value = object.at(key);
   require(value.is_number_unsigned() && value.get<uint64_t>() <= uint64_t{1} << 62,
-          "{}: expected a count under '{}'", name, key);
+          "{}: expected a count for '{}'", name, key);
   return value.get<int64_t>();
 }
 
@@ -44,14 +44,14 @@ TokenIndex TokenIndex::parse(std::string_view text, const std::string& name) {
   index.source = {count_at(root, "vocabulary", name), text_at(root, "tokenizer_sha256", name)};
   require(index.source.vocabulary >= 1 && index.source.vocabulary <= kMaxVocabulary,
           "{}: a vocabulary of {}; expected 1 to {}", name, index.source.vocabulary, kMaxVocabulary);
-  require(root.at("splits").is_object(), "{}: expected an object under 'splits'", name);
+  require(root.at("splits").is_object(), "{}: expected an object for 'splits'", name);
   for (const auto& [split_name, list] : root.at("splits").items()) {
-    require(list.is_array(), "{}: expected a list under split '{}'", name, split_name);
+    require(list.is_array(), "{}: expected a list for split '{}'", name, split_name);
     Split& split = index.splits.emplace_back(Split{split_name, {}});
     for (const Json& item : list) {
       require_keys(item, {"file", "tokens", "sha256"}, name);
       Shard shard{text_at(item, "file", name), count_at(item, "tokens", name), text_at(item, "sha256", name)};
-      require(is_plain_file_name(shard.file), "{}: '{}' is no name of a file beside it", name, shard.file);
+      require(is_plain_file_name(shard.file), "{}: '{}' is not a plain file name", name, shard.file);
       split.shards.push_back(std::move(shard));
     }
   }

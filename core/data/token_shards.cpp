@@ -23,7 +23,7 @@ void widen(std::span<const std::byte> data, int64_t begin, std::span<int32_t> ou
 
 std::string metadata(const SafetensorsHeader& header, const std::string& key, const std::string& name) {
   const auto found = header.metadata.find(key);
-  require(found != header.metadata.end(), "{}: no token shard: its metadata has no '{}'", name, key);
+  require(found != header.metadata.end(), "{}: not a token shard: its metadata has no '{}'", name, key);
   return found->second;
 }
 
@@ -39,7 +39,7 @@ TokenShard TokenShard::open(const std::filesystem::path& path) {
 TokenShard TokenShard::parse(std::span<const std::byte> file, const std::string& name) {
   const SafetensorsHeader header = parse_safetensors(file, name);
   require(header.entries.size() == 1 && header.entries.front().name == "tokens",
-          "{}: no token shard: expected the one tensor 'tokens'", name);
+          "{}: not a token shard: expected the single tensor 'tokens'", name);
   const SafetensorsEntry& entry = header.entries.front();
   require(entry.dtype == "U16" || entry.dtype == "I32", "{}: tokens of dtype {}; expected U16 or I32", name,
           entry.dtype);
@@ -62,7 +62,7 @@ TokenShard TokenShard::parse(std::span<const std::byte> file, const std::string&
 
 void TokenShard::read(int64_t begin, std::span<int32_t> out) const {
   const auto count = static_cast<int64_t>(out.size());
-  require(begin >= 0 && begin <= size_ && count <= size_ - begin, "{}: tokens {} to {} asked for; it has {}",
+  require(begin >= 0 && begin <= size_ && count <= size_ - begin, "{}: tokens {} to {} requested; it has {}",
           name_, begin, begin + count, size_);
   if (element_bytes_ == 2)
     widen<uint16_t>(data_, begin, out);
@@ -92,7 +92,7 @@ TokenCorpus::TokenCorpus(std::vector<TokenShard> shards) : shards_(std::move(sha
 TokenCorpus TokenCorpus::open(const std::filesystem::path& directory, std::string_view split) {
   const std::filesystem::path path = directory / kTokenIndex;
   require(std::filesystem::is_directory(directory), "{}: no such directory", directory.string());
-  require(std::filesystem::exists(path), "{}: no {} in it: not a directory of token shards, or not complete",
+  require(std::filesystem::exists(path), "{}: contains no {}: not a directory of token shards, or incomplete",
           directory.string(), kTokenIndex);
   const TokenIndex index = TokenIndex::parse(read_text_file(path, kMaxTokenIndexBytes), path.string());
   const auto found =
@@ -104,9 +104,9 @@ TokenCorpus TokenCorpus::open(const std::filesystem::path& directory, std::strin
   std::vector<ContentFile> files;
   for (const TokenIndex::Shard& entry : found->shards) {
     TokenShard shard = TokenShard::open(directory / entry.file);
-    require(shard.size() == entry.tokens, "{}: {} tokens; {} says {}", shard.name(), shard.size(),
+    require(shard.size() == entry.tokens, "{}: {} tokens; {} records {}", shard.name(), shard.size(),
             path.string(), entry.tokens);
-    require(shard.source() == index.source, "{}: made with another tokenizer than {} says", shard.name(),
+    require(shard.source() == index.source, "{}: made with another tokenizer than {} records", shard.name(),
             path.string());
     files.push_back({.path = directory / entry.file,
                      .name = entry.file,
@@ -131,7 +131,7 @@ DataContent TokenCorpus::content() const {
 void TokenCorpus::read(int64_t begin, std::span<int32_t> out) const {
   const auto count = static_cast<int64_t>(out.size());
   require(begin >= 0 && begin <= size() && count <= size() - begin,
-          "token corpus {}: tokens {} to {} asked for; it has {}", shards_.front().name(), begin,
+          "token corpus {}: tokens {} to {} requested; it has {}", shards_.front().name(), begin,
           begin + count, size());
   auto i = static_cast<size_t>(std::upper_bound(ends_.begin(), ends_.end(), begin) - ends_.begin());
   for (size_t done = 0; done < out.size(); ++i) {

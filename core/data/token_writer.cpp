@@ -20,7 +20,7 @@ namespace fs = std::filesystem;
 constexpr size_t kSectionBytes = size_t{1} << 18;
 constexpr size_t kSectionsAtOnce = 64;  // read, encoded in parallel, then written
 
-/// Encoders for as many threads as there are; each keeps the words that it met.
+/// One encoder per thread; each caches the words that it has encoded.
 class EncoderPool {
  public:
   explicit EncoderPool(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
@@ -75,17 +75,16 @@ Tokenizer make_tokenizer(const TokenizeConfig& config, const std::vector<Documen
 void TokenizeConfig::describe(Fields& f) {
   f.value("inputs", inputs, "text files, one document each", not_empty());
   f.value("out", out, "directory to write", not_empty());
-  f.value("force", force, "write into a directory that holds something");
+  f.value("force", force, "write into a directory that is not empty");
   f.value("tokenizer", tokenizer,
-          "a tokenizer.json or a folder with one; `bytes`; `characters`, those of the inputs; or `train`, to "
-          "train one "
-          "on the inputs",
+          "a tokenizer.json or a directory with one; `bytes`; `characters` (of the inputs); or `train` (on "
+          "the inputs)",
           not_empty());
-  f.value("vocabulary", vocabulary, "tokens of a tokenizer that is trained", between(257, 1 << 24));
+  f.value("vocabulary", vocabulary, "vocabulary size of a trained tokenizer", between(257, 1 << 24));
   f.value("shard_tokens", shard_tokens, "tokens in a file", at_least(1));
-  f.value("validation_fraction", validation_fraction, "part of each input kept for validation",
+  f.value("validation_fraction", validation_fraction, "fraction of each input for validation",
           fraction_below_one());
-  f.value("as_bytes", as_bytes, "take inputs as they are, even if they are not UTF-8 text");
+  f.value("as_bytes", as_bytes, "read inputs unchanged, even if they are not valid UTF-8");
 }
 
 TokenShardWriter::TokenShardWriter(fs::path directory, std::string split, TokenSource source,
@@ -158,7 +157,7 @@ TokenizeReport tokenize_files(const TokenizeConfig& config, ThreadPool& pool,
   report.vocabulary = tokenizer.vocabulary();
   for (const Document& document : documents) {
     report.total_bytes += static_cast<int64_t>(document.train.size() + document.validation.size());
-    if (document.file.had_mark) report.notes.push_back(document.name + ": a byte-order mark was left out");
+    if (document.file.had_mark) report.notes.push_back(document.name + ": removed a byte-order mark");
   }
 
   EncoderPool encoders(tokenizer);
@@ -183,7 +182,7 @@ TokenizeReport tokenize_files(const TokenizeConfig& config, ThreadPool& pool,
   };
 
   TokenIndex index{source, {}};
-  // The shorter part first: if it has too few tokens, that is known at once.
+  // The shorter part first: if it has too few tokens, the error is reported early.
   std::optional<TokenIndex::Split> apart;
   if (config.validation_fraction > 0) {
     TokenShardWriter validation = directory.writer("validation", source, config.shard_tokens);
@@ -191,13 +190,13 @@ TokenizeReport tokenize_files(const TokenizeConfig& config, ThreadPool& pool,
       write(document.validation, validation, report.validation_tokens);
     }
     require(report.validation_tokens >= 2,
-            "{}: too short: a fraction of {} leaves no two tokens for validation", config.inputs.front(),
-            config.validation_fraction);
+            "{}: too short: a fraction of {} leaves fewer than two tokens for validation",
+            config.inputs.front(), config.validation_fraction);
     apart = validation.finish();
   }
   TokenShardWriter train = directory.writer("train", source, config.shard_tokens);
   for (const Document& document : documents) write(document.train, train, report.train_tokens);
-  require(report.train_tokens >= 2, "{}: too short: no two tokens are left to train on",
+  require(report.train_tokens >= 2, "{}: too short: fewer than two tokens are left to train on",
           config.inputs.front());
   index.splits.push_back(train.finish());
   if (apart) index.splits.push_back(*std::move(apart));

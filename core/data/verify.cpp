@@ -10,10 +10,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Files of a unit of work where files are small. Units do not depend on the number of ranks, so that neither
-/// does the digest.
+/// Number of small files per unit of work. Units, and so the digest, do not depend on the number of ranks.
 constexpr size_t kFilesPerUnit = 256;
-/// A file that is opened costs as much as this many bytes read.
+/// Opening a file costs as much as reading this many bytes.
 constexpr int64_t kOpeningCost = int64_t{64} << 10;
 
 std::string human(int64_t bytes) {
@@ -34,7 +33,7 @@ int64_t size_of_file(const fs::path& path) {
   return static_cast<int64_t>(bytes);
 }
 
-/// Lengths in front of texts keep two different lists from giving the same bytes.
+/// Lengths before texts ensure that different lists give different bytes.
 void add(Sha256& hash, std::string_view text) {
   hash.update(fmt::format("{} ", text.size()));
   hash.update(text);
@@ -42,11 +41,10 @@ void add(Sha256& hash, std::string_view text) {
 
 std::string check_file(const ContentFile& file, const WorkProgress& progress) {
   const std::string found = sha256_of_file(file.path, file.bytes, progress);
-  require(
-      file.sha256.empty() || found == file.sha256,
-      "{}: checksum mismatch: {} says SHA-256 {:.16}..., the file has {:.16}...: it is damaged, or not the "
-      "file that belongs there. Copy or make it again; data.verify: quick trains on it all the same",
-      file.path.string(), file.recorded_in, file.sha256, found);
+  require(file.sha256.empty() || found == file.sha256,
+          "{}: checksum mismatch: {} records SHA-256 {:.16}..., the file has {:.16}...: it is damaged, or "
+          "another file. Copy or create it again; data.verify: quick skips this check",
+          file.path.string(), file.recorded_in, file.sha256, found);
   return found;
 }
 
@@ -144,7 +142,7 @@ std::optional<DataIdentity> identify_small_files(const DataContent& content, Dat
   if (check == DataCheck::kQuick) return identity;
   if (names->bytes > kMostBytesOfSmallFiles) {
     say(options, peers,
-        fmt::format("{}: {} files of {}: names and sizes alone identify them; contents do up to {}",
+        fmt::format("{}: {} files of {}: identified by names and sizes only; contents are read up to {}",
                     options.name, content.files.size(), human(names->bytes), human(kMostBytesOfSmallFiles)));
     return identity;
   }

@@ -72,7 +72,7 @@ ExitCode run_steps(const StepArguments& arguments, Console& console) {
 
 CLI::App* add_kernels(CLI::App& app, const std::shared_ptr<KernelArguments>& a) {
   CLI::App* const kernels =
-      app.add_subcommand("kernels", "Time each operation and hold it against what the device can do");
+      app.add_subcommand("kernels", "Time each operation and compare it with the device's peak rates");
   kernels->add_option("--device", a->device, "auto, cpu or cuda")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
@@ -81,10 +81,10 @@ CLI::App* add_kernels(CLI::App& app, const std::shared_ptr<KernelArguments>& a) 
       ->capture_default_str();
   kernels->add_option("--threads", a->threads, "On the CPU; default: all cores")
       ->check(between_numbers(1, kMostThreads));
-  kernels->add_option("--seconds", a->seconds, "Time for one kernel; more of it means less noise")
+  kernels->add_option("--seconds", a->seconds, "Time for each kernel; longer times reduce noise")
       ->check(between_numbers(0.001, 3600))
       ->capture_default_str();
-  kernels->add_option("--only", a->only, "Kernels whose names contain this");
+  kernels->add_option("--only", a->only, "Only kernels whose names contain this");
   const auto size = [&](const char* option, int64_t& value, const char* help) {
     kernels->add_option(option, value, help)->check(between_numbers(1));
   };
@@ -93,7 +93,7 @@ CLI::App* add_kernels(CLI::App& app, const std::shared_ptr<KernelArguments>& a) 
   size("--width", a->width, "Columns of activations; default: 384, 768");
   size("--heads", a->heads, "Default: 6, 12");
   size("--vocabulary", a->vocabulary, "Default: 4096, 50304");
-  size("--images", a->images, "Of convolutions and what goes with them; default: 4, 256");
+  size("--images", a->images, "Images of convolutions and related kernels; default: 4, 256");
   kernels->add_flag("--json", a->json, "Print JSON for scripts");
   return kernels;
 }
@@ -103,20 +103,20 @@ CLI::App* add_step(CLI::App& app, const std::shared_ptr<StepArguments>& a) {
       app.add_subcommand("step", "Time the training step of run files on random data, on all ranks");
   step->add_option("RUN.yaml", a->run_files, "Run files; models/recipes holds one for each model")
       ->required();
-  add_set_option(*step, a->options.sets, "Override a key of the run files: train.batch=64; may come again");
-  step->add_option("--steps", a->options.steps, "Steps that count")
+  add_set_option(*step, a->options.sets, "Override a key of the run files: train.batch=64; may be repeated");
+  step->add_option("--steps", a->options.steps, "Measured steps")
       ->check(between_numbers(1, 1e6))
       ->capture_default_str();
-  step->add_option("--warmup", a->options.warmup, "Steps before them")
+  step->add_option("--warmup", a->options.warmup, "Warm-up steps before the measured ones")
       ->check(between_numbers(0, 1e6))
       ->capture_default_str();
   step->add_option("--traced", a->options.traced_steps,
-                   "On CUDA: steps behind those, traced to tell where the device's time goes; 0: none")
+                   "On CUDA: traced steps after them, which show how the device spends its time; 0: none")
       ->check(between_numbers(0, 1000))
       ->capture_default_str();
   step->add_option("--classes", a->options.classes,
-                   "Vocabulary or classes where a run file leaves them to the data; default: 4096 tokens, 10 "
-                   "classes, 1000 of image folders")
+                   "Vocabulary or classes if the run file takes them from the data; default: 4096 tokens, 10 "
+                   "classes, 1000 for image folders")
       ->check(between_numbers(1));
   step->add_flag("--json", a->json, "Print JSON for scripts");
   return step;

@@ -14,7 +14,7 @@ namespace tutti {
 /// More threads than any host has cores.
 inline constexpr int kMostThreads = 4096;
 
-/// Numbers of at least `low` and at most `high`, with a message that says so; CLI11's own prints the largest
+/// Checks that a number is between `low` and `high`, with a readable message; CLI11's own prints the largest
 /// double.
 inline CLI::Validator between_numbers(double low, double high = std::numeric_limits<double>::infinity()) {
   const bool open = high > std::numeric_limits<double>::max();
@@ -31,7 +31,7 @@ inline CLI::Validator between_numbers(double low, double high = std::numeric_lim
       "");
 }
 
-/// Integers of 64 bits. CLI11 would take the nearest that there is for one beyond.
+/// 64-bit integers. CLI11 would clamp larger values.
 inline CLI::Validator integer() {
   return CLI::Validator(
       [](std::string& text) {
@@ -47,7 +47,7 @@ inline CLI::Validator integer() {
       "");
 }
 
-/// Has every option of a command and its subcommands that is an integer checked so.
+/// Adds this check to every integer option of a command and its subcommands.
 inline void check_integers(CLI::App& app) {
   for (CLI::Option* option : app.get_options()) {
     if (option->get_type_name() == "INT") option->check(integer());

@@ -65,13 +65,13 @@ std::vector<std::string> command_names(const CLI::App& app) {
   return names;
 }
 
-/// A word in the place of a command that is none.
+/// A word in the position of a command that is not a command.
 struct UnknownCommand {
   std::string word;
   const CLI::App* where;
 };
 
-/// CLI11 answers --help before it looks at what stands in front of it.
+/// CLI11 handles --help before it checks the words before it.
 std::optional<UnknownCommand> unknown_command(const CLI::App& app, std::span<const std::string> arguments) {
   const CLI::App* at = &app;
   for (const std::string& word : arguments) {
@@ -95,8 +95,8 @@ CommandLine::CommandLine()
     : app_(std::make_unique<CLI::App>(
           "Tutti: distributed training on MPI, with one answer at any number of ranks", "tutti")) {
   app_->set_version_flag(
-      "--version", [] { return "tutti " + build_version(); }, "Print the version and end");
-  app_->set_help_flag("-h,--help", "Print this help and end");
+      "--version", [] { return "tutti " + build_version(); }, "Print the version and exit");
+  app_->set_help_flag("-h,--help", "Print this help and exit");
   app_->require_subcommand(1);
   app_->footer(std::string(kFooter));
   for (const Command* command : commands()) {
@@ -111,7 +111,7 @@ CommandLine::CommandLine()
 CommandLine::~CommandLine() = default;
 
 ExitCode CommandLine::refuse_usage(std::string_view problem, const CLI::App& where, Console& console) const {
-  print_error(fmt::format("{} (`{} --help` shows what is possible)", problem, full_name(where)), console.err);
+  print_error(fmt::format("{} (see `{} --help`)", problem, full_name(where)), console.err);
   return ExitCode::kUsage;
 }
 

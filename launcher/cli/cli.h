@@ -17,12 +17,12 @@ class CommandLine {
   CommandLine(const CommandLine&) = delete;
   CommandLine& operator=(const CommandLine&) = delete;
 
-  /// Parses `arguments` (without the program's name) and runs the command. Whatever goes wrong ends as one
-  /// message on console.err and an exit code; nothing is thrown.
+  /// Parses `arguments` (without the program's name) and runs the command. Every error becomes one message on
+  /// console.err and an exit code; nothing is thrown.
   ExitCode run(std::span<const std::string> arguments, Console& console);
 
-  /// Parses without running. Returns the exit code where nothing is left to run: after wrong usage, which is
-  /// told on console.err, and after --help and --version.
+  /// Parses without running. Returns an exit code if there is nothing to run: after a usage error, which is
+  /// reported on console.err, and after --help and --version.
   std::optional<ExitCode> parse(std::span<const std::string> arguments, Console& console);
 
   [[nodiscard]] const CLI::App& app() const { return *app_; }
@@ -34,7 +34,7 @@ class CommandLine {
   CommandAction action_;
 };
 
-/// "tutti: error: " and the message, as all commands report what ends them.
+/// Prints "tutti: error: " and the message, the form in which all commands report fatal errors.
 void print_error(std::string_view message, std::ostream& err);
 
 }  // namespace tutti

@@ -26,7 +26,7 @@ struct Console {
   std::ostream& err;
 };
 
-/// What a command does once its options are parsed.
+/// The action of a command after its options are parsed.
 using CommandAction = std::function<ExitCode(Console& console)>;
 
 /// One command of the program, such as `tutti info`.

@@ -4,11 +4,11 @@
 
 namespace tutti {
 
-// Each stands in the file of its name.
+// Each is in the file of its name.
 extern const Command kTrainCommand;
 extern const Command kLaunchCommand;
 extern const Command kPreflightCommand;
-// These three stand in jobs.cpp.
+// These three are in jobs.cpp.
 extern const Command kJobsCommand;
 extern const Command kLogsCommand;
 extern const Command kCancelCommand;

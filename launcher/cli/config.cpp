@@ -31,8 +31,8 @@ ExitCode config(const Options& options, Console& console) {
 
 CommandAction setup(CLI::App& app) {
   const auto options = std::make_shared<Options>();
-  app.add_option("RUN.yaml", options->run_file, "A run file; without one the defaults are shown");
-  add_set_option(app, options->sets, "Override a key: train.steps=100; may come again");
+  app.add_option("RUN.yaml", options->run_file, "A run file; default: show the defaults");
+  add_set_option(app, options->sets, "Override a key: train.steps=100; may be repeated");
   app.add_flag("--help-keys", options->help_keys, "List all keys with type, value, range and meaning");
   return [options](Console& console) { return config(*options, console); };
 }

@@ -33,7 +33,7 @@ int threads_or_all(int64_t threads) {
   return threads > 0 ? static_cast<int>(threads) : usable_cores();
 }
 
-const Command kDataCommand{"data", "Prepare data for training, and check it",
+const Command kDataCommand{"data", "Prepare and check training data",
                            R"(  tutti data tokens --input book.txt --train-tokenizer 2048 --out data/book
   tutti data tokens --input a.txt b.txt --tokenizer gpt2/tokenizer.json --validation 0.01 --out data/ab
   tutti data tokens --ids train.bin --validation-ids val.bin --vocabulary 50257 --out data/owt

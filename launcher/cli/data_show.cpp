@@ -32,7 +32,7 @@ ExitCode show(const Options& options, Console& console) {
   if (index.source.tokenizer_sha256 != kNoTokenizer)
     tokenizer = Tokenizer::load(directory / "tokenizer.json");
   console.out << fmt::format("{}: vocabulary {}{}\n", options.directory, index.source.vocabulary,
-                             tokenizer ? "" : ", of an unknown tokenizer");
+                             tokenizer ? "" : ", tokenizer unknown");
   for (const TokenIndex::Split& split : index.splits) {
     const TokenCorpus corpus = TokenCorpus::open(directory, split.name);
     std::vector<int32_t> ids(static_cast<size_t>(std::min(options.tokens, corpus.size())));
@@ -48,7 +48,7 @@ ExitCode show(const Options& options, Console& console) {
 
 DataCommand add_data_show(CLI::App& data) {
   const auto options = std::make_shared<Options>();
-  CLI::App* const app = data.add_subcommand("show", "Show what a directory of token shards holds");
+  CLI::App* const app = data.add_subcommand("show", "Show the content of a directory of token shards");
   app->add_option("DIR", options->directory, "The directory")->required();
   app->add_option("-n,--tokens", options->tokens, "Tokens of each split to print")
       ->check(between_numbers(0))

@@ -61,17 +61,16 @@ ExitCode train_tokenizer(const Options& options, Console& console) {
 
 DataCommand add_data_tokenizer(CLI::App& data) {
   const auto options = std::make_shared<Options>();
-  CLI::App* const app = data.add_subcommand("tokenizer", "Train a tokenizer alone, a tokenizer.json");
+  CLI::App* const app = data.add_subcommand("tokenizer", "Train a tokenizer and write its tokenizer.json");
   app->add_option("-i,--input", options->inputs, "Text files, UTF-8")->required();
   app->add_option("-o,--out", options->out, "The tokenizer.json to write; - for standard output")->required();
-  app->add_flag("--force", options->force, "Replace a file that exists");
+  app->add_flag("--force", options->force, "Replace an existing file");
   app->add_option("--threads", options->threads, "Default: all cores")
       ->check(between_numbers(1, kMostThreads));
-  app->add_option("--vocabulary", options->vocabulary, "Tokens in all")
+  app->add_option("--vocabulary", options->vocabulary, "Vocabulary size")
       ->check(between_numbers(1))
       ->capture_default_str();
-  app->add_flag("--as-bytes", options->as_bytes,
-                "Take inputs as they are, whether they are UTF-8 text or not");
+  app->add_flag("--as-bytes", options->as_bytes, "Read inputs unchanged, even if they are not valid UTF-8");
   return {app, [options](Console& console) { return train_tokenizer(*options, console); }};
 }
 

@@ -67,48 +67,47 @@ ExitCode write_ids(const Options& options, Console& console) {
 
 DataCommand add_data_tokens(CLI::App& data) {
   const auto options = std::make_shared<Options>();
-  CLI::App* const app =
-      data.add_subcommand("tokens", "Turn plain text, or token ids, into token shards to train on");
+  CLI::App* const app = data.add_subcommand("tokens", "Convert plain text or token ids to token shards");
   CLI::Option* const input = app->add_option("-i,--input", options->text.inputs, "Text files, UTF-8");
   CLI::Option* const ids =
       app->add_option(
              "--ids", options->ids.train,
-             "Files of token ids in place of text: .npy, llm.c's .bin, or bare numbers (nanoGPT's .bin)")
+             "Files of token ids instead of text: .npy, llm.c's .bin, or raw numbers (nanoGPT's .bin)")
           ->excludes(input);
   app->add_option("--validation-ids", options->ids.validation,
-                  "Files of token ids to validate with; default: the last part of --ids")
+                  "Files of token ids for validation; default: the last part of --ids")
       ->needs(ids);
-  app->add_option("--ids-type", options->ids.type,
-                  "Of bare numbers: uint16, int32, uint32, ...; auto: uint16 for a vocabulary of up to 65536")
+  app->add_option(
+         "--ids-type", options->ids.type,
+         "Type of raw numbers: uint16, int32, uint32, ...; auto: uint16 for a vocabulary of up to 65536")
       ->needs(ids)
       ->capture_default_str();
   app->add_option("--vocabulary", options->ids.vocabulary, "Ids are below this; default: --tokenizer's")
       ->needs(ids)
       ->check(between_numbers(1));
   app->add_option("-o,--out", options->text.out, "Directory to write, new or empty")->required();
-  app->add_flag(
-      "--force", options->text.force,
-      "Write into a directory that holds files: earlier token shards are replaced, all others stay");
+  app->add_flag("--force", options->text.force,
+                "Write into a directory that is not empty: replace earlier token shards, keep other files");
   app->add_option("--threads", options->threads, "Default: all cores")
       ->check(between_numbers(1, kMostThreads));
   CLI::Option* const given =
       app->add_option("--tokenizer", options->text.tokenizer,
-                      "A tokenizer.json, a folder with one; `bytes`: one token a byte; or `characters`: "
-                      "one token a character that the text has");
+                      "A tokenizer.json or a directory with one; `bytes`: one token per byte; or "
+                      "`characters`: one token per character of the text");
   given->capture_default_str();
   app->add_option("--train-tokenizer", options->train_tokenizer,
-                  "Train a tokenizer with so many tokens first: one for each byte, and more")
+                  "First train a tokenizer of this vocabulary size (256 bytes and more)")
       ->check(between_numbers(257, 1 << 24))
       ->excludes(given)
       ->excludes(ids);
-  app->add_option("--validation", options->text.validation_fraction, "Part of each text that is kept apart")
+  app->add_option("--validation", options->text.validation_fraction, "Fraction of each text for validation")
       ->check(between_numbers(0, 0.9))
       ->capture_default_str();
-  app->add_option("--shard-tokens", options->text.shard_tokens, "Tokens in a file")
+  app->add_option("--shard-tokens", options->text.shard_tokens, "Tokens per file")
       ->check(between_numbers(1))
       ->capture_default_str();
   app->add_flag("--as-bytes", options->text.as_bytes,
-                "Take inputs as they are, whether they are UTF-8 text or not, byte-order marks included")
+                "Read inputs unchanged, including byte-order marks and invalid UTF-8")
       ->excludes(ids);
   app->callback([options] {
     if (options->text.inputs.empty() && options->ids.train.empty())

@@ -39,7 +39,7 @@ struct Options {
   bool strict = false;
 };
 
-/// Names of files may hold any bytes: what is not UTF-8 is shown as U+FFFD.
+/// File names may contain any bytes: invalid UTF-8 is shown as U+FFFD.
 std::string dumped(const Json& json) {
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
@@ -121,7 +121,7 @@ void print_split(const SplitReport& split, int64_t most, std::ostream& out) {
   } else {
     line("images",
          grouped(split.samples) +
-             (split.skipped > 0 ? fmt::format(", {} left out by data.skip", grouped(split.skipped)) : ""));
+             (split.skipped > 0 ? fmt::format(", {} skipped by data.skip", grouped(split.skipped)) : ""));
     line("height", range(split.least_height, split.most_height));
     line("width", range(split.least_width, split.most_width));
     line("classes", grouped(static_cast<int64_t>(split.class_counts.size())));
@@ -164,7 +164,7 @@ void print(const Options& options, const DataReport& report, double seconds, std
                      duration_text(seconds));
 }
 
-/// Writes a target whose checks were made before the work.
+/// Writes a target that was checked before the work.
 void write_target(FileTarget& target, std::string_view text, Console& console) {
   OutputFile file = target.open();
   file.write(text);
@@ -172,7 +172,7 @@ void write_target(FileTarget& target, std::string_view text, Console& console) {
   if (target.commit()) console.err << overwritten_note(target.path()) << '\n';
 }
 
-/// What --json and --write-skip name.
+/// The output files of --json and --write-skip.
 struct Targets {
   std::optional<FileTarget> json, skip;
 
@@ -182,7 +182,7 @@ struct Targets {
     for (const std::string& path : {data.path, data.validation_path}) {
       if (!path.empty()) inputs.emplace_back(path);
     }
-    // The list that the run has already is kept in the new one.
+    // The new list includes the run's existing one.
     const bool own = options.write_skip == data.skip;
     const std::vector<std::filesystem::path> without_list = inputs;
     if (!data.skip.empty()) inputs.emplace_back(data.skip);
@@ -200,7 +200,7 @@ struct Targets {
   }
 };
 
-/// What the model needs of the data, as training checks it.
+/// Checks the data against the model, as training does.
 void check_model(RunSettings& settings, DataReport& report) {
   if (!report.errors.empty()) return;
   try {
@@ -251,7 +251,7 @@ ExitCode validate(const Options& options, Console& console) {
     if (targets.json) write_target(*targets.json, to_json(report, seconds), console);
     if (!targets.skip) return;
     if (!report.complete) {
-      console.err << fmt::format("{}: not written: not all samples were looked at, see the errors above\n",
+      console.err << fmt::format("{}: not written: not all samples were checked, see the errors above\n",
                                  options.write_skip);
       return;
     }
@@ -267,14 +267,13 @@ ExitCode validate(const Options& options, Console& console) {
 
 DataCommand add_data_validate(CLI::App& data) {
   const auto options = std::make_shared<Options>();
-  CLI::App* const app =
-      data.add_subcommand("validate",
-                          "Read all samples of a dataset: decode images, check tokens and checksums, count "
-                          "classes and duplicates. The exit "
-                          "code is 1 if training would fail. Also under mpirun, which divides the work");
+  CLI::App* const app = data.add_subcommand(
+      "validate",
+      "Read all samples of a dataset: decode images, check tokens and checksums, count classes and "
+      "duplicates. The exit code is 1 if training would fail. May run under mpirun, which divides the work");
   CLI::Option* const run = app->add_option("RUN.yaml", options->train.run_file,
-                                           "A run file, for its data and what its model needs of it");
-  app->add_option("--set", options->train.sets, "Override a key of the run file; may come again")
+                                           "A run file, whose data is checked against its model");
+  app->add_option("--set", options->train.sets, "Override a key of the run file; may be repeated")
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false)
       ->needs(run);
@@ -294,19 +293,18 @@ DataCommand add_data_validate(CLI::App& data) {
       ->check(between_numbers(1, 8192))
       ->excludes(run)
       ->capture_default_str();
-  app->add_option(
-      "--write-skip", options->write_skip,
-      "Write the list of images that cannot be read, and of those that are skipped, for data.skip; not where "
-      "errors keep some from being looked at");
+  app->add_option("--write-skip", options->write_skip,
+                  "Write a list of unreadable and already skipped images for data.skip; not written if some "
+                  "images could not be checked");
   app->add_flag("--force", options->force, "Replace the files of --write-skip and --json");
   app->add_option("--json", options->json,
-                  "Write all that was found to a file; -: print it in place of the table");
-  app->add_option("--show", options->show, "At most so many files of a kind in the table")
+                  "Write all results to a JSON file; -: print them instead of the table");
+  app->add_option("--show", options->show, "Maximum number of files of a kind in the table")
       ->check(between_numbers(0))
       ->capture_default_str();
   app->add_flag("--strict", options->strict, "Exit code 1 for warnings too");
   app->add_option("--threads", options->threads,
-                  "Of a rank; default: all cores, divided by the ranks of a host")
+                  "Threads per rank; default: all cores, divided by the ranks of a host")
       ->check(between_numbers(1, kMostThreads));
   return {app, [options](Console& console) { return validate(*options, console); }};
 }

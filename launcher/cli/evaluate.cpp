@@ -48,7 +48,7 @@ CommandAction setup(CLI::App& app) {
   };
   const auto options = std::make_shared<Options>();
   app.add_option("MODEL", options->evaluate.model,
-                 "Run directory, or folder of transformers (config.json, *.safetensors)")
+                 "Run directory, or Hugging Face model directory (config.json, *.safetensors)")
       ->required();
   app.add_option("-d,--data", options->evaluate.data, "Directory of data; default: the run's");
   app.add_option("--split", options->split, "validation or training")
@@ -56,10 +56,9 @@ CommandAction setup(CLI::App& app) {
       ->capture_default_str();
   app.add_option("--step", options->evaluate.step, "Use the checkpoint of this step; default: the newest")
       ->check(between_numbers(1));
-  app.add_option(
-         "--set", options->evaluate.sets,
-         "Override a key of the run file: data.context=512, train.batch=4, run.device=cpu; not the model "
-         "that was trained; may come again")
+  app.add_option("--set", options->evaluate.sets,
+                 "Override a key of the run file: data.context=512, train.batch=4, run.device=cpu; not of "
+                 "the model; may be repeated")
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
   app.add_flag("--json", options->json, "Print one JSON object, with all digits");
@@ -79,8 +78,8 @@ CommandAction setup(CLI::App& app) {
       console.out.flush();
       if (finite) return;
       console.err << fmt::format(
-          "tutti: error: {}: the loss is {}; expected a finite number: its weights are "
-          "damaged, or too large for what is computed\n",
+          "tutti: error: {}: the loss is {}; expected a finite number: the weights are damaged or cause an "
+          "overflow\n",
           evaluate_options.model.string(), result.loss);
     });
     return finite ? ExitCode::kDone : ExitCode::kError;

@@ -95,20 +95,19 @@ bool is_file_name(const fs::path& out) {
 
 CommandAction setup(CLI::App& app) {
   const auto options = std::make_shared<Options>();
-  app.add_option("RUNDIR", options->directory, "Directory of a run that trained a gpt or resnet model")
+  app.add_option("RUNDIR", options->directory, "Run directory of a gpt or resnet model")->required();
+  app.add_option("-o,--out", options->out,
+                 "The model directory to write for transformers; or FILE.safetensors for the weights only, - "
+                 "for the weights on standard output")
       ->required();
   app.add_option(
-         "-o,--out", options->out,
-         "The folder to write for transformers; or FILE.safetensors for the weights alone, - for those on "
-         "standard output")
-      ->required();
-  app.add_option("--dtype", options->dtype,
-                 "fp32 (of a bf16 run its masters), bf16 or fp16; default: what forward reads in the run")
+         "--dtype", options->dtype,
+         "fp32 (master weights of a bf16 run), bf16 or fp16; default: the dtype of the run's forward pass")
       ->check(CLI::IsMember({"fp32", "bf16", "fp16"}));
-  app.add_option("--shard-mib", options->shard_mib, "Weights of a folder are cut into files of this size")
+  app.add_option("--shard-mib", options->shard_mib, "Maximum size of each weight file")
       ->check(between_numbers(1, 1 << 20))
       ->capture_default_str();
-  app.add_flag("--force", options->force, "Replace files that exist");
+  app.add_flag("--force", options->force, "Replace existing files");
   app.add_option("--step", options->step, "Use the checkpoint of this step; default: the newest")
       ->check(between_numbers(1));
   return [options](Console& console) {
@@ -122,7 +121,7 @@ CommandAction setup(CLI::App& app) {
 }  // namespace
 
 const Command kExportCommand{
-    "export", "Write a run's model as a folder that transformers opens, or its weights as a safetensors file",
+    "export", "Export a run's model for transformers, or its weights as a safetensors file",
     R"(  tutti export runs/kjv --out kjv                      # AutoModelForCausalLM.from_pretrained("kjv")
   tutti export runs/kjv --out kjv --dtype fp32 --force
   tutti export runs/resnet --out resnet.safetensors    # torchvision's names

@@ -35,9 +35,8 @@ struct Options {
 /// The tokenizer of a run: its own copy, else the one beside the data; none for ids of an unknown tokenizer.
 std::optional<Tokenizer> run_tokenizer(const Options& options, const DataConfig& data) {
   const fs::path directory(options.directory);
-  require(data.kind == "tokens",
-          "{}: was trained on data.kind {}, not on tokens; there is no text to generate", options.directory,
-          data.kind);
+  require(data.kind == "tokens", "{}: was trained on data.kind {}; expected tokens to generate text",
+          options.directory, data.kind);
   if (options.ids) return std::nullopt;
   if (!options.tokenizer.empty()) return Tokenizer::load(options.tokenizer);
   std::error_code none;
@@ -62,7 +61,7 @@ std::vector<int32_t> parse_ids(const std::string& prompt) {
     int32_t id = -1;
     const auto [end, error] = std::from_chars(word.data(), word.data() + word.size(), id);
     require(error == std::errc{} && end == word.data() + word.size() && id >= 0,
-            "--prompt: '{}' is no token id; for text, name a --tokenizer", word);
+            "--prompt: '{}' is not a token id; for text, set --tokenizer", word);
     ids.push_back(id);
   }
   return ids;
@@ -77,8 +76,8 @@ std::vector<int32_t> behind_mark(const Tokenizer& tokenizer, const std::vector<i
 
 Writer open_run(const Options& options, const Stream& stream, Console& console) {
   RunModel run = open_run_model(options.directory, options.step, stream, console.err);
-  require(run.settings.model.kind == "gpt", "{}: model.kind is {}; text comes from gpt models",
-          options.directory, run.settings.model.kind);
+  require(run.settings.model.kind == "gpt", "{}: model.kind is {}; expected gpt", options.directory,
+          run.settings.model.kind);
   std::optional<Tokenizer> tokenizer = run_tokenizer(options, run.settings.data);
   if (!tokenizer) {
     std::vector<int32_t> ids = parse_ids(options.prompt);
@@ -96,7 +95,8 @@ Writer open_run(const Options& options, const Stream& stream, Console& console) 
 
 Writer open_folder(const Options& options, const Stream& stream) {
   const fs::path folder(options.directory);
-  require(options.step == 0, "{}: --step chooses a run's checkpoint; this is a folder of transformers",
+  require(options.step == 0,
+          "{}: --step selects a checkpoint of a run; this is a Hugging Face model directory",
           options.directory);
   std::optional<Tokenizer> tokenizer;
   if (!options.ids) {
@@ -154,18 +154,17 @@ ExitCode generate_from(const Options& options, Console& console) {
               << std::flush;
   if (writer.tokenizer) {
     require(writer.tokenizer->vocabulary() <= vocabulary,
-            "{}: the tokenizer has {} tokens, the model knows {}", options.directory,
+            "{}: the tokenizer has {} tokens, the model only {}", options.directory,
             writer.tokenizer->vocabulary(), vocabulary);
-    require(!writer.prompt.empty(), "--prompt: {} has no {} to begin with; give some text", options.directory,
+    require(!writer.prompt.empty(), "--prompt: {} has no {} to begin with; give a text", options.directory,
             is_folder ? "bos_token_id" : kEndOfText);
     write_text(options, writer, model, stream, console.out);
   } else {
-    require(!writer.prompt.empty(),
-            "--prompt: needs token ids to begin with, such as \"{}\"; for text, name a --tokenizer",
+    require(!writer.prompt.empty(), "--prompt: expected token ids, such as \"{}\"; for text, set --tokenizer",
             vocabulary - 1);
     for (const int32_t id : writer.prompt) {
       require(id < vocabulary,
-              "--prompt: the model has no token {}: it knows 0 to {}; for text, name a --tokenizer", id,
+              "--prompt: the model has no token {}; expected 0 to {}; for text, set --tokenizer", id,
               vocabulary - 1);
     }
     write_ids(options, writer, model, stream, console.out);
@@ -176,23 +175,24 @@ ExitCode generate_from(const Options& options, Console& console) {
 CommandAction setup(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   app.add_option("RUNDIR", options->directory,
-                 "Directory of a run that trained a gpt model, or folder of transformers")
+                 "Run directory of a gpt model, or Hugging Face model directory")
       ->required();
-  app.add_option("-p,--prompt", options->prompt, "Text to go on from; default: the beginning of a document");
-  app.add_option("--tokenizer", options->tokenizer,
-                 "The tokenizer.json of the model's tokens; default: the run's own");
+  app.add_option("-p,--prompt", options->prompt, "Text to continue; default: the beginning of a document");
+  app.add_option("--tokenizer", options->tokenizer, "The model's tokenizer.json; default: the run's own");
   app.add_flag("--ids", options->ids,
-               "Take --prompt as token ids and print ids: what is done where no tokenizer is known");
-  app.add_option("-n,--tokens", options->sampling.tokens, "At most so many new tokens")
+               "Read --prompt as token ids and print ids; the default without a tokenizer");
+  app.add_option("-n,--tokens", options->sampling.tokens, "Maximum number of new tokens")
       ->check(between_numbers(1))
       ->capture_default_str();
-  app.add_option("-t,--temperature", options->sampling.temperature, "0: always the most probable token")
+  app.add_option("-t,--temperature", options->sampling.temperature,
+                 "Sampling temperature; 0: always the most probable token")
       ->check(between_numbers(0))
       ->capture_default_str();
-  app.add_option("--top-k", options->sampling.top_k, "Draw from the K most probable tokens; 0: from all")
+  app.add_option("--top-k", options->sampling.top_k, "Sample from the K most probable tokens; 0: from all")
       ->check(between_numbers(0))
       ->capture_default_str();
-  app.add_option("--top-p", options->sampling.top_p, "Draw from the fewest tokens that hold this probability")
+  app.add_option("--top-p", options->sampling.top_p,
+                 "Sample from the smallest set of tokens with this total probability")
       ->check(between_numbers(0, 1.0))
       ->capture_default_str();
   app.add_option("--seed", options->sampling.seed, "The same seed gives the same text")
@@ -207,7 +207,7 @@ CommandAction setup(CLI::App& app) {
 
 }  // namespace
 
-const Command kGenerateCommand{"generate", "Let a trained language model write",
+const Command kGenerateCommand{"generate", "Generate text with a trained language model",
                                R"(  tutti generate runs/kjv --prompt "In the beginning"
   tutti generate runs/kjv --prompt "And God said" --tokens 50 --temperature 0.7 --top-k 40 --seed 3
   tutti generate SmolLM-135M --prompt "Gravity is" -t 0    # config.json, tokenizer.json, *.safetensors)",

@@ -35,7 +35,7 @@ struct Options {
   bool force = false;
 };
 
-/// The context to train with: as long as asked for, or as usual; never beyond the model's.
+/// The context to train with: the requested or the default one; never longer than the model's.
 int64_t context_of(const Options& options, const HuggingFaceConfig& config) {
   const int64_t longest = config.gpt.context;
   if (options.context == 0) return std::min(longest, kUsualContext);
@@ -64,8 +64,8 @@ void require_known_tokens(const fs::path& file, int64_t vocabulary) {
 
 std::string run_file(const Options& options) {
   const auto config = hugging_face_config_of(options.folder);
-  require(config.has_value() && fs::is_directory(options.folder), "{}: expected a folder with a config.json",
-          options.folder);
+  require(config.has_value() && fs::is_directory(options.folder),
+          "{}: expected a directory with a config.json", options.folder);
   const ModelFiles weights = ModelFiles::open(options.folder);
   const fs::path folder = fs::canonical(options.folder);  // the run file may be anywhere
   GptConfig gpt = config->gpt;
@@ -81,10 +81,10 @@ std::string run_file(const Options& options) {
   }
   text += fmt::format("  path: data\n  context: {}\nmodel:\n  kind: gpt\n  weights: {}\n{}", context,
                       quoted(folder.string()), gpt_section(gpt));
-  // The text is what a run will read: it must say the same, and the weights must fit.
+  // Read the text back, as a run will: it must give the same settings, and the weights must match.
   RunSettings back;
   read_text(text, "the written run file", back);
-  require(back.model.weights == folder.string(), "{}: a run file cannot hold this path", folder.string());
+  require(back.model.weights == folder.string(), "{}: a run file cannot contain this path", folder.string());
   require_same_model(back.model.gpt, *config);
   require_weights_fit(make_task(back.model)->model(), weights);
   if (tokenizer) require_known_tokens(folder / "tokenizer.json", gpt.vocabulary);
@@ -110,10 +110,10 @@ ExitCode import_folder(const Options& options, Console& console) {
 CommandAction setup(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   app.add_option("FOLDER", options->folder,
-                 "Folder of transformers: config.json, *.safetensors, tokenizer.json")
+                 "Hugging Face model directory: config.json, *.safetensors, tokenizer.json")
       ->required();
   app.add_option("-o,--out", options->out, "The run file to write; - for standard output")->required();
-  app.add_flag("--force", options->force, "Replace a file that exists");
+  app.add_flag("--force", options->force, "Replace an existing file");
   app.add_option("--context", options->context, "Tokens of a sequence; default: the model's, at most 2048")
       ->check(between_numbers(1));
   return [options](Console& console) { return import_folder(*options, console); };
@@ -122,7 +122,7 @@ CommandAction setup(CLI::App& app) {
 }  // namespace
 
 const Command kImportCommand{
-    "import", "Write a run file that goes on from a model of transformers",
+    "import", "Write a run file that continues from a Hugging Face model",
     R"(  tutti import SmolLM-135M --out run.yaml    # config.json becomes the model section
   tutti import Llama-3.2-1B --context 4096 --out -)",
     &setup};

@@ -51,11 +51,11 @@ Json machine_json(const MachineInfo& machine) {
   try {
     return Locality::of_this_machine(true).networks_near_device(pci);
   } catch (const Error&) {
-    return {};  // hwloc cannot tell
+    return {};  // unknown to hwloc
   }
 }
 
-/// One entry a GPU that this process sees.
+/// One entry for each visible GPU.
 void add_gpus(Json& devices) {
   if constexpr (kWithCuda) {
     const int count = cuda::device_count();
@@ -171,7 +171,7 @@ CommandAction setup(CLI::App& app) {
   app.add_flag("--json", *json, "Print JSON for scripts");
   return [json](Console& console) {
     const MpiProbe mpi = probe_mpi();
-    if (mpi.rank != 0) return ExitCode::kDone;  // one answer under mpirun
+    if (mpi.rank != 0) return ExitCode::kDone;  // print once under mpirun
     const MachineInfo machine = machine_info();
     if (*json) {
       console.out << info_json(machine, mpi).dump(2) << '\n';

@@ -14,8 +14,9 @@ constexpr const char* kTarget = "The run directory, or the id that the scheduler
 
 CommandAction setup_jobs(CLI::App& app) {
   const auto runs = std::make_shared<std::string>("runs");
-  app.add_option("--runs", *runs,
-                 "Where run directories are: their launches without a scheduler, and those whose job is gone")
+  app.add_option(
+         "--runs", *runs,
+         "Directory of run directories: adds launches without a scheduler and those whose job has ended")
       ->capture_default_str();
   return [runs](Console& console) {
     return static_cast<ExitCode>(list_jobs(this_environment(), *runs, console.out));
@@ -42,8 +43,8 @@ CommandAction setup_logs(CLI::App& app) {
   app.add_option("JOB", options->name,
                  "The run directory, or the id of a job whose run directory is below runs")
       ->required();
-  app.add_flag("-f,--follow", options->log.follow, "Go on until the job has ended");
-  app.add_option("-n,--lines", options->log.lines, "The last lines only")->check(between_numbers(0));
+  app.add_flag("-f,--follow", options->log.follow, "Follow until the job has ended");
+  app.add_option("-n,--lines", options->log.lines, "Only the last N lines")->check(between_numbers(0));
   return [options](Console& console) {
     const Environment here = this_environment();
     print_log(find_job(options->name, here), options->log, here, console.out);
@@ -53,17 +54,17 @@ CommandAction setup_logs(CLI::App& app) {
 
 }  // namespace
 
-const Command kJobsCommand{"jobs", "List your jobs, as the scheduler has them",
+const Command kJobsCommand{"jobs", "List your jobs in the scheduler",
                            R"(  tutti jobs
   tutti jobs --runs /scratch/ada/runs    # without a scheduler: launches of these run directories)",
                            &setup_jobs};
 
-const Command kLogsCommand{"logs", "Print what a job has written",
+const Command kLogsCommand{"logs", "Print the log of a job",
                            R"(  tutti logs runs/a
   tutti logs -f -n 20 runs/a    # the last lines, and on until the job has ended)",
                            &setup_logs};
 
-const Command kCancelCommand{"cancel", "End a job",
+const Command kCancelCommand{"cancel", "Cancel a job",
                              R"(  tutti cancel runs/a
   tutti cancel 4711             # by the scheduler's own id)",
                              &setup_cancel};

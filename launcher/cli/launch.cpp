@@ -77,7 +77,7 @@ LaunchSpec complete(const Options& options, const std::vector<std::string>& comm
   spec.executable = own_path();
   std::error_code error;
   spec.working_directory = fs::current_path(error).string();
-  require(!error, "the working directory cannot be found ({}): go to one that is there", error.message());
+  require(!error, "the working directory does not exist ({}): change to another directory", error.message());
   spec.library = parse_mpi_library(mpi_library_version());
   if (!options.mpirun.empty()) spec.mpirun = options.mpirun;
   check(spec);
@@ -216,18 +216,16 @@ void add_options(CLI::App& app, Options& o) {
   app.add_option("--grace", o.grace, "Time before the limit, and after a stop signal, in which ranks save")
       ->capture_default_str();
   app.add_option("--preflight", s.preflight,
-                 "A brief `tutti preflight` before training. on: leaves out bad hosts, and slow ones where "
-                 "others take "
-                 "their place; strict: ends where a slow one has to take part; off")
+                 "Brief `tutti preflight` before training. on: exclude bad hosts, and slow ones if others "
+                 "can replace them; strict: fail if a slow host is needed; off")
       ->capture_default_str();
   app.add_option(
          "--restarts", s.restarts,
          "Start the ranks again from the last checkpoint, at most N times; Slurm queues the job again "
          "if its first host is lost")
       ->check(between_numbers(0));
-  app.add_flag(
-      "--requeue", s.requeue,
-      "Queue the job again at its time limit, and when it was preempted or a node failed; see below");
+  app.add_flag("--requeue", s.requeue,
+               "Requeue the job at its time limit, after preemption or a node failure; see below");
   app.add_option("--name", s.name, "Name of the job")->capture_default_str();
   app.add_option("--account", s.account, "Account to charge");
   app.add_option("--partition,--queue", s.partition, "Partition or queue");
@@ -310,9 +308,9 @@ CommandAction setup(CLI::App& app) {
       for (const CLI::Option* option : app.get_options()) {
         for (const std::string& known : option->get_lnames()) names.push_back("--" + known);
       }
-      print_error(fmt::format("unknown option '{}'{} (`tutti launch --help` shows what is possible)", name,
-                              did_you_mean(name, names)),
-                  console.err);
+      print_error(
+          fmt::format("unknown option '{}'{} (see `tutti launch --help`)", name, did_you_mean(name, names)),
+          console.err);
       return ExitCode::kUsage;
     }
     return launch(*options, command, console);

@@ -54,8 +54,8 @@ void warn_of_missing_inputs(const std::vector<std::string>& command, std::ostrea
     std::error_code error;
     if (path.empty() || fs::exists(path, error)) continue;
     err << fmt::format(
-        "tutti: warning: {} {} is not on this host: the job ends at once if its own lack it too\n", key,
-        path);
+        "tutti: warning: {} {} does not exist on this host: the job fails at once if its hosts lack it too\n",
+        key, path);
   }
 }
 
@@ -68,17 +68,16 @@ void check_volume(const LaunchSpec& spec, std::ostream& err) {
     return !way.empty() && *way.begin() != "..";
   };
   require(is_inside(settings.run.dir),
-          "run.dir {}: is outside of the working directory {}, where --volume is mounted: checkpoints would "
-          "end with their "
-          "pods. Choose one below, or call tutti further up",
+          "run.dir {}: is outside the working directory {}, where --volume is mounted: checkpoints would be "
+          "lost with their pods. Choose a directory below it, or run tutti in a parent directory",
           settings.run.dir, spec.working_directory);
   for (const auto& [key, path] :
        {std::pair("the run file", options.run_file.string()), std::pair("data.path", settings.data.path),
         std::pair("data.validation_path", settings.data.validation_path),
         std::pair("data.skip", settings.data.skip), std::pair("model.weights", settings.model.weights)}) {
     if (path.empty() || is_inside(path)) continue;
-    err << fmt::format("tutti: warning: {} {} is not on the volume: pods have it only if their image does\n",
-                       key, path);
+    err << fmt::format(
+        "tutti: warning: {} {} is not on the volume: pods have it only if it is in their image\n", key, path);
   }
 }
 
@@ -117,8 +116,8 @@ void withhold_secrets(LaunchSpec& spec, const Environment& here, std::ostream& e
   }
   for (const std::string& name : spec.forwarded) {
     if (holds(kept, name)) continue;
-    err << fmt::format("tutti: {} looks like a secret and stays here; --env {} passes it to the job\n", name,
-                       name);
+    err << fmt::format(
+        "tutti: {} looks like a secret and is not passed to the job; use --env {} to pass it\n", name, name);
   }
   spec.forwarded = kept;
 }

@@ -69,22 +69,22 @@ ExitCode run(const Options& options, Console& console) {
 
 CommandAction setup(CLI::App& app) {
   const auto options = std::make_shared<Options>();
-  app.add_option("RUN.yaml", options->train.run_file, "A run file, to be the same on all hosts");
-  add_set_option(app, options->train.sets, "Override a key of the run file; may come again");
+  app.add_option("RUN.yaml", options->train.run_file, "A run file that must be the same on all hosts");
+  add_set_option(app, options->train.sets, "Override a key of the run file; may be repeated");
   app.add_option("--dir", options->dir,
-                 "Directory whose storage is tried; default: the run file's run.dir, or the present one");
-  app.add_flag("--brief", options->preflight.brief, "Some seconds in place of some tens");
-  app.add_option("--limit", options->preflight.limit_s, "Seconds after which it ends, naming what hangs")
+                 "Directory whose storage is tested; default: the run file's run.dir, or the current one");
+  app.add_flag("--brief", options->preflight.brief, "A brief test of a few seconds");
+  app.add_option("--limit", options->preflight.limit_s, "Time limit in seconds; then report what hangs")
       ->check(between_numbers(1, 3600))
       ->capture_default_str();
-  app.add_flag("--json", options->json, "Print JSON in place of the table");
+  app.add_flag("--json", options->json, "Print JSON instead of the table");
   return [options](Console& console) { return run(*options, console); };
 }
 
 }  // namespace
 
 const Command kPreflightCommand{
-    "preflight", "Try out the hosts of a job before it trains",
+    "preflight", "Test the hosts of a job before training",
     R"(  mpirun -n 2 tutti preflight                         # CPUs, memory, disk, network, clocks, GPUs
   srun --mpi=pmix tutti preflight run.yaml            # and whether all hosts see the same run file
   tutti launch --nodes 4 preflight --json run.yaml

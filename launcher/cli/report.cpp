@@ -46,7 +46,7 @@ ExitCode report(const Options& options, Console& console) {
                             auto draw_one) {
     if (folder.empty()) return;
     rules.generator_tag = tag;
-    require(folder != "-", "-: a folder of plots cannot be written to standard output; give its name");
+    require(folder != "-", "-: plots cannot be written to standard output; give a directory");
     for (const Plot& plot : plots) {
       outputs.push_back({FileTarget(fs::path(folder) / (plot.slug + ending), rules),
                          [&plot, draw_one] { return draw_one(plot); }});
@@ -82,12 +82,12 @@ ExitCode report(const Options& options, Console& console) {
 
 CommandAction setup(CLI::App& app) {
   const auto options = std::make_shared<Options>();
-  app.add_option("RUNDIR", options->directories, "Run directories; several are laid over each other")
+  app.add_option("RUNDIR", options->directories, "Run directories; several are compared in the same plots")
       ->required();
-  app.add_option(
-      "--out", options->out,
-      "The page to write, - for standard output; default: report.html in RUNDIR, or here for several");
-  app.add_flag("--force", options->force, "Replace files that exist; its own are replaced without");
+  app.add_option("--out", options->out,
+                 "The page to write, - for standard output; default: report.html in RUNDIR, or in the "
+                 "current directory for several");
+  app.add_flag("--force", options->force, "Replace existing files; earlier reports are replaced without it");
   app.add_option("--svg", options->svg, "Also write each plot as an SVG file into this folder");
   app.add_option("--png", options->png, "Also write each plot as a PNG file into this folder");
   return [options](Console& console) { return report(*options, console); };

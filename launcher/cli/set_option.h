@@ -8,8 +8,8 @@
 
 namespace tutti {
 
-/// Adds --set KEY=VALUE, which may be repeated. What is no such pair is wrong usage; keys and values are
-/// checked with the run file.
+/// Adds --set KEY=VALUE, which may be repeated. Anything else is a usage error; keys and values are checked
+/// with the run file.
 inline void add_set_option(CLI::App& app, std::vector<std::string>& sets, const std::string& help) {
   const CLI::Validator pair(
       [](std::string& text) {

@@ -8,7 +8,7 @@
 
 namespace tutti {
 
-/// A line that changes while something goes on, on a terminal only.
+/// A status line that is updated during the work, on a terminal only.
 class StatusLine {
  public:
   explicit StatusLine(std::ostream& err) : err_(err), on_(isatty(STDERR_FILENO) == 1) {}

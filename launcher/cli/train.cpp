@@ -41,20 +41,19 @@ ExitCode run(const Options& options, Console& console) {
   check_bootstrap(here, library);
   catch_stop_signals();
   run_world({}, [&](Collective& world) {
-    catch_stop_signals();  // what MPI has loaded may have taken them
+    catch_stop_signals();  // libraries that MPI loads may have replaced the handlers
     check_world_size(here, library, world.size());
     reason = train(train_options, world, console.out, console.err);
     stops_end_now(static_cast<int>(exit_code(reason)));
     if (reason == TrainResult::Reason::kNotFinite && world.rank() == 0) {
       print_error(
-          "training ended: loss or gradient were not finite for more than train.max_skipped_steps steps in a "
-          "row, or in the last step; no such step changed the weights, and none was saved. A smaller "
-          "optimizer.learning_rate or optimizer.clip_norm "
-          "may help",
+          "training ended: the loss or gradient was not finite for more than train.max_skipped_steps "
+          "consecutive steps, or in the last step; such steps neither changed the weights nor were saved. A "
+          "smaller optimizer.learning_rate or optimizer.clip_norm may help",
           console.err);
     }
   });
-  console.out.clear();  // without a reader of its messages, a training is done all the same
+  console.out.clear();  // without a reader of its output, a training still succeeds
   return exit_code(reason);
 }
 
@@ -62,15 +61,14 @@ CommandAction setup(CLI::App& app) {
   const auto options = std::make_shared<Options>();
   app.add_option("RUN.yaml", options->train.run_file, "The run file; models/recipes holds one for each model")
       ->required();
-  add_set_option(app, options->train.sets, "Override a key of the run file: train.steps=100; may come again");
-  auto* const resume = app.add_flag(
-      "--resume", options->train.resume,
-      "Go on from the newest checkpoint in the run directory; begin where there is none, and conclude "
-      "a run that has done its steps");
-  app.add_option(
-         "--allow-change", options->train.allow_change,
-         "With --resume: keys, or sections, that may differ from the checkpoint although they change what is "
-         "computed: optimizer,data.training")
+  add_set_option(app, options->train.sets,
+                 "Override a key of the run file: train.steps=100; may be repeated");
+  auto* const resume = app.add_flag("--resume", options->train.resume,
+                                    "Resume from the newest checkpoint in the run directory; begin if there "
+                                    "is none; finish a run that has done all its steps");
+  app.add_option("--allow-change", options->train.allow_change,
+                 "With --resume: keys or sections that may differ from the checkpoint although they change "
+                 "results: optimizer,data.training")
       ->type_name("KEY[,KEY...]")
       ->delimiter(',')
       ->allow_extra_args(false)
@@ -95,7 +93,7 @@ CommandAction setup(CLI::App& app) {
 }  // namespace
 
 const Command kTrainCommand{
-    "train", "Train a model as a run file says",
+    "train", "Train a model described by a run file",
     R"(  tutti train models/recipes/mlp-fashion.yaml            # one process, all cores
   mpirun -n 2 tutti train models/recipes/gpt-kjv.yaml    # two ranks, the same answer
   tutti train run.yaml --set train.steps=50 --set run.dir=runs/try

@@ -92,24 +92,24 @@ TEST(IdFile, SaysWhatIsWrong) {
     expect_error([&] { (void)read(bytes, vocabulary, type); }, part);
   };
   refused("", 100, "empty");
-  refused("abc", 100, "no whole number of ids of type uint16");
+  refused("abc", 100, "not a multiple of the size of uint16");
   refused(numbers<uint16_t>({1, 2, 99, 100, 3}), 100,
-          "ids: id 100 at position 3 of bare numbers of uint16; --vocabulary 100");
+          "ids: id 100 at position 3 of raw numbers of uint16; --vocabulary 100");
   refused(numbers<int32_t>({1, -1}), 100, "id -1 at position 1", IdType::kInt32);
   refused(numbers<uint64_t>({1, std::numeric_limits<int64_t>::min()}), 100, "id 9223372036854775808",
           IdType::kUint64);
   refused(numbers<int64_t>({int64_t{1} << 32}), 100, "id 4294967296", IdType::kInt64);  // not cut to 0
   refused(numbers<int32_t>({1, 2, 3, 4, 5}), 100, "--ids-type int32");
   refused(llmc(20240520, 2, 1, "ab"), 100, "version 2");
-  refused(llmc(20240520, 1, 2, "ab"), 100, "announces 2");
+  refused(llmc(20240520, 1, 2, "ab"), 100, "declares 2");
   refused(npy("<f4", "(1,)", "abcd"), 100, "dtype '<f4'");
   refused(npy(">i4", "(1,)", "abcd"), 100, "little-endian");
   refused(npy("<i4", "(2,)", "abcd"), 100, "2 numbers of 4 bytes");
   refused(npy("<i4", "(1,)", "abcdefgh"), 100, "8 bytes of data");
   refused(npy("<i4", "(0,)", ""), 100, "no ids");
-  refused(npy("<i4", "(4611686018427387904, 4611686018427387904)", ""), 100, "impossible");
+  refused(npy("<i4", "(4611686018427387904, 4611686018427387904)", ""), 100, "invalid sizes");
   refused(npy("<i4", "(2, 2)", std::string(16, '\0'), 1, "True"), 100, "Fortran");
-  refused(npy("<i4", "(2, -2)", ""), 100, "no size");
+  refused(npy("<i4", "(2, -2)", ""), 100, "expected a size");
   refused(npy("<i4", "(2,", ""), 100, "header");
   refused("\x93NUMPY\x01\0\xff\xff{}"s, 100, "a header of 65535 bytes");
   expect_error([] { (void)id_type_from_name("float"); }, "expected auto");

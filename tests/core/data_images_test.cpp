@@ -107,7 +107,7 @@ TEST(ImageFolder, SortsClassesAndFiles) {
   write_file(directory / "train/dog/readme", "");
   expect_error([&] { (void)open_dataset(config, Split::kTraining); }, "dog: no JPEG, PNG or WebP");
   config.path = directory / "train/dog";
-  expect_error([&] { (void)open_dataset(config, Split::kTraining); }, "no folders");
+  expect_error([&] { (void)open_dataset(config, Split::kTraining); }, "no directories");
   config.path = directory / "nowhere";
   expect_error([&] { (void)open_dataset(config, Split::kTraining); }, "no such directory");
 }

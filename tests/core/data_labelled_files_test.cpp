@@ -79,15 +79,15 @@ TEST(Idx, SaysWhatIsWrong) {
   expect_error([&] { parse(with(2, 0x0d)); }, "type 0x0d");
   expect_error([&] { parse(with(3, 1)); }, "1 dims; expected 3");
   expect_error([&] { parse(good, 1); }, "3 dims; expected 1");
-  expect_error([&] { parse(with(7, 3)); }, "cut off");
+  expect_error([&] { parse(with(7, 3)); }, "truncated");
   expect_error([&] { parse(with(7, 1)); }, "more data");
   // A header that claims far more than there is must not be believed.
-  expect_error([&] { parse(idx_bytes({0x7fffffff, 0x7fff, 1}, "abc")); }, "cut off");
+  expect_error([&] { parse(idx_bytes({0x7fffffff, 0x7fff, 1}, "abc")); }, "truncated");
   expect_error(
       [&] {
         parse(idx_bytes({0xffffffff, 0xffffffff, 0xffffffff}, "abc"));
       },
-      "file: impossible sizes");
+      "file: invalid sizes");
   std::string damaged = gzipped(good);
   damaged[damaged.size() - 6] = static_cast<char>(damaged[damaged.size() - 6] ^ 1);  // checksum
   expect_error([&] { parse(damaged); }, "gzip");
@@ -116,7 +116,7 @@ TEST(IdxImages, BelongTogether) {
   const auto images = [&](const std::string& a, const std::string& b) {
     (void)IdxImages(directory / (a + "-images-idx3-ubyte"), directory / (b + "-labels-idx1-ubyte.gz"));
   };
-  expect_error([&] { images("train", "t10k"); }, "holds 9 labels");
+  expect_error([&] { images("train", "t10k"); }, "contains 9 labels");
   expect_error([&] { images("none", "t10k"); }, "none-images");
   std::filesystem::remove(directory / "t10k-labels-idx1-ubyte.gz");
   expect_error([&] { (void)open_dataset(config, Split::kValidation); }, "t10k-labels-idx1-ubyte");

@@ -246,7 +246,7 @@ TEST(Loader, EndsWhereItIsTold) {
   const auto data = std::make_shared<CountingData>(20);
   Loader loader(data, Sampler(20, 4, SampleOrder::kSequential, 0), options);
   for (int step = 0; step < 3; ++step) EXPECT_EQ(loader.next().size(), 1U);
-  expect_error([&] { (void)loader.next(); }, "behind 3");
+  expect_error([&] { (void)loader.next(); }, "from 3 on");
   EXPECT_EQ(data->reads, 3);
 }
 

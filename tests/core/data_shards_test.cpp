@@ -60,8 +60,8 @@ TEST(TokenShards, GiveBackWhatWasWritten) {
       EXPECT_TRUE(std::equal(some.begin(), some.end(), ids.begin() + static_cast<std::ptrdiff_t>(begin)));
     }
     std::vector<int32_t> two(2);
-    expect_error([&] { corpus.read(size - 1, two); }, "asked for");
-    expect_error([&] { corpus.read(-1, two); }, "asked for");
+    expect_error([&] { corpus.read(size - 1, two); }, "requested");
+    expect_error([&] { corpus.read(-1, two); }, "requested");
     const SafetensorsFile file = SafetensorsFile::open(directory / "train-00000.safetensors");
     EXPECT_EQ(file.at("tokens").dtype, vocabulary <= 65536 ? "U16" : "I32");
   }
@@ -132,7 +132,7 @@ TEST(TokenShards, SayWhatIsWrongWithThem) {
   expect_error([&] { shard.read(1, out); }, "shard 7: token 2 has id 10; the vocabulary has 10");
   EXPECT_EQ(parse(shard_bytes({-5}, good)).size(), 1);
   expect_error([&] { parse(shard_bytes({-5}, good)).read(0, std::span(out).first(1)); }, "id -5");
-  expect_error([&] { (void)parse(shard_bytes(ids, good, "weights")); }, "shard 7: no token shard");
+  expect_error([&] { (void)parse(shard_bytes(ids, good, "weights")); }, "shard 7: not a token shard");
   expect_error([&] { (void)parse(shard_bytes(ids, good, "tokens", {2, 2})); }, "one dim");
   expect_error([&] { (void)parse(shard_bytes(ids, {{"vocabulary", "10"}})); }, "tokenizer_sha256");
   for (const char* vocabulary : {"0", "-3", "ten", "", "10 ", "99999999999999999999"}) {

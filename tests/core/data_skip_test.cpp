@@ -109,8 +109,8 @@ TEST_F(SkipTest, AListedFileMayBeGone) {
   EXPECT_EQ(std::vector(listed.begin() + 1, listed.begin() + 19),
             std::vector(before.begin() + 1, before.begin() + 19));
   const std::string text = open_dataset(config_, Split::kTraining)->description();
-  EXPECT_NE(text.find("20 images in 2 classes; data.skip leaves out 2 images"), std::string::npos) << text;
-  EXPECT_NE(text.find("2 files of data.skip not there any more"), std::string::npos) << text;
+  EXPECT_NE(text.find("20 images in 2 classes; data.skip skips 2 images"), std::string::npos) << text;
+  EXPECT_NE(text.find("2 files of data.skip missing"), std::string::npos) << text;
 }
 
 TEST_F(SkipTest, WhatCannotBeMeantIsRefused) {
@@ -127,7 +127,7 @@ TEST_F(SkipTest, WhatCannotBeMeantIsRefused) {
   refused("train ant/a\\b.png\n", "backslash");
   std::string all;
   for (int i = 0; i < 20; ++i) all += fmt::format("train {}/{:02}.png\n", i < 10 ? "ant" : "bee", i % 10);
-  refused(all, "leaves out all 20");
+  refused(all, "skips all 20");
   config_.skip = directory_ / "nowhere.txt";
   expect_error([&] { (void)open_dataset(config_, Split::kTraining); }, "nowhere.txt");
 }
@@ -158,9 +158,9 @@ TEST_F(SkipTest, WhatIsNoSampleIsCountedByReason) {
   EXPECT_EQ(data->size(), 21);  // the link that leads somewhere is a sample
   EXPECT_EQ(
       data->description(),
-      "21 images in 2 classes; 7 files left out: 3 not named as a JPEG, PNG or WebP file (list.csv, ...), 1 "
+      "21 images in 2 classes; 7 files ignored: 3 not named as a JPEG, PNG or WebP file (list.csv, ...), 1 "
       "not "
-      "in a class (stray.png), 1 dangling link (ant/link.png), 1 hidden (bee/.DS_Store), 1 a folder inside a "
+      "in a class (stray.png), 1 dangling link (ant/link.png), 1 hidden (bee/.DS_Store), 1 a directory inside a "
       "class (bee/inner)");
 }
 

@@ -73,7 +73,7 @@ class TextFileTest : public ::testing::Test {
 
 TEST_F(TextFileTest, WhatIsNoTextIsNamed) {
   refused("\x1f\x8b\x08\0\0\0\0\0"s,
-          "in.txt: not text but a gzip file: unpack it first (gunzip); --as-bytes");
+          "in.txt: not text but a gzip file: unpack it first (gunzip); use --as-bytes");
   refused("\x28\xb5\x2f\xfd\x04\0"s, "zstd");
   refused("\xfd"s + "7zXZ\0\0"s, "an xz file");
   refused("BZh91AY&SY\xff\0"s, "bzip2");
@@ -86,9 +86,9 @@ TEST_F(TextFileTest, WhatIsNoTextIsNamed) {
   refused("\xfe\xff\0h\0i"s, "UTF-16");
   refused("\xff\xfe\0\0h\0\0\0"s, "UTF-32");
   refused("h\0e\0l\0l\0o\0"s, "5 zero bytes, the first at byte 1 (line 1); UTF-16?");
-  refused("one\ntwo\nthree and more text\0"s, "1 zero byte, the first at byte 27 (line 3); --as-bytes");
-  refused("one\ncaf\xe9 \xe9t\xe9\n", "3 bytes belong to no character, the first at byte 7 (line 2)");
-  refused("cut off: \xe8\xaa", "2 bytes belong");
+  refused("one\ntwo\nthree and more text\0"s, "1 zero byte, the first at byte 27 (line 3); use --as-bytes");
+  refused("one\ncaf\xe9 \xe9t\xe9\n", "3 invalid bytes, the first at byte 7 (line 2)");
+  refused("cut off: \xe8\xaa", "2 invalid bytes");
   EXPECT_EQ(open("BZh is text if all of it is").text, "BZh is text if all of it is");
   EXPECT_EQ(open("caf\xc3\xa9").text, "caf\xc3\xa9");
   expect_error([&] { (void)open(""); }, "the file is empty");

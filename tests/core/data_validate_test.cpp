@@ -102,7 +102,7 @@ TEST(ValidateData, FindsAllThatIsWrongWithAFolder) {
     EXPECT_EQ(misspelt.splits[0].class_counts, mended.splits[0].class_counts);
     const auto& warnings = misspelt.warnings;
     EXPECT_EQ(std::count(warnings.begin(), warnings.end(),
-                         "train: data.skip names 1 image that is not there: ant/ct.png"),
+                         "train: data.skip lists 1 missing image: ant/ct.png"),
               1);
   }
 }

@@ -12,7 +12,7 @@ using Bytes = std::span<const std::byte>;
 constexpr size_t kIfdEntry = 12;
 constexpr uint64_t kOrientationTag = 0x0112;
 
-/// Reads unsigned numbers of a byte order; 0 behind the end.
+/// Reads unsigned numbers of a byte order; 0 after the end.
 struct Numbers {
   Bytes data;
   bool big_endian = true;
@@ -34,7 +34,7 @@ bool has_text(Bytes data, size_t offset, std::string_view text) {
                     [](char a, std::byte b) { return static_cast<std::byte>(a) == b; });
 }
 
-/// The part that lies within the data, however long it claims to be.
+/// The part within the data, whatever its stated length.
 Bytes part(Bytes data, size_t offset, uint64_t size) {
   if (offset >= data.size()) return {};
   return data.subspan(offset, std::min<uint64_t>(size, data.size() - offset));
@@ -50,7 +50,7 @@ Bytes exif_of_jpeg(Bytes file) {
       continue;
     }
     if (marker < 0xffc0 || marker == 0xffda || marker == 0xffd9)
-      break;  // the image itself begins, or nonsense
+      break;  // image data begins, or the file is damaged
     const uint64_t length = numbers.at(at + 2, 2);
     if (length < 2) break;
     if (marker == 0xffe1 && has_text(file, at + 4, kMark)) {

@@ -17,7 +17,7 @@ bool begins_with(std::span<const std::byte> file, std::string_view magic) {
                     [](char a, std::byte b) { return static_cast<std::byte>(a) == b; });
 }
 
-/// What a file is that cannot be read, for messages.
+/// The format of an unsupported file, for messages.
 std::string_view other_format(std::span<const std::byte> file) {
   if (begins_with(file, "GIF8")) return " but a GIF file";
   if (begins_with(file, "BM")) return " but a BMP file";
@@ -27,11 +27,11 @@ std::string_view other_format(std::span<const std::byte> file) {
   if (begins_with(brand, "ftyphei")) return " but a HEIF file";
   if (begins_with(brand, "jP  ")) return " but a JPEG 2000 file";
   if (begins_with(file, "\x1f\x8b")) return " but a gzip file";
-  if (begins_with(file, "<")) return " but text, such as an error page that was saved in its place";
+  if (begins_with(file, "<")) return " but text, such as a saved error page";
   return "";
 }
 
-/// What one pixel of the result takes from a row or column of the source.
+/// The weights with which one pixel of the result reads a row or column of the source.
 struct Taps {
   int64_t first = 0;
   std::vector<float> weights;
@@ -61,11 +61,11 @@ std::vector<Taps> triangle_taps(int64_t from, int64_t to) {
 
 void check_image_size(int64_t height, int64_t width, const std::string& name) {
   require(height >= 1 && width >= 1 && height * width <= kMaxImagePixels,
-          "{}: an image of {} x {} pixels; at most {} are possible", name, height, width, kMaxImagePixels);
+          "{}: an image of {} x {} pixels; at most {} are supported", name, height, width, kMaxImagePixels);
 }
 
 Image decode_image(std::span<const std::byte> file, int64_t channels, const std::string& name) {
-  require(channels == 1 || channels == 3, "{}: {} channels asked for; 1 and 3 are possible", name, channels);
+  require(channels == 1 || channels == 3, "{}: {} channels requested; expected 1 or 3", name, channels);
   require(!file.empty(), "{}: the file is empty", name);
   const auto decoded = [&] {
     if (begins_with(file, "\x89PNG\r\n\x1a\n")) return decode_png(file, channels, name);

@@ -12,9 +12,9 @@
 namespace tutti {
 namespace {
 
-/// libjpeg reports errors by a callback that must not return: it jumps back to where decoding began.
+/// libjpeg reports errors by a callback that must not return: it jumps (longjmp) to the start of decoding.
 struct JpegErrors {
-  jpeg_error_mgr base;  // first: libjpeg hands back its address
+  jpeg_error_mgr base;  // first: libjpeg passes its address
   std::jmp_buf back;
   char message[JMSG_LENGTH_MAX];
 };
@@ -25,7 +25,7 @@ struct JpegErrors {
   std::longjmp(errors->back, 1);
 }
 
-/// Most warnings are about data that is missing or damaged; libjpeg would fill in grey and go on.
+/// Most warnings concern missing or damaged data, where libjpeg would continue with grey pixels.
 void on_message(j_common_ptr info, int level) {
   if (level >= 0) return;
   const int code = info->err->msg_code;
@@ -33,8 +33,8 @@ void on_message(j_common_ptr info, int level) {
   if (!harmless) on_error(info);
 }
 
-/// Four inks become colours as in PIL, which takes all such files for Adobe's: inks are stored inverted.
-/// libjpeg has turned YCCK to CMYK before.
+/// Converts CMYK to RGB as PIL does, which assumes that all such files are Adobe's, with inverted values.
+/// libjpeg has already converted YCCK to CMYK.
 void from_inks(const uint8_t* inks, int64_t width, int64_t channels, uint8_t* out) {
   for (int64_t x = 0; x < width; ++x, inks += 4) {
     const uint32_t light = inks[3];  // 255 - black
@@ -58,8 +58,8 @@ struct Decoded {
   int64_t height = 0, width = 0;
 };
 
-/// Everything between setjmp and longjmp: no object with a destructor lives here, `image` and `inks` belong
-/// to the caller.
+/// The code between setjmp and longjmp must not create objects with destructors; `image` and `inks` belong to
+/// the caller.
 Decoded decode(jpeg_decompress_struct& info, JpegErrors& errors, std::span<const std::byte> file,
                Image& image, std::vector<uint8_t>& inks) {
   if (setjmp(errors.back) != 0) {

@@ -12,7 +12,7 @@ namespace {
 
 constexpr png_alloc_size_t kMaxChunkBytes = 64 << 20;  // of text, profiles: nothing that pixels need
 
-/// What libpng's callbacks get. libpng reports errors by a callback that must not return.
+/// The state of libpng's callbacks. libpng reports errors by a callback that must not return.
 struct Source {
   std::span<const std::byte> rest;
   char message[256] = "";
@@ -28,21 +28,21 @@ void on_warning(png_structp, png_const_charp) {}
 
 void read_bytes(png_structp png, png_bytep out, size_t count) {
   auto* source = static_cast<Source*>(png_get_io_ptr(png));
-  if (count > source->rest.size()) png_error(png, "it ends too early");
+  if (count > source->rest.size()) png_error(png, "unexpected end of data");
   std::memcpy(out, source->rest.data(), count);
   source->rest = source->rest.subspan(count);
 }
 
-/// What the caller owns, since nothing with a destructor may live between setjmp and longjmp.
+/// Objects owned by the caller, since no object with a destructor may be created between setjmp and longjmp.
 struct Pixels {
   int64_t height = 0, width = 0, channels = 0;
   std::vector<uint8_t> values;
   std::vector<png_bytep> rows;
 };
 
-/// Grey stays grey, all else becomes RGB: eight bits a sample, transparency dropped. Samples are taken as
-/// they are, whatever gamma or profile the file names, as in PIL and OpenCV. False on an error; with sizes
-/// but without values if the image is too large.
+/// Grey stays grey, other colour types become RGB: eight bits per sample, transparency dropped. Gamma and
+/// colour profiles are ignored, as in PIL and OpenCV. False on an error; with sizes but without values if the
+/// image is too large.
 bool decode(png_structp png, png_infop info, Pixels& pixels) {
   if (setjmp(png_jmpbuf(png)) != 0) return false;
   png_set_chunk_malloc_max(png, kMaxChunkBytes);
@@ -59,7 +59,7 @@ bool decode(png_structp png, png_infop info, Pixels& pixels) {
   const size_t row_bytes = png_get_rowbytes(png, info);
   if ((pixels.channels != 1 && pixels.channels != 3) ||
       row_bytes != static_cast<size_t>(pixels.width * pixels.channels)) {
-    png_error(png, "an unknown kind of pixels");
+    png_error(png, "an unknown pixel format");
   }
   pixels.values.resize(row_bytes * static_cast<size_t>(pixels.height));
   pixels.rows.resize(static_cast<size_t>(pixels.height));
@@ -79,9 +79,9 @@ Image decode_png(std::span<const std::byte> file, int64_t channels, const std::s
     png_infop info = nullptr;
     ~Free() { png_destroy_read_struct(png, info != nullptr ? &info : nullptr, nullptr); }
   } owned{&png};
-  require(png != nullptr, "{}: libpng has another version than its headers", name);
+  require(png != nullptr, "{}: the version of libpng differs from its headers", name);
   owned.info = png_create_info_struct(png);
-  require(owned.info != nullptr, "{}: no memory for a PNG file", name);
+  require(owned.info != nullptr, "{}: out of memory for a PNG file", name);
   png_set_read_fn(png, &source, read_bytes);
   Pixels pixels;
   const bool ok = decode(png, owned.info, pixels);

@@ -20,7 +20,7 @@ const char* text_of(VP8StatusCode status) {
     case VP8_STATUS_UNSUPPORTED_FEATURE:
       return "an unsupported feature";
     case VP8_STATUS_NOT_ENOUGH_DATA:
-      return "it ends too early";
+      return "unexpected end of data";
     default:
       return "damaged data";
   }
@@ -31,11 +31,11 @@ const char* text_of(VP8StatusCode status) {
 Image decode_webp(std::span<const std::byte> file, int64_t channels, const std::string& name) {
   const auto* data = reinterpret_cast<const uint8_t*>(file.data());
   WebPDecoderConfig config;
-  require(WebPInitDecoderConfig(&config) != 0, "{}: libwebp has another version than its headers", name);
+  require(WebPInitDecoderConfig(&config) != 0, "{}: the version of libwebp differs from its headers", name);
   VP8StatusCode status = WebPGetFeatures(data, file.size(), &config.input);
   require(status == VP8_STATUS_OK, "{}: cannot decode this WebP file: {}", name, text_of(status));
   require(config.input.has_animation == 0,
-          "{}: an animated WebP file; an image of a dataset has one frame: save the one that counts", name);
+          "{}: an animated WebP file; expected one frame: save a single frame", name);
   const int64_t height = config.input.height;
   const int64_t width = config.input.width;
   check_image_size(height, width, name);
@@ -59,7 +59,7 @@ Image decode_webp(std::span<const std::byte> file, int64_t channels, const std::
 #else
 
 Image decode_webp(std::span<const std::byte>, int64_t, const std::string& name) {
-  fail("{}: a WebP file; this build has no libwebp (install libwebp-dev and build again)", name);
+  fail("{}: a WebP file, but this build has no libwebp (install libwebp-dev and build again)", name);
 }
 
 #endif

@@ -11,7 +11,7 @@ namespace {
 
 constexpr size_t kSectionBytes = size_t{1} << 20;
 
-/// Where a piece that begins a word ends: at most kLongestPiece bytes, before a character, not within it.
+/// Where the first piece of a word ends: at most kLongestPiece bytes, on a character boundary.
 size_t piece_end(std::string_view word) {
   if (word.size() <= kLongestPiece) return word.size();
   const auto continues = [&](size_t i) { return (static_cast<unsigned char>(word[i]) & 0xc0U) == 0x80U; };
@@ -97,8 +97,8 @@ bool WordCounts::keeps(std::string_view piece) const {
   return halvings_ < 64 && hash >> (64 - halvings_) == 0;
 }
 
-// A piece that is kept after some halvings was kept after fewer, so its count is whole; and the number of
-// halvings is the least that is enough for all texts together, in whatever order they come.
+// A piece kept after some halvings was kept after fewer, so its count is complete; and the number of halvings
+// is the least sufficient one for all texts together, in any order.
 void WordCounts::thin_out() {
   do {
     ++halvings_;

@@ -15,16 +15,15 @@ namespace tutti {
 inline constexpr size_t kLongestPiece = 1024;
 /// Of pieces longer than this a sample is learned from where the text holds very many.
 inline constexpr size_t kLongPiece = 32;
-/// Bytes of different long pieces that are kept.
+/// Limit on the bytes of distinct long pieces that are kept.
 inline constexpr size_t kMostLongBytes = size_t{16} << 20;
 
-/// The words of texts and how often each occurs, in memory that the texts' size does not set: where the
-/// pieces of long words are more than kMostLongBytes, half of them, chosen by their hash, is left out, and so
-/// on. The result depends on the texts alone: not on their order, where they are cut between words, or
-/// threads.
+/// The words of texts and their counts, in bounded memory: when the pieces of long words exceed
+/// kMostLongBytes, half of them, chosen by hash, are dropped, repeatedly. The result depends only on the
+/// texts: not on their order, on cuts between words, or on threads.
 class WordCounts {
  public:
-  /// Counts on all threads of the pool. Texts are cut where they spell one of `specials`.
+  /// Counts on all threads of the pool. Texts are split at occurrences of `specials`.
   static WordCounts of(std::span<const std::string_view> texts, const AddedTokenFinder& specials,
                        ThreadPool& pool);
 
@@ -49,7 +48,7 @@ class WordCounts {
   void add_piece(std::string_view piece, int64_t count);
   void merge(const WordCounts& other);
   [[nodiscard]] bool keeps(std::string_view piece) const;
-  /// Leaves out half of the long pieces until the others fit.
+  /// Drops half of the long pieces until the others fit.
   void thin_out();
 
   Map counts_;

@@ -20,7 +20,7 @@ std::vector<bool> characters_of(std::span<const std::string_view> texts, ThreadP
     pool.parallel_ranges(static_cast<int64_t>(text.size()), kPart, [&](int64_t begin, int64_t end) {
       std::vector<char32_t> found;
       std::vector<bool> seen(kCodePoints);
-      // A character that the beginning cuts is no character here; it is whole for the range before.
+      // A character that crosses the beginning belongs to the range before.
       for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end);) {
         const Utf8Char c = decode_utf8(text, i);
         i += c.bytes;

@@ -19,7 +19,7 @@ size_t validation_begin(std::string_view text, double fraction) {
   const size_t before = text.rfind('\n', target - 1);
   if (before != std::string_view::npos && target - (before + 1) <= wanted) return before + 1;
   if (const size_t space = cut_point(text, target); leaves_enough(space)) return space;
-  // Between two characters: at the beginning of the one that holds the target, or behind a first one.
+  // On a character boundary: before the character at the target, or after the first one.
   const auto is_boundary = [&](size_t i) {
     return i == text.size() || (static_cast<unsigned char>(text[i]) & 0xc0U) != 0x80U;
   };
@@ -29,7 +29,7 @@ size_t validation_begin(std::string_view text, double fraction) {
   for (size_t on = 1; on <= 3 && target + on <= text.size(); ++on) {
     if (is_boundary(target + on)) return target + on;
   }
-  return target;  // not UTF-8
+  return target;  // not valid UTF-8
 }
 
 std::vector<Document> open_documents(const std::vector<std::string>& paths, double validation_fraction,

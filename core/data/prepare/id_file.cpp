@@ -128,14 +128,14 @@ IdFile IdFile::parse(std::span<const std::byte> bytes, const std::string& name, 
     const IdType stored = npy_type(header.descr, name);
     int64_t values = 1;
     for (const int64_t size : header.shape) {
-      require(!__builtin_mul_overflow(values, size, &values), "{}: impossible sizes", name);
+      require(!__builtin_mul_overflow(values, size, &values), "{}: invalid sizes", name);
     }
     require(!header.fortran_order || header.shape.size() <= 1,
             "{}: an array in Fortran order; expected C order", name);
     const auto data = bytes.subspan(header.data_begin);
     require(static_cast<uint64_t>(values) <= data.size() / bytes_of(stored) &&
                 data.size() == static_cast<uint64_t>(values) * bytes_of(stored),
-            "{}: {} bytes of data; {} numbers of {} bytes were announced", name, data.size(), values,
+            "{}: {} bytes of data; the header declares {} numbers of {} bytes", name, data.size(), values,
             bytes_of(stored));
     file.set_numbers(data, stored, "a NumPy array");
   } else if (const auto header = LlmcHeader::of(bytes)) {
@@ -145,29 +145,29 @@ IdFile IdFile::parse(std::span<const std::byte> bytes, const std::string& name, 
             header->version, version);
     require(
         header->tokens >= 0 && data.size() == static_cast<size_t>(header->tokens) * bytes_of(header->type()),
-        "{}: {} bytes of ids; its header announces {} of {} bytes", name, data.size(), header->tokens,
+        "{}: {} bytes of ids; the header declares {} of {} bytes", name, data.size(), header->tokens,
         bytes_of(header->type()));
     file.set_numbers(data, header->type(), "llm.c's format");
   } else {
     if (type == IdType::kAuto) {
       const std::string_view format =
           binary_format({reinterpret_cast<const char*>(bytes.data()), bytes.size()});
-      require(format.empty(), "{}: no ids but {}; --ids-type tells that it holds bare numbers", name, format);
+      require(format.empty(), "{}: not ids but {}; if the file contains raw numbers, set --ids-type", name,
+              format);
       type = vocabulary <= 65536 ? IdType::kUint16 : IdType::kUint32;
       require(type != IdType::kUint16 || !looks_like_32_bits(bytes),
-              "{}: each second number of 16 bits is zero, as if ids had 32: say which by --ids-type int32 "
-              "(or uint16)",
+              "{}: every second 16-bit number is zero, as in 32-bit ids: set --ids-type int32 (or uint16)",
               name);
     }
-    file.set_numbers(bytes, type, "bare numbers");
+    file.set_numbers(bytes, type, "raw numbers");
   }
-  require(file.size_ > 0, "{}: holds no ids", name);
+  require(file.size_ > 0, "{}: contains no ids", name);
   return file;
 }
 
 void IdFile::set_numbers(std::span<const std::byte> data, IdType type, std::string_view kind) {
   require(data.size() % bytes_of(type) == 0,
-          "{}: {} bytes are no whole number of ids of type {}; --ids-type tells another", name_, data.size(),
+          "{}: {} bytes are not a multiple of the size of {}; set another --ids-type", name_, data.size(),
           name_of(type));
   data_ = data;
   type_ = type;
@@ -177,7 +177,7 @@ void IdFile::set_numbers(std::span<const std::byte> data, IdType type, std::stri
 
 void IdFile::read(int64_t begin, std::span<int32_t> out) const {
   const auto count = static_cast<int64_t>(out.size());
-  require(begin >= 0 && begin <= size_ && count <= size_ - begin, "{}: ids {} to {} asked for; it has {}",
+  require(begin >= 0 && begin <= size_ && count <= size_ - begin, "{}: ids {} to {} requested; it has {}",
           name_, begin, begin + count, size_);
   const std::byte* from = data_.data() + static_cast<size_t>(begin) * bytes_of(type_);
   with_type(type_, [&]<class Stored>(Stored) {

@@ -13,7 +13,7 @@ namespace {
 
 constexpr int64_t kIdsAtOnce = int64_t{1} << 20;
 
-/// Files one behind the other, as one sequence of ids.
+/// Concatenated files, as one sequence of ids.
 struct IdFiles {
   std::vector<IdFile> files;
   int64_t ids = 0;
@@ -56,13 +56,13 @@ void ShardIdsConfig::describe(Fields& f) {
   f.value("train", train, "files of ids to train on", not_empty());
   f.value("validation", validation, "files of ids to validate with");
   f.value("out", out, "directory to write", not_empty());
-  f.value("force", force, "write into a directory that holds something");
+  f.value("force", force, "write into a directory that is not empty");
   f.value("vocabulary", vocabulary, "ids are below this; 0: as many as the tokenizer has",
           between(0, static_cast<double>(kMaxVocabulary)));
-  f.value("tokenizer", tokenizer, "the tokenizer.json that the ids are of; empty: unknown");
-  f.value("type", type, "how bare numbers are stored");
+  f.value("tokenizer", tokenizer, "the tokenizer.json of the ids; empty: unknown");
+  f.value("type", type, "storage type of raw numbers");
   f.value("shard_tokens", shard_tokens, "tokens in a file", at_least(1));
-  f.value("validation_fraction", validation_fraction, "part of the ids kept for validation",
+  f.value("validation_fraction", validation_fraction, "fraction of the ids for validation",
           fraction_below_one());
 }
 
@@ -83,14 +83,14 @@ TokenizeReport shard_ids(const ShardIdsConfig& config,
   const IdType type = id_type_from_name(config.type);
   const IdFiles training = IdFiles::open(config.train, type, vocabulary, report);
   const IdFiles apart = IdFiles::open(config.validation, type, vocabulary, report);
-  // Without files of their own, the last ids of all are for validation.
+  // Without separate files, the last ids are used for validation.
   const bool own_files = !config.validation.empty();
   report.validation_tokens =
       own_files ? apart.ids
                 : static_cast<int64_t>(static_cast<double>(training.ids) * config.validation_fraction);
   report.train_tokens = training.ids - (own_files ? 0 : report.validation_tokens);
   require(own_files || config.validation_fraction <= 0 || report.validation_tokens >= 2,
-          "--ids: a fraction of {} of {} leaves no two for validation", config.validation_fraction,
+          "--ids: a fraction of {} of {} leaves fewer than two for validation", config.validation_fraction,
           counted(training.ids, "id"));
   require(report.train_tokens >= 2, "--ids: {}; at least two are needed to train on",
           counted(report.train_tokens, "id"));

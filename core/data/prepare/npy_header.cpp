@@ -43,7 +43,7 @@ class Literal {
     }
     skip_spaces();
     require(at_ == text_.size() && has_descr && has_order && has_shape,
-            "{}: the header of a NumPy file is not whole", name_);
+            "{}: truncated header of a NumPy file", name_);
     return header;
   }
 
@@ -64,7 +64,7 @@ class Literal {
     const char quote = take('"') ? '"' : '\'';
     if (quote == '\'') expect('\'');
     const size_t end = text_.find(quote, at_);
-    require(end != std::string_view::npos, "{}: a text without an end in the header of a NumPy file", name_);
+    require(end != std::string_view::npos, "{}: unterminated string in the header of a NumPy file", name_);
     const std::string value(text_.substr(at_, end - at_));
     at_ = end + 1;
     return value;
@@ -87,7 +87,7 @@ class Literal {
       const char* begin = text_.data() + at_;
       const auto [end, error] = std::from_chars(begin, text_.data() + text_.size(), size);
       require(error == std::errc{} && size >= 0 && sizes.size() < kMaxDims,
-              "{}: no size at byte {} of the header of a NumPy file", name_, at_);
+              "{}: expected a size at byte {} of the header of a NumPy file", name_, at_);
       at_ += static_cast<size_t>(end - begin);
       sizes.push_back(size);
       if (!take(',')) {
@@ -112,7 +112,7 @@ bool is_npy(std::span<const std::byte> file) {
 }
 
 NpyHeader parse_npy_header(std::span<const std::byte> file, const std::string& name) {
-  require(is_npy(file) && file.size() >= 12, "{}: not a NumPy file, or cut off", name);
+  require(is_npy(file) && file.size() >= 12, "{}: not a NumPy file, or truncated", name);
   const auto byte = [&](size_t i) { return static_cast<size_t>(file[i]); };
   const size_t version = byte(6);
   require(version >= 1 && version <= 3, "{}: version {} of NumPy's format; expected 1 to 3", name, version);
@@ -120,8 +120,8 @@ NpyHeader parse_npy_header(std::span<const std::byte> file, const std::string& n
   const size_t length =
       version == 1 ? byte(8) | byte(9) << 8 : byte(8) | byte(9) << 8 | byte(10) << 16 | byte(11) << 24;
   require(length <= kMaxHeader && length <= file.size() - begin,
-          "{}: a header of {} bytes; the file has {}, and at most {} are possible", name, length, file.size(),
-          kMaxHeader);
+          "{}: a header of {} bytes; the file has {}, and at most {} are supported", name, length,
+          file.size(), kMaxHeader);
   const std::string_view text(reinterpret_cast<const char*>(file.data()) + begin, length);
   NpyHeader header = Literal(text, name).read();
   header.data_begin = begin + length;

@@ -15,7 +15,7 @@ using namespace std::string_view_literals;
 
 constexpr int64_t kPart = int64_t{1} << 20;
 constexpr std::string_view kUtf8Mark = "\xef\xbb\xbf";
-constexpr std::string_view kAsBytes = "--as-bytes takes the bytes as they are";
+constexpr std::string_view kAsBytes = "use --as-bytes to read the bytes unchanged";
 
 struct Magic {
   size_t offset;
@@ -58,7 +58,7 @@ bool continues(char byte) {
   return (static_cast<unsigned char>(byte) & 0xc0U) == 0x80U;
 }
 
-/// Faults of [begin, end); characters that begin there may end behind it.
+/// Errors in [begin, end); characters that begin there may end after it.
 TextFaults faults_within(std::string_view bytes, size_t begin, size_t end) {
   TextFaults faults;
   const auto found = [&](int64_t& count, size_t at) {
@@ -139,7 +139,7 @@ TextFile open_text_file(const std::filesystem::path& path, TextInput input, Thre
 
   const TextFaults faults = find_text_faults(file.text, pool);
   if (faults.first_fault >= 0) {
-    // The beginning of text may look like a format; text that is whole is text.
+    // The beginning of a text may look like a binary format; valid text is accepted.
     const std::string_view format = binary_format(file.text);
     require(format.empty(), "{}: not text but {}; {}", name, format, kAsBytes);
     if (faults.zeros > 0) {
@@ -149,15 +149,13 @@ TextFile open_text_file(const std::filesystem::path& path, TextInput input, Thre
            wide ? "; UTF-16? convert it first (iconv -f UTF-16LE -t UTF-8)" : "", kAsBytes);
     }
     fail(
-        "{}: not UTF-8 text: {} to no character, the first at {}; convert it from its encoding (iconv -f "
-        "LATIN1 -t "
-        "UTF-8), or {}",
-        name, counted(faults.invalid, "byte belongs", "bytes belong"), where(file.text, faults.first_fault),
-        kAsBytes);
+        "{}: not valid UTF-8: {}, the first at {}; convert it from its encoding (iconv -f LATIN1 -t UTF-8), "
+        "or {}",
+        name, counted(faults.invalid, "invalid byte"), where(file.text, faults.first_fault), kAsBytes);
   }
   file.had_mark = file.text.starts_with(kUtf8Mark);
   if (file.had_mark) file.text.remove_prefix(kUtf8Mark.size());
-  require(!file.text.empty(), "{}: the file is empty, but for a byte-order mark", name);
+  require(!file.text.empty(), "{}: the file is empty except for a byte-order mark", name);
   return file;
 }
 

@@ -13,11 +13,11 @@ namespace tutti {
 
 /// How bytes become text.
 enum class TextInput : uint8_t {
-  kUtf8,   ///< only UTF-8 text is taken; a byte-order mark at its beginning is no part of it
-  kBytes,  ///< all bytes as they are
+  kUtf8,   ///< valid UTF-8 only; a byte-order mark at the beginning is removed
+  kBytes,  ///< all bytes unchanged
 };
 
-/// What one finds in bytes that should be UTF-8 text.
+/// Errors found in bytes that should be UTF-8 text.
 struct TextFaults {
   int64_t zeros = 0;         ///< bytes of value 0
   int64_t invalid = 0;       ///< bytes that belong to no well-formed character
@@ -27,7 +27,7 @@ struct TextFaults {
 /// Counts on all threads of the pool.
 TextFaults find_text_faults(std::string_view bytes, ThreadPool& pool);
 
-/// What the first bytes say that a file is instead of text ("a gzip file"); empty if they say nothing.
+/// The binary format that the first bytes indicate ("a gzip file"); empty if none.
 std::string_view binary_format(std::string_view bytes);
 
 /// A text file, mapped.
@@ -37,9 +37,9 @@ struct TextFile {
   bool had_mark = false;  ///< a byte-order mark was left out
 };
 
-/// Opens a file whose bytes are text. Throws Error naming the file if it is empty or, with TextInput::kUtf8,
-/// is not UTF-8: compressed or another binary format, UTF-16, with zero bytes, or with bytes that belong to
-/// no character, which are counted; and says what to do.
+/// Opens a text file. Throws Error with the file and a remedy if it is empty or, with TextInput::kUtf8, is
+/// not valid UTF-8: compressed or another binary format, UTF-16, or with zero or invalid bytes, which are
+/// counted.
 TextFile open_text_file(const std::filesystem::path& path, TextInput input, ThreadPool& pool);
 
 }  // namespace tutti

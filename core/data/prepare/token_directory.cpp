@@ -25,7 +25,7 @@ bool is_shard_of(const fs::path& path, const TokenSource& source) try {
   return false;
 }
 
-/// What an earlier call wrote into the directory: what its index names, as far as it is what the index says.
+/// The files of an earlier call in the directory: those in its index that match the index.
 std::vector<std::string> earlier_shards(const fs::path& directory) {
   const fs::path path = directory / kTokenIndex;
   std::error_code none;
@@ -40,14 +40,14 @@ std::vector<std::string> earlier_shards(const fs::path& directory) {
     }
     if (is_tokenizer_of(directory / kTokenizerFile, index.source)) names.emplace_back(kTokenizerFile);
   } catch (const Error&) {
-    return {};  // not an index: left as it is
+    return {};  // not an index: not changed
   }
   names.emplace_back(kTokenIndex);
   return names;
 }
 
-/// What to put behind the splits' names so that no file of the directory has the name of a new shard: the
-/// earlier ones are complete until the new index takes the place of theirs.
+/// A suffix of the splits' names so that new shards get unused names: the earlier shards are complete until
+/// the new index replaces theirs.
 std::string free_suffix(const fs::path& directory) {
   std::vector<std::string> taken;
   for (const fs::directory_entry& entry : fs::directory_iterator(directory)) {

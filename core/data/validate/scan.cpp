@@ -19,7 +19,7 @@ using Json = nlohmann::json;
 constexpr int64_t kAtOnce = 256;  // samples between two reports of progress
 constexpr size_t kHashedAtOnce = size_t{8} << 20;
 
-/// What is known of one image.
+/// Facts about one image.
 struct ImageFacts {
   std::string problem;
   ContentDigest digest{};
@@ -70,7 +70,7 @@ std::string checksum_problem(const std::filesystem::path& path, const std::strin
     rest = rest.subspan(part.size());
   }
   const std::string found = hash.finish();
-  return found == recorded ? "" : fmt::format("SHA-256 {}; {} says {}", found, kTokenIndex, recorded);
+  return found == recorded ? "" : fmt::format("SHA-256 {}; {} records {}", found, kTokenIndex, recorded);
 }
 
 }  // namespace
@@ -85,11 +85,11 @@ ContentDigest content_digest(std::span<const std::byte> content) {
   return digest;
 }
 
-// Digests are most of it: they follow the JSON text as bytes.
+// Digests are most of the data: they follow the JSON text as bytes.
 std::string ScanPart::to_text() const {
   Json problems_json = Json::array();
   for (const DataProblem& p : problems) {
-    // File names need not be UTF-8.
+    // File names need not be valid UTF-8.
     problems_json.push_back({p.id, std::vector<uint8_t>(p.name.begin(), p.name.end()),
                              std::vector<uint8_t>(p.reason.begin(), p.reason.end()), p.can_be_skipped});
   }

@@ -6,7 +6,7 @@
 
 namespace tutti {
 
-/// The first half of a SHA-256: tells contents apart.
+/// The first half of a SHA-256: distinguishes contents.
 using ContentDigest = std::array<uint8_t, 16>;
 ContentDigest content_digest(std::span<const std::byte> content);
 

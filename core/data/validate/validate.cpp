@@ -23,13 +23,13 @@ struct DigestHash {
   }
 };
 
-/// Of one content: where it was first.
+/// The first occurrence of a content.
 struct FirstPlace {
   size_t split = 0;
   int64_t id = 0;
 };
 
-/// A split while it is looked at.
+/// A split during validation.
 struct OpenSplit {
   SplitReport report;
   std::unique_ptr<const ImageSource> images;  // null for tokens
@@ -87,7 +87,7 @@ void fill_in(SplitReport& report, const ScanPart& part) {
   std::stable_sort(report.problems.begin(), report.problems.end(),
                    [](const DataProblem& a, const DataProblem& b) { return a.id < b.id; });
   report.ids_used = std::count(part.ids_used.begin(), part.ids_used.end(), true);
-  // They have a place, which training needs, but no file.
+  // They keep their position, which training needs, but have no file.
   const auto missing = static_cast<int64_t>(report.missing.size());
   report.samples -= missing, report.skipped -= missing;
 }
@@ -149,19 +149,18 @@ void add_warnings(const DataConfig& config, DataReport& report) {
     }
     if (!split.missing.empty()) {
       const size_t shown = std::min(split.missing.size(), kExamples);
-      warn(
-          fmt::format("data.skip names {} not there: {}{}",
-                      counted(static_cast<int64_t>(split.missing.size()), "image that is", "images that are"),
-                      fmt::join(split.missing.begin(), split.missing.begin() + shown, ", "),
-                      shown < split.missing.size() ? ", ..." : ""));
+      warn(fmt::format("data.skip lists {}: {}{}",
+                       counted(static_cast<int64_t>(split.missing.size()), "missing image"),
+                       fmt::join(split.missing.begin(), split.missing.begin() + shown, ", "),
+                       shown < split.missing.size() ? ", ..." : ""));
     }
     if (!split.left_out.empty()) {
-      warn(fmt::format("{} left out", counted(static_cast<int64_t>(split.left_out.size()), "file")));
+      warn(fmt::format("{} ignored", counted(static_cast<int64_t>(split.left_out.size()), "file")));
     }
   }
   if (report.shared.samples > 0) {
     report.warnings.push_back(fmt::format(
-        "{} in the training data too{}",
+        "{} also in the training data{}",
         counted(report.shared.samples, "validation sample is", "validation samples are"),
         report.shared.conflicts > 0 ? fmt::format(", {} in another class", grouped(report.shared.conflicts))
                                     : ""));
@@ -200,13 +199,13 @@ DataReport validate_data(const DataConfig& config, Peers& peers, ThreadPool& poo
     } catch (const Error& caught) {
       error = caught.what();
     }
-    // Ranks that see other files would wait for each other in what follows.
+    // Ranks that see different files would deadlock in what follows.
     const std::vector<std::string> all =
         peers.all_gather(fmt::format("{}\n{}", open ? open->report.samples : 0, error));
     const auto odd = std::find_if(all.begin(), all.end(), [&](const auto& a) { return a != all.front(); });
     if (odd != all.end()) {
       report.complete = false;
-      report.errors.push_back(fmt::format("{}: rank {} sees other files than rank 0: {} samples{}",
+      report.errors.push_back(fmt::format("{}: rank {} sees different files than rank 0: {} samples{}",
                                           path.string(), odd - all.begin(), odd->substr(0, odd->find('\n')),
                                           odd->substr(odd->find('\n') + 1)));
       continue;
