@@ -7,13 +7,13 @@
 namespace tutti {
 namespace {
 
-/// Collects what is wrong with the values of a described struct.
+/// Collects the errors in the values of a described struct.
 class Checker final : public Fields {
  public:
   explicit Checker(std::string_view name) : path_(name) {}
 
   void finish() const {
-    // Rules over several keys say little while a key is wrong by itself.
+    // Rules over several keys are not useful while a single key is invalid.
     const std::vector<std::string>& all = problems_.empty() ? refused_ : problems_;
     if (!all.empty()) throw Error(fmt::format("{}", fmt::join(all, "\n")));
   }

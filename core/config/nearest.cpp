@@ -7,7 +7,7 @@
 namespace tutti {
 namespace {
 
-/// Longer texts are no misspelt names; comparing them would cost quadratic time on hostile files.
+/// Longer texts are not misspelt names; comparing them would take quadratic time on hostile files.
 constexpr size_t kLongestName = 100;
 
 std::string folded(std::string_view text) {

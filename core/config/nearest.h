@@ -11,8 +11,8 @@ namespace tutti {
 /// (optimal string alignment; Damerau 1964).
 int64_t edit_distance(std::string_view a, std::string_view b);
 
-/// The candidate that `text` was most probably meant to be, or "" when none is close: at most one edit for
-/// every three characters, and at least one. Upper and lower case, '-' and '_' count as equal.
+/// The closest candidate to `text`, or "" if none is close: at most one edit for every three characters, and
+/// at least one. Upper and lower case, '-' and '_' are equal.
 std::string nearest(std::string_view text, std::span<const std::string> candidates);
 
 /// "; did you mean 'x'?", or "" when no candidate is close.

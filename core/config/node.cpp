@@ -16,15 +16,15 @@ std::string place(const std::string& name, const YAML::Mark& mark) {
   return mark.line >= 0 ? fmt::format("{}:{}", name, mark.line + 1) : name;
 }
 
-/// Throws Error naming the line of the first byte that a run file cannot hold. The parser would replace bytes
-/// that are not UTF-8, and takes some control characters for the end of the file.
+/// Throws Error naming the line of the first byte that is not allowed in a run file. The parser would replace
+/// invalid UTF-8, and treats some control characters as the end of the file.
 void check_characters(std::string_view text, const std::string& name, bool lines) {
   const auto refuse_at = [&](size_t position, std::string_view message) {
     const auto line = std::count(text.begin(), text.begin() + static_cast<int64_t>(position), '\n') + 1;
     fail("{}: {}", lines ? fmt::format("{}:{}", name, line) : name, message);
   };
   if (const size_t wrong = first_not_utf8(text); wrong < text.size()) {
-    refuse_at(wrong, fmt::format("byte 0x{:02x} is not UTF-8; expected a run file in UTF-8",
+    refuse_at(wrong, fmt::format("byte 0x{:02x} is not valid UTF-8; expected a run file in UTF-8",
                                  static_cast<unsigned char>(text[wrong])));
   }
   const auto control = std::find_if(text.begin(), text.end(), [](char c) {
@@ -32,12 +32,12 @@ void check_characters(std::string_view text, const std::string& name, bool lines
   });
   if (control != text.end()) {
     refuse_at(static_cast<size_t>(control - text.begin()),
-              fmt::format("control character 0x{:02x}; in double quotes it is written \"\\x{:02x}\"",
+              fmt::format("control character 0x{:02x}; write \"\\x{:02x}\" in double quotes",
                           static_cast<unsigned char>(*control), static_cast<unsigned char>(*control)));
   }
 }
 
-/// Throws Error if anything but comments follows the mark `...`, which ends a document.
+/// Throws Error if anything but comments follows `...`, the end of a document.
 void check_nothing_follows(std::string_view text, const std::string& name, bool lines) {
   bool ended = false;
   int64_t number = 0;
@@ -51,10 +51,9 @@ void check_nothing_follows(std::string_view text, const std::string& name, bool 
       line.remove_prefix(3);
     }
     const size_t first = line.find_first_not_of(" \t\r");
-    require(
-        first == std::string_view::npos || line[first] == '#',
-        "{}: this stands behind the document's end (`...`) and would be ignored; remove the mark or the rest",
-        lines ? fmt::format("{}:{}", name, number) : name);
+    require(first == std::string_view::npos || line[first] == '#',
+            "{}: text after the end of the document (`...`) would be ignored; remove `...` or the text",
+            lines ? fmt::format("{}:{}", name, number) : name);
   }
 }
 
@@ -62,7 +61,7 @@ void check_nothing_follows(std::string_view text, const std::string& name, bool 
 /// keys.
 class TreeBuilder final : public YAML::EventHandler {
  public:
-  /// `text` is what is parsed, and outlives this.
+  /// `text` is the input and must outlive this object.
   TreeBuilder(std::string_view text, std::shared_ptr<const std::string> source, bool lines)
       : text_(text), source_(std::move(source)), lines_(lines) {}
 
@@ -102,8 +101,8 @@ class TreeBuilder final : public YAML::EventHandler {
     fail("{}: {}", lines_ ? place(*source_, mark) : *source_, message);
   }
 
-  /// A forgotten quote or colon makes the lines that follow a part of the value: YAML allows it, nobody means
-  /// it. Block scalars (`|`, `>`) say that they have several lines.
+  /// A missing quote or colon makes the following lines part of the value: YAML allows it, but it is always
+  /// an error here. Block scalars (`|`, `>`) are multi-line explicitly.
   void check_one_line(const YAML::Mark& mark, const std::string& value) const {
     const std::string_view rest =
         mark.pos >= 0 ? text_.substr(std::min(static_cast<size_t>(mark.pos), text_.size())) : "";
@@ -111,7 +110,7 @@ class TreeBuilder final : public YAML::EventHandler {
     const char quote = rest.front();
     if (quote != '"' && quote != '\'') {
       if (!rest.starts_with(value)) {
-        refuse(mark, "the value goes on in the next line; write it in one line, or behind `|`");
+        refuse(mark, "the value continues on the next line; write it on one line, or use `|`");
       }
       return;
     }
@@ -124,7 +123,7 @@ class TreeBuilder final : public YAML::EventHandler {
         ++i;  // '' is a quote inside of single quotes
       }
     }
-    refuse(mark, fmt::format("the quote {} that begins here is not closed in its line", quote));
+    refuse(mark, fmt::format("the quote {} that begins here is not closed on the same line", quote));
   }
 
   [[nodiscard]] bool expects_key() const {
@@ -167,7 +166,7 @@ class TreeBuilder final : public YAML::EventHandler {
     const auto twin = std::find(map.keys.begin(), map.keys.end(), node.text);
     if (twin != map.keys.end()) {
       const ConfigNode& first = map.items[static_cast<size_t>(twin - map.keys.begin())];
-      refuse(mark, fmt::format("key '{}' stands twice, first at {}", node.text, first.where()));
+      refuse(mark, fmt::format("duplicate key '{}', first at {}", node.text, first.where()));
     }
     map.keys.push_back(std::move(node.text));
   }
@@ -200,7 +199,7 @@ const ConfigNode* ConfigNode::find(std::string_view key) const {
 }
 
 ConfigNode parse_yaml(std::string_view text, const std::string& name, bool lines) {
-  require(static_cast<int64_t>(text.size()) <= kMaxConfigBytes, "{}: longer than {} bytes, no run file is",
+  require(static_cast<int64_t>(text.size()) <= kMaxConfigBytes, "{}: longer than {} bytes: not a run file",
           name, kMaxConfigBytes);
   constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
   if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
@@ -216,7 +215,7 @@ ConfigNode parse_yaml(std::string_view text, const std::string& name, bool lines
     if (parser.HandleNextDocument(builder)) {
       root = builder.take();
       TreeBuilder second(text, source, lines);
-      require(!parser.HandleNextDocument(second), "{}: holds a second YAML document; expected one", name);
+      require(!parser.HandleNextDocument(second), "{}: contains a second YAML document; expected one", name);
       if (!root.source) root.source = source;
     }
     return root;

@@ -55,7 +55,7 @@ class YamlWriter final : public Fields {
   std::string text_;
 };
 
-/// Collects one row a key and prints them as a table.
+/// Collects one row per key and prints them as a table.
 class HelpPrinter final : public Fields {
  public:
   [[nodiscard]] bool wants_all() const override { return true; }

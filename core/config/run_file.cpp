@@ -14,16 +14,15 @@ namespace {
 
 using Kind = ConfigNode::Kind;
 
-/// Puts `value` at the place of `item`: a section is merged key by key, so that what `value` leaves out
-/// stays. Throws Error if it would drop a whole section.
+/// Replaces `item` with `value`: sections are merged key by key, so that keys that are not in `value` are
+/// kept. Throws Error if it would drop a whole section.
 void override_with(ConfigNode& item, ConfigNode value, const std::string& argument, std::string_view key) {
   if (item.kind != Kind::kMap || item.keys.empty()) {
     item = std::move(value);
     return;
   }
-  require(value.kind == Kind::kMap,
-          "{}: '{}' is a section, and {} gives it keys; set one of them: --set {}.{}=...", argument, key,
-          item.where(), key, item.keys.front());
+  require(value.kind == Kind::kMap, "{}: '{}' is a section with keys in {}; set one of them: --set {}.{}=...",
+          argument, key, item.where(), key, item.keys.front());
   for (size_t i = 0; i < value.keys.size(); ++i) {
     const auto found = std::find(item.keys.begin(), item.keys.end(), value.keys[i]);
     const auto index = static_cast<size_t>(found - item.keys.begin());
@@ -36,7 +35,7 @@ void override_with(ConfigNode& item, ConfigNode value, const std::string& argume
   }
 }
 
-/// How many problems one message lists.
+/// Maximum number of problems in one message.
 constexpr size_t kMaxListed = 10;
 
 std::string read_whole(const std::filesystem::path& path) {
@@ -48,19 +47,19 @@ std::string read_whole(const std::filesystem::path& path) {
   return text;
 }
 
-/// Puts values of a parsed file into the members of a described struct and collects what is wrong.
+/// Assigns the values of a parsed file to the members of a described struct and collects errors.
 class Reader final : public Fields {
  public:
   explicit Reader(const ConfigNode& root) : name_(*root.source) { levels_.push_back({&root, "", {}}); }
 
-  /// To be called after describe(): throws if there was a problem.
+  /// Must be called after describe(): throws if there was an error.
   void finish() {
     close_level();
     std::vector<std::string> all;
     all.reserve(unknown_.size() + problems_.size());
     for (const Unknown& unknown : unknown_) all.push_back(text(unknown));
     all.insert(all.end(), problems_.begin(), problems_.end());
-    // Rules over several keys say little while a key is wrong by itself.
+    // Rules over several keys are not useful while a single key is invalid.
     if (all.empty()) all = refused_;
     if (all.empty()) return;
     if (all.size() > kMaxListed) {
@@ -144,7 +143,7 @@ class Reader final : public Fields {
     }
   }
 
-  /// Only called when all keys are known, so that a key in the wrong section can be told its place.
+  /// Called only when all keys are known, so that the right section of a misplaced key can be suggested.
   [[nodiscard]] std::string text(const Unknown& unknown) const {
     const std::string full =
         unknown.section.empty() ? unknown.key : fmt::format("{}.{}", unknown.section, unknown.key);
@@ -199,7 +198,7 @@ void RunFile::set(std::string_view assignment) {
   try {
     value = parse_yaml(typed, argument, false);
   } catch (const Error&) {
-    // Not YAML: good enough for keys that hold text, refused by the others.
+    // Not YAML: accepted by keys of text, refused by the others.
     value.kind = Kind::kScalar;
     value.text = typed;
     value.quoted = true;
@@ -236,7 +235,7 @@ void RunFile::set(std::string_view assignment) {
       item.kind = Kind::kMap;
       item.source = value.source;
     }
-    require(item.kind == Kind::kMap, "{}: '{}' is not a section: {} gives it a value", argument, key,
+    require(item.kind == Kind::kMap, "{}: '{}' is not a section: it has a value at {}", argument, key,
             item.where());
     map = &item;
     rest.remove_prefix(dot + 1);

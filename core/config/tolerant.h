@@ -8,14 +8,14 @@
 
 namespace tutti {
 
-/// What a run file that another version of Tutti wrote holds and this one does not take.
+/// Keys of a run file of another version that this version does not accept.
 struct Untaken {
   std::vector<std::string> unknown;  ///< keys: "model.gone"
   std::vector<std::string> refused;  ///< "run.yaml:7: model.norm: expected layer or rms, got 'batch'"
 };
 
-/// Reads the keys that are known and have possible values; the others leave their members as they are. Rules
-/// over several keys are not looked at. Throws Error naming the text if it is not a YAML map.
+/// Reads the keys that are known and have valid values; the members of other keys are not changed. Rules over
+/// several keys are not checked. Throws Error naming the text if it is not a YAML map.
 Untaken read_tolerantly(std::string_view text, const std::string& name, FunctionRef<void(Fields&)> describe);
 
 /// The same into a described struct.
@@ -32,7 +32,7 @@ struct Setting {
 
 /// Which keys list_settings() lists.
 enum class ListedKeys : uint8_t {
-  kChosen,  ///< those that the present values give a meaning: of this kind of model
+  kChosen,  ///< those that apply to the current values: of this kind of model
   kAll,
 };
 

@@ -20,7 +20,8 @@ size_t first_not_utf8(std::string_view bytes) {
     }
     const size_t length = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
     if (lead < 0xc2 || lead > 0xf4) return i;
-    // The first continuation byte's range rules out long forms, surrogates and what lies beyond U+10FFFF.
+    // The range of the first continuation byte excludes overlong forms, surrogates and code points above
+    // U+10FFFF.
     const uint32_t low = lead == 0xe0 ? 0xa0U : lead == 0xf0 ? 0x90U : 0x80U;
     const uint32_t high = lead == 0xed ? 0x9fU : lead == 0xf4 ? 0x8fU : 0xbfU;
     if (byte(i + 1) < low || byte(i + 1) > high) return i;

@@ -9,7 +9,7 @@ namespace tutti {
 /// Source: The Unicode Standard, table 3-7.
 bool is_utf8(std::string_view bytes);
 
-/// Where the first character begins that is not well-formed; bytes.size() if all are.
+/// Position of the first ill-formed character; bytes.size() if there is none.
 size_t first_not_utf8(std::string_view bytes);
 
 }  // namespace tutti

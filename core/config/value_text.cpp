@@ -49,7 +49,7 @@ std::string_view type_name() {
     return type_name<typename T::value_type>();
 }
 
-/// A whole text as a number; `+5` is allowed as YAML has it.
+/// Parses a complete text as a number; `+5` is allowed, as in YAML.
 template <class T>
 bool parse_number(std::string_view text, T& value) {
   if (text.starts_with('+') && !text.starts_with("+-")) text.remove_prefix(1);
@@ -61,7 +61,7 @@ bool parse_number(std::string_view text, T& value) {
 template <class T>
 bool convert(const ConfigNode& node, T& value) {
   if constexpr (std::is_same_v<T, std::string>) {
-    // `--set name=` empties a text; `name:` in a file is more probably a forgotten value.
+    // `--set name=` sets an empty text; `name:` in a file is more probably a missing value.
     if (node.kind == Kind::kScalar) {
       value = node.text;
       return true;
@@ -168,7 +168,7 @@ std::string assign_to(const ConfigNode& node, const Field& field, T& target) {
   }
 }
 
-/// What is wrong with a value that is already there; empty if nothing is.
+/// The error in an existing value; empty if it is valid.
 template <class T>
 std::string check_typed(const T& value, const Field& field) {
   if constexpr (kIsOptional<T>) {
@@ -202,8 +202,8 @@ std::string check_typed(const T& value, const Field& field) {
   }
 }
 
-/// Whether YAML reads the bare word as text, everywhere: letters, digits and a few signs, and no word that
-/// some YAML reader takes for a number, a truth value or null.
+/// Whether every YAML reader reads the unquoted word as text: letters, digits and a few signs, but no word
+/// that some readers parse as a number, a boolean or null.
 bool plain(std::string_view text) {
   if (text.empty() || !(std::isalpha(static_cast<unsigned char>(text.front())) || text.front() == '/'))
     return false;
@@ -218,7 +218,7 @@ bool plain(std::string_view text) {
 }
 
 std::string quoted(std::string_view text, std::string_view path) {
-  require(is_utf8(text), "{}: the text is not UTF-8, so a run file cannot hold it", path);
+  require(is_utf8(text), "{}: the text is not valid UTF-8 and cannot be written to a run file", path);
   if (plain(text)) return std::string(text);
   std::string result = "\"";
   for (const char c : text) {
@@ -249,7 +249,7 @@ std::string write(const T& value, std::string_view path) {
     return std::string(name(value));
   } else {
     if constexpr (std::is_same_v<T, double>) {
-      require(std::isfinite(value), "{}: {} is not finite, so a run file cannot hold it", path, value);
+      require(std::isfinite(value), "{}: {} is not finite and cannot be written to a run file", path, value);
     }
     return fmt::format("{}", value);
   }
@@ -292,7 +292,7 @@ std::string assign(const ConfigNode& node, const Field& field) {
 
 std::string expand_home(const FieldTarget& target) {
   std::string* const path = std::get<std::string*>(target);
-  if (path->find('\0') != std::string::npos) return "expected a path; got one with a zero byte";
+  if (path->find('\0') != std::string::npos) return "expected a path without a zero byte";
   if (!path->starts_with('~')) return "";
   const size_t slash = std::min(path->find('/'), path->size());
   const std::string user = path->substr(1, slash - 1);
@@ -303,7 +303,7 @@ std::string expand_home(const FieldTarget& target) {
     if (entry != nullptr) home = entry->pw_dir;
   }
   if (home.empty()) {
-    return fmt::format("{}: there is no user '{}' here; a directory of that name is written ./{}",
+    return fmt::format("{}: user '{}' does not exist; for a directory of that name write ./{}",
                        shortened(*path), user, shortened(*path));
   }
   path->replace(0, slash, home);

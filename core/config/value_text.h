@@ -11,18 +11,18 @@ namespace tutti {
 /// At most some 60 characters of a text, for messages.
 std::string shortened(std::string_view text);
 
-/// What stands at a node, for messages: "'many'", "a list", "nothing".
+/// Describes a node's value for messages: "'many'", "a list", "nothing".
 std::string value_text(const ConfigNode& node);
 
-/// Converts the node to the field's type and assigns it. Returns "" or what is wrong ("expected an integer,
-/// at least 1; got 'many'"), and then leaves the member as it was.
+/// Converts the node to the field's type and assigns it. Returns "" or an error ("expected an integer, at
+/// least 1; got 'many'"); on error the member is not changed.
 std::string assign(const ConfigNode& node, const Field& field);
 
-/// What is wrong with the member's value as it is ("expected one of adamw, sgd, got 'adam'"); "" if nothing.
+/// The error in the member's value ("expected one of adamw, sgd, got 'adam'"); "" if it is valid.
 std::string check_value(const Field& field);
 
-/// Replaces a leading `~` or `~user` of a path by that home directory. Returns "" or what is wrong, which a
-/// zero byte in it is too.
+/// Expands a leading `~` or `~user` of a path to the home directory. Returns "" or an error; a zero byte is
+/// one.
 std::string expand_home(const FieldTarget& path);
 
 /// "integer", "number", "true or false", "list of numbers", ...

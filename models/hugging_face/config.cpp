@@ -134,11 +134,11 @@ std::vector<int64_t> token_ids(Reader& from, const std::string& key) {
   const nlohmann::json* const found = from.find(key);
   if (found == nullptr) return {};
   const auto ids = token_ids(*found);
-  if (!ids) from.refuse(key, "expected a token's number, or a list of them");
+  if (!ids) from.refuse(key, "expected a token id, or a list of them");
   return *ids;
 }
 
-/// The eos_token_id of the generation_config.json in a directory, which counts more than that of config.json.
+/// The eos_token_id of the generation_config.json in a directory, which takes precedence over config.json.
 std::optional<std::vector<int64_t>> generation_end_tokens(const fs::path& directory) {
   const fs::path file = directory / "generation_config.json";
   std::error_code none;
@@ -148,8 +148,8 @@ std::optional<std::vector<int64_t>> generation_end_tokens(const fs::path& direct
   const auto found = json.find("eos_token_id");
   if (found == json.end() || found->is_null()) return std::nullopt;
   const auto ids = token_ids(*found);
-  require(ids.has_value(), "{}: eos_token_id: expected a token's number, or a list of them, got {}",
-          file.string(), found->dump());
+  require(ids.has_value(), "{}: eos_token_id: expected a token id, or a list of them, got {}", file.string(),
+          found->dump());
   return ids;
 }
 
@@ -221,7 +221,7 @@ class ChangesWriter final : public Fields {
   std::string prefix_, indent_ = "  ";
 };
 
-/// The same function with all that has no effect set to its default. A window is none from `context` on.
+/// The same model with keys without effect set to their defaults. A window of `context` or more is none.
 GptConfig canonical(const GptConfig& config, int64_t context) {
   GptConfig c = config.resolved();
   const GptConfig defaults;
@@ -295,7 +295,7 @@ HuggingFaceConfig parse_hugging_face_config(std::string_view text, const std::st
   Reader from(json, config);
   config.model_type = from.text("model_type", "");
   if (config.model_type.empty())
-    from.refuse("model_type", "a config.json of transformers names its model here");
+    from.refuse("model_type", "expected the model type of a transformers config.json");
   const Family* const family = find_family(config.model_type);
   if (family == nullptr) {
     from.refuse("model_type",
@@ -332,7 +332,7 @@ std::vector<GptDifference> gpt_differences(const GptConfig& left, const GptConfi
   for (GptConfig* c : {&a, &b}) {
     if (c->attention.scale == 0) c->attention.scale = 1 / std::sqrt(static_cast<double>(c->head_dim));
   }
-  // Numbers that one side had to compute.
+  // Numbers that one side computed.
   join_close(a.attention.scale, b.attention.scale);
   join_close(a.embedding_scale, b.embedding_scale);
   join_close(a.logit_scale, b.logit_scale);
@@ -355,7 +355,7 @@ std::string gpt_section(const GptConfig& model) {
   Collector usual;
   defaults.describe(usual);
   GptConfig config = model;
-  // What resolved() has made of these is what their defaults are.
+  // The defaults of these are the values that resolved() gives.
   if (config.kv_heads == config.heads) config.kv_heads = 0;
   if (config.head_dim * config.heads == config.width) config.head_dim = 0;
   for (std::optional<bool>* own : {&config.qkv_bias, &config.output_bias, &config.mlp_bias}) {
@@ -383,11 +383,10 @@ void require_same_model(const GptConfig& model, const HuggingFaceConfig& config)
                             origin != config.origins.end() ? origin->second : "the file's is another",
                             config.gpt.context, model.positions == "learned" ? "" : " or less");
   }
-  require(
-      problems.empty(),
-      "{}: the weights are those of another model than the run file's (`tutti import` writes a run file that "
-      "fits):{}",
-      config.name, problems);
+  require(problems.empty(),
+          "{}: the weights do not match the run file's model (`tutti import` writes a run file that "
+          "fits):{}",
+          config.name, problems);
 }
 
 std::string hugging_face_config(const GptConfig& model, const HuggingFaceExport& options) {
@@ -425,7 +424,7 @@ std::string hugging_face_config(const GptConfig& model, const HuggingFaceExport&
       nearest = family.class_name;
     }
   }
-  fail("export: no model of transformers computes what this one does; the nearest is {}:{}", nearest,
+  fail("export: transformers has no equivalent model; the nearest is {}:{}", nearest,
        described(least, nearest));
 }
 

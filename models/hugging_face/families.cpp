@@ -97,8 +97,8 @@ void read_attention_bias(Reader& from, GptConfig& to) {
   from.note("output_bias", "attention_bias");
 }
 
-/// Layers whose entry of layer_types is "full_attention", or, where there is no such key, for which `is_full`
-/// is true, see all; the others have a window, without which (0) transformers computes nothing.
+/// Layers whose entry of layer_types is "full_attention", or, without that key, for which `is_full` is true,
+/// have full attention; the others have a window, which must not be 0 in transformers.
 template <class F>
 void read_windows(Reader& from, GptConfig& to, int64_t window, F is_full) {
   const nlohmann::json* const types = from.find("layer_types");
@@ -240,7 +240,7 @@ void read_gemma_common(Reader& from, GptConfig& to, const char* activation_key) 
 
 void read_gemma(Reader& from, GptConfig& to) {
   read_gemma_common(from, to, "hidden_act");
-  // Its first files said gelu and meant the approximation; transformers reads them so.
+  // The first files have gelu for the approximation; transformers reads them that way.
   if (from.text("hidden_act", "") == "gelu") to.activation = "geglu_tanh";
   // transformers 4 preferred this key, 5 does not read it.
   if (from.find("hidden_activation") != nullptr &&
@@ -261,7 +261,7 @@ void write_gemma(const GptConfig& from, Json& to) {
   to["attention_bias"] = *from.qkv_bias;
 }
 
-/// What Gemma 2 and 3 have in common.
+/// The common keys of Gemma 2 and 3.
 void read_gemma_scores(Reader& from, GptConfig& to, double logit_softcap) {
   to.post_norms = true;
   to.attention.scale = 1 / std::sqrt(from.number("query_pre_attn_scalar", 256.0, "attention.scale"));
@@ -280,7 +280,7 @@ void write_gemma_scores(const GptConfig& from, Json& to) {
   const double scale = from.attention.scale > 0 ? from.attention.scale : 1 / std::sqrt(double(from.head_dim));
   to["query_pre_attn_scalar"] = static_cast<int64_t>(std::llround(std::min(1e12, 1 / (scale * scale))));
   to["final_logit_softcapping"] = from.logit_softcap > 0 ? Json(from.logit_softcap) : Json();
-  // transformers makes the mask of a window even where no layer has one, and refuses null there.
+  // transformers builds the mask of a window even if no layer has one, and refuses null.
   to["sliding_window"] = from.attention.window > 0 ? from.attention.window : from.context;
   write_layer_types(from, to);
 }
@@ -305,7 +305,7 @@ void read_gemma3_windows(Reader& from, GptConfig& to) {
   const int64_t other = from.whole("_sliding_window_pattern", pattern);
   if (from.find("layer_types") == nullptr && other != pattern)
     from.refuse("_sliding_window_pattern",
-                fmt::format("transformers ignores this key and takes sliding_window_pattern, here {}; "
+                fmt::format("transformers ignores this key and uses sliding_window_pattern, here {}; "
                             "write layer_types, or remove this key",
                             pattern));
   read_windows(from, to, gemma_window(from), [&](int64_t i) { return (i + 1) % pattern == 0; });

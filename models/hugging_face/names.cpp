@@ -9,7 +9,7 @@ namespace {
 
 using Parts = std::vector<std::pair<std::string, int64_t>>;
 
-/// Finds parameters by their own names and collects rows of the table.
+/// Finds parameters by Tutti's names and collects rows of the table.
 class Table {
  public:
   explicit Table(Module& model) {
@@ -157,7 +157,7 @@ std::vector<ExternalTensor> tensor_names(Gpt& model, Packing packing) {
   const Obstacles llama = llama_obstacles(model.config());
   if (llama.count() == 0) return llama_names(model, packing);
   const bool is_llama = llama.count() < gpt2.count();
-  fail("the tensors of this gpt have no names in transformers; the nearest is {}:{}",
+  fail("transformers has no names for the tensors of this gpt; the nearest is {}:{}",
        is_llama ? "Llama" : "GPT-2", is_llama ? llama.text() : gpt2.text());
 }
 

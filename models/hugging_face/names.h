@@ -11,17 +11,17 @@
 // Private to models: which tensors of transformers' files a Gpt's parameters are.
 namespace tutti::hugging_face {
 
-/// Phi-3 packs queries, keys and values, and gate and up, as we do.
+/// Phi-3 packs queries, keys and values, and gate and up, as Tutti does.
 enum class Packing : uint8_t { kApart, kPacked };
 
-/// Throws Error naming the keys of the run file that keep the model from being GPT-2 or one that follows
-/// Llama.
+/// Throws Error naming the keys of the run file in which the model differs from GPT-2 and from the Llama
+/// family.
 std::vector<ExternalTensor> tensor_names(Gpt& model, Packing packing);
 
-/// Biases that GPT-2's files have and a model without biases has not, with their lengths. They are 0.
+/// Biases that GPT-2's files need and a model without biases lacks, with their lengths. They are 0.
 std::vector<std::pair<std::string, int64_t>> absent_biases(const Gpt& model);
 
-/// The key of the run file that makes a tensor expected (`missing` false) or not; "" if nobody knows.
+/// The key of the run file that makes a tensor expected (`missing` false) or not; "" if unknown.
 std::string hint(std::string_view name, bool missing);
 
 }  // namespace tutti::hugging_face

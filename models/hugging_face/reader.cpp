@@ -39,12 +39,12 @@ int64_t Reader::whole(const std::string& key, std::optional<int64_t> otherwise, 
   const nlohmann::json* const value = find(key);
   note(run_key, key);
   if (value == nullptr) {
-    if (!otherwise) refuse(key, "expected a number; the model cannot be known without it");
+    if (!otherwise) refuse(key, "expected a number; this key is required");
     return *otherwise;
   }
   if (!value->is_number_integer() || value->get<double>() < static_cast<double>(least) ||
       value->get<double>() > double{kMost})
-    refuse(key, fmt::format("expected a whole number, at least {}", least));
+    refuse(key, fmt::format("expected an integer, at least {}", least));
   return value->get<int64_t>();
 }
 
@@ -52,7 +52,7 @@ double Reader::number(const std::string& key, std::optional<double> otherwise, c
   const nlohmann::json* const value = find(key);
   note(run_key, key);
   if (value == nullptr) {
-    if (!otherwise) refuse(key, "expected a number; the model cannot be known without it");
+    if (!otherwise) refuse(key, "expected a number; this key is required");
     return *otherwise;
   }
   if (!value->is_number() || !std::isfinite(value->get<double>()) || !(value->get<double>() > 0))
@@ -72,7 +72,7 @@ std::string Reader::text(const std::string& key, const std::string& otherwise, c
   const nlohmann::json* const value = find(key);
   note(run_key, key);
   if (value == nullptr) return otherwise;
-  if (!value->is_string()) refuse(key, "expected a text");
+  if (!value->is_string()) refuse(key, "expected a string");
   return value->get<std::string>();
 }
 
@@ -86,9 +86,8 @@ void Reader::finish(const std::set<std::string, std::less<>>& harmless) const {
   for (const auto& [key, value] : object_.items()) {
     if (value.is_null() || used_.contains(key) || harmless.contains(key)) continue;
     fail(
-        "{}: {}{}: {}: this key is not known for model_type {}, so the weights might be read as another "
-        "model "
-        "than they are; if it does not change what the model computes, take it out of a copy of the file",
+        "{}: {}{}: {}: unknown key for model_type {}, which may change the model; if it does not, remove it "
+        "from a copy of the file",
         config_.name, prefix_, key, shortened(value.dump()), config_.model_type);
   }
 }

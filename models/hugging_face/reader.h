@@ -12,7 +12,7 @@ namespace tutti::hugging_face {
 
 using Json = nlohmann::ordered_json;
 
-/// Reads a config.json key by key, remembers which keys were asked for and what became of them.
+/// Reads a config.json key by key, and records which keys were read and which run-file keys they set.
 class Reader {
  public:
   /// `prefix` precedes keys in messages: "rope_scaling.".
@@ -29,14 +29,14 @@ class Reader {
   double number(const std::string& key, std::optional<double> otherwise, const std::string& run_key = "");
   bool flag(const std::string& key, bool otherwise, const std::string& run_key = "");
   std::string text(const std::string& key, const std::string& otherwise, const std::string& run_key = "");
-  /// Says where the value of a key of the run file comes from.
+  /// Records the origin of a run-file key's value.
   void note(const std::string& run_key, const std::string& key);
   void note_text(const std::string& run_key, const std::string& text) { config_.origins[run_key] = text; }
   /// Refuses a value, naming file and key.
   [[noreturn]] void refuse(const std::string& key, const std::string& why) const;
   /// Refuses the key unless it is absent, null or `value`.
   void only(const std::string& key, const nlohmann::json& value);
-  /// Refuses keys that nobody asked for and that are not in `harmless`.
+  /// Refuses keys that were not read and are not in `harmless`.
   void finish(const std::set<std::string, std::less<>>& harmless) const;
 
   [[nodiscard]] const nlohmann::json& object() const { return object_; }
@@ -58,7 +58,8 @@ struct Family {
   std::string class_name;                  ///< "LlamaForCausalLM"
   std::vector<std::string> other_classes;  ///< whose files have the same tensors: "LlamaModel"
   void (*read)(Reader& from, GptConfig& to);
-  void (*write)(const GptConfig& from, Json& to);  ///< what it cannot say is found by reading it back
+  void (*write)(const GptConfig& from,
+                Json& to);  ///< values that it cannot express are detected by reading it back
 };
 
 /// In the order in which an export tries them.

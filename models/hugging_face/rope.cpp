@@ -17,7 +17,7 @@ int64_t original_context(Reader& from, const GptConfig& to) {
                                      "rotary_scaling.original_context");
   if (outer > 0 && context != outer)
     from.refuse("original_max_position_embeddings",
-                fmt::format("the same key outside says {}; remove one of them", outer));
+                fmt::format("the same key outside has {}; remove one of them", outer));
   return context;
 }
 
@@ -29,7 +29,7 @@ void read_scaling(Reader& from, GptConfig& to, const std::string& type) {
   if (from.config().model_type == "phi3" && (type == "yarn" || type == "su" || type == "longrope"))
     from.refuse(from.object().contains("rope_type") ? "rope_type" : "type", "long rope is not supported");
   if (type == "default" || type == "dynamic") {
-    // Dynamic scaling begins where the context of the model ends, and require_same_model() keeps to that.
+    // Dynamic scaling applies only beyond the model's context, which require_same_model() does not allow.
     (void)from.find("factor");
     (void)from.find("original_max_position_embeddings");
     scaling = {};

@@ -186,9 +186,9 @@ const std::vector<Refused> kKeys = {
     {"<<: {a: 1}",
      "run.yaml:1: <<: unknown key; the keys here are name, shuffle, tags, sizes, comment, seed, "
      "flag, dtype, model, optimizer"},
-    {"name: a\nshuffle: true\nname: b\n", "run.yaml:3: key 'name' stands twice, first at run.yaml:1"},
+    {"name: a\nshuffle: true\nname: b\n", "run.yaml:3: duplicate key 'name', first at run.yaml:1"},
     {"model:\n  layers: 1\n  heads: 2\n  layers: 1\n",
-     "run.yaml:4: key 'layers' stands twice, first at run.yaml:2"},
+     "run.yaml:4: duplicate key 'layers', first at run.yaml:2"},
     {"? [a]\n: 1\n", "run.yaml:1: a key must be plain text"},
 
     {"~: 1\n", "run.yaml:1: a key is missing"}};
@@ -199,36 +199,38 @@ const std::vector<Refused> kDocuments = {
     {"# only a comment\n", "run.yaml: the run file is empty"},
     {"just text", "run.yaml:1: expected keys and values (key: value), got 'just text'"},
     {"- 1\n", "run.yaml:1: expected keys and values (key: value), got a list"},
-    {"name: a\n---\nname: b\n", "run.yaml: holds a second YAML document; expected one"},
+    {"name: a\n---\nname: b\n", "run.yaml: contains a second YAML document; expected one"},
     {"name: &x a\n", "run.yaml:1: anchors and aliases are not allowed in run files"},
     {"name: *x\n", "run.yaml:1: not valid YAML: the referenced anchor is not defined"},
     {"model: !!map {}\n", "run.yaml:1: tags are not allowed in run files"},
     {"name: a\ncomment: b: c\n", "run.yaml:2: not valid YAML: illegal map value"},
     // A forgotten quote or colon would swallow what follows.
     {"shuffle: true\nname: \"x\nsizes: [1]\n",
-     "run.yaml:2: the quote \" that begins here is not closed in its line"},
-    {"name: \"x\ncomment: \"y\"\n", "run.yaml:1: the quote \" that begins here is not closed in its line"},
-    {"name: 'x\nsizes: [1]\n", "run.yaml:1: the quote ' that begins here is not closed in its line"},
-    {"name: 'it''s\ncomment: it''s'\n", "run.yaml:1: the quote ' that begins here is not closed in its line"},
-    {"name: \"a\\\"\nsizes: [1]\n", "run.yaml:1: the quote \" that begins here is not closed in its line"},
-    {"name: \"a\\\n  b\"\n", "run.yaml:1: the quote \" that begins here is not closed in its line"},
+     "run.yaml:2: the quote \" that begins here is not closed on the same line"},
+    {"name: \"x\ncomment: \"y\"\n",
+     "run.yaml:1: the quote \" that begins here is not closed on the same line"},
+    {"name: 'x\nsizes: [1]\n", "run.yaml:1: the quote ' that begins here is not closed on the same line"},
+    {"name: 'it''s\ncomment: it''s'\n",
+     "run.yaml:1: the quote ' that begins here is not closed on the same line"},
+    {"name: \"a\\\"\nsizes: [1]\n",
+     "run.yaml:1: the quote \" that begins here is not closed on the same line"},
+    {"name: \"a\\\n  b\"\n", "run.yaml:1: the quote \" that begins here is not closed on the same line"},
     {"\"na\nme\": 1\n", "run.yaml:2: not valid YAML: illegal map value"},
-    {"tags: [a, \"b\n  c\", d]\n", "run.yaml:1: the quote \" that begins here is not closed in its line"},
+    {"tags: [a, \"b\n  c\", d]\n",
+     "run.yaml:1: the quote \" that begins here is not closed on the same line"},
     {"name: x\n  shuffle\n",
-     "run.yaml:1: the value goes on in the next line; write it in one line, or behind `|`"},
+     "run.yaml:1: the value continues on the next line; write it on one line, or use `|`"},
     {"name: x\n...\nshuffle: false\n",
-     "run.yaml:3: this stands behind the document's end (`...`) and would be ignored; remove the mark or the "
-     "rest"},
+     "run.yaml:3: text after the end of the document (`...`) would be ignored; remove `...` or the text"},
     {"name: x\n... # end\n\n  @\n",
-     "run.yaml:4: this stands behind the document's end (`...`) and would be ignored; remove the mark or the "
-     "rest"},
+     "run.yaml:4: text after the end of the document (`...`) would be ignored; remove `...` or the text"},
     {"name: x\n... shuffle: false\n",
-     "run.yaml:2: this stands behind the document's end (`...`) and would be ignored; remove the mark or the "
-     "rest"},
-    {"shuffle: true\nname: caf\xe9\n", "run.yaml:2: byte 0xe9 is not UTF-8; expected a run file in UTF-8"},
-    {"\xff\xfen\0a\0", "run.yaml:1: byte 0xff is not UTF-8; expected a run file in UTF-8"},
+     "run.yaml:2: text after the end of the document (`...`) would be ignored; remove `...` or the text"},
+    {"shuffle: true\nname: caf\xe9\n",
+     "run.yaml:2: byte 0xe9 is not valid UTF-8; expected a run file in UTF-8"},
+    {"\xff\xfen\0a\0", "run.yaml:1: byte 0xff is not valid UTF-8; expected a run file in UTF-8"},
     {"name: a\n\x04shuffle: false\n",
-     "run.yaml:2: control character 0x04; in double quotes it is written \"\\x04\""}};
+     "run.yaml:2: control character 0x04; write \"\\x04\" in double quotes"}};
 INSTANTIATE_TEST_SUITE_P(Documents, ConfigRefusal, testing::ValuesIn(kDocuments));
 
 const std::vector<Refused> kRules = {
@@ -286,7 +288,7 @@ TEST(Config, OverridesApplyWithTheSameChecks) {
             "--set model..layers=1: the key has an empty part; expected section.key=value");
   EXPECT_EQ(set_refusal("=1"), "--set =1: the key has an empty part; expected section.key=value");
   EXPECT_EQ(set_refusal("model.layers.deep=1"),
-            "--set model.layers.deep=1: 'layers' is not a section: run.yaml:1 gives it a value");
+            "--set model.layers.deep=1: 'layers' is not a section: it has a value at run.yaml:1");
   EXPECT_EQ(set_refusal("model.heads=[1"),
             "--set model.heads=[1: model.heads: expected an integer, at least 1, got the text '[1'");
   EXPECT_EQ(set_refusal("name="), "--set name=: name: expected text, not empty, got nothing");
@@ -303,11 +305,10 @@ TEST(Config, OverridesOfASectionKeepItsOtherKeys) {
   EXPECT_EQ(s.model.dropout, 0.5);
   EXPECT_EQ(read("name: x", {"model={layers: 3}", "model={heads: 3}"}).model.layers, 3);
   for (const char* const nothing : {"", "null", "5"}) {
-    EXPECT_EQ(
-        refusal(text, {fmt::format("model={}", nothing)}),
-        fmt::format("--set model={}: 'model' is a section, and run.yaml:1 gives it keys; set one of them: "
-                    "--set model.layers=...",
-                    nothing));
+    EXPECT_EQ(refusal(text, {fmt::format("model={}", nothing)}),
+              fmt::format("--set model={}: 'model' is a section with keys in run.yaml:1; set one of them: "
+                          "--set model.layers=...",
+                          nothing));
   }
 }
 
@@ -371,10 +372,9 @@ TEST(Config, PathsBeginInHomeDirectories) {
     (void)dir("~no-such-user/x");
     FAIL();
   } catch (const Error& error) {
-    EXPECT_EQ(
-        std::string(error.what()),
-        "run.yaml:1: dir: ~no-such-user/x: there is no user 'no-such-user' here; a directory of that name is "
-        "written ./~no-such-user/x");
+    EXPECT_EQ(std::string(error.what()),
+              "run.yaml:1: dir: ~no-such-user/x: user 'no-such-user' does not exist; for a directory of that "
+              "name write ./~no-such-user/x");
   }
   if (before != nullptr)
     setenv("HOME", home.c_str(), 1);
