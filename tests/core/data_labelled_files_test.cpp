@@ -83,11 +83,7 @@ TEST(Idx, SaysWhatIsWrong) {
   expect_error([&] { parse(with(7, 1)); }, "more data");
   // A header that claims far more than there is must not be believed.
   expect_error([&] { parse(idx_bytes({0x7fffffff, 0x7fff, 1}, "abc")); }, "truncated");
-  expect_error(
-      [&] {
-        parse(idx_bytes({0xffffffff, 0xffffffff, 0xffffffff}, "abc"));
-      },
-      "file: invalid sizes");
+  expect_error([&] { parse(idx_bytes({0xffffffff, 0xffffffff, 0xffffffff}, "abc")); }, "file: invalid sizes");
   std::string damaged = gzipped(good);
   damaged[damaged.size() - 6] = static_cast<char>(damaged[damaged.size() - 6] ^ 1);  // checksum
   expect_error([&] { parse(damaged); }, "gzip");

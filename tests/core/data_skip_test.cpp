@@ -160,7 +160,8 @@ TEST_F(SkipTest, WhatIsNoSampleIsCountedByReason) {
       data->description(),
       "21 images in 2 classes; 7 files ignored: 3 not named as a JPEG, PNG or WebP file (list.csv, ...), 1 "
       "not "
-      "in a class (stray.png), 1 dangling link (ant/link.png), 1 hidden (bee/.DS_Store), 1 a directory inside a "
+      "in a class (stray.png), 1 dangling link (ant/link.png), 1 hidden (bee/.DS_Store), 1 a directory "
+      "inside a "
       "class (bee/inner)");
 }
 

@@ -101,9 +101,9 @@ TEST(ValidateData, FindsAllThatIsWrongWithAFolder) {
     EXPECT_EQ(misspelt.splits[0].skipped, 3);
     EXPECT_EQ(misspelt.splits[0].class_counts, mended.splits[0].class_counts);
     const auto& warnings = misspelt.warnings;
-    EXPECT_EQ(std::count(warnings.begin(), warnings.end(),
-                         "train: data.skip lists 1 missing image: ant/ct.png"),
-              1);
+    EXPECT_EQ(
+        std::count(warnings.begin(), warnings.end(), "train: data.skip lists 1 missing image: ant/ct.png"),
+        1);
   }
 }
 
