@@ -14,14 +14,14 @@ namespace {
 
 constexpr int64_t kChunkBytes = int64_t{64} << 20;
 
-struct Sizes {
+struct LossSizes {
   int64_t rows, inputs, classes;
   int64_t chunk;  // rows
   DType dtype, wide;
 };
 
-Sizes check_sizes(const Tensor& x, const Tensor& w, const Tensor& targets,
-                  const LinearCrossEntropyOptions& options) {
+LossSizes check_sizes(const Tensor& x, const Tensor& w, const Tensor& targets,
+                      const LinearCrossEntropyOptions& options) {
   require(x.defined() && w.defined() && x.dims() >= 1 && w.dims() == 2 && x.size(-1) == w.size(1),
           "linear_cross_entropy: x {} does not fit w {}, which is (classes, inputs)", to_string(x.shape()),
           to_string(w.shape()));
@@ -31,12 +31,12 @@ Sizes check_sizes(const Tensor& x, const Tensor& w, const Tensor& targets,
           to_string(x.shape()));
   require(w.numel() > 0, "linear_cross_entropy: w of shape {} is empty", to_string(w.shape()));
   require(options.chunk_rows >= 0, "linear_cross_entropy: a chunk of {} rows", options.chunk_rows);
-  Sizes s{.rows = targets.numel(),
-          .inputs = w.size(1),
-          .classes = w.size(0),
-          .chunk = options.chunk_rows,
-          .dtype = x.dtype(),
-          .wide = x.dtype() == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32};
+  LossSizes s{.rows = targets.numel(),
+              .inputs = w.size(1),
+              .classes = w.size(0),
+              .chunk = options.chunk_rows,
+              .dtype = x.dtype(),
+              .wide = x.dtype() == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32};
   if (s.chunk == 0) {
     const int64_t rows = kChunkBytes / (s.classes * size_of(s.dtype));
     s.chunk = std::max(kFp8Multiple, rows - rows % kFp8Multiple);
@@ -92,7 +92,7 @@ struct Chunks {
 };
 
 /// The loss of rows [first, first + rows), whose gradients go to `held`.
-Tensor chunk_loss(const Sizes& s, const Chunks& chunks, const Tensor& x, const ProductOperand& w,
+Tensor chunk_loss(const LossSizes& s, const Chunks& chunks, const Tensor& x, const ProductOperand& w,
                   const Tensor& targets, int64_t first, const HeldGradients& held, const Stream& stream) {
   const int64_t rows = x.size(0);
   const bool gradient = held.dx.defined() || held.dw.defined();
@@ -121,7 +121,7 @@ Tensor scaled(const Tensor& tensor, const Tensor& factor, const Stream& stream) 
 Var record_linear_cross_entropy(Tape& tape, const Var& x, const Var& w, const Tensor& targets,
                                 const LinearCrossEntropyOptions& options, const Fp8Ranges& ranges) {
   const Stream& stream = tape.stream();
-  const Sizes s = check_sizes(x.value, w.value, targets, options);
+  const LossSizes s = check_sizes(x.value, w.value, targets, options);
   const Tensor in = x.value.to_contiguous(stream).view({s.rows, s.inputs});
   const Tensor weight = w.value.to_contiguous(stream);
   const Tensor labels = targets.to_contiguous(stream).view({s.rows});

@@ -23,7 +23,7 @@ namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
 // A network file system may cache for some seconds that a name does not exist.
-constexpr std::chrono::seconds kPatience{10};
+constexpr std::chrono::seconds kVisibleWithin{10};
 constexpr std::chrono::milliseconds kPoll{200};
 
 /// Identifies a file-system view: a host, or a container on a host.
@@ -45,7 +45,7 @@ void make(const fs::path& path) {
 
 /// Why a file is not visible on this host; empty if it is.
 std::string problem_with(const fs::path& path) {
-  for (const auto end = Clock::now() + kPatience;; std::this_thread::sleep_for(kPoll)) {
+  for (const auto end = Clock::now() + kVisibleWithin;; std::this_thread::sleep_for(kPoll)) {
     if (access(path.c_str(), F_OK) == 0) return "";
     const int problem = errno;
     if (Clock::now() > end) return problem == ENOENT ? "does not exist" : system_error_text(problem);

@@ -27,7 +27,7 @@ namespace tutti {
 namespace {
 
 // Pieces of a message: counts stay far below INT_MAX, and a long message makes visible progress.
-constexpr int64_t kPieceBytes = int64_t{1} << 22;
+constexpr int64_t kGatherBytes = int64_t{1} << 22;
 constexpr std::chrono::seconds kAbortPatience{2};
 
 /// Ends the processes of all ranks, with nothing on stderr besides what the caller has said, as far as the
@@ -208,8 +208,8 @@ struct MpiSession::Impl {
 
   void begin_message(const Message& message, const std::shared_ptr<Transfer::State>& transfer) {
     const auto total = static_cast<int64_t>(message.memory.size());
-    for (int64_t at = 0; at == 0 || at < total; at += kPieceBytes) {
-      const auto bytes = static_cast<int>(std::min(kPieceBytes, total - at));
+    for (int64_t at = 0; at == 0 || at < total; at += kGatherBytes) {
+      const auto bytes = static_cast<int>(std::min(kGatherBytes, total - at));
       std::byte* data = message.memory.data() + at;
       MPI_Request request = MPI_REQUEST_NULL;
       if (message.way == Message::Way::kSend) {

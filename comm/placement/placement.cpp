@@ -14,11 +14,11 @@
 namespace tutti {
 namespace {
 
-std::string encode(const RankPlace& place) {
+std::string encode_place(const RankPlace& place) {
   return fmt::format("{} {}", place.host, fmt::join(place.cores, " "));
 }
 
-RankPlace decode(const std::string& text) {
+RankPlace decode_place(const std::string& text) {
   RankPlace place;
   size_t begin = text.find(' ');
   place.host = text.substr(0, begin);
@@ -69,8 +69,8 @@ ThreadPlacement place_threads(const std::vector<RankPlace>& all, int rank, int64
 
 ThreadPlacement place_threads(Peers& peers, int64_t threads, const std::string& gpu_pci) {
   std::vector<RankPlace> all;
-  for (const std::string& text : peers.all_gather(encode({host_name(), cpus_of_rank(gpu_pci)}))) {
-    all.push_back(decode(text));
+  for (const std::string& text : peers.all_gather(encode_place({host_name(), cpus_of_rank(gpu_pci)}))) {
+    all.push_back(decode_place(text));
   }
   return place_threads(all, peers.rank(), threads);
 }

@@ -24,7 +24,6 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr std::string_view kTemporary = ".tmp-";
-constexpr const char* kIndexName = "model.safetensors.index.json";
 
 /// Throws Error naming the first tensor that cannot be saved.
 void check_group(const std::string& group, std::span<const StateTensor> tensors) {
@@ -302,8 +301,8 @@ void Checkpoints::write(const TrainingState& state, const CheckpointMetadata& me
               (temporary / file).string(), dir_.string());
     }
     if (const std::string index = index_text(manifest); !index.empty()) {
-      write_text(temporary / kIndexName, index);
-      manifest.files[kIndexName] = {static_cast<int64_t>(index.size()), sha256(index)};
+      write_text(temporary / kModelIndexName, index);
+      manifest.files[std::string(kModelIndexName)] = {static_cast<int64_t>(index.size()), sha256(index)};
     }
     const std::string text = to_json(manifest);
     write_text(temporary / "manifest.json", text);

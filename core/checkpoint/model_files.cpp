@@ -13,8 +13,6 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr int64_t kMaxIndexBytes = int64_t{64} << 20;
-constexpr std::string_view kIndexName = "model.safetensors.index.json";
-constexpr std::string_view kFileName = "model.safetensors";
 constexpr std::string_view kAdapterName = "adapter_config.json";
 
 [[noreturn]] void refuse_pickle(const fs::path& file) {
@@ -33,14 +31,14 @@ fs::path resolve(const fs::path& path) {
           "{}: contains {}: adapters are not supported; merge it into the weights (PEFT's merge_and_unload) "
           "or remove it",
           path.string(), kAdapterName);
-  for (const std::string_view name : {kIndexName, kFileName}) {
+  for (const std::string_view name : {kModelIndexName, kModelFileName}) {
     if (fs::exists(path / name)) return path / name;
   }
   for (const char* const pickled :
        {"pytorch_model.bin", "pytorch_model.bin.index.json", "consolidated.00.pth"}) {
     if (fs::exists(path / pickled)) refuse_pickle(path / pickled);
   }
-  fail("{}: contains neither {} nor {}", path.string(), kIndexName, kFileName);
+  fail("{}: contains neither {} nor {}", path.string(), kModelIndexName, kModelFileName);
 }
 
 /// PyTorch's archives are ZIP files of pickles, its old files pickles.
@@ -87,12 +85,13 @@ ModelFiles ModelFiles::open(const fs::path& path) {
   }
   const auto index = parse_model_index(read_text_file(file, kMaxIndexBytes), file.string());
   // transformers reads the single file and ignores the index.
-  if (fs::is_directory(path) && fs::exists(path / kFileName)) {
-    const auto elsewhere = std::ranges::find_if(index, [](const auto& at) { return at.second != kFileName; });
+  if (fs::is_directory(path) && fs::exists(path / kModelFileName)) {
+    const auto elsewhere =
+        std::ranges::find_if(index, [](const auto& at) { return at.second != kModelFileName; });
     require(
         elsewhere == index.end(),
         "{}: contains {} and {}, which lists other files: they may belong to two models; remove one of them",
-        path.string(), kFileName, kIndexName);
+        path.string(), kModelFileName, kModelIndexName);
   }
   std::map<std::string, size_t> opened;
   for (const auto& [tensor, name] : index) {

@@ -38,7 +38,7 @@ std::vector<Recorded> recorded_sums(const fs::path& path) {
     return {};
   }
   const auto sums = parse_checksum_list(read_text_file(sums_path, kMostSumsBytes), sums_path.string());
-  for (const std::string_view small : {"manifest.json", "model.safetensors.index.json"}) {
+  for (const std::string_view small : {std::string_view("manifest.json"), kModelIndexName}) {
     if (sums.contains(std::string(small)) && fs::exists(directory / small, none))
       files.push_back(directory / small);
   }

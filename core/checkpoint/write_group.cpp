@@ -1,4 +1,5 @@
 #include <tutti/core/checkpoint/checkpoint.h>
+#include <tutti/core/checkpoint/model_files.h>
 #include <tutti/core/checkpoint/safetensors.h>
 #include <tutti/core/error.h>
 
@@ -29,7 +30,7 @@ std::vector<int> writers(std::span<const StateTensor> tensors, int ranks) {
 
 /// model.safetensors, model-00002-of-00004.safetensors, optimizer-00001-of-00001.safetensors.
 std::string file_name(const std::string& group, int rank, int files) {
-  if (group == "model" && files == 1) return "model.safetensors";
+  if (group == "model" && files == 1) return std::string(kModelFileName);
   return fmt::format("{}-{:05}-of-{:05}.safetensors", group, rank + 1, files);
 }
 

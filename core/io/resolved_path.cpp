@@ -17,17 +17,17 @@ namespace {
 constexpr int kMostLinks = 40;  // as Linux
 constexpr long kProcFileSystem = 0x9fa0;
 
-class Descriptor {
+class DirectoryDescriptor {
  public:
-  Descriptor(int parent, const char* name, const fs::path& whole)
+  DirectoryDescriptor(int parent, const char* name, const fs::path& whole)
       : fd_(::openat(parent, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) {
     require_system(fd_ >= 0, "{}: cannot open the directory {}", whole.string(), name);
   }
-  ~Descriptor() {
+  ~DirectoryDescriptor() {
     if (fd_ >= 0) ::close(fd_);
   }
-  Descriptor(Descriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  Descriptor& operator=(Descriptor&& other) noexcept {
+  DirectoryDescriptor(DirectoryDescriptor&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  DirectoryDescriptor& operator=(DirectoryDescriptor&& other) noexcept {
     std::swap(fd_, other.fd_);
     return *this;
   }
@@ -89,7 +89,7 @@ class Walk {
       } else {
         require(S_ISDIR(status.st_mode), "{}: {} is {}, not a directory", whole_.string(),
                 (resolved_.path / name).string(), kind_of(status));
-        at_ = Descriptor(at_.number(), name.c_str(), whole_);
+        at_ = DirectoryDescriptor(at_.number(), name.c_str(), whole_);
         resolved_.path /= name;
         refuse_proc();
       }
@@ -138,7 +138,7 @@ class Walk {
     if (!inside_link()) behind_link_ = names_.size();
     const fs::path next(target);
     if (next.is_absolute()) {
-      at_ = Descriptor(AT_FDCWD, "/", whole_);
+      at_ = DirectoryDescriptor(AT_FDCWD, "/", whole_);
       resolved_.path = "/";
     }
     push_names(next, names_);
@@ -155,7 +155,7 @@ class Walk {
   }
 
   fs::path whole_;
-  Descriptor at_;
+  DirectoryDescriptor at_;
   ResolvedPath resolved_;
   std::vector<std::string> names_;  ///< still to resolve, the next one last
   int links_ = 0;

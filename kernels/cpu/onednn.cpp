@@ -32,19 +32,19 @@ dnnl::stream& onednn_stream() {
   return stream;
 }
 
-namespace {
-
 dnnl::memory::data_type onednn_dtype(DType dtype) {
   return dtype == DType::kBFloat16 ? dnnl::memory::data_type::bf16 : dnnl::memory::data_type::f32;
 }
 
-struct Key {
+namespace {
+
+struct ProductKey {
   std::array<int64_t, 6> sizes;  // m, n, k, lda, ldb, ldc
   uint32_t flags;
-  bool operator==(const Key&) const = default;
+  bool operator==(const ProductKey&) const = default;
 };
-struct KeyHash {
-  size_t operator()(const Key& key) const noexcept {
+struct ProductKeyHash {
+  size_t operator()(const ProductKey& key) const noexcept {
     uint64_t h = key.flags;
     for (const int64_t size : key.sizes)
       h = (h ^ static_cast<uint64_t>(size)) * 0x9E3779B97F4A7C15ULL + (h >> 29);
@@ -57,9 +57,6 @@ struct Product {
   dnnl::matmul primitive;
   dnnl::memory a, b, c, scratchpad;
 };
-
-// Sequences of ragged shapes must not grow the cache without end.
-constexpr size_t kCacheLimit = 1024;
 
 Product make_product(const Gemm& g) {
   using dims = dnnl::memory::dims;
@@ -85,13 +82,14 @@ Product make_product(const Gemm& g) {
 }
 
 Product& cached_product(const Gemm& g) {
-  thread_local std::unordered_map<Key, Product, KeyHash> cache;
-  const Key key{{g.m, g.n, g.k, g.a.ld, g.b.ld, g.ldc},
-                static_cast<uint32_t>(g.dtype) | static_cast<uint32_t>(g.c_dtype) << 8 |
-                    static_cast<uint32_t>(g.a.transposed) << 16 |
-                    static_cast<uint32_t>(g.b.transposed) << 17 | static_cast<uint32_t>(g.accumulate) << 18};
+  thread_local std::unordered_map<ProductKey, Product, ProductKeyHash> cache;
+  const ProductKey key{{g.m, g.n, g.k, g.a.ld, g.b.ld, g.ldc},
+                       static_cast<uint32_t>(g.dtype) | static_cast<uint32_t>(g.c_dtype) << 8 |
+                           static_cast<uint32_t>(g.a.transposed) << 16 |
+                           static_cast<uint32_t>(g.b.transposed) << 17 |
+                           static_cast<uint32_t>(g.accumulate) << 18};
   if (const auto found = cache.find(key); found != cache.end()) return found->second;
-  if (cache.size() >= kCacheLimit) cache.clear();
+  if (cache.size() >= kCachedPrimitives) cache.clear();
   return cache.emplace(key, make_product(g)).first->second;
 }
 

@@ -25,22 +25,18 @@ struct Convolution {
   memory::desc plain_source, plain_result;  // what source and result are for the caller: NHWC
 };
 
-struct Key {
+struct ConvolutionKey {
   std::vector<int64_t> values;
-  bool operator==(const Key&) const = default;
+  bool operator==(const ConvolutionKey&) const = default;
 };
-struct KeyHash {
-  size_t operator()(const Key& key) const noexcept {
+struct ConvolutionKeyHash {
+  size_t operator()(const ConvolutionKey& key) const noexcept {
     uint64_t h = 0;
     for (const int64_t value : key.values)
       h = (h ^ static_cast<uint64_t>(value)) * 0x9E3779B97F4A7C15ULL + (h >> 29);
     return h;
   }
 };
-
-memory::data_type onednn_dtype(DType dtype) {
-  return dtype == DType::kBFloat16 ? memory::data_type::bf16 : memory::data_type::f32;
-}
 
 memory::dims filter_dims(const ConvShape& s) {
   if (s.groups == 1) return {s.o, s.c, s.kh, s.kw};
@@ -158,18 +154,17 @@ Convolution make_best_convolution(const ConvShape& s, int64_t images, Pass pass)
   return make_convolution(s, images, pass, dnnl::algorithm::convolution_direct);
 }
 
-constexpr size_t kCacheLimit = 1024;
 // For images as small as this the convolution's own code for the gradient of the filters spends its time on
 // reading and writing the filters.
 constexpr int64_t kPixelsForProduct = 16;
 
 Convolution& cached_convolution(const ConvShape& s, int64_t images, Pass pass) {
-  thread_local std::unordered_map<Key, Convolution, KeyHash> cache;
-  const Key key{{images, s.h, s.w, s.c, s.o, s.kh, s.kw, s.stride[0], s.stride[1], s.padding[0], s.padding[1],
-                 s.dilation[0], s.dilation[1], s.groups, static_cast<int64_t>(s.dtype),
-                 static_cast<int64_t>(pass)}};
+  thread_local std::unordered_map<ConvolutionKey, Convolution, ConvolutionKeyHash> cache;
+  const ConvolutionKey key{{images, s.h, s.w, s.c, s.o, s.kh, s.kw, s.stride[0], s.stride[1], s.padding[0],
+                            s.padding[1], s.dilation[0], s.dilation[1], s.groups,
+                            static_cast<int64_t>(s.dtype), static_cast<int64_t>(pass)}};
   if (const auto found = cache.find(key); found != cache.end()) return found->second;
-  if (cache.size() >= kCacheLimit) cache.clear();
+  if (cache.size() >= kCachedPrimitives) cache.clear();
   return cache.emplace(key, make_best_convolution(s, images, pass)).first->second;
 }
 

@@ -5,7 +5,6 @@
 #include "launcher/info/libraries.h"
 #include "launcher/info/text.h"
 #include "launcher/launch/bootstrap_check.h"
-#include "launcher/launch/rank_world.h"
 #include "launcher/run/training.h"
 
 #include <tutti/comm/factory.h>

@@ -5,7 +5,6 @@
 #include "launcher/launch/child.h"
 #include "launcher/launch/quoting.h"
 #include "launcher/launch/visible_devices.h"
-#include "launcher/launch/words.h"
 
 #include <tutti/core/error.h>
 #include <tutti/core/io/file.h>

@@ -13,24 +13,24 @@ std::string_view trimmed(std::string_view text) {
   return text.substr(begin, text.find_last_not_of(" \t") - begin + 1);
 }
 
-bool is_made_of(std::string_view text, std::string_view allowed) {
+bool has_only(std::string_view text, std::string_view allowed) {
   return !text.empty() && text.find_first_not_of(allowed) == std::string_view::npos;
 }
 
 bool is_device(std::string_view id) {
   constexpr std::string_view kDigits = "0123456789";
   constexpr std::string_view kUuid = "0123456789abcdefABCDEF-";
-  if (is_made_of(id, kDigits)) return id.size() < 6;
+  if (has_only(id, kDigits)) return id.size() < 6;
   if (id.starts_with("MIG-GPU-")) {  // MIG-GPU-UUID/instance/compute instance
     id.remove_prefix(8);
     const size_t slash = id.find('/');
     const size_t second = id.find('/', slash + 1);
     return slash != std::string_view::npos && second != std::string_view::npos &&
-           is_made_of(id.substr(0, slash), kUuid) &&
-           is_made_of(id.substr(slash + 1, second - slash - 1), kDigits) &&
-           is_made_of(id.substr(second + 1), kDigits);
+           has_only(id.substr(0, slash), kUuid) &&
+           has_only(id.substr(slash + 1, second - slash - 1), kDigits) &&
+           has_only(id.substr(second + 1), kDigits);
   }
-  return (id.starts_with("GPU-") || id.starts_with("MIG-")) && is_made_of(id.substr(4), kUuid);
+  return (id.starts_with("GPU-") || id.starts_with("MIG-")) && has_only(id.substr(4), kUuid);
 }
 
 }  // namespace

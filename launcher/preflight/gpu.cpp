@@ -12,7 +12,7 @@ namespace tutti {
 namespace {
 
 // The types of NVML's functions: neither its header nor its library is needed to build. Its ABI is stable.
-using Device = void*;
+using NvmlDevice = void*;
 struct Memory {
   unsigned long long total = 0;
   unsigned long long free = 0;
@@ -78,7 +78,7 @@ class Nvml {
 
 GpuReport look_at(const Nvml& nvml, unsigned index) {
   GpuReport gpu;
-  Device device = nullptr;
+  NvmlDevice device = nullptr;
   if (!nvml.call("nvmlDeviceGetHandleByIndex_v2", index, &device)) {
     fail("GPU {} does not answer: it may have fallen off the bus (dmesg, Xid 79)", index);
   }

@@ -47,7 +47,8 @@ std::vector<std::vector<std::pair<std::string, Tensor>>> shards_of(
 
 void add_weights(DirectoryTarget& target, std::vector<std::pair<std::string, Tensor>> tensors, int64_t most) {
   const auto shards = shards_of(std::move(tensors), most);
-  if (shards.size() == 1) return write_safetensors(target.add("model.safetensors"), shards[0], kMetadata);
+  if (shards.size() == 1)
+    return write_safetensors(target.add(std::string(kModelFileName)), shards[0], kMetadata);
   std::map<std::string, std::string> index;
   int64_t total = 0;
   for (size_t i = 0; i < shards.size(); ++i) {
@@ -58,7 +59,7 @@ void add_weights(DirectoryTarget& target, std::vector<std::pair<std::string, Ten
     }
     write_safetensors(target.add(name), shards[i], kMetadata);
   }
-  add_text(target, "model.safetensors.index.json", model_index(index, total));
+  add_text(target, std::string(kModelIndexName), model_index(index, total));
 }
 
 /// The tokens that documents begin and end with.

@@ -13,7 +13,7 @@ namespace {
 
 using namespace std::string_view_literals;
 
-constexpr int64_t kPart = int64_t{1} << 20;
+constexpr int64_t kBytesPerTask = int64_t{1} << 20;
 constexpr std::string_view kUtf8Mark = "\xef\xbb\xbf";
 constexpr std::string_view kAsBytes = "use --as-bytes to read the bytes unchanged";
 
@@ -108,7 +108,7 @@ std::string where(std::string_view bytes, int64_t fault) {
 TextFaults find_text_faults(std::string_view bytes, ThreadPool& pool) {
   TextFaults all;
   std::mutex mutex;
-  pool.parallel_ranges(static_cast<int64_t>(bytes.size()), kPart, [&](int64_t begin, int64_t end) {
+  pool.parallel_ranges(static_cast<int64_t>(bytes.size()), kBytesPerTask, [&](int64_t begin, int64_t end) {
     const TextFaults faults = faults_within(bytes, part_begin(bytes, static_cast<size_t>(begin)),
                                             part_begin(bytes, static_cast<size_t>(end)));
     const std::scoped_lock lock(mutex);

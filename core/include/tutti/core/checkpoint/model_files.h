@@ -10,6 +10,10 @@
 
 namespace tutti {
 
+/// Names of the files of a model's weights: of all of them in one file, and of the list of several files.
+inline constexpr std::string_view kModelFileName = "model.safetensors";
+inline constexpr std::string_view kModelIndexName = "model.safetensors.index.json";
+
 /// A model's weights in one or several safetensors files, in the layout of Hugging Face.
 class ModelFiles {
  public:
