@@ -14,7 +14,7 @@ constexpr int kRoundTrips = 10;
 constexpr int64_t kFirstBytes = int64_t{64} << 10;
 constexpr int64_t kGrowth = 8;
 
-double seconds_since(Clock::time_point begin) {
+double elapsed_s(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
@@ -31,7 +31,7 @@ double one_way_s(Collective& world, const Tensor& message, int other, int times,
       world.recv(message, other, stream);
       world.send(message, other, stream);
     }
-    const double took = std::max(1e-9, seconds_since(start) / 2);
+    const double took = std::max(1e-9, elapsed_s(start) / 2);
     best = i == 0 ? took : std::min(best, took);
   }
   return best;
@@ -70,7 +70,7 @@ std::vector<PairReport> measure_pairs(Collective& world, std::span<const int> pl
   const auto begin = Clock::now();
   std::vector<PairReport> reports;
   for (const auto& pairs : tournament(static_cast<int>(players.size()))) {
-    yes = seconds_since(begin) < options.most_s ? 1 : 0;
+    yes = elapsed_s(begin) < options.most_s ? 1 : 0;
     world.broadcast(word, 0, stream);
     if (yes == 0) break;
     world.barrier(stream);
@@ -125,7 +125,7 @@ std::vector<ClockReport> measure_clocks(Collective& world, std::span<const int> 
       const auto start = Clock::now();
       world.send(time, player, stream);
       world.recv(time, player, stream);
-      const double half = seconds_since(start) / 2;
+      const double half = elapsed_s(start) / 2;
       if (best && half >= best->uncertainty_s) continue;
       best = ClockReport{.rank = player, .offset_s = *value - (before + half), .uncertainty_s = half};
     }

@@ -10,7 +10,7 @@ namespace {
 
 constexpr std::string_view kMagic = "\x93NUMPY";
 constexpr size_t kMaxHeader = size_t{1} << 16;
-constexpr size_t kMaxDims = 32;
+constexpr size_t kMaxNpyDims = 32;
 
 /// Reads the Python literal that a header is.
 class Literal {
@@ -86,7 +86,7 @@ class Literal {
       int64_t size = -1;
       const char* begin = text_.data() + at_;
       const auto [end, error] = std::from_chars(begin, text_.data() + text_.size(), size);
-      require(error == std::errc{} && size >= 0 && sizes.size() < kMaxDims,
+      require(error == std::errc{} && size >= 0 && sizes.size() < kMaxNpyDims,
               "{}: expected a size at byte {} of the header of a NumPy file", name_, at_);
       at_ += static_cast<size_t>(end - begin);
       sizes.push_back(size);

@@ -9,7 +9,7 @@
 namespace tutti {
 namespace {
 
-using Tokens = std::vector<std::string>;
+using Texts = std::vector<std::string>;
 
 std::string replaced(std::string_view text, std::string_view from, std::string_view to) {
   std::string out;
@@ -23,7 +23,7 @@ std::string replaced(std::string_view text, std::string_view from, std::string_v
 
 class ByteLevelDecoder : public Decoder {
  public:
-  void apply(Tokens& tokens) const override {
+  void apply(Texts& tokens) const override {
     std::string all;
     for (const std::string& token : tokens) all += bytes_of_symbols(token).value_or(token);
     tokens = {std::move(all)};
@@ -37,7 +37,7 @@ class MetaspaceDecoder : public Decoder {
     append_utf8(mark_, entry.character("replacement"));
     drops_first_ = read_prepend_scheme(entry) != "never";
   }
-  void apply(Tokens& tokens) const override {
+  void apply(Texts& tokens) const override {
     for (size_t i = 0; i < tokens.size(); ++i) {
       tokens[i] = replaced(tokens[i], mark_, i == 0 && drops_first_ ? "" : " ");
     }
@@ -51,8 +51,8 @@ class MetaspaceDecoder : public Decoder {
 /// Tokens of bytes in a row become the text that they spell, or one U+FFFD each.
 class ByteFallback : public Decoder {
  public:
-  void apply(Tokens& tokens) const override {
-    Tokens out;
+  void apply(Texts& tokens) const override {
+    Texts out;
     std::string bytes;
     const auto flush = [&] {
       if (bytes.empty()) return;
@@ -87,7 +87,7 @@ class ByteFallback : public Decoder {
 
 class Fuse : public Decoder {
  public:
-  void apply(Tokens& tokens) const override {
+  void apply(Texts& tokens) const override {
     std::string all;
     for (const std::string& token : tokens) all += token;
     tokens = {std::move(all)};
@@ -99,7 +99,7 @@ class StripDecoder : public Decoder {
   explicit StripDecoder(const JsonEntry& entry) : start_(entry.count("start")), stop_(entry.count("stop")) {
     append_utf8(content_, entry.character("content"));
   }
-  void apply(Tokens& tokens) const override {
+  void apply(Texts& tokens) const override {
     for (std::string& token : tokens) {
       size_t begin = 0, end = token.size();
       for (int64_t i = 0; i < start_ && token.compare(begin, content_.size(), content_) == 0; ++i) {
@@ -122,7 +122,7 @@ class ReplaceDecoder : public Decoder {
  public:
   explicit ReplaceDecoder(const JsonEntry& entry)
       : pattern_(entry.at("pattern")), content_(entry.text("content")) {}
-  void apply(Tokens& tokens) const override {
+  void apply(Texts& tokens) const override {
     for (std::string& token : tokens) {
       std::string out;
       size_t done = 0;
@@ -152,7 +152,7 @@ class WordPieceDecoder : public Decoder {
  public:
   explicit WordPieceDecoder(const JsonEntry& entry)
       : prefix_(entry.text("prefix")), cleanup_(entry.flag("cleanup")) {}
-  void apply(Tokens& tokens) const override {
+  void apply(Texts& tokens) const override {
     for (size_t i = 0; i < tokens.size(); ++i) {
       std::string& token = tokens[i];
       if (i > 0) token = token.starts_with(prefix_) ? token.substr(prefix_.size()) : " " + token;
@@ -170,7 +170,7 @@ class BpeDecoder : public Decoder {
   explicit BpeDecoder(const JsonEntry& entry) : suffix_(entry.text("suffix")) {
     entry.check(!suffix_.empty(), "the suffix is empty");
   }
-  void apply(Tokens& tokens) const override {
+  void apply(Texts& tokens) const override {
     for (size_t i = 0; i < tokens.size(); ++i) {
       tokens[i] = replaced(tokens[i], suffix_, i + 1 == tokens.size() ? "" : " ");
     }
