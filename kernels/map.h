@@ -10,7 +10,7 @@ namespace tutti {
 
 namespace detail {
 
-template <class Op>
+template <row::Listed<row::UnaryOps> Op>
 void map_forward(std::string_view name, const Tensor& in, const Tensor& out, Op op, const Stream& stream) {
   if constexpr (kWithCuda) {
     if (on_cuda(stream)) return cuda::map(in, out, op, stream);
@@ -25,7 +25,7 @@ void map_forward(std::string_view name, const Tensor& in, const Tensor& out, Op 
   });
 }
 
-template <class Op>
+template <row::Listed<row::UnaryOps> Op>
 void map_backward(const Tensor& dy, const Tensor& saved, const Tensor& dx, Op op, const Stream& stream) {
   if constexpr (kWithCuda) {
     if (on_cuda(stream)) return cuda::map_backward(dy, saved, dx, op, stream);
@@ -44,7 +44,7 @@ void map_backward(const Tensor& dy, const Tensor& saved, const Tensor& dx, Op op
 }  // namespace detail
 
 /// A unary operation from its functor (kernels/row/pointwise.h).
-template <class Op>
+template <row::Listed<row::UnaryOps> Op>
 Var map(Tape& tape, std::string_view name, const Var& x, Op op) {
   const Stream& stream = tape.stream();
   const Tensor in = x.value.to_contiguous(stream);

@@ -48,7 +48,7 @@ void operand_gradient(const Gradients& gradients, size_t i, const std::array<Ten
   sum_to(full, destination, mode, stream);
 }
 
-template <class Op>
+template <row::Listed<row::BinaryOps> Op>
 Var binary(Tape& tape, std::string_view name, const Var& a, const Var& b, Op op) {
   require(a.dtype() == b.dtype(), "{}: operands are {} and {}", name, tutti::name(a.dtype()),
           tutti::name(b.dtype()));

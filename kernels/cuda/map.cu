@@ -3,6 +3,8 @@
 #include "kernels/cuda/pointwise.h"
 #include "kernels/row/pointwise.h"
 
+#include <tuple>
+
 namespace tutti::cuda {
 namespace {
 
@@ -113,12 +115,12 @@ struct SwigluBackwardRow {
 
 }  // namespace
 
-template <class Op>
+template <row::Listed<row::UnaryOps> Op>
 void map(const Tensor& x, const Tensor& y, Op op, const Stream& stream) {
   launch<false>(x, Tensor(), y, op, stream);
 }
 
-template <class Op>
+template <row::Listed<row::UnaryOps> Op>
 void map_backward(const Tensor& dy, const Tensor& saved, const Tensor& dx, Op op, const Stream& stream) {
   launch<true>(dy, saved, dx, op, stream);
 }
@@ -158,24 +160,11 @@ void swiglu_backward(const Tensor& dy, const Tensor& x, const Tensor& dx, const 
   check_launch("swiglu_backward");
 }
 
-// A macro, as explicit instantiations take no list.
-#define TUTTI_UNARY(Op)                                                             \
-  template void map<row::Op>(const Tensor&, const Tensor&, row::Op, const Stream&); \
-  template void map_backward<row::Op>(const Tensor&, const Tensor&, const Tensor&, row::Op, const Stream&);
-TUTTI_UNARY(Neg)
-TUTTI_UNARY(Scale)
-TUTTI_UNARY(AddScalar)
-TUTTI_UNARY(Exp)
-TUTTI_UNARY(Log)
-TUTTI_UNARY(Sqrt)
-TUTTI_UNARY(Square)
-TUTTI_UNARY(Relu)
-TUTTI_UNARY(Gelu)
-TUTTI_UNARY(GeluTanh)
-TUTTI_UNARY(Silu)
-TUTTI_UNARY(Sigmoid)
-TUTTI_UNARY(Tanh)
-TUTTI_UNARY(SoftCap)
-#undef TUTTI_UNARY
+// Explicit instantiations take no list: the addresses of the instances make the compiler keep them.
+template <class... Ops>
+auto unary_instances(row::FunctorList<Ops...>) {
+  return std::tuple(&map<Ops>..., &map_backward<Ops>...);
+}
+template auto unary_instances(row::UnaryOps);
 
 }  // namespace tutti::cuda

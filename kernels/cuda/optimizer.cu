@@ -2,6 +2,8 @@
 #include "kernels/cuda/optimizer.h"
 #include "kernels/cuda/sums.h"
 
+#include <tuple>
+
 namespace tutti::cuda {
 namespace {
 
@@ -125,14 +127,15 @@ void with_types(const UpdateTable& table, Launch launch) {
 
 }  // namespace
 
-template <template <class> class Algorithm, class M>
-void update(const UpdateTable& table, std::span<const Algorithm<M>> numbers, const Stream& stream) {
+template <row::Listed<row::UpdateRules> Rule>
+void update(const UpdateTable& table, std::span<const Rule> numbers, const Stream& stream) {
   require_here("optimizer", table.pieces, stream);
   require(numbers.size() <= kMaxRules, "optimizer: {} rules for one kernel", numbers.size());
   if (table.count == 0) return;
-  Rules<Algorithm<M>> rules{};
+  Rules<Rule> rules{};
   std::copy(numbers.begin(), numbers.end(), rules.at);
   const UseDevice use(stream.device().index);
+  using M = typename Rule::Number;
   with_types<M>(table, [&]<class G, class W>(TypeTag<G>, TypeTag<W>) {
     update_kernel<G, M, W>
         <<<static_cast<unsigned>(table.count), kThreads, 0, native(stream)>>>(pieces_of(table), rules);
@@ -140,17 +143,19 @@ void update(const UpdateTable& table, std::span<const Algorithm<M>> numbers, con
   check_launch("optimizer");
 }
 
-template <template <class> class Algorithm, class M>
-void update(const UpdateTable& table, const Tensor& numbers, const Tensor& control, const Stream& stream) {
+template <row::Listed<row::UpdateRules> Rule>
+void controlled_update(const UpdateTable& table, const Tensor& numbers, const Tensor& control,
+                       const Stream& stream) {
   for (const Tensor* t : {&table.pieces, &numbers, &control}) require_here("optimizer", *t, stream);
-  require(numbers.bytes() == static_cast<int64_t>(kMaxRules * sizeof(Algorithm<M>)),
+  require(numbers.bytes() == static_cast<int64_t>(kMaxRules * sizeof(Rule)),
           "optimizer: {} bytes of numbers, expected {} rules of {}", numbers.bytes(), kMaxRules,
-          sizeof(Algorithm<M>));
+          sizeof(Rule));
   if (table.count == 0) return;
   const UseDevice use(stream.device().index);
+  using M = typename Rule::Number;
   with_types<M>(table, [&]<class G, class W>(TypeTag<G>, TypeTag<W>) {
     controlled_update_kernel<G, M, W><<<static_cast<unsigned>(table.count), kThreads, 0, native(stream)>>>(
-        pieces_of(table), static_cast<const Algorithm<M>*>(numbers.raw()), control.data<double>());
+        pieces_of(table), static_cast<const Rule*>(numbers.raw()), control.data<double>());
   });
   check_launch("optimizer");
 }
@@ -167,23 +172,12 @@ void clip_control(const Tensor& squares, double clip_norm, const Tensor& control
   });
 }
 
-template void update<row::AdamW, float>(const UpdateTable&, std::span<const row::AdamW<float>>,
-                                        const Stream&);
-template void update<row::AdamW, double>(const UpdateTable&, std::span<const row::AdamW<double>>,
-                                         const Stream&);
-template void update<row::Sgd, float>(const UpdateTable&, std::span<const row::Sgd<float>>, const Stream&);
-template void update<row::Sgd, double>(const UpdateTable&, std::span<const row::Sgd<double>>, const Stream&);
-template void update<row::Statistic, float>(const UpdateTable&, std::span<const row::Statistic<float>>,
-                                            const Stream&);
-template void update<row::Statistic, double>(const UpdateTable&, std::span<const row::Statistic<double>>,
-                                             const Stream&);
-
-template void update<row::AdamW, float>(const UpdateTable&, const Tensor&, const Tensor&, const Stream&);
-template void update<row::AdamW, double>(const UpdateTable&, const Tensor&, const Tensor&, const Stream&);
-template void update<row::Sgd, float>(const UpdateTable&, const Tensor&, const Tensor&, const Stream&);
-template void update<row::Sgd, double>(const UpdateTable&, const Tensor&, const Tensor&, const Stream&);
-template void update<row::Statistic, float>(const UpdateTable&, const Tensor&, const Tensor&, const Stream&);
-template void update<row::Statistic, double>(const UpdateTable&, const Tensor&, const Tensor&, const Stream&);
+// Explicit instantiations take no list: the addresses of the instances make the compiler keep them.
+template <class... Each>
+auto update_instances(row::FunctorList<Each...>) {
+  return std::tuple(&update<Each>..., &controlled_update<Each>...);
+}
+template auto update_instances(row::UpdateRules);
 
 Tensor sum_of_squares(const UpdateTable& table, const Stream& stream) {
   require_here("grad_norm", table.pieces, stream);

@@ -30,16 +30,17 @@ UpdateTable make_update_table(const Precision& precision, std::span<const Update
                               const Stream& stream);
 
 /// Updates all pieces: reads gradient, master and states once, writes master, states and weight once.
-/// `numbers` has one entry a rule, at most kMaxRules: AdamW, Sgd or Statistic in the masters' type.
+/// `numbers` has one entry a rule, at most kMaxRules: one of row::UpdateRules in the masters' type.
 inline constexpr size_t kMaxRules = 8;
-template <template <class> class Algorithm, class M>
-void update(const UpdateTable& table, std::span<const Algorithm<M>> numbers, const Stream& stream);
+template <row::Listed<row::UpdateRules> Rule>
+void update(const UpdateTable& table, std::span<const Rule> numbers, const Stream& stream);
 
-/// The same for captured work: `numbers` holds kMaxRules of Algorithm<M> in memory of the device, uint8, and
+/// The same for captured work: `numbers` holds kMaxRules of Rule in memory of the device, uint8, and
 /// `control` what clip_control wrote. Its factor takes the place of the numbers' own, and nothing is written
 /// unless the norm is finite.
-template <template <class> class Algorithm, class M>
-void update(const UpdateTable& table, const Tensor& numbers, const Tensor& control, const Stream& stream);
+template <row::Listed<row::UpdateRules> Rule>
+void controlled_update(const UpdateTable& table, const Tensor& numbers, const Tensor& control,
+                       const Stream& stream);
 
 /// control (3) fp64 = the factor on gradients that brings their norm within `clip_norm` (1 where that is 0),
 /// 1 or 0 for whether the norm is finite, and the norm, the root of squares () fp64.

@@ -4,6 +4,8 @@
 #include "kernels/cuda/pointwise.h"
 #include "kernels/row/pointwise.h"
 
+#include <tuple>
+
 namespace tutti::cuda {
 namespace {
 
@@ -119,12 +121,12 @@ void launch(const Tensor& dy, const Tensor& a, const Tensor& b, const Tensor& ou
 
 }  // namespace
 
-template <class Op>
+template <row::Listed<row::BinaryOps> Op>
 void binary(const Tensor& a, const Tensor& b, const Tensor& out, Op op, const Stream& stream) {
   launch(Tensor(), a, b, out, Value<Op>{op}, stream);
 }
 
-template <class Op>
+template <row::Listed<row::BinaryOps> Op>
 void binary_backward(const Tensor& dy, const std::array<Tensor, 2>& operands, int which, const Tensor& out,
                      Op op, const Stream& stream) {
   if (which == 0)
@@ -133,15 +135,11 @@ void binary_backward(const Tensor& dy, const std::array<Tensor, 2>& operands, in
     launch(dy, operands[0], operands[1], out, Derivative<Op, 1>{op}, stream);
 }
 
-// A macro, as explicit instantiations take no list.
-#define TUTTI_BINARY(Op)                                                                                  \
-  template void binary<row::Op>(const Tensor&, const Tensor&, const Tensor&, row::Op, const Stream&);     \
-  template void binary_backward<row::Op>(const Tensor&, const std::array<Tensor, 2>&, int, const Tensor&, \
-                                         row::Op, const Stream&);
-TUTTI_BINARY(Add)
-TUTTI_BINARY(Sub)
-TUTTI_BINARY(Mul)
-TUTTI_BINARY(Div)
-#undef TUTTI_BINARY
+// Explicit instantiations take no list: the addresses of the instances make the compiler keep them.
+template <class... Ops>
+auto binary_instances(row::FunctorList<Ops...>) {
+  return std::tuple(&binary<Ops>..., &binary_backward<Ops>...);
+}
+template auto binary_instances(row::BinaryOps);
 
 }  // namespace tutti::cuda

@@ -77,7 +77,7 @@ void update_prepared(const DeviceTables& device, const Tensor& control, const St
   require(device.numbers.size() == tables.size(), "optimizer: a step of the device was not prepared");
   for (size_t i = 0; i < tables.size(); ++i) {
     with_master(tables[i], [&]<class M>(TypeTag<M>) {
-      cuda::update<Algorithm, M>(tables[i], device.numbers[i], control, stream);
+      cuda::controlled_update<Algorithm<M>>(tables[i], device.numbers[i], control, stream);
     });
   }
 }
@@ -89,7 +89,7 @@ void update_on_device(std::span<const cuda::UpdateTable> tables, std::span<const
   for (const cuda::UpdateTable& table : tables) {
     with_master(table, [&]<class M>(TypeTag<M>) {
       const auto numbers = numbers_by_role<M, Algorithm>(targets, numbers_for);
-      cuda::update<Algorithm, M>(table, std::span<const Algorithm<M>>(numbers), stream);
+      cuda::update<Algorithm<M>>(table, std::span<const Algorithm<M>>(numbers), stream);
     });
   }
 }

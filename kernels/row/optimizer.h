@@ -1,6 +1,7 @@
 #pragma once
 
 #include <tutti/core/host_device.h>
+#include "kernels/row/functor_list.h"
 #include "kernels/row/math.h"
 
 // Updates of one element, for CPU and CUDA. M: type of state and arithmetic, fp32 or fp64. Numbers of the
@@ -11,6 +12,7 @@ namespace tutti::row {
 /// Source: Kingma & Ba 2015, algorithm 1, with the decay of Loshchilov & Hutter 2019, algorithm 2.
 template <class M>
 struct AdamW {
+  using Number = M;
   static constexpr int kStates = 2;
   M keep;  ///< 1 - learning rate * decay
   M step_size;
@@ -36,6 +38,7 @@ struct AdamW {
 /// form velocity <- momentum velocity + gradient, so that the learning rate may change.
 template <class M>
 struct Sgd {
+  using Number = M;
   static constexpr int kStates = 1;
   M learning_rate, momentum, decay, grad_scale;
   bool nesterov;
@@ -51,11 +54,16 @@ struct Sgd {
 /// Running average of batch statistics; the gradient slot holds the batch's.
 template <class M>
 struct Statistic {
+  using Number = M;
   static constexpr int kStates = 0;
   M keep;  ///< 1 - momentum
   M momentum;
 
   HOST_DEVICE M update(M x, M grad, M&, M&) const { return keep * x + momentum * grad; }
 };
+
+/// All rules: their CUDA kernels are made from this list.
+using UpdateRules =
+    FunctorList<AdamW<float>, AdamW<double>, Sgd<float>, Sgd<double>, Statistic<float>, Statistic<double>>;
 
 }  // namespace tutti::row

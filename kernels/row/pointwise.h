@@ -1,9 +1,11 @@
 #pragma once
 
 #include <tutti/core/dtype.h>
+#include "kernels/row/functor_list.h"
 #include "kernels/row/math.h"
 
-// One functor an operation: value and derivative in one place, for CPU and CUDA. T is float or double.
+// One functor an operation: value and derivative in one place, for CPU and CUDA. T is float or double. A new
+// functor adds its name to UnaryOps or BinaryOps, which its CUDA kernels are made from.
 namespace tutti::row {
 
 /// What the derivative of a unary operation is a function of, and thus what forward saves.
@@ -191,6 +193,10 @@ struct SoftCap {
   }
 };
 
+/// All functors of unary operations.
+using UnaryOps = FunctorList<Neg, Scale, AddScalar, Exp, Log, Sqrt, Square, Relu, Gelu, GeluTanh, Silu,
+                             Sigmoid, Tanh, SoftCap>;
+
 // Binary operations: derivatives to the first and second operand, and whether those depend on the operands.
 
 struct Add {
@@ -256,6 +262,9 @@ struct Div {
     return -a / (b * b);
   }
 };
+
+/// All functors of binary operations.
+using BinaryOps = FunctorList<Add, Sub, Mul, Div>;
 
 /// y = op(x); y may be x.
 template <class Team, class T, class Op>
