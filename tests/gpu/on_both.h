@@ -8,13 +8,6 @@
 
 namespace tutti::test {
 
-/// Of expect_near, by the dtype that the GPU computes in.
-struct Tolerance {
-  double fp32 = 2e-5;
-  double bf16 = 2e-2;
-  double fp64 = 1e-12;
-};
-
 /// A fixture whose tests compare the CPU with the first CUDA device. Skipped, with the reason, where there is
 /// none.
 class GpuTest : public RandomTest {
@@ -40,35 +33,45 @@ class GpuTest : public RandomTest {
     }
   }
 
-  /// Output and gradients of `f` on the GPU are near those of the CPU in fp64, from the same rounded inputs,
-  /// and the same bits in a second run.
+  /// Output and gradients of `f` on the GPU in every dtype are near those of the CPU in fp64, from the same
+  /// rounded inputs, and the same bits in a second run.
   void compare(const Function& f, const std::vector<Tensor>& inputs, const Tolerance& tolerance = {},
                const StepContext& context = {}) {
     for (const DType dtype : {DType::kFloat32, DType::kBFloat16, DType::kFloat64}) {
-      SCOPED_TRACE(name(dtype));
-      std::vector<Tensor> rounded;
-      std::vector<Tensor> there;
-      for (const Tensor& input : inputs) {
-        rounded.push_back(is_floating(input.dtype()) ? input.to(dtype, stream()) : input);
-        there.push_back(rounded.back().to(rounded.back().dtype(), gpu()));
-      }
-      Tape probe(stream(), context, Tape::Mode::kInference);
-      std::vector<Var> vars;
-      for (const Tensor& input : rounded) vars.emplace_back(input);
-      const Tensor dy = random.normal(f(probe, vars).shape()).to(dtype, stream());
-      const Outcome exact = run_op(f, rounded, dy, DType::kFloat64, stream(), context);
-      const auto on_gpu = [&] {
-        poison(dy.bytes());
-        return back(run_op(f, there, dy.to(dtype, gpu()), dtype, gpu(), context));
-      };
-      const Outcome actual = on_gpu();
-      expect_near(actual, exact,
-                  dtype == DType::kFloat32    ? tolerance.fp32
-                  : dtype == DType::kBFloat16 ? tolerance.bf16
-                                              : tolerance.fp64,
-                  "GPU against CPU");
-      expect_same_bits(on_gpu(), actual, "the second run");
+      const auto [again, first] = expect_near_in(dtype, f, inputs, tolerance, context);
+      expect_same_bits(again(), first, fmt::format("{}: the second run", name(dtype)));
     }
+  }
+
+  struct OnGpu {
+    std::function<Outcome()> again;
+    Outcome first;
+  };
+  /// The same for one dtype, without a second run. Returns what the GPU gave, and what runs `f` there again.
+  OnGpu expect_near_in(DType dtype, const Function& f, const std::vector<Tensor>& inputs,
+                       const Tolerance& tolerance, const StepContext& context = {}) {
+    std::vector<Tensor> rounded;
+    std::vector<Tensor> there;
+    for (const Tensor& input : inputs) {
+      rounded.push_back(is_floating(input.dtype()) ? input.to(dtype, stream()) : input);
+      there.push_back(rounded.back().to(rounded.back().dtype(), gpu()));
+    }
+    Tape probe(stream(), context, Tape::Mode::kInference);
+    std::vector<Var> vars;
+    for (const Tensor& input : rounded) vars.emplace_back(input);
+    const Tensor dy = random.normal(f(probe, vars).shape()).to(dtype, stream());
+    const Outcome exact = run_op(f, rounded, dy, DType::kFloat64, stream(), context);
+    const auto on_gpu = [=] {
+      poison(dy.bytes());
+      return back(run_op(f, there, dy.to(dtype, gpu()), dtype, gpu(), context));
+    };
+    OnGpu result{.again = on_gpu, .first = on_gpu()};
+    expect_near(result.first, exact,
+                dtype == DType::kFloat32    ? tolerance.fp32
+                : dtype == DType::kBFloat16 ? tolerance.bf16
+                                            : tolerance.fp64,
+                fmt::format("{}: GPU against CPU", name(dtype)));
+    return result;
   }
 
  private:

@@ -1,24 +1,24 @@
-// linear, matmul and the library behind them.
+// linear, mlp, matmul and the library behind them, against slow ones.
+#include "tests/kernels/gradcheck.h"
+
 #include <tutti/kernels/linear.h>
 #include <tutti/kernels/matmul.h>
+#include <tutti/kernels/mlp.h>
 #include "kernels/cpu/blas.h"
 
-#include <tests/kernels/gradcheck.h>
+#include <array>
+#include <string>
 
-namespace tutti {
+namespace tutti::test {
 namespace {
 
-using test::expect_close;
-using test::expect_same_bits;
-using test::stream;
-
-class DenseTest : public test::RandomTest {};
+class DenseTest : public RandomTest {};
 
 /// x W^T + b and an activation in fp64, one number at a time.
 Tensor slow_linear(const Tensor& x, const Tensor& w, const Tensor& b, Activation activation) {
-  const auto xs = test::to_doubles(x);
-  const auto ws = test::to_doubles(w);
-  const auto bs = b.defined() ? test::to_doubles(b) : std::vector<double>(static_cast<size_t>(w.size(0)));
+  const auto xs = to_doubles(x);
+  const auto ws = to_doubles(w);
+  const auto bs = b.defined() ? to_doubles(b) : std::vector<double>(static_cast<size_t>(w.size(0)));
   const auto inputs = static_cast<size_t>(w.size(1));
   std::vector<double> y;
   const auto rows = static_cast<size_t>(numel({x.shape().begin(), x.shape().end() - 1}));
@@ -70,72 +70,12 @@ TEST_F(DenseTest, LinearMatchesTheSlowOne) {
         Tape tape(stream(), {}, Tape::Mode::kInference);
         SCOPED_TRACE(
             fmt::format("{} {}x{}x{} activation {}", name(dtype), rows, inputs, outputs, int(activation)));
-        expect_close(linear(tape, Var(test::strided_copy(x)), Var(w), Var(b), activation).value,
+        expect_close(linear(tape, Var(strided_copy(x)), Var(w), Var(b), activation).value,
                      slow_linear(x, w, b, activation), tolerance, tolerance);
         expect_close(linear(tape, Var(x), Var(w), Var(), activation).value, slow_linear(x, w, {}, activation),
                      tolerance, tolerance);
       }
     }
-  }
-}
-
-TEST_F(DenseTest, LinearGradients) {
-  for (const Activation activation : kActivations) {
-    test::check_gradients(
-        [activation](Tape& t, const std::vector<Var>& v) { return linear(t, v[0], v[1], v[2], activation); },
-        {random.normal({2, 3, 7}), random.normal({5, 7}), random.normal({5})}, random, {.kinks = true});
-  }
-  test::check_gradients([](Tape& t, const std::vector<Var>& v) { return linear(t, v[0], v[1], Var()); },
-                        {random.normal({7}), random.normal({3, 7})}, random);
-}
-
-TEST_F(DenseTest, LinearGradientsOfLowPrecisionMatchFp64) {
-  for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
-    const double tolerance = dtype == DType::kFloat32 ? 1e-4 : 3e-2;
-    const Tensor x = random.normal({141, 70}, 1, dtype);
-    const Tensor w = random.normal({90, 70}, 0.1, dtype);
-    const Tensor b = random.normal({90}, 1, dtype);
-    const Tensor dy = random.normal({141, 90}, 1, dtype);
-    const auto gradients = [&](DType d) {
-      Parameter pw = test::parameter_of(w.to(d, stream()));
-      Parameter pb = test::parameter_of(b.to(d, stream()));
-      Tensor dx;
-      for (int pass = 0; pass < 2; ++pass) {  // overwrite, then accumulate
-        Tape tape(stream());
-        const Var vx = tape.variable(x.to(d, stream()));
-        const Var y = linear(tape, vx, tape.leaf(pw), tape.leaf(pb), Activation::kGelu);
-        tape.backward(y, dy.to(d, stream()).clone(stream()));
-        dx = tape.gradient(vx);
-      }
-      return std::array{dx, pw.grad, pb.grad};
-    };
-    const auto actual = gradients(dtype);
-    const auto expected = gradients(DType::kFloat64);
-    EXPECT_EQ(actual[1].dtype(), DType::kFloat32);
-    for (size_t i = 0; i < 3; ++i)
-      expect_close(actual[i], expected[i], tolerance, tolerance * (i == 0 ? 1 : 30));
-  }
-}
-
-TEST_F(DenseTest, LinearDoesNotDependOnTheNumberOfThreads) {
-  const Tensor x = random.normal({515, 200}, 1, DType::kFloat32);
-  const Tensor w = random.normal({900, 200}, 0.1, DType::kFloat32);
-  const Tensor b = random.normal({900}, 1, DType::kFloat32);
-  const auto run = [&](int threads) {
-    ThreadPool pool(threads);
-    const Stream s = Stream::inline_on(pool);
-    Tape tape(s);
-    const Var vx = tape.variable(x);
-    const Var vw = tape.variable(w);
-    const Var vb = tape.variable(b);
-    const Var y = linear(tape, vx, vw, vb, Activation::kGeluTanh);
-    tape.backward(y);
-    return std::array{y.value, tape.gradient(vx), tape.gradient(vw), tape.gradient(vb)};
-  };
-  const auto one = run(1);
-  for (const int threads : {2, 3}) {
-    const auto many = run(threads);
-    for (size_t i = 0; i < 4; ++i) expect_same_bits(many[i], one[i]);
   }
 }
 
@@ -149,6 +89,15 @@ TEST_F(DenseTest, LinearRefusesWhatDoesNotFit) {
   EXPECT_THROW(linear(tape, make({2, 3}), make({4, 3}, DType::kFloat64), Var()), Error);
   EXPECT_THROW(linear(tape, make({2, 3}), make({3}), Var()), Error);
   EXPECT_THROW(linear(tape, Var(), make({4, 3}), Var()), Error);
+}
+
+TEST_F(DenseTest, MatmulRefusesWhatDoesNotFit) {
+  Tape tape(stream());
+  const Var a(random.normal({3, 1, 131, 33}));
+  const Var b(random.normal({2, 33, 70}));
+  EXPECT_THROW(matmul(tape, a, a), Error);
+  EXPECT_THROW(matmul(tape, a, Var(b.value.to(DType::kFloat32, stream()))), Error);
+  EXPECT_THROW(matmul(tape, Var(random.normal({3})), b), Error);
 }
 
 TEST_F(DenseTest, EveryLibraryMultipliesEveryLayout) {
@@ -170,8 +119,8 @@ TEST_F(DenseTest, EveryLibraryMultipliesEveryLayout) {
           const Tensor b = random.normal({tb ? n : k, (tb ? k : n) + 2}, 1, dtype);
           const DType c_dtype = dtype == DType::kBFloat16 && accumulate ? DType::kFloat32 : dtype;
           const Tensor c = random.normal({m, n + 1}, 1, c_dtype);
-          const auto va = test::to_doubles(a);
-          const auto vb = test::to_doubles(b);
+          const auto va = to_doubles(a);
+          const auto vb = to_doubles(b);
           const Tensor expected = c.to(DType::kFloat64, stream()).clone(stream());
           for (int64_t i = 0; i < m; ++i) {
             for (int64_t j = 0; j < n; ++j) {
@@ -208,36 +157,111 @@ TEST_F(DenseTest, EveryLibraryMultipliesEveryLayout) {
   cpu::set_math_library(before);
 }
 
-TEST_F(DenseTest, MatmulGradientsAndBroadcasting) {
-  for (const bool ta : {false, true}) {
-    for (const bool tb : {false, true}) {
-      const auto f = [ta, tb](Tape& t, const std::vector<Var>& v) { return matmul(t, v[0], v[1], {ta, tb}); };
-      const Shape a = ta ? Shape{5, 3} : Shape{3, 5};
-      const Shape b = tb ? Shape{4, 5} : Shape{5, 4};
-      const auto batched = [](Shape lead, const Shape& matrix) {
-        lead.insert(lead.end(), matrix.begin(), matrix.end());
-        return lead;
-      };
-      test::check_gradients(f, {random.normal(a), random.normal(b)}, random);
-      test::check_gradients(f, {random.normal(batched({2, 1}, a)), random.normal(batched({3}, b))}, random);
-      test::check_gradients(f, {random.normal(a), random.normal(batched({2, 2}, b))}, random);
+Var two_layers(Tape& tape, const Var& x, const Var& w1, const Var& b1, const Var& w2, const Var& b2,
+               Activation activation) {
+  return linear(tape, linear(tape, x, w1, b1, activation), w2, b2);
+}
+
+/// x, w1, b1, w2 and b2; biases may be undefined.
+using Inputs = std::array<Tensor, 5>;
+
+struct Result {
+  std::vector<Tensor> tensors;        ///< y, the gradient of x, those of the parameters
+  std::vector<std::string> complete;  ///< parameters in the order in which their gradients are
+};
+
+class MlpTest : public RandomTest {
+ protected:
+  Inputs inputs(const Shape& x, int64_t hidden, int64_t outputs, DType dtype, bool first_bias = true,
+                bool second_bias = true) {
+    return {random.normal(x, 1, dtype), random.normal({hidden, x.back()}, 0.3, dtype),
+            first_bias ? random.normal({hidden}, 1, dtype) : Tensor(),
+            random.normal({outputs, hidden}, 0.3, dtype),
+            second_bias ? random.normal({outputs}, 1, dtype) : Tensor()};
+  }
+
+  static Var one_op(Tape& t, const Var& x, const Var& w1, const Var& b1, const Var& w2, const Var& b2,
+                    Activation activation) {
+    return mlp(t, x, w1, b1, w2, b2, activation);
+  }
+  /// Two microbatches: gradients of parameters are overwritten, then added to. Without `of_x`, x is a
+  /// constant.
+  template <class Op>
+  static Result run(Op op, const Inputs& in, const Tensor& dy, Activation activation, bool of_x = true) {
+    std::array<Parameter, 5> parameters;
+    for (size_t i = 1; i < 5; ++i) {
+      if (in[i].defined()) parameters[i] = parameter_of(in[i], fmt::format("input {}", i));
+    }
+    Result result;
+    for (int pass = 0; pass < 2; ++pass) {
+      Tape tape(stream());
+      result.complete.clear();
+      tape.on_grad_ready([&](Parameter& p) { result.complete.push_back(p.name); });
+      const Var x = of_x ? tape.variable(in[0]) : Var(in[0]);
+      std::array<Var, 5> v;
+      for (size_t i = 1; i < 5; ++i) {
+        if (in[i].defined()) v[i] = tape.leaf(parameters[i]);
+      }
+      const Var y = op(tape, x, v[1], v[2], v[3], v[4], activation);
+      result.tensors = {y.value};
+      tape.backward(y, dy.clone(stream()));
+      if (of_x) result.tensors.push_back(tape.gradient(x));
+    }
+    for (size_t i = 1; i < 5; ++i) {
+      if (in[i].defined()) result.tensors.push_back(parameters[i].grad);
+    }
+    return result;
+  }
+};
+
+TEST_F(MlpTest, IsBitEqualToTwoLinearLayers) {
+  struct Sizes {
+    Shape x;
+    int64_t hidden, outputs;
+  };
+  for (const Sizes& s :
+       {Sizes{{1, 1}, 1, 1}, Sizes{{7}, 5, 3}, Sizes{{3, 17}, 5, 9}, Sizes{{2, 65, 31}, 70, 33},
+        Sizes{{257, 64}, 256, 64}, Sizes{{0, 3}, 4, 5}, Sizes{{3, 4}, 0, 2}, Sizes{{3, 4}, 6, 0}}) {
+    for (const DType dtype : {DType::kFloat32, DType::kBFloat16, DType::kFloat64}) {
+      for (const Activation activation : kActivations) {
+        for (const int biases : {0, 1, 2, 3}) {
+          SCOPED_TRACE(fmt::format("{} {} -> {} -> {}, activation {}, biases {}", name(dtype), to_string(s.x),
+                                   s.hidden, s.outputs, static_cast<int>(activation), biases));
+          const Inputs in = inputs(s.x, s.hidden, s.outputs, dtype, (biases & 1) != 0, (biases & 2) != 0);
+          Shape shape = s.x;
+          shape.back() = s.outputs;
+          const Tensor dy = random.normal(shape, 1, dtype);
+          for (const bool of_x : {true, false}) {
+            const Result actual = run(one_op, in, dy, activation, of_x);
+            const Result expected = run(two_layers, in, dy, activation, of_x);
+            ASSERT_EQ(actual.tensors.size(), expected.tensors.size());
+            for (size_t i = 0; i < expected.tensors.size(); ++i) {
+              expect_same_bits(actual.tensors[i], expected.tensors[i], fmt::format("tensor {}", i));
+            }
+            EXPECT_EQ(actual.complete, expected.complete) << "gradients travel in another order";
+          }
+        }
+      }
     }
   }
 }
 
-TEST_F(DenseTest, MatmulLowPrecision) {
-  for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
-    const Tensor a = random.normal({3, 1, 131, 33}, 1, dtype);
-    const Tensor b = random.normal({2, 33, 70}, 1, dtype);
-    Tape tape(stream(), {}, Tape::Mode::kInference);
-    const Tensor wide =
-        matmul(tape, Var(a.to(DType::kFloat64, stream())), Var(b.to(DType::kFloat64, stream()))).value;
-    expect_close(matmul(tape, Var(a), Var(b)).value, wide, dtype == DType::kFloat32 ? 1e-5 : 1e-2, 1e-3);
-    EXPECT_THROW(matmul(tape, Var(a), Var(a)), Error);
-    EXPECT_THROW(matmul(tape, Var(a), Var(b.to(DType::kFloat64, stream()))), Error);
-    EXPECT_THROW(matmul(tape, Var(random.normal({3}, 1, dtype)), Var(b)), Error);
-  }
+TEST_F(MlpTest, RefusesWhatDoesNotFit) {
+  Tape tape(stream());
+  const auto make = [&](const Shape& shape, DType dtype = DType::kFloat32) {
+    return Var(random.normal(shape, 1, dtype));
+  };
+  const auto call = [&](const Var& w1, const Var& b1, const Var& w2, const Var& b2) {
+    return mlp(tape, make({2, 3}), w1, b1, w2, b2, Activation::kGelu);
+  };
+  EXPECT_EQ(call(make({4, 3}), make({4}), make({5, 4}), make({5})).shape(), (Shape{2, 5}));
+  EXPECT_THROW(call(make({4, 5}), Var(), make({5, 4}), Var()), Error);
+  EXPECT_THROW(call(make({4, 3}), make({3}), make({5, 4}), Var()), Error);
+  EXPECT_THROW(call(make({4, 3}), Var(), make({5, 3}), Var()), Error);
+  EXPECT_THROW(call(make({4, 3}), Var(), make({5, 4}), make({4})), Error);
+  EXPECT_THROW(call(make({4, 3}), Var(), make({5, 4}, DType::kFloat64), Var()), Error);
+  EXPECT_THROW(call(Var(), Var(), make({5, 4}), Var()), Error);
 }
 
 }  // namespace
-}  // namespace tutti
+}  // namespace tutti::test

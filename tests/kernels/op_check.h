@@ -2,6 +2,7 @@
 
 #include "tests/kernels/gradcheck.h"
 
+#include "kernels/cases/op_case.h"
 #include "kernels/cpu/isa.h"
 
 #include <string>
@@ -76,17 +77,35 @@ class UseIsa {
   Isa before_;
 };
 
-struct OpCheckOptions {
-  double fp32 = 2e-5;  ///< of expect_near against fp64
-  double bf16 = 2e-2;
-  StepContext context;
-};
+using cases::Tolerance;
+
+/// The gradients of floating inputs as parameters of `dtype`, whose gradients are fp32, after two
+/// microbatches: the first overwrites garbage, the second adds.
+inline std::vector<Tensor> parameter_gradients(const Function& f, const std::vector<Tensor>& inputs,
+                                               const Tensor& dy, DType dtype, const StepContext& context) {
+  std::vector<Parameter> parameters;
+  for (const Tensor& input : inputs) {
+    parameters.push_back(parameter_of(is_floating(input.dtype()) ? input.to(dtype, stream()) : input));
+  }
+  for (int microbatch = 0; microbatch < 2; ++microbatch) {
+    Tape tape(stream(), context);
+    std::vector<Var> vars;
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      vars.push_back(is_floating(inputs[i].dtype()) ? tape.leaf(parameters[i]) : Var(inputs[i]));
+    }
+    const Var y = f(tape, vars);
+    tape.backward(y, dy.to(y.dtype(), stream()).clone(stream()));
+  }
+  std::vector<Tensor> gradients;
+  for (const Parameter& p : parameters) gradients.push_back(p.grad_defined ? p.grad : Tensor());
+  return gradients;
+}
 
 /// For fp32 and bf16, with every instruction set: output and gradients are near those of fp64 (whose
 /// gradients check_gradients holds against differences), and their bits do not depend on the number of
-/// threads.
+/// threads. Gradients of parameters are near those of fp64 too, and add up.
 inline void check_precisions(const Function& f, const std::vector<Tensor>& inputs, Random& random,
-                             const OpCheckOptions& options = {}) {
+                             const Tolerance& tolerance = {}, const StepContext& context = {}) {
   SCOPED_TRACE(random.note());
   for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
     // fp64 starts from the rounded inputs.
@@ -94,20 +113,28 @@ inline void check_precisions(const Function& f, const std::vector<Tensor>& input
     for (const Tensor& input : inputs) {
       rounded.push_back(is_floating(input.dtype()) ? input.to(dtype, stream()) : input);
     }
-    Tape probe(stream(), options.context, Tape::Mode::kInference);
+    Tape probe(stream(), context, Tape::Mode::kInference);
     std::vector<Var> vars;
     for (const Tensor& input : rounded) vars.emplace_back(input);
     const Tensor dy = random.normal(f(probe, vars).shape()).to(dtype, stream());
-    const Outcome exact = run_op(f, rounded, dy, DType::kFloat64, stream(), options.context);
+    const Outcome exact = run_op(f, rounded, dy, DType::kFloat64, stream(), context);
+    const double allowed = dtype == DType::kFloat32 ? tolerance.fp32 : tolerance.bf16;
+    Outcome twice{.output = exact.output, .gradients = {}};
+    for (const Tensor& g : exact.gradients) {
+      twice.gradients.push_back(g.defined() ? g.clone(stream()) : Tensor());
+      if (g.defined()) add_in_place(twice.gradients.back(), g, stream());
+    }
+    expect_near({exact.output, parameter_gradients(f, rounded, dy, dtype, context)}, twice, allowed,
+                fmt::format("{} parameters after two microbatches", name(dtype)));
     for (const Isa isa : available_isas()) {
       const UseIsa use(isa);
       const std::string what = fmt::format("{} with {}", name(dtype), name(isa));
       ThreadPool one(1);
-      const Outcome alone = run_op(f, rounded, dy, dtype, Stream::inline_on(one), options.context);
-      expect_near(alone, exact, dtype == DType::kFloat32 ? options.fp32 : options.bf16, what);
+      const Outcome alone = run_op(f, rounded, dy, dtype, Stream::inline_on(one), context);
+      expect_near(alone, exact, allowed, what);
       for (const int threads : {2, 3}) {
         ThreadPool pool(threads);
-        expect_same_bits(run_op(f, rounded, dy, dtype, Stream::inline_on(pool), options.context), alone,
+        expect_same_bits(run_op(f, rounded, dy, dtype, Stream::inline_on(pool), context), alone,
                          fmt::format("{} and {} threads", what, threads));
       }
     }

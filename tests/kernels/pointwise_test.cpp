@@ -23,49 +23,6 @@ double phi(double x) {
   return 0.5 * std::erfc(-x / std::numbers::sqrt2);
 }
 
-/// A row is all that a new operation needs here.
-struct Unary {
-  const char* name;
-  Var (*op)(Tape&, const Var&);
-  double (*reference)(double);
-  double low, high;  // where inputs are drawn
-};
-
-const Unary kUnary[] = {
-    {"neg", neg, [](double x) { return -x; }, -3, 3},
-    {"exp", exp, [](double x) { return std::exp(x); }, -5, 5},
-    {"log", log, [](double x) { return std::log(x); }, 0.1, 5},
-    {"sqrt", sqrt, [](double x) { return std::sqrt(x); }, 0.1, 5},
-    {"square", square, [](double x) { return x * x; }, -3, 3},
-    {"scale", [](Tape& t, const Var& x) { return scale(t, x, -2.5); }, [](double x) { return -2.5 * x; }, -3,
-     3},
-    {"add_scalar", [](Tape& t, const Var& x) { return add_scalar(t, x, 1.75); },
-     [](double x) { return x + 1.75; }, -3, 3},
-    {"relu", relu, [](double x) { return x > 0 ? x : 0; }, -3, 3},
-    {"gelu", [](Tape& t, const Var& x) { return gelu(t, x); }, [](double x) { return x * phi(x); }, -6, 6},
-    {"gelu_tanh", [](Tape& t, const Var& x) { return gelu(t, x, GeluForm::kTanh); },
-     [](double x) {
-       return 0.5 * x * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x)));
-     },
-     -6, 6},
-    {"silu", silu, [](double x) { return x / (1 + std::exp(-x)); }, -8, 8},
-    {"sigmoid", sigmoid, [](double x) { return 1 / (1 + std::exp(-x)); }, -8, 8},
-    {"tanh", tanh, [](double x) { return std::tanh(x); }, -4, 4},
-};
-
-struct Binary {
-  const char* name;
-  Var (*op)(Tape&, const Var&, const Var&);
-  double (*reference)(double, double);
-};
-
-const Binary kBinary[] = {
-    {"add", add, [](double a, double b) { return a + b; }},
-    {"sub", sub, [](double a, double b) { return a - b; }},
-    {"mul", mul, [](double a, double b) { return a * b; }},
-    {"div", div, [](double a, double b) { return a / b; }},
-};
-
 class Pointwise : public RandomTest {
  protected:
   /// The op's value with the inputs cast to `dtype`.
@@ -77,70 +34,8 @@ class Pointwise : public RandomTest {
   }
 };
 
-TEST_F(Pointwise, UnaryOperations) {
-  for (const Unary& u : kUnary) {
-    SCOPED_TRACE(u.name);
-    const Function f = [&](Tape& t, const std::vector<Var>& in) { return u.op(t, in[0]); };
-    Tensor x = random.uniform({3, 37}, u.low, u.high);
-    // Differences mean nothing at the kink of relu.
-    for (double& v : x.span<double>()) v = std::abs(v) < 1e-3 ? 0.5 : v;
-    check_gradients(f, {x}, random);
-    const std::vector<double> in = to_doubles(x);
-    const std::vector<double> out = values(f, {x}, DType::kFloat64);
-    for (size_t i = 0; i < in.size(); ++i) {
-      EXPECT_NEAR(out[i], u.reference(in[i]), 1e-13 * (1 + std::abs(out[i]))) << "at " << in[i];
-    }
-    // More elements than a task has, and a ragged end.
-    check_precisions(f, {random.uniform({70001}, u.low, u.high)}, random);
-  }
-}
-
-TEST_F(Pointwise, BinaryOperationsBroadcast) {
-  const std::vector<std::pair<Shape, Shape>> shapes = {
-      {{5, 7}, {5, 7}},    {{4, 3, 5}, {5}},    {{5}, {2, 3, 5}},
-      {{4, 3, 5}, {3, 1}}, {{4, 1, 5}, {3, 1}}, {{2, 1, 3, 1}, {4, 1, 6}},
-      {{}, {3, 4}},        {{1, 1}, {1}},       {{2, 3, 4, 5}, {1, 3, 1, 1}},
-      {{7, 1}, {1, 9}}};
-  for (const Binary& b : kBinary) {
-    for (const auto& [left, right] : shapes) {
-      SCOPED_TRACE(fmt::format("{} {} {}", b.name, to_string(left), to_string(right)));
-      const Function f = [&](Tape& t, const std::vector<Var>& in) { return b.op(t, in[0], in[1]); };
-      const Tensor x = random.normal(left);
-      const Tensor y = random.uniform(right, 0.5, 2);
-      check_gradients(f, {x, y}, random);
-      const Shape shape = broadcast_shape("test", left, right);
-      const std::vector<double> p = to_doubles(x.expand(shape));
-      const std::vector<double> q = to_doubles(y.expand(shape));
-      const std::vector<double> out = values(f, {x, y}, DType::kFloat64);
-      ASSERT_EQ(out.size(), p.size());
-      for (size_t i = 0; i < out.size(); ++i) EXPECT_EQ(out[i], b.reference(p[i], q[i]));
-    }
-  }
-}
-
-TEST_F(Pointwise, BinaryPrecisionsAndThreads) {
-  const std::vector<std::pair<Shape, Shape>> shapes = {
-      {{129, 515}, {129, 515}}, {{129, 515}, {515}}, {{129, 515}, {129, 1}}, {{3, 40, 301}, {40, 1}}};
-  for (const Binary& b : kBinary) {
-    for (const auto& [left, right] : shapes) {
-      SCOPED_TRACE(fmt::format("{} {} {}", b.name, to_string(left), to_string(right)));
-      check_precisions([&](Tape& t, const std::vector<Var>& in) { return b.op(t, in[0], in[1]); },
-                       {random.normal(left), random.uniform(right, 0.5, 2)}, random);
-    }
-  }
-}
-
-TEST_F(Pointwise, TheSameInputTwice) {
-  const Function square_by_mul = [](Tape& t, const std::vector<Var>& in) { return mul(t, in[0], in[0]); };
-  check_gradients(square_by_mul, {random.normal({3, 5})}, random);
-  const Function twice = [](Tape& t, const std::vector<Var>& in) { return add(t, in[0], in[0]); };
-  check_gradients(twice, {random.normal({3, 5})}, random);
-}
-
 TEST_F(Pointwise, Swiglu) {
   const Function f = [](Tape& t, const std::vector<Var>& in) { return swiglu(t, in[0]); };
-  check_gradients(f, {random.normal({2, 3, 14}, 2)}, random);
-  check_precisions(f, {random.normal({61, 2 * 333}, 2)}, random);
   const Tensor x = random.normal({5, 6}, 2);
   const std::vector<double> in = to_doubles(x);
   const std::vector<double> out = values(f, {x}, DType::kFloat64);
@@ -160,8 +55,6 @@ TEST_F(Pointwise, GatedUnits) {
     const Function f = [activation](Tape& t, const std::vector<Var>& in) {
       return gated(t, in[0], activation);
     };
-    check_gradients(f, {random.normal({2, 3, 14}, 2)}, random);
-    check_precisions(f, {random.normal({61, 2 * 333}, 2)}, random);
     const Tensor x = random.normal({5, 6}, 2);
     Tape tape(stream());
     const Var apart = mul(tape, gelu(tape, Var(x.slice(1, 0, 3)), form), Var(x.slice(1, 3, 6)));
@@ -171,18 +64,6 @@ TEST_F(Pointwise, GatedUnits) {
   }
   Tape tape(stream());
   EXPECT_THROW(gated(tape, Var(random.normal({2, 4})), Activation::kRelu), Error);
-}
-
-TEST_F(Pointwise, SoftCap) {
-  const Function f = [](Tape& t, const std::vector<Var>& in) { return soft_cap(t, in[0], 3); };
-  check_gradients(f, {random.normal({4, 7}, 4)}, random);
-  check_precisions(f, {random.normal({61, 333}, 4)}, random);
-  const Tensor x = random.normal({5, 6}, 40);
-  const std::vector<double> in = to_doubles(x);
-  const std::vector<double> out = values(f, {x}, DType::kFloat64);
-  for (size_t i = 0; i < in.size(); ++i) EXPECT_NEAR(out[i], 3 * std::tanh(in[i] / 3), 1e-14);
-  Tape tape(stream());
-  EXPECT_THROW(soft_cap(tape, Var(x), 0), Error);
 }
 
 // Elementary functions keep their stated bounds in the compiled kernels, whose compiler may reassociate sums.
@@ -288,22 +169,7 @@ TEST_F(Pointwise, Errors) {
   EXPECT_THROW(add(tape, a, Var(random.normal({2, 4}))), Error);
   EXPECT_THROW(mul(tape, a, Var(random.normal({2, 3}, 1, DType::kFloat32))), Error);
   EXPECT_THROW(exp(tape, Var(random.integers({3}, 0, 5))), Error);
-}
-
-TEST_F(Pointwise, EmptyTensors) {
-  for (const Unary& u : kUnary) {
-    Tape tape(stream());
-    const Var x = tape.variable(Tensor::empty({0, 3}, DType::kFloat32, stream()));
-    const Var y = u.op(tape, x);
-    EXPECT_EQ(y.shape(), (Shape{0, 3})) << u.name;
-    tape.backward(y);
-    EXPECT_EQ(tape.gradient(x).shape(), (Shape{0, 3})) << u.name;
-  }
-  Tape tape(stream());
-  const Var x = tape.variable(Tensor::empty({0, 3}, DType::kFloat32, stream()));
-  const Var w = tape.variable(random.normal({3}, 1, DType::kFloat32));
-  tape.backward(mul(tape, x, w));
-  EXPECT_EQ(to_doubles(tape.gradient(w)), (std::vector<double>{0, 0, 0}));
+  EXPECT_THROW(soft_cap(tape, a, 0), Error);
 }
 
 }  // namespace

@@ -1,0 +1,118 @@
+// Softmax and the losses.
+#include "kernels/cases/table.h"
+
+#include <tutti/kernels/linear_cross_entropy.h>
+#include <tutti/kernels/softmax.h>
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace tutti::cases {
+namespace {
+
+using Vars = std::span<const Var>;
+
+OpCase softmax_row(bool logarithm, const Shape& shape, double spread) {
+  if (logarithm)
+    return make_case("log_softmax", {normal(shape, spread)},
+                     [](Tape& t, Vars v) { return log_softmax(t, v[0]); });
+  return make_case("softmax", {normal(shape, spread)}, [](Tape& t, Vars v) { return softmax(t, v[0]); });
+}
+
+struct Setting {
+  CrossEntropyOptions options;
+  double ignored;  // share of rows
+};
+
+const Setting kSettings[] = {
+    {{}, 0},
+    {{.ignore_index = -1, .label_smoothing = 0.1, .scale = 0.25}, 0.3},
+    {{.ignore_index = 2, .label_smoothing = 0, .scale = 3}, 0},
+    {{.ignore_index = -100, .label_smoothing = 0.3, .scale = 1}, 0.5},
+    {{}, 1},
+};
+
+OpCase cross_entropy_row(const Shape& logits, double spread, const Setting& setting, DType index) {
+  Input targets = integers({logits.begin(), logits.end() - 1}, 0, logits.back() - 1, index);
+  targets.share = setting.ignored;
+  targets.instead = static_cast<double>(setting.options.ignore_index);
+  return make_case("cross_entropy", {normal(logits, spread), std::move(targets)},
+                   [options = setting.options](Tape& t, Vars v) {
+                     return cross_entropy(t, v[0], v[1].value, options);
+                   })
+      .with(fmt::format("{}, {} of rows are {}, smoothing {}, scale {:.3g}", name(index), setting.ignored,
+                        setting.options.ignore_index, setting.options.label_smoothing,
+                        setting.options.scale));
+}
+
+/// A tenth of the targets is ignored.
+OpCase linear_cross_entropy_row(const Shape& x, int64_t classes, double deviation,
+                                const LinearCrossEntropyOptions& options) {
+  Input targets = integers({x.begin(), x.end() - 1}, 0, classes - 1);
+  targets.share = 0.1;
+  targets.instead = -1;
+  return make_case("linear_cross_entropy", {normal(x), normal({classes, x.back()}, deviation), targets},
+                   [=](Tape& t, Vars v) { return linear_cross_entropy(t, v[0], v[1], v[2].value, options); })
+      .with(fmt::format("chunks of {}, smoothing {}, cap {}", options.chunk_rows,
+                        options.loss.label_smoothing, options.soft_cap));
+}
+
+}  // namespace
+
+void add_loss_rows(Rows& rows) {
+  for (const bool logarithm : {false, true}) {
+    for (const Shape& shape : {Shape{1}, Shape{6}, Shape{3, 5}, Shape{2, 3, 11}})
+      rows.push_back(softmax_row(logarithm, shape, 3).for_checks(kDifferences));
+    for (const Shape& shape : {Shape{700, 67}, Shape{5, 7001}, Shape{40, 1025}})
+      rows.push_back(softmax_row(logarithm, shape, 3).for_checks(kPrecisions));
+    // Where one element of the only row has nearly all of the weight, all gradients are rounding.
+    rows.push_back(softmax_row(logarithm, {5}, 1).for_checks(kCuda));
+    for (const Shape& shape : {Shape{33, 7}, Shape{2, 9, 1000}, Shape{17, 5003}, Shape{3, 50304}})
+      rows.push_back(softmax_row(logarithm, shape, 3).for_checks(kCuda));
+  }
+  for (const Setting& setting : kSettings) {
+    for (const DType index : {DType::kInt32, DType::kInt64})
+      rows.push_back(cross_entropy_row({3, 4, 7}, 2, setting, index).for_checks(kDifferences));
+    rows.push_back(cross_entropy_row({61, 3001}, 3, setting, DType::kInt32).for_checks(kPrecisions));
+  }
+  for (const DType index : {DType::kInt32, DType::kInt64}) {
+    for (const int64_t classes : {3, 1000, 50304}) {
+      for (const double smoothing : {0.0, 0.1}) {
+        const Setting setting{{.label_smoothing = smoothing, .scale = 1.0 / 38}, 0.1};
+        rows.push_back(cross_entropy_row({2, 19, classes}, 3, setting, index).for_checks(kCuda));
+      }
+    }
+  }
+  for (const int64_t chunk : {1, 4, 100})
+    rows.push_back(
+        linear_cross_entropy_row({3, 7, 5}, 11, 1,
+                                 {.loss = {.label_smoothing = 0.1, .scale = 1.0 / 21}, .chunk_rows = chunk})
+            .for_checks(kDifferences));
+  rows.push_back(
+      linear_cross_entropy_row({3, 7, 5}, 11, 1, {.chunk_rows = 4, .soft_cap = 2}).for_checks(kDifferences));
+  for (const int64_t chunk : {0, 4})
+    rows.push_back(
+        linear_cross_entropy_row({3, 7, 5}, 11, 1, {.loss = {.scale = 1.0 / 21}, .chunk_rows = chunk})
+            .for_checks(kPrecisions));
+  for (const auto& [batch, inputs, classes] :
+       std::initializer_list<std::array<int64_t, 3>>{{7, 5, 11}, {130, 64, 1000}, {65, 96, 5003}}) {
+    for (const int64_t chunk : {0, 32})
+      rows.push_back(linear_cross_entropy_row({batch, inputs}, classes, 0.1, {.chunk_rows = chunk})
+                         .for_checks(kCuda)
+                         .within({.bf16 = 4e-2}));
+  }
+}
+
+void add_timed_losses(TimedRows& rows, const KernelSizes& s, double e) {
+  const Shape logits{std::min<int64_t>(s.tokens, 32768),
+                     s.vocabulary};  // all of a large batch are tens of GiB
+  const double bytes = count(numel(logits)) * e;
+  rows.push_back({.name = "cross_entropy",
+                  .shape = size_text(logits),
+                  .forward = {.bytes = bytes},
+                  .backward = {.bytes = 2 * bytes},
+                  .row = cross_entropy_row(logits, 1, {{}, 0}, DType::kInt32)});
+}
+
+}  // namespace tutti::cases

@@ -1,0 +1,36 @@
+// Every op on CUDA against the CPU, from the table of kernels/cases.
+#include "tests/gpu/on_both.h"
+#include "tests/kernels/op_rows.h"
+
+#include "core/tuning/choices.h"
+
+namespace tutti::test {
+namespace {
+
+/// Algorithms are chosen by prediction for the life of this object: every bit is fixed.
+class Predicted {
+ public:
+  Predicted() { set_choosing(Choosing::kPredicted); }
+  ~Predicted() { set_choosing(Choosing::kMeasured); }
+  Predicted(const Predicted&) = delete;
+  Predicted& operator=(const Predicted&) = delete;
+};
+
+class GpuOps : public GpuTest, public ::testing::WithParamInterface<cases::OpCase> {};
+
+TEST_P(GpuOps, AsOnTheCpu) {
+  const cases::OpCase& row = GetParam();
+  const std::vector<Tensor> inputs = draw(row, random);
+  if (!row.timing_chooses) return compare(row.apply, inputs, row.tolerance, row.context);
+  {
+    const Predicted predicted;
+    compare(row.apply, inputs, row.tolerance, row.context);
+  }
+  // The faster way, whose sums may follow the timing.
+  expect_near_in(DType::kBFloat16, row.apply, inputs, row.tolerance, row.context);
+}
+
+INSTANTIATE_TEST_SUITE_P(Table, GpuOps, ::testing::ValuesIn(rows_for(cases::kCuda)), row_name);
+
+}  // namespace
+}  // namespace tutti::test
