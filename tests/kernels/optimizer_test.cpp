@@ -1,166 +1,12 @@
-#include <tests/kernels/gradcheck.h>
+#include "tests/kernels/optimizer_fixture.h"
 
 #include <tutti/core/config/run_file.h>
-#include <tutti/core/param_group.h>
-#include <tutti/kernels/optimizer.h>
 
-#include <gtest/gtest.h>
-
-#include <cmath>
-#include <map>
-
-namespace tutti {
+namespace tutti::test {
 namespace {
 
-/// Parameters of all roles with odd sizes; one is larger than a chunk of the update.
-class Bag final : public Module {
- public:
-  Bag() {
-    const auto add = [this](const char* name, Shape shape, Role role, Init init = Init::normal(0.5)) {
-      auto p = std::make_unique<Parameter>();
-      p->shape = std::move(shape);
-      p->role = role;
-      p->init = init;
-      register_parameter(name, *p);
-      owned_.push_back(std::move(p));
-    };
-    add("table", {151, 133}, Role::kEmbedding);
-    add("square", {31, 31}, Role::kWeight);
-    add("tall", {57, 13}, Role::kWeight);
-    add("filter", {7, 3, 3, 5}, Role::kWeight);
-    add("bias", {57}, Role::kBias);
-    add("norm", {1}, Role::kNorm, Init::constant(1));
-    add("mean", {19}, Role::kStatistic, Init::constant(0));
-    add("head", {11, 23}, Role::kHead);
-    name_parameters();
-  }
-
+class OptimizerTest : public OptimizerFixture {
  protected:
-  Var forward(Tape&, const Var& x) override { return x; }
-
- private:
-  std::vector<std::unique_ptr<Parameter>> owned_;
-};
-
-struct Model {
-  explicit Model(const GroupOptions& options, const Stream& on = test::stream())
-      : stream(on), groups(make_param_groups(bag, options, on)) {}
-
-  /// Gradients of a step: keyed by name and step, the same for every setup.
-  void draw_gradients(uint64_t seed, int64_t step) {
-    for (Parameter* p : bag.parameters()) {
-      test::Random random(seed ^ stable_hash(p->name) ^ (0x9E3779B9ULL * static_cast<uint64_t>(step + 1)));
-      copy(p->grad, random.normal(p->shape, 0.3), stream);
-      p->grad_defined = true;
-    }
-  }
-  [[nodiscard]] Tensor value(const std::string& name) {
-    for (Parameter* p : bag.parameters()) {
-      if (p->name == name) return p->value;
-    }
-    fail("no parameter {}", name);
-  }
-
-  Bag bag;
-  Stream stream;
-  std::vector<std::unique_ptr<ParamGroup>> groups;
-};
-
-using Values = std::map<std::string, std::vector<double>>;
-
-constexpr Precision kSingle{};
-constexpr Precision kMixed{.compute = DType::kBFloat16};
-constexpr Precision kDouble{DType::kFloat64, DType::kFloat64, DType::kFloat64};
-
-/// One step of SGD and AdamW in fp64 as the papers write it; state in maps.
-struct Reference {
-  const OptimizerConfig& config;
-  Values x;
-  Values first, second;
-
-  void statistic(const Parameter& p, size_t i, double g) {
-    x[p.name][i] = (1 - config.statistic_momentum) * x[p.name][i] + config.statistic_momentum * g;
-  }
-  void sgd(const Parameter& p, size_t i, double g, double rate) {
-    const RoleRule& rule = config.rule(p.role);
-    double& w = x[p.name][i];
-    double& v = first[p.name][i];
-    g += config.weight_decay * rule.weight_decay * w;
-    v = config.momentum * v + g;
-    w -= rate * rule.learning_rate * (config.nesterov ? g + config.momentum * v : v);
-  }
-  void adamw(const Parameter& p, size_t i, double g, double rate, int64_t step) {
-    const RoleRule& rule = config.rule(p.role);
-    rate *= rule.learning_rate;
-    double& w = x[p.name][i];
-    double& m = first[p.name][i];
-    double& v = second[p.name][i];
-    m = config.betas[0] * m + (1 - config.betas[0]) * g;
-    v = config.betas[1] * v + (1 - config.betas[1]) * g * g;
-    const double t = static_cast<double>(step + 1);
-    const double mean = m / (1 - std::pow(config.betas[0], t));
-    const double square = v / (1 - std::pow(config.betas[1], t));
-    w -= rate * config.weight_decay * rule.weight_decay * w;
-    w -= rate * mean / (std::sqrt(square) + config.eps);
-  }
-};
-
-Reference reference_of(const OptimizerConfig& config, Model& setup) {
-  Reference reference{config, {}, {}, {}};
-  for (Parameter* p : setup.bag.parameters()) {
-    reference.x[p->name] = test::to_doubles(p->value);
-    reference.first[p->name].resize(static_cast<size_t>(p->numel()));
-    reference.second[p->name].resize(static_cast<size_t>(p->numel()));
-  }
-  return reference;
-}
-
-/// The masters by name, gathered from setups that each hold a part.
-Values masters(std::vector<Model*> parts) {
-  Values all;
-  for (Model* setup : parts) {
-    for (const auto& group : setup->groups) {
-      for (size_t i = 0; i < group->parameters().size(); ++i) {
-        const Parameter& p = *group->parameters()[i];
-        all[p.name].resize(static_cast<size_t>(p.numel()));
-        const std::vector<double> master = test::to_doubles(group->master());
-        for (int64_t e = 0; e < p.numel(); ++e) {
-          const int64_t at = group->offset(i) + e - group->state_begin();
-          if (at >= 0 && at < group->master().numel()) {
-            all[p.name][static_cast<size_t>(e)] = master[static_cast<size_t>(at)];
-          }
-        }
-      }
-    }
-  }
-  return all;
-}
-
-void expect_values(const Values& actual, const Values& expected, double relative) {
-  for (const auto& [name, values] : expected) {
-    double worst = 0;
-    for (size_t i = 0; i < values.size(); ++i) {
-      worst = std::max(worst, std::abs(actual.at(name)[i] - values[i]) / (std::abs(values[i]) + 0.1));
-    }
-    EXPECT_LE(worst, relative) << name;
-  }
-}
-
-class OptimizerTest : public test::RandomTest {
- protected:
-  static constexpr int64_t kSteps = 12;
-
-  OptimizerConfig config() {
-    OptimizerConfig c;
-    c.weight_decay = 0.07;
-    c.head = {.learning_rate = 0.5, .weight_decay = 2};
-    c.betas = {0.85, 0.97};
-    c.eps = 1e-6;
-    return c;
-  }
-  static double rate(int64_t step) { return 0.02 / static_cast<double>(1 + step); }
-  static double grad_scale(int64_t step) { return step % 3 == 0 ? 1 : 0.7; }
-
   void compare_with_reference(const OptimizerConfig& c, const Precision& precision, double relative) {
     SCOPED_TRACE(fmt::format("{} in {}", c.algorithm, name(precision.compute)));
     GroupOptions options{.precision = precision, .seed = random.seed(), .bucket_bytes = 3000};
@@ -171,7 +17,7 @@ class OptimizerTest : public test::RandomTest {
     for (int64_t step = 0; step < kSteps; ++step) {
       setup.draw_gradients(random.seed(), step);
       for (Parameter* p : setup.bag.parameters()) {
-        const std::vector<double> g = test::to_doubles(p->grad);
+        const std::vector<double> g = to_doubles(p->grad);
         for (size_t i = 0; i < g.size(); ++i) {
           const double scaled = g[i] * grad_scale(step);
           if (p->role == Role::kStatistic)
@@ -187,7 +33,7 @@ class OptimizerTest : public test::RandomTest {
     expect_values(masters({&setup}), reference.x, relative);
     for (const auto& group : setup.groups) {
       const Tensor rounded = group->master().to(precision.compute, setup.stream);
-      test::expect_same_bits(group->weights(), rounded, "weights as rounded masters");
+      expect_same_bits(group->weights(), rounded, "weights as rounded masters");
     }
   }
 
@@ -241,10 +87,10 @@ TEST_F(OptimizerTest, AveragesNearOneKeepTheirPrecision) {
     for (const StateTensor& state : optimizer.states()) {
       const auto dot = state.name.rfind('.');
       const std::string kind = state.name.substr(dot + 1);
-      const std::vector<double> values = test::to_doubles(state.data);
+      const std::vector<double> values = to_doubles(state.data);
       for (Parameter* p : setup.bag.parameters()) {
         if (p->name != state.name.substr(0, dot)) continue;
-        const std::vector<double> g = test::to_doubles(p->grad);
+        const std::vector<double> g = to_doubles(p->grad);
         for (size_t i = 0; i < g.size(); ++i) {
           const double expected = kind == "exp_avg_sq" ? (1 - c.betas[1]) * g[i] * g[i]
                                   : kind == "exp_avg"  ? (1 - c.betas[0]) * g[i]
@@ -328,7 +174,7 @@ TEST_F(OptimizerTest, ShardedStateGivesTheSameBits) {
         options.shard = {rank, 3};
         parts.push_back(std::make_unique<Model>(options));
         pointers.push_back(parts.back().get());
-        Optimizer optimizer(c, parts.back()->groups, test::stream());
+        Optimizer optimizer(c, parts.back()->groups, stream());
         for (int64_t step = 0; step < 4; ++step) {
           parts.back()->draw_gradients(random.seed(), step);
           optimizer.step(rate(step), grad_scale(step), step);
@@ -348,7 +194,7 @@ TEST_F(OptimizerTest, NormLeavesStatisticsOutAndDoesNotDependOnBuckets) {
     double squares = 0;
     for (Parameter* p : setup.bag.parameters()) {
       if (p->role == Role::kStatistic) continue;
-      for (const double g : test::to_doubles(p->grad)) squares += g * g;
+      for (const double g : to_doubles(p->grad)) squares += g * g;
     }
     const double norm = optimizer.grad_norm();
     EXPECT_NEAR(norm, std::sqrt(squares), 1e-9 * std::sqrt(squares));
@@ -397,7 +243,7 @@ TEST_F(OptimizerTest, RestoredStateContinuesWithTheSameBits) {
     resumed.step(rate(3), 1, 3);
     EXPECT_EQ(masters({&second}), masters({&first}));
     for (size_t g = 0; g < first.groups.size(); ++g) {
-      test::expect_same_bits(second.groups[g]->weights(), first.groups[g]->weights());
+      expect_same_bits(second.groups[g]->weights(), first.groups[g]->weights());
     }
   }
 }
@@ -418,100 +264,6 @@ TEST_F(OptimizerTest, StatesOfShardsCoverEachParameterOnce) {
   EXPECT_EQ(covered.size(), 7 * 2 + 8U);  // averages of all but the statistic, masters of all
   for (const auto& [name, counts] : covered) {
     EXPECT_EQ(std::count(counts.begin(), counts.end(), 1), static_cast<int64_t>(counts.size())) << name;
-  }
-}
-
-/// update = the Newton-Schulz iteration of the paper in fp64, by definition.
-std::vector<double> orthogonalised(const std::vector<double>& g, int64_t rows, int64_t columns,
-                                   int64_t iterations) {
-  const auto product = [](const std::vector<double>& a, const std::vector<double>& b, int64_t m, int64_t k,
-                          int64_t n) {
-    std::vector<double> c(static_cast<size_t>(m * n));
-    for (int64_t i = 0; i < m; ++i) {
-      for (int64_t j = 0; j < n; ++j) {
-        for (int64_t l = 0; l < k; ++l)
-          c[static_cast<size_t>(i * n + j)] +=
-              a[static_cast<size_t>(i * k + l)] * b[static_cast<size_t>(l * n + j)];
-      }
-    }
-    return c;
-  };
-  double norm = 0;
-  for (const double v : g) norm += v * v;
-  std::vector<double> x = g;
-  for (double& v : x) v /= std::sqrt(norm) + 1e-7;
-  for (int64_t it = 0; it < iterations; ++it) {
-    std::vector<double> t(x.size());
-    for (int64_t i = 0; i < rows; ++i) {
-      for (int64_t j = 0; j < columns; ++j)
-        t[static_cast<size_t>(j * rows + i)] = x[static_cast<size_t>(i * columns + j)];
-    }
-    const auto gram = product(x, t, rows, columns, rows);
-    const auto cubic = product(gram, x, rows, rows, columns);
-    const auto quintic = product(gram, cubic, rows, rows, columns);
-    for (size_t i = 0; i < x.size(); ++i) x[i] = 3.4445 * x[i] - 4.7750 * cubic[i] + 2.0315 * quintic[i];
-  }
-  return x;
-}
-
-TEST_F(OptimizerTest, MuonOrthogonalisesMatricesAndLeavesTheRestToAdamW) {
-  for (const auto& [scale_name, nesterov] : {std::pair{"match_adamw", true}, std::pair{"spectral", false}}) {
-    OptimizerConfig c = config();
-    c.algorithm = "muon";
-    c.muon.scale = scale_name;
-    c.muon.nesterov = nesterov;
-    Model setup({.precision = kDouble, .seed = random.seed()});
-    Model single({.precision = kMixed, .seed = random.seed()});
-    Optimizer optimizer(c, setup.groups, setup.stream);
-    Optimizer mixed(c, single.groups, single.stream);
-    Reference reference = reference_of(c, setup);
-    for (int64_t step = 0; step < 10; ++step) {
-      setup.draw_gradients(random.seed(), step);
-      single.draw_gradients(random.seed(), step);
-      for (Parameter* p : setup.bag.parameters()) {
-        std::vector<double> g = test::to_doubles(p->grad);
-        const bool matrix = p->role == Role::kWeight;
-        for (size_t i = 0; i < g.size(); ++i) {
-          if (p->role == Role::kStatistic)
-            reference.statistic(*p, i, g[i]);
-          else if (!matrix)
-            reference.adamw(*p, i, g[i], rate(step), step);
-        }
-        if (!matrix) continue;
-        std::vector<double>& average = reference.first[p->name];
-        for (size_t i = 0; i < g.size(); ++i) {
-          average[i] = c.muon.momentum * average[i] + (1 - c.muon.momentum) * g[i];
-          g[i] = nesterov ? (1 - c.muon.momentum) * g[i] + c.muon.momentum * average[i] : average[i];
-        }
-        const int64_t rows = p->shape[0];
-        const int64_t columns = p->numel() / rows;
-        const auto o = orthogonalised(g, rows, columns, c.muon.iterations);
-        const auto ratio = static_cast<double>(rows) / static_cast<double>(columns);
-        const double scale = std::string(scale_name) == "spectral"
-                                 ? std::sqrt(std::max(1.0, ratio))
-                                 : 0.2 * std::sqrt(static_cast<double>(std::max(rows, columns)));
-        for (size_t i = 0; i < o.size(); ++i) {
-          double& w = reference.x[p->name][i];
-          w -= rate(step) * (c.weight_decay * w + scale * o[i]);
-        }
-      }
-      optimizer.step(rate(step), 1, step);
-      mixed.step(rate(step), 1, step);
-    }
-    expect_values(masters({&setup}), reference.x, 1e-11);
-    expect_values(masters({&single}), reference.x, 1e-4);
-  }
-}
-
-TEST_F(OptimizerTest, MuonRefusesShardedMatrices) {
-  OptimizerConfig c = config();
-  c.algorithm = "muon";
-  Model setup({.placement = {.state = Spread::kSharded}, .shard = {1, 3}, .seed = 1});
-  try {
-    const Optimizer optimizer(c, setup.groups, setup.stream);
-    FAIL() << "accepted";
-  } catch (const Error& error) {
-    EXPECT_NE(std::string(error.what()).find("muon needs whole matrices"), std::string::npos) << error.what();
   }
 }
 
@@ -536,4 +288,4 @@ TEST_F(OptimizerTest, ConfigReadsBackAndRefusesNonsense) {
 }
 
 }  // namespace
-}  // namespace tutti
+}  // namespace tutti::test
