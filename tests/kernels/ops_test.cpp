@@ -87,5 +87,11 @@ TEST(OpTable, EveryOpHasARowForEveryCheck) {
   for (const auto& [op, unused] : checks) EXPECT_TRUE(ops.contains(op)) << op << " is no op";
 }
 
+TEST(OpTable, NoTwoRowsHaveOneName) {
+  std::set<std::string> names;
+  for (const OpCase& row : cases::op_cases())
+    EXPECT_TRUE(names.insert(row.op + ": " + row.what).second) << row.op << ": " << row.what;
+}
+
 }  // namespace
 }  // namespace tutti::test
