@@ -28,10 +28,12 @@ Tensor drawn(const cases::Input& input, DType dtype, uint64_t seed, const Stream
 
 KernelWork work_of(const cases::TimedCase& timed, DType dtype, const Stream& stream) {
   std::vector<Tensor> inputs;
+  inputs.reserve(timed.row.inputs.size());
   for (const cases::Input& input : timed.row.inputs)
     inputs.push_back(drawn(input, dtype, inputs.size() + 1, stream));
   KernelWork work{[inputs, row = timed.row](Tape& tape) {
                     std::vector<Var> vars;
+                    vars.reserve(inputs.size());
                     for (size_t i = 0; i < inputs.size(); ++i) {
                       const bool constant = !row.inputs[i].differentiable;
                       vars.push_back(constant ? Var(inputs[i]) : tape.variable(inputs[i]));
