@@ -2,7 +2,7 @@
 #include "tests/gpu/on_both.h"
 #include "tests/kernels/op_rows.h"
 
-#include "core/tuning/choices.h"
+#include "core/tuning/autotune_cache.h"
 
 namespace tutti::test {
 namespace {
@@ -10,8 +10,8 @@ namespace {
 /// Algorithms are chosen by prediction for the life of this object: every bit is fixed.
 class Predicted {
  public:
-  Predicted() { set_choosing(Choosing::kPredicted); }
-  ~Predicted() { set_choosing(Choosing::kMeasured); }
+  Predicted() { set_algorithm_selection(AlgorithmSelection::kHeuristic); }
+  ~Predicted() { set_algorithm_selection(AlgorithmSelection::kAutotuned); }
   Predicted(const Predicted&) = delete;
   Predicted& operator=(const Predicted&) = delete;
 };
