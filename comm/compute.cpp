@@ -21,11 +21,12 @@ void ComputeConfig::describe(Fields& f) {
   f.value("share_gpus", share_gpus, "let several ranks use one GPU: to try things out, never for speed");
 }
 
-Compute::Compute(Peers& peers, const ComputeConfig& config)
+Compute::Compute(Peers& peers, const ComputeConfig& config, AlgorithmSelection selection)
     : placement_(place_device(peers, checked(config).device, config.share_gpus)),
       threads_(place_threads(peers, config.threads, placement_.pci)),
       pool_(std::make_unique<ThreadPool>(threads_.threads, threads_.cores)),
-      stream_(on_cpu() ? Stream::inline_on(*pool_) : Stream::cuda(placement_.device.index)) {
+      stream_(on_cpu() ? Stream::inline_on(*pool_)
+                       : Stream::cuda(placement_.device.index, Stream::Priority::kNormal, selection)) {
   pool_->bind_caller();
 }
 

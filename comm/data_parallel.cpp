@@ -1,7 +1,5 @@
 #include <tutti/comm/data_parallel.h>
 
-#include "core/tuning/autotune_cache.h"
-
 #include <algorithm>
 #include <bit>
 #include <chrono>
@@ -60,6 +58,10 @@ void DataParallelConfig::settle_mode(DeviceType device) {
   if (mode == "auto") mode = device == DeviceType::kCpu ? "ordered" : "fast";
 }
 
+AlgorithmSelection DataParallelConfig::algorithm_selection() const {
+  return mode == "ordered" ? AlgorithmSelection::kHeuristic : AlgorithmSelection::kAutotuned;
+}
+
 DataParallel::DataParallel(Collective& world, std::span<const std::unique_ptr<ParamGroup>> groups,
                            const DataParallelConfig& config, const Stream& compute,
                            std::unique_ptr<Collective> data)
@@ -82,8 +84,9 @@ DataParallel::DataParallel(Collective& world, std::span<const std::unique_ptr<Pa
   config_.settle_mode(compute.device().type);
   require(config_.mode == "ordered" || config_.mode == "fast",
           "data parallelism: mode is '{}', not auto, ordered or fast", config_.mode);
-  set_algorithm_selection(config_.mode == "ordered" ? AlgorithmSelection::kHeuristic
-                                                    : AlgorithmSelection::kAutotuned);
+  require(compute.device().type == DeviceType::kCpu || config_.mode != "ordered" ||
+              compute.algorithm_selection() == AlgorithmSelection::kHeuristic,
+          "data parallelism: ordered mode needs a compute stream whose algorithm selection is kHeuristic");
   if (config_.mode == "ordered") {
     require(is_power_of_two(v), "data parallelism: logical_shards is {}, not a power of two", v);
     if (n > v) {  // on every rank alike

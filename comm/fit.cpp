@@ -51,7 +51,7 @@ void require_same_order(const CheckpointMetadata& found, const Sampler& sampler)
 Fit::Fit(Collective& world, Module& model, const FitOptions& options)
     : options_(checked(options)),
       peers_(world),
-      compute_(peers_, options_.compute),
+      compute_(peers_, options_.compute, options_.parallel.data.algorithm_selection()),
       model_(world, named(model),
              {.precision = options_.precision, .parallel = options_.parallel, .seed = options_.seed},
              compute_),

@@ -59,6 +59,7 @@ struct Stream::Impl {
   ThreadPool* pool = nullptr;  // inline streams borrow it, others own it
 
   cuda::Handle device_stream;  // of a CUDA stream
+  AlgorithmSelection selection = AlgorithmSelection::kAutotuned;
 
   // The rest serves queued streams only.
   struct Item {
@@ -134,15 +135,20 @@ Stream Stream::queued(const std::string& thread_name, int pool_threads) {
   return Stream(std::move(impl));
 }
 
-Stream Stream::cuda(int device, Priority priority) {
+Stream Stream::cuda(int device, Priority priority, AlgorithmSelection selection) {
   if constexpr (kWithCuda) {
     auto impl = std::make_shared<Impl>();
     impl->device = {DeviceType::kCuda, device};
+    impl->selection = selection;
     impl->device_stream = cuda::make_stream(device, priority == Priority::kHigh);
     return Stream(std::move(impl));
   } else {
     fail("cuda:{}: this build has no CUDA (configure with the preset 'cuda')", device);
   }
+}
+
+AlgorithmSelection Stream::algorithm_selection() const noexcept {
+  return impl_->selection;
 }
 
 const Device& Stream::device() const {

@@ -36,8 +36,6 @@ uint64_t parse_word(const nlohmann::json& value, const std::string& problem, con
   return word;
 }
 
-std::atomic<AlgorithmSelection> current_selection = AlgorithmSelection::kAutotuned;
-
 void note(const std::string& text) {
   fmt::print(stderr, "tutti: {}\n", text);
 }
@@ -123,14 +121,6 @@ void AutotuneCache::store(const std::string& problem, const std::vector<uint64_t
 size_t AutotuneCache::size() const {
   const std::lock_guard lock(mutex_);
   return results_.words.size();
-}
-
-void set_algorithm_selection(AlgorithmSelection selection) noexcept {
-  current_selection = selection;
-}
-
-AlgorithmSelection algorithm_selection() noexcept {
-  return current_selection;
 }
 
 std::filesystem::path autotune_directory() {

@@ -52,20 +52,6 @@ class AutotuneCache {
   mutable std::mutex mutex_;
 };
 
-/// How kernels select one of a library's algorithms for a problem. The algorithms differ in speed and in the
-/// last bits of the result.
-enum class AlgorithmSelection : uint8_t {
-  /// The fastest on this device: timed at first use, then cached. The backward pass of attention in bf16 on
-  /// CUDA may then be non-deterministic: it adds partial sums in the order in which they finish.
-  kAutotuned,
-  /// The first that the library's heuristic proposes. It depends only on the device model and the library
-  /// version, and results are deterministic.
-  kHeuristic,
-};
-/// For the whole process; the default is kAutotuned.
-void set_algorithm_selection(AlgorithmSelection selection) noexcept;
-[[nodiscard]] AlgorithmSelection algorithm_selection() noexcept;
-
 /// The directory of cache files: the environment variable TUTTI_TUNING_DIR, else tutti in XDG_CACHE_HOME or
 /// ~/.cache. Empty if none of them is set, or TUTTI_TUNING_DIR is empty.
 std::filesystem::path autotune_directory();

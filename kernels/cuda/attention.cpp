@@ -1,6 +1,5 @@
 #include "kernels/cuda/attention.h"
 
-#include "core/tuning/autotune_cache.h"
 #include "kernels/cuda/cudnn.h"
 
 namespace tutti::cuda {
@@ -19,17 +18,17 @@ AttentionProblem problem_of(const AttentionHeads& h, const Tensor& qkv, bool sav
           .saves = saves};
 }
 
-AttentionProblem backward_of(AttentionProblem problem) {
+AttentionProblem backward_of(AttentionProblem problem, const Stream& stream) {
   problem.backward = true;
-  problem.deterministic = algorithm_selection() == AlgorithmSelection::kHeuristic;
+  problem.deterministic = stream.algorithm_selection() == AlgorithmSelection::kHeuristic;
   return problem;
 }
 
 /// Forward and backward go the same way, as what is kept between them is cuDNN's own affair.
-bool by_cudnn(const AttentionProblem& problem, const Tensor& qkv) {
+bool by_cudnn(const AttentionProblem& problem, const Tensor& qkv, const Stream& stream) {
   if (qkv.dtype() != DType::kBFloat16 || problem.head_dim % 8 != 0 || qkv.numel() == 0) return false;
-  const int device = qkv.device().index;
-  return cudnn_has_plan(problem, device) && (!problem.saves || cudnn_has_plan(backward_of(problem), device));
+  return cudnn_has_plan(problem, stream) &&
+         (!problem.saves || cudnn_has_plan(backward_of(problem, stream), stream));
 }
 
 struct Packed {
@@ -53,7 +52,7 @@ AttentionTensors views(const AttentionHeads& h, const Tensor& qkv, const Tensor&
 void attention(const AttentionHeads& h, const Tensor& qkv, const Tensor& out, const Tensor& lse,
                const Stream& stream) {
   const AttentionProblem problem = problem_of(h, qkv, lse.defined());
-  if (!by_cudnn(problem, qkv)) return attention_by_blocks(h, views(h, qkv, out, lse), stream);
+  if (!by_cudnn(problem, qkv, stream)) return attention_by_blocks(h, views(h, qkv, out, lse), stream);
   const Tensor in = aligned(qkv, stream);
   const Packed p = parts(h, in);
   CudnnMemory memory{{kQuery, p.q}, {kKey, p.k}, {kValue, p.v}, {kAttended, out.raw()}};
@@ -65,14 +64,14 @@ void attention(const AttentionHeads& h, const Tensor& qkv, const Tensor& out, co
 void attention_backward(const AttentionHeads& h, const Tensor& qkv, const Tensor& out, const Tensor& lse,
                         const Tensor& dout, const Tensor& dqkv, const Stream& stream) {
   const AttentionProblem problem = problem_of(h, qkv, true);
-  if (!by_cudnn(problem, qkv)) {
+  if (!by_cudnn(problem, qkv, stream)) {
     return attention_by_blocks_backward(h, views(h, qkv, out, lse), dout, dqkv, stream);
   }
   const Tensor in = aligned(qkv, stream);
   const Tensor gradient = aligned(dout, stream);
   const Packed p = parts(h, in);
   const Packed d = parts(h, dqkv);
-  require(cudnn_run(backward_of(problem),
+  require(cudnn_run(backward_of(problem, stream),
                     {{kQuery, p.q},
                      {kKey, p.k},
                      {kValue, p.v},

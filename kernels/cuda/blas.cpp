@@ -77,7 +77,7 @@ class DeviceBlas {
 
   const LtPlan& plan_for(const GemmProblem& problem, const Operands& operands, const GemmFusion& fusion,
                          const Stream& stream) {
-    const bool measures = algorithm_selection() == AlgorithmSelection::kAutotuned;
+    const bool measures = stream.algorithm_selection() == AlgorithmSelection::kAutotuned;
     auto& plans = measures ? measured_ : predicted_;
     const auto found = plans.find(problem);
     if (found != plans.end()) return found->second;

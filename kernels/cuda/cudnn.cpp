@@ -209,7 +209,7 @@ class Cudnn {
   static Cudnn& of(int device);
   explicit Cudnn(int device);
 
-  bool has_plan(const CudnnProblem& problem);
+  bool has_plan(const CudnnProblem& problem, AlgorithmSelection selection);
   bool run(const CudnnProblem& problem, CudnnMemory& memory, const Stream& stream);
 
  private:
@@ -225,7 +225,7 @@ class Cudnn {
   };
 
   using Plans = std::unordered_map<std::string, Plan>;
-  Plan& plan_for(const CudnnProblem& problem, const std::string& name);
+  Plan& plan_for(const CudnnProblem& problem, const std::string& name, AlgorithmSelection selection);
   void measure(Plan& plan, const std::string& name, CudnnMemory& memory, const Stream& stream);
   [[nodiscard]] static bool build(Plan& plan, int64_t index);
   /// The problem, or nothing.
@@ -267,8 +267,9 @@ bool Cudnn::build(Plan& plan, int64_t index) {
   return true;
 }
 
-Cudnn::Plan& Cudnn::plan_for(const CudnnProblem& problem, const std::string& name) {
-  const bool measures = algorithm_selection() == AlgorithmSelection::kAutotuned;
+Cudnn::Plan& Cudnn::plan_for(const CudnnProblem& problem, const std::string& name,
+                             AlgorithmSelection selection) {
+  const bool measures = selection == AlgorithmSelection::kAutotuned;
   Plans& plans = measures ? measured_ : predicted_;
   const auto found = plans.find(name);
   if (found != plans.end()) return found->second;
@@ -288,22 +289,23 @@ Cudnn::Plan& Cudnn::plan_for(const CudnnProblem& problem, const std::string& nam
   return plans.emplace(name, std::move(plan)).first->second;
 }
 
-bool Cudnn::has_plan(const CudnnProblem& problem) {
+bool Cudnn::has_plan(const CudnnProblem& problem, AlgorithmSelection selection) {
   const std::lock_guard lock(mutex_);
   const UseDevice use(device_);
-  return plan_for(problem, key(problem)).graph != nullptr;
+  return plan_for(problem, key(problem), selection).graph != nullptr;
 }
 
 bool Cudnn::run(const CudnnProblem& problem, CudnnMemory& memory, const Stream& stream) {
   const std::lock_guard lock(mutex_);
   const UseDevice use(device_);
   const std::string name = key(problem);
-  Plan& plan = plan_for(problem, name);
+  Plan& plan = plan_for(problem, name, stream.algorithm_selection());
   if (plan.graph == nullptr) return false;
   check(cudnnSetStream(handle_.get(), native(stream)), "cudnnSetStream");
   // Nothing runs while a graph is captured: the choice is made after it.
   if (std::holds_alternative<ConvProblem>(problem) &&
-      algorithm_selection() == AlgorithmSelection::kAutotuned && !plan.measured && !capturing(stream)) {
+      stream.algorithm_selection() == AlgorithmSelection::kAutotuned && !plan.measured &&
+      !capturing(stream)) {
     measure(plan, name, memory, stream);
   }
   const std::string failure = launch(plan, memory, stream);
@@ -341,8 +343,8 @@ std::string Cudnn::launch(const Plan& plan, CudnnMemory& memory, const Stream& s
 
 }  // namespace
 
-bool cudnn_has_plan(const CudnnProblem& problem, int device) {
-  return Cudnn::of(device).has_plan(problem);
+bool cudnn_has_plan(const CudnnProblem& problem, const Stream& stream) {
+  return Cudnn::of(stream.device().index).has_plan(problem, stream.algorithm_selection());
 }
 
 std::string cudnn_why_no_plan(const CudnnProblem& problem, const std::string& device, int capability) {

@@ -27,8 +27,8 @@ enum CudnnTensor : int64_t {
 };
 using CudnnMemory = std::unordered_map<int64_t, void*>;
 
-/// Whether cuDNN has a plan for the problem on a device.
-bool cudnn_has_plan(const CudnnProblem& problem, int device);
+/// Whether cuDNN has a plan for the problem on the stream's device.
+bool cudnn_has_plan(const CudnnProblem& problem, const Stream& stream);
 
 /// Why cuDNN proposes no plan for the problem on a device that it is told of, not shown; empty if it does.
 /// Needs no GPU, but libcuda, of which the toolkit's stub will do. `device` is JSON as cuDNN writes it

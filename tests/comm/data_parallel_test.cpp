@@ -3,7 +3,6 @@
 
 #include <tutti/comm/data_parallel.h>
 #include <tutti/core/train/trainer.h>
-#include "core/tuning/autotune_cache.h"
 
 #include <chrono>
 #include <cmath>
@@ -443,18 +442,18 @@ TEST(DataParallel, ImpossibleSettings) {
   });
 }
 
-TEST(DataParallel, OrderedModeLeavesNoAlgorithmToTheClock) {
+TEST(DataParallel, OrderedModeTakesHeuristicAlgorithmsAlone) {
+  EXPECT_EQ(DataParallelConfig{.mode = "ordered"}.algorithm_selection(), AlgorithmSelection::kHeuristic);
+  EXPECT_EQ(DataParallelConfig{.mode = "fast"}.algorithm_selection(), AlgorithmSelection::kAutotuned);
+  EXPECT_EQ(DataParallelConfig{}.algorithm_selection(), AlgorithmSelection::kAutotuned)
+      << "auto is fast on GPUs";
+  if (test_device().type == DeviceType::kCpu) return;
   on_ranks([](Collective& world) {
     const Compute on;
-    world.barrier(on.stream);
-    DataParallel ordered(world, {}, {.mode = "ordered", .logical_shards = 8}, on.stream);
-    EXPECT_EQ(algorithm_selection(), AlgorithmSelection::kHeuristic);
-    world.barrier(on.stream);
-    DataParallel fast(world, {}, {.mode = "fast"}, on.stream);
-    EXPECT_EQ(algorithm_selection(), AlgorithmSelection::kAutotuned);
-    world.barrier(on.stream);
-    DataParallel settled(world, {}, {.logical_shards = 8}, on.stream);
-    EXPECT_EQ(algorithm_selection(), AlgorithmSelection::kHeuristic) << "auto is ordered on CPUs";
+    EXPECT_THROW(DataParallel(world, {}, {.mode = "ordered", .logical_shards = 8},
+                              Stream::cuda(test_device().index, Stream::Priority::kNormal,
+                                           AlgorithmSelection::kAutotuned)),
+                 Error);
     world.barrier(on.stream);
   });
 }

@@ -41,7 +41,9 @@ inline Device& test_device() {
 struct Compute {
   ThreadPool pool{1};
   Stream stream =
-      test_device().type == DeviceType::kCpu ? Stream::inline_on(pool) : Stream::cuda(test_device().index);
+      test_device().type == DeviceType::kCpu
+          ? Stream::inline_on(pool)
+          : Stream::cuda(test_device().index, Stream::Priority::kNormal, AlgorithmSelection::kHeuristic);
 };
 
 }  // namespace tutti::test

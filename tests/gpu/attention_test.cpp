@@ -1,7 +1,6 @@
 #include "tests/gpu/on_both.h"
 
 #include <tutti/kernels/attention.h>
-#include "core/tuning/autotune_cache.h"
 #include "kernels/cuda/cudnn.h"
 
 namespace tutti::test {
@@ -21,11 +20,11 @@ TEST_F(GpuAttention, CudnnHasPlansForTheModels) {
                        .head_dim = head_dim,
                        .scale = 0.125,
                        .saves = true};
-    EXPECT_TRUE(cuda::cudnn_has_plan(p, 0)) << key(p);
+    EXPECT_TRUE(cuda::cudnn_has_plan(p, gpu())) << key(p);
     p.backward = true;
     for (const bool deterministic : {false, true}) {
       p.deterministic = deterministic;
-      EXPECT_TRUE(cuda::cudnn_has_plan(p, 0)) << key(p);
+      EXPECT_TRUE(cuda::cudnn_has_plan(p, gpu())) << key(p);
     }
   }
 }

@@ -2,19 +2,8 @@
 #include "tests/gpu/on_both.h"
 #include "tests/kernels/op_rows.h"
 
-#include "core/tuning/autotune_cache.h"
-
 namespace tutti::test {
 namespace {
-
-/// Algorithms are chosen by prediction for the life of this object: every bit is fixed.
-class Predicted {
- public:
-  Predicted() { set_algorithm_selection(AlgorithmSelection::kHeuristic); }
-  ~Predicted() { set_algorithm_selection(AlgorithmSelection::kAutotuned); }
-  Predicted(const Predicted&) = delete;
-  Predicted& operator=(const Predicted&) = delete;
-};
 
 class GpuOps : public GpuTest, public ::testing::WithParamInterface<cases::OpCase> {};
 
@@ -22,10 +11,7 @@ TEST_P(GpuOps, AsOnTheCpu) {
   const cases::OpCase& row = GetParam();
   const std::vector<Tensor> inputs = draw(row, random);
   if (!row.timing_chooses) return compare(row.apply, inputs, row.tolerance, row.context);
-  {
-    const Predicted predicted;
-    compare(row.apply, inputs, row.tolerance, row.context);
-  }
+  compare(row.apply, inputs, row.tolerance, row.context, heuristic_gpu());
   // The faster way, whose sums may follow the timing.
   expect_near_in(DType::kBFloat16, row.apply, inputs, row.tolerance, row.context);
 }

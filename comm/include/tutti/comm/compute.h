@@ -48,7 +48,9 @@ class Compute {
   /// Throws Error on all ranks alike: for settings out of range; if GPUs are wanted and a rank has none (all
   /// such ranks are named, each with its reason), or if two ranks would share one and share_gpus is false:
   /// then with a map of ranks, hosts and UUIDs.
-  Compute(Peers& peers, const ComputeConfig& config);
+  /// `selection` is that of the stream: DataParallelConfig::algorithm_selection().
+  Compute(Peers& peers, const ComputeConfig& config,
+          AlgorithmSelection selection = AlgorithmSelection::kAutotuned);
   /// To be destroyed by the thread that made it.
   ~Compute();
   Compute(const Compute&) = delete;

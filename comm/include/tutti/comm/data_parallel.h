@@ -33,6 +33,8 @@ struct DataParallelConfig {
   void describe(Fields& f);
   /// Puts the mode that auto means on such a device in its place.
   void settle_mode(DeviceType device);
+  /// That the compute stream needs: ordered mode on a GPU takes kHeuristic alone.
+  [[nodiscard]] AlgorithmSelection algorithm_selection() const;
 };
 
 /// Data parallelism over parameter groups (Li et al. 2020, "PyTorch distributed: experiences on accelerating
@@ -51,8 +53,8 @@ class DataParallel final : public Parallel {
   /// Collective over `world`. `groups` and `world` outlive this object. `data` is what gradients and weights
   /// travel by: all of `world` in its order, taking tensors of the compute stream's device; null for a split
   /// of `world`. Moves the groups' gradients to memory that `data` reduces fastest. Throws Error if the
-  /// configuration does not fit the world, or if weights differ between ranks, naming the group and the
-  /// ranks.
+  /// configuration does not fit the world or the stream's algorithm selection, or if weights differ between
+  /// ranks, naming the group and the ranks.
   DataParallel(Collective& world, std::span<const std::unique_ptr<ParamGroup>> groups,
                const DataParallelConfig& config, const Stream& compute,
                std::unique_ptr<Collective> data = nullptr);

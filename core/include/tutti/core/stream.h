@@ -34,6 +34,17 @@ class Event {
   std::shared_ptr<State> state_;
 };
 
+/// How kernels on a device select one of a library's algorithms for a problem. The algorithms differ in speed
+/// and in the last bits of the result.
+enum class AlgorithmSelection : uint8_t {
+  /// The fastest on this device: timed at first use, then cached. The backward pass of attention in bf16 on
+  /// CUDA may then be non-deterministic: it adds partial sums in the order in which they finish.
+  kAutotuned,
+  /// The first that the library's heuristic proposes. It depends only on the device model and the library
+  /// version, and results are deterministic.
+  kHeuristic,
+};
+
 /// An ordered queue of work on one device; a cheap handle, copies share the queue.
 ///
 /// On the CPU there are two kinds. `Stream::inline_on(pool)` runs work at once on the calling thread, with
@@ -51,7 +62,8 @@ class Stream {
   enum class Priority : uint8_t { kNormal, kHigh };
   /// Work of a stream of high priority goes first where both could start. Throws Error if this build has no
   /// CUDA, or the device does not exist or is none that the build has kernels for.
-  static Stream cuda(int device, Priority priority = Priority::kNormal);
+  static Stream cuda(int device, Priority priority = Priority::kNormal,
+                     AlgorithmSelection selection = AlgorithmSelection::kAutotuned);
 
   [[nodiscard]] const Device& device() const;
   /// The threads for parallel loops of work on this stream.
@@ -65,6 +77,8 @@ class Stream {
   void wait(const Event& event) const;
   /// Waits for all work so far and rethrows its first exception.
   void synchronize() const;
+  /// Of the work on this stream; on the CPU every algorithm is fixed.
+  [[nodiscard]] AlgorithmSelection algorithm_selection() const noexcept;
   /// The cudaStream_t of a CUDA stream, else null.
   [[nodiscard]] void* native() const noexcept;
   friend bool operator==(const Stream& a, const Stream& b) noexcept { return a.impl_ == b.impl_; }

@@ -21,10 +21,10 @@ struct AttentionConfig {
 /// Shapes: qkv (B, T, (heads + 2 kv_heads) * D), packed q | k | v -> (B, T, heads * D). fp32, bf16 (fp32
 /// inside) or fp64. The T x T probabilities are never held: rows are computed in blocks, forward and again in
 /// backward, from the saved log-sum-exp of each row. Memory: O(T) per head. On CUDA in bf16, gradients' last
-/// bits may follow the timing unless algorithm_selection() is kHeuristic. Source: Dao et al. 2022,
-/// "FlashAttention". Throws Error if the last dim does not divide as said, heads is no multiple of kv_heads,
-/// or, on CUDA, with a soft cap or a window that is shorter than the sequence, for which there are no kernels
-/// there.
+/// bits may follow the timing unless the stream's algorithm_selection() is kHeuristic. Source: Dao et al.
+/// 2022, "FlashAttention". Throws Error if the last dim does not divide as said, heads is no multiple of
+/// kv_heads, or, on CUDA, with a soft cap or a window that is shorter than the sequence, for which there are
+/// no kernels there.
 Var attention(Tape& tape, const Var& qkv, const AttentionConfig& config);
 
 /// Inference with a cache: writes k and v of `qkv` (B, S, (heads + 2 kv_heads) * D) to positions used .. used
