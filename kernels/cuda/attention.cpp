@@ -82,7 +82,7 @@ void attention_backward(const AttentionHeads& h, const Tensor& qkv, const Tensor
                      {kKeyGradient, d.k},
                      {kValueGradient, d.v}},
                     stream),
-          "attention: cuDNN lost its plan for {}", key(backward_of(problem)));
+          "attention: cuDNN lost its plan for {}", key(backward_of(problem, stream)));
 }
 
 }  // namespace tutti::cuda
