@@ -1,6 +1,5 @@
 #include "launcher/bench/bench_device.h"
 
-#include "comm/placement/device_placement.h"
 #include "launcher/info/machine.h"
 
 #include <tutti/core/parameter.h>
@@ -24,14 +23,6 @@ void repeat(const Tensor& flat, int64_t block, const Stream& stream) {
 constexpr int64_t kBlock = int64_t{1} << 18;
 
 }  // namespace
-
-BenchDevice::BenchDevice(const std::string& wanted, int64_t threads)
-    : pool_(threads > 0 ? static_cast<int>(threads) : usable_cores()) {
-  SinglePeer alone;
-  const Device device = place_device(alone, wanted, false).device;
-  stream_ = std::make_unique<Stream>(device.type == DeviceType::kCpu ? Stream::inline_on(pool_)
-                                                                     : Stream::cuda(device.index));
-}
 
 std::string device_model(const Device& device) {
   if constexpr (kWithCuda) {

@@ -2,27 +2,10 @@
 
 #include <tutti/core/tensor.h>
 
-#include <memory>
 #include <string>
 #include <vector>
 
 namespace tutti {
-
-/// What a benchmark runs on: one device and a stream of it.
-class BenchDevice {
- public:
-  /// `wanted` is auto, cpu or cuda; `threads` 0 for all usable cores. Throws Error if there is no such
-  /// device.
-  BenchDevice(const std::string& wanted, int64_t threads);
-
-  [[nodiscard]] const Stream& stream() const { return *stream_; }
-  [[nodiscard]] bool on_cuda() const { return stream_->device().type == DeviceType::kCuda; }
-  [[nodiscard]] int threads() const { return pool_.threads(); }
-
- private:
-  ThreadPool pool_;
-  std::unique_ptr<Stream> stream_;
-};
 
 /// The processor's or the GPU's model.
 std::string device_model(const Device& device);

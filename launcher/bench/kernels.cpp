@@ -26,9 +26,9 @@ KernelResult judged(const KernelCase& one, const char* suffix, const Cost& cost,
 }
 
 /// Forward alone, and forward with backward.
-std::vector<KernelResult> time_case(const KernelCase& one, const BenchDevice& device, double budget_s,
+std::vector<KernelResult> time_case(const KernelCase& one, const Compute& compute, double budget_s,
                                     const Ceilings& ceilings) {
-  const Stream& stream = device.stream();
+  const Stream& stream = compute.stream();
   const KernelWork work = one.prepare(stream);
   const Timing forward = measure(stream, budget_s, [&] {
     Tape tape(stream, StepContext{.step = kFirstFp8Step}, Tape::Mode::kInference);
@@ -80,13 +80,13 @@ Ceilings measure_ceilings(const Stream& stream, DType dtype, double budget_s) {
   return ceilings;
 }
 
-KernelBench bench_kernels(const BenchDevice& device, const KernelBenchOptions& options,
+KernelBench bench_kernels(const Compute& compute, const KernelBenchOptions& options,
                           FunctionRef<void(const KernelResult&)> progress) {
   KernelBench bench{
-      .device = device_model(device.stream().device()),
-      .threads = device.threads(),
+      .device = device_model(compute.device()),
+      .threads = compute.threads().threads,
       .dtype = options.dtype,
-      .ceilings = measure_ceilings(device.stream(), options.dtype, std::max(1.0, options.budget_s)),
+      .ceilings = measure_ceilings(compute.stream(), options.dtype, std::max(1.0, options.budget_s)),
       .kernels = {}};
   const std::vector<KernelCase> all = kernel_cases(options.sizes, options.dtype);
   bool any = false;
@@ -95,7 +95,7 @@ KernelBench bench_kernels(const BenchDevice& device, const KernelBenchOptions& o
     any = true;
     std::vector<KernelResult> results;
     try {
-      results = time_case(one, device, options.budget_s, bench.ceilings);
+      results = time_case(one, compute, options.budget_s, bench.ceilings);
     } catch (const Error& error) {
       const std::string_view text(error.what());
       results.push_back(

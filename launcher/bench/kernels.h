@@ -1,5 +1,6 @@
 #pragma once
 
+#include <tutti/comm/compute.h>
 #include "launcher/bench/bench_device.h"
 #include "launcher/bench/kernel_cases.h"
 
@@ -44,7 +45,7 @@ struct KernelBench {
 
 /// Times each operation, forward and, as the difference to forward and backward together, backward.
 /// Operations that the device has no kernel for get their error. `progress` hears of each result.
-KernelBench bench_kernels(const BenchDevice& device, const KernelBenchOptions& options,
+KernelBench bench_kernels(const Compute& compute, const KernelBenchOptions& options,
                           FunctionRef<void(const KernelResult&)> progress);
 
 std::string to_json(const KernelBench& bench);

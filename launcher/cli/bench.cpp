@@ -33,8 +33,9 @@ struct StepArguments {
 };
 
 ExitCode run_kernels(const KernelArguments& arguments, Console& console) {
-  const BenchDevice device(arguments.device, arguments.threads);
-  KernelBenchOptions options{.sizes = device.on_cuda() ? KernelSizes::for_cuda() : KernelSizes{},
+  SinglePeer alone;
+  const Compute compute(alone, {.threads = arguments.threads, .device = arguments.device});
+  KernelBenchOptions options{.sizes = compute.on_cpu() ? KernelSizes{} : KernelSizes::for_cuda(),
                              .dtype = dtype_from_name(arguments.dtype),
                              .budget_s = arguments.seconds,
                              .only = arguments.only};
@@ -47,7 +48,7 @@ ExitCode run_kernels(const KernelArguments& arguments, Console& console) {
   choose(options.sizes.heads, arguments.heads);
   choose(options.sizes.vocabulary, arguments.vocabulary);
   choose(options.sizes.images, arguments.images);
-  const KernelBench bench = bench_kernels(device, options, [](const KernelResult&) {});
+  const KernelBench bench = bench_kernels(compute, options, [](const KernelResult&) {});
   if (arguments.json) {
     console.out << to_json(bench) << '\n';
     return ExitCode::kDone;

@@ -83,7 +83,8 @@ TEST(BenchKernels, EveryOperationRunsForwardAndBackward) {
 }
 
 TEST(BenchKernels, FiguresAddUp) {
-  const BenchDevice device("cpu", 1);
+  SinglePeer alone;
+  const Compute device(alone, {.threads = 1, .device = "cpu"});
   const KernelBenchOptions options{.sizes = kTiny, .budget_s = 0.001, .only = "norm"};
   int64_t heard = 0;
   const KernelBench bench = bench_kernels(device, options, [&](const KernelResult&) { ++heard; });
@@ -105,7 +106,8 @@ TEST(BenchKernels, FiguresAddUp) {
 }
 
 TEST(BenchKernels, BadInput) {
-  const BenchDevice device("cpu", 1);
+  SinglePeer alone;
+  const Compute device(alone, {.threads = 1, .device = "cpu"});
   try {
     (void)bench_kernels(device, {.sizes = kTiny, .budget_s = 0.001, .only = "sofmax"},
                         [](const KernelResult&) {});
