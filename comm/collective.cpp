@@ -16,18 +16,19 @@ std::string_view name(Reduce op) {
 
 namespace {
 
-/// Runs `work(place)` on the stream. What it captures lives until then; the stream may not, but its pool
-/// does.
-template <class Place, class Work>
+/// Runs `work(executor)` on the stream. Its captures are kept until then; the stream handle may be destroyed
+/// earlier, but not its pool.
+template <class Executor, class Work>
 void run_on(const Stream& stream, Work work) {
-  if (stream.device().type == DeviceType::kCuda) return work(Place{.pool = nullptr, .cuda = &stream});
-  stream.run([work = std::move(work), pool = &stream.pool()] { work(Place{.pool = pool, .cuda = nullptr}); });
+  if (stream.device().type == DeviceType::kCuda) return work(Executor{.pool = nullptr, .cuda = &stream});
+  stream.run(
+      [work = std::move(work), pool = &stream.pool()] { work(Executor{.pool = pool, .cuda = nullptr}); });
 }
 
 }  // namespace
 
 Stream Collective::communication_stream(const Stream& compute) const {
-  // Alone there is nothing to wait for, so sums are better done by all threads.
+  // With one rank there is nothing to wait for, so sums use all threads.
   return size() > 1 ? Stream::queued("tutti-comm") : compute;
 }
 
@@ -35,8 +36,9 @@ void Collective::check(std::string_view op, const Tensor& tensor, const Stream& 
   require(tensor.defined(), "{}: rank {} gave an undefined tensor", op, rank());
   require(tensor.contiguous(), "{}: rank {} gave a tensor of shape {} and strides {} that is not contiguous",
           op, rank(), to_string(tensor.shape()), to_string(tensor.strides()));
-  require(takes(tensor.device().type), "{}: rank {} gave a tensor on {}, which this backend does not take",
-          op, rank(), name(tensor.device()));
+  require(supports(tensor.device().type),
+          "{}: rank {} gave a tensor on {}, which this backend does not support", op, rank(),
+          name(tensor.device()));
   require(stream.device().type == DeviceType::kCpu || stream.device() == tensor.device(),
           "{}: rank {} gave a tensor on {} and a stream of {}", op, rank(), name(tensor.device()),
           name(stream.device()));
@@ -60,18 +62,21 @@ void Collective::check_parts(std::string_view op, const Tensor& whole, const Ten
 
 void Collective::all_reduce(const Tensor& inout, Reduce op, const Stream& stream) {
   check("all_reduce", inout, stream);
-  run_on<Place>(stream, [this, inout, op](const Place& place) { on_all_reduce(inout, op, place); });
+  run_on<Executor>(stream,
+                   [this, inout, op](const Executor& executor) { on_all_reduce(inout, op, executor); });
 }
 
 void Collective::reduce_scatter(const Tensor& output, const Tensor& input, Reduce op, const Stream& stream) {
   check_parts("reduce_scatter", input, output, stream);
-  run_on<Place>(
-      stream, [this, output, input, op](const Place& place) { on_reduce_scatter(output, input, op, place); });
+  run_on<Executor>(stream, [this, output, input, op](const Executor& executor) {
+    on_reduce_scatter(output, input, op, executor);
+  });
 }
 
 void Collective::all_gather(const Tensor& output, const Tensor& input, const Stream& stream) {
   check_parts("all_gather", output, input, stream);
-  run_on<Place>(stream, [this, output, input](const Place& place) { on_all_gather(output, input, place); });
+  run_on<Executor>(
+      stream, [this, output, input](const Executor& executor) { on_all_gather(output, input, executor); });
 }
 
 void Collective::all_to_all(const Tensor& output, const Tensor& input, const Stream& stream) {
@@ -81,30 +86,33 @@ void Collective::all_to_all(const Tensor& output, const Tensor& input, const Str
               output.numel() == input.numel() && input.numel() % size() == 0,
           "all_to_all: rank {} has {} elements of {} in and {} of {} out for {} ranks", rank(), input.numel(),
           name(input.dtype()), output.numel(), name(output.dtype()), size());
-  run_on<Place>(stream, [this, output, input](const Place& place) { on_all_to_all(output, input, place); });
+  run_on<Executor>(
+      stream, [this, output, input](const Executor& executor) { on_all_to_all(output, input, executor); });
 }
 
 void Collective::broadcast(const Tensor& inout, int root, const Stream& stream) {
   check("broadcast", inout, stream);
   require(root >= 0 && root < size(), "broadcast: rank {} named root {} of a group of {}", rank(), root,
           size());
-  run_on<Place>(stream, [this, inout, root](const Place& place) { on_broadcast(inout, root, place); });
+  run_on<Executor>(stream,
+                   [this, inout, root](const Executor& executor) { on_broadcast(inout, root, executor); });
 }
 
 void Collective::send(const Tensor& tensor, int to, const Stream& stream) {
   check("send", tensor, stream);
   check_peer("send", to);
-  run_on<Place>(stream, [this, tensor, to](const Place& place) { on_send(tensor, to, place); });
+  run_on<Executor>(stream, [this, tensor, to](const Executor& executor) { on_send(tensor, to, executor); });
 }
 
 void Collective::recv(const Tensor& tensor, int from, const Stream& stream) {
   check("recv", tensor, stream);
   check_peer("recv", from);
-  run_on<Place>(stream, [this, tensor, from](const Place& place) { on_recv(tensor, from, place); });
+  run_on<Executor>(stream,
+                   [this, tensor, from](const Executor& executor) { on_recv(tensor, from, executor); });
 }
 
 void Collective::barrier(const Stream& stream) {
-  run_on<Place>(stream, [this](const Place& place) { on_barrier(place); });
+  run_on<Executor>(stream, [this](const Executor& executor) { on_barrier(executor); });
 }
 
 std::unique_ptr<Collective> Collective::split(int color, int key) {

@@ -8,8 +8,8 @@
 
 namespace tutti {
 
-/// Two contributions of Reduce combined into one, on the host and in kernels: the same bits. Integers wrap
-/// around; bf16 and fp16 are added in fp32 and rounded.
+/// Combines two contributions of Reduce, with the same bits on the host and in kernels. Integers wrap around;
+/// bf16 and fp16 are added in fp32 and rounded.
 template <class T>
 HOST_DEVICE T sum_of(T a, T b) {
   if constexpr (std::is_same_v<T, int32_t> || std::is_same_v<T, int64_t>) {
@@ -22,8 +22,7 @@ HOST_DEVICE T sum_of(T a, T b) {
   }
 }
 
-/// One test for each of the two: a NaN on the left is kept, one on the right fails the comparison and is
-/// taken.
+/// One test per operand: a NaN on the left is kept, one on the right fails the comparison and is returned.
 template <class T>
 HOST_DEVICE T larger_of(T a, T b) {
   return (a > b || a != a) ? a : b;
@@ -33,7 +32,7 @@ HOST_DEVICE T smaller_of(T a, T b) {
   return (a < b || a != a) ? a : b;
 }
 
-/// A binary operation of Reduce as a type, for loops and kernels that are made for one.
+/// A binary operation of Reduce as a template, for loops and kernels specialised for it.
 template <Reduce op, class T>
 HOST_DEVICE T combined(T a, T b) {
   if constexpr (op == Reduce::kSum)

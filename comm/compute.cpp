@@ -15,10 +15,10 @@ ComputeConfig checked(const ComputeConfig& config) {
 }  // namespace
 
 void ComputeConfig::describe(Fields& f) {
-  f.value("threads", threads, "threads a rank; 0: an even share of the host's cores", between(0, 4096));
+  f.value("threads", threads, "threads per rank; 0: an even share of the host's cores", between(0, 4096));
   f.choice("device", device, {"auto", "cpu", "cuda"},
-           "what to train on: one GPU a rank, or the CPU; auto: GPUs where there are any");
-  f.value("share_gpus", share_gpus, "let several ranks use one GPU: to try things out, never for speed");
+           "where to train: one GPU per rank, or the CPU; auto: GPUs if available");
+  f.value("share_gpus", share_gpus, "let several ranks use one GPU: for tests, not for speed");
 }
 
 Compute::Compute(Peers& peers, const ComputeConfig& config, AlgorithmSelection selection)

@@ -12,7 +12,7 @@ bool is_power_of_two(int64_t n) {
   return n > 0 && std::has_single_bit(static_cast<uint64_t>(n));
 }
 
-/// 64 bits that tell weights apart; not cryptographic.
+/// A 64-bit hash to compare weights; not cryptographic.
 uint64_t hash_bytes(const Tensor& anywhere) {
   const Tensor t = anywhere.on_host();
   const auto* data = static_cast<const std::byte*>(t.raw());
@@ -40,21 +40,21 @@ std::vector<double> tree_sum(std::vector<std::vector<double>> rows) {
 
 void DataParallelConfig::describe(Fields& f) {
   constexpr double kMostShards = 4096;
-  f.choice(
-      "mode", mode, {"auto", "ordered", "fast"},
-      "ordered: the same bits for 1, 2, 4, ... ranks; fast: one pass a rank, the result depends on their "
-      "number; auto: ordered on CPUs, fast on GPUs");
+  f.choice("mode", mode, {"auto", "ordered", "fast"},
+           "ordered: the same bits for 1, 2, 4, ... ranks; fast: one pass per rank, the result depends on "
+           "their number; auto: ordered on CPUs, fast on GPUs");
   f.value("logical_shards", logical_shards,
-          "ordered mode: parts of the batch, a power of two; no fewer than ranks", between(1, kMostShards));
+          "ordered mode: parts of the batch, a power of two; at least the number of ranks",
+          between(1, kMostShards));
   f.check(is_power_of_two(logical_shards), "logical_shards", "must be a power of two");
   f.value("reduce_dtype", reduce_dtype,
-          "fast mode: dtype that ranks add gradients in; null: the gradients' own");
+          "fast mode: dtype in which ranks add gradients; null: that of the gradients");
   f.check(!reduce_dtype || mode != "ordered", "reduce_dtype",
           "is for fast mode; ordered mode adds in the gradients' dtype");
   f.check(!reduce_dtype || is_floating(*reduce_dtype), "reduce_dtype", "must be floating");
 }
 
-void DataParallelConfig::settle_mode(DeviceType device) {
+void DataParallelConfig::resolve_mode(DeviceType device) {
   if (mode == "auto") mode = device == DeviceType::kCpu ? "ordered" : "fast";
 }
 
@@ -75,13 +75,13 @@ DataParallel::DataParallel(Collective& world, std::span<const std::unique_ptr<Pa
       stream_(data_->communication_stream(compute)) {
   check_settings(config_, "parallel");
   require(data_->rank() == world.rank() && data_->size() == world.size(),
-          "data parallelism: gradients would travel in a group of {}, this is a world of {}", data_->size(),
+          "data parallelism: the gradient collective has {} ranks, the world has {}", data_->size(),
           world.size());
-  require(data_->takes(compute.device().type), "data parallelism: ranks have no way to add gradients on {}",
-          name(compute.device()));
+  require(data_->supports(compute.device().type),
+          "data parallelism: the gradient collective does not support {}", name(compute.device()));
   const int64_t n = world.size();
   const int64_t v = config_.logical_shards;
-  config_.settle_mode(compute.device().type);
+  config_.resolve_mode(compute.device().type);
   require(config_.mode == "ordered" || config_.mode == "fast",
           "data parallelism: mode is '{}', not auto, ordered or fast", config_.mode);
   require(compute.device().type == DeviceType::kCpu || config_.mode != "ordered" ||
@@ -89,7 +89,7 @@ DataParallel::DataParallel(Collective& world, std::span<const std::unique_ptr<Pa
           "data parallelism: ordered mode needs a compute stream whose algorithm selection is kHeuristic");
   if (config_.mode == "ordered") {
     require(is_power_of_two(v), "data parallelism: logical_shards is {}, not a power of two", v);
-    if (n > v) {  // on every rank alike
+    if (n > v) {  // the same on every rank
       throw AgreedError(
           fmt::format("parallel.logical_shards is {}, but there are {} ranks; set it to {} or more, or "
                       "parallel.mode to fast",
@@ -177,7 +177,7 @@ std::vector<Parallel::Shard> DataParallel::shards(int64_t samples) const {
 void DataParallel::begin_step() {
   unsent_ = buckets_.size();
   for (Bucket& b : buckets_) {
-    // Left over only if the last step ended in an exception that somebody survived.
+    // Not empty only if the last step ended with an exception that was caught.
     for (Bucket::Partial& partial : b.partials) {
       if (!partial.sum.shares_storage_with(b.total)) b.spare.push_back(std::move(partial.sum));
     }
@@ -201,7 +201,7 @@ void DataParallel::begin_shard(size_t index) {
   }
 }
 
-void DataParallel::watch(Tape& tape, bool last_microbatch) {
+void DataParallel::register_hooks(Tape& tape, bool last_microbatch) {
   if (last_microbatch) tape.on_grad_ready([this](Parameter& parameter) { on_ready(parameter); });
 }
 
@@ -213,9 +213,9 @@ void DataParallel::on_ready(Parameter& parameter) {
 }
 
 void DataParallel::end_shard(size_t index) {
-  require(index == shard_, "data parallelism: shard {} ends while shard {} is under way", index, shard_);
-  // Groups with parameters that the last microbatch did not use, and all groups of an empty shard. From the
-  // last to the first, as backward would have finished them.
+  require(index == shard_, "data parallelism: shard {} ends while shard {} is current", index, shard_);
+  // Groups with parameters that the last microbatch did not use, and all groups of an empty shard. From last
+  // to first, in the order of backward.
   for (auto b = buckets_.rbegin(); b != buckets_.rend(); ++b) {
     if (b->done) continue;
     b->group->zero_missing_grads(compute_);
@@ -250,7 +250,7 @@ void DataParallel::send_complete_buckets() {
 
 void DataParallel::send(Bucket& bucket) {
   const bool on_device = compute_.device().type != DeviceType::kCpu;
-  // The last leaf closes the local tree: blocks are added from the smallest to the largest.
+  // The last leaf completes the local tree: blocks are added from the smallest to the largest.
   Tensor sum = bucket.group->grads();
   while (!bucket.partials.empty()) {
     const Tensor lower = std::move(bucket.partials.back().sum);
@@ -266,7 +266,7 @@ void DataParallel::send(Bucket& bucket) {
   }
   const bool reduced = bucket.reduced.defined();
   if (on_device) {
-    // The memory of gradients outlives the step: no use of it by another stream needs to be recorded.
+    // The memory of gradients outlives the step: its use by another stream need not be recorded.
     if (reduced) copy(bucket.reduced, bucket.total, compute_);
     stream_.wait(compute_.record());
     data_->all_reduce(reduced ? bucket.reduced : bucket.total, Reduce::kSum, stream_);
@@ -302,7 +302,7 @@ double DataParallel::finish_step() {
 }
 
 std::string DataParallel::why_no_capture() const {
-  return stream_.device() == compute_.device() ? "" : "gradients go through the host";
+  return stream_.device() == compute_.device() ? "" : "gradients are copied through the host";
 }
 
 void DataParallel::after_update() {
@@ -311,7 +311,7 @@ void DataParallel::after_update() {
   if (on_device) stream_.wait(compute_.record());
   for (Bucket& b : buckets_) {
     const ParamGroup& g = *b.group;
-    if (g.placement().state != Spread::kSharded) continue;
+    if (g.placement().state != Sharding::kSharded) continue;
     data_->all_gather(g.weights(), g.weights().slice(0, g.state_begin(), g.state_end()),
                       on_device ? stream_ : compute_);
   }

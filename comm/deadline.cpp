@@ -34,36 +34,37 @@ CallState wait_until_done(FunctionRef<CallState()> state, double deadline_s, Clo
   double pause_s = kShortest;
   while (true) {
     const CallState now = state();
-    if (now != CallState::kUnderWay) return now;
+    if (now != CallState::kPending) return now;
     const double left_s = end_s - clock.now_s();
-    if (left_s <= 0) return CallState::kLate;
+    if (left_s <= 0) return CallState::kTimedOut;
     clock.sleep_s(std::min(pause_s, left_s));
     pause_s = std::min(2 * pause_s, kLongest);
   }
 }
 
-uint64_t OperationWatch::issued(std::string what, double now_s) {
+uint64_t OperationWatchdog::issued(std::string what, double now_s) {
   waiting_.push_back({next_, std::move(what), now_s});
   return next_++;
 }
 
-std::string OperationWatch::oldest() const {
-  require(!waiting_.empty(), "OperationWatch: no operation is under way");
+std::string OperationWatchdog::oldest() const {
+  require(!waiting_.empty(), "OperationWatchdog: no operation is pending");
   return fmt::format("operation {} ({})", waiting_.front().number, waiting_.front().what);
 }
 
-void OperationWatch::ended(double now_s) {
-  require(!waiting_.empty(), "OperationWatch: no operation is under way");
+void OperationWatchdog::ended(double now_s) {
+  require(!waiting_.empty(), "OperationWatchdog: no operation is pending");
   waiting_.pop_front();
   last_end_s_ = now_s;
 }
 
-std::string OperationWatch::complaint(double now_s) const {
+std::string OperationWatchdog::overdue(double now_s) const {
   if (waiting_.empty()) return "";
   const double waited_s = now_s - std::max(last_end_s_, waiting_.front().issued_s);
   if (waited_s <= deadline_s_) return "";
-  return fmt::format("{} has not ended within {:g} s{}", oldest(), deadline_s_,
-                     waiting_.size() > 1 ? fmt::format(", {} more wait behind it", waiting_.size() - 1) : "");
+  return fmt::format(
+      "{} has not ended within {:g} s{}", oldest(), deadline_s_,
+      waiting_.size() > 1 ? fmt::format(", {} more are queued after it", waiting_.size() - 1) : "");
 }
 
 }  // namespace tutti

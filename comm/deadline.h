@@ -8,7 +8,7 @@
 
 namespace tutti {
 
-/// Time as those see it who wait for a library; tests make their own.
+/// The clock of waits for a library; tests provide their own.
 class Clock {
  public:
   virtual ~Clock() = default;
@@ -19,21 +19,21 @@ class Clock {
 /// The machine's steady clock.
 Clock& steady_clock();
 
-/// What a call that goes on behind the caller's back has come to.
-enum class CallState : uint8_t { kUnderWay, kDone, kFailed, kLate };
+/// State of an asynchronous call.
+enum class CallState : uint8_t { kPending, kDone, kFailed, kTimedOut };
 
-/// Asks `state` until it is no longer kUnderWay, at first at once, then in intervals that grow from 10
-/// microseconds to 10 milliseconds; returns kLate once `deadline_s` seconds have passed. It is asked once
-/// more after the last sleep.
+/// Polls `state` until it is not kPending: immediately, then at intervals that grow from 10 microseconds to
+/// 10 milliseconds; returns kTimedOut after `deadline_s` seconds. It is polled once more after the last
+/// sleep.
 CallState wait_until_done(FunctionRef<CallState()> state, double deadline_s, Clock& clock);
 
-/// Operations that a rank has given to a device and that other ranks must take part in, oldest first: says
-/// when one has been waited for too long. Pure bookkeeping: it is told what happened and when.
-class OperationWatch {
+/// Watchdog for operations that a rank has enqueued on a device and that other ranks must join, oldest first:
+/// reports when one has timed out. Pure bookkeeping: callers report events with their times.
+class OperationWatchdog {
  public:
-  /// An operation is late when it has not ended `deadline_s` seconds after it was issued and all earlier ones
-  /// had ended.
-  explicit OperationWatch(double deadline_s) : deadline_s_(deadline_s) {}
+  /// An operation is overdue if it has not ended `deadline_s` seconds after it was issued and all earlier
+  /// ones had ended.
+  explicit OperationWatchdog(double deadline_s) : deadline_s_(deadline_s) {}
 
   /// Operations end in the order in which they are issued. Returns the number of this one, from 0.
   uint64_t issued(std::string what, double now_s);
@@ -42,8 +42,9 @@ class OperationWatch {
   [[nodiscard]] std::string oldest() const;
   /// The oldest operation has ended.
   void ended(double now_s);
-  /// Empty, or that the oldest operation is late and what waits behind it.
-  [[nodiscard]] std::string complaint(double now_s) const;
+  /// A message if the oldest operation is overdue, with the number of operations that wait for it; else
+  /// empty.
+  [[nodiscard]] std::string overdue(double now_s) const;
 
  private:
   struct Operation {

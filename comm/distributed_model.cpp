@@ -8,24 +8,24 @@ namespace {
 GroupOptions group_options(const DistributedModelConfig& config, const Collective& world) {
   check_settings(config.parallel, "parallel");
   return {.precision = config.precision,
-          .placement = {.state = config.parallel.zero == 1 ? Spread::kSharded : Spread::kReplicated},
+          .placement = {.state = config.parallel.zero == 1 ? Sharding::kSharded : Sharding::kReplicated},
           .shard = {world.rank(), world.size()},
           .seed = config.seed,
           .bucket_bytes = config.parallel.bucket_mib << 20};
 }
 
-DataParallelConfig settled(DataParallelConfig config, const Compute& compute) {
-  config.settle_mode(compute.device().type);
+DataParallelConfig resolved(DataParallelConfig config, const Compute& compute) {
+  config.resolve_mode(compute.device().type);
   return config;
 }
 
-/// What gradients on GPUs travel by; null on the CPU, where it is the world itself. Collective.
+/// The collective for gradients on GPUs; null on the CPU, which uses the world itself. Collective.
 std::unique_ptr<Collective> gradient_collective(const ParallelConfig& config, const Compute& compute,
                                                 Collective& world) {
   if (compute.on_cpu()) return nullptr;
   return make_device_collective(world, compute.stream(),
                                 {.backend = config.gpu_backend,
-                                 .ordered = settled(config.data, compute).mode == "ordered",
+                                 .ordered = resolved(config.data, compute).mode == "ordered",
                                  .shared_gpus = compute.placement().shared,
                                  .timeout_s = config.timeout_s,
                                  .max_ctas = static_cast<int>(config.max_ctas)});
@@ -35,17 +35,17 @@ std::unique_ptr<Collective> gradient_collective(const ParallelConfig& config, co
 
 void ParallelConfig::describe(Fields& f) {
   data.describe(f);
-  f.value("zero", zero, "1: each rank keeps and updates only its part of the optimizer's state (ZeRO-1)",
+  f.value("zero", zero, "1: each rank stores and updates only its part of the optimizer state (ZeRO-1)",
           between(0, 1));
   f.value("bucket_mib", bucket_mib, "gradients are reduced in buckets of this size", at_least(1));
   f.choice(
       "gpu_backend", gpu_backend, {"auto", "nccl", "host"},
-      "how GPUs add gradients: by NCCL, or through the host and MPI; auto: nccl unless ranks share GPUs");
+      "how GPUs add gradients: with NCCL, or through the host and MPI; auto: nccl unless ranks share GPUs");
   f.value("max_ctas", max_ctas,
-          "NCCL: most blocks of a GPU that adding gradients takes from backward; 0: as NCCL chooses",
+          "NCCL: maximum thread blocks of a gradient reduction during backward; 0: NCCL's default",
           at_least(0));
-  f.value("timeout_s", timeout_s, "NCCL: an operation that a rank does not join for so long ends the run",
-          positive());
+  f.value("timeout_s", timeout_s,
+          "NCCL: time-out after which an operation that a rank has not joined ends the run", positive());
 }
 
 DistributedModel::DistributedModel(Collective& world, Module& model, const DistributedModelConfig& config,
@@ -53,7 +53,7 @@ DistributedModel::DistributedModel(Collective& world, Module& model, const Distr
     : model_(model),
       stream_(compute.stream()),
       groups_(make_param_groups(model, group_options(config, world), stream_)),
-      parallel_(world, groups_, settled(config.parallel.data, compute), stream_,
+      parallel_(world, groups_, resolved(config.parallel.data, compute), stream_,
                 gradient_collective(config.parallel, compute, world)) {}
 
 TrainingState DistributedModel::state(const Optimizer& optimizer) const {
@@ -63,7 +63,7 @@ TrainingState DistributedModel::state(const Optimizer& optimizer) const {
   return state;
 }
 
-void DistributedModel::restored() {
+void DistributedModel::after_restore() {
   for (const auto& group : groups_) group->round_weights(stream_);
 }
 

@@ -11,7 +11,7 @@ namespace tutti {
 namespace {
 
 constexpr int64_t kPartUnit = 64;  // elements
-constexpr int64_t kTile = 4096;    // elements; operands and result stay in the first cache
+constexpr int64_t kTile = 4096;    // elements; operands and result fit in the L1 cache
 constexpr int64_t kTaskElements = int64_t{1} << 16;
 
 template <class T>
@@ -32,7 +32,7 @@ void combine_as(const Elements& out, const Elements& lower, const Elements& high
   }
 }
 
-/// Reduces the same tile of all inputs; intermediate sums live in one scratch tile a level of the tree.
+/// Reduces the same tile of all inputs; intermediate sums are in one scratch tile per level of the tree.
 class TileReducer {
  public:
   TileReducer(std::span<const Elements> inputs, Reduce op)
@@ -68,7 +68,8 @@ class TileReducer {
 int64_t part_begin(int64_t count, int i, int n) {
   if (i >= n) return count;
   const int64_t units = (count + kPartUnit - 1) / kPartUnit;
-  // Quotient and remainder apart: units * i can overflow for no count that fits memory, but costs nothing.
+  // Quotient and remainder separately: units * i cannot overflow for a count that fits in memory, but this
+  // has no cost.
   const int64_t unit = units / n * i + units % n * i / n;
   return std::min(count, unit * kPartUnit);
 }
@@ -89,7 +90,7 @@ void reduce_tree(std::span<const Elements> outputs, std::span<const Elements> in
     TileReducer reducer(inputs, op);
     for (int64_t tile = begin; tile < end; tile += kTile) {
       const int64_t tile_end = std::min(end, tile + kTile);
-      if (inputs.size() == 2) {  // straight into the first output: one pass over the memory less
+      if (inputs.size() == 2) {  // directly into the first output: one pass less over the memory
         const Elements first = outputs[0].part(tile, tile_end);
         combine(first, inputs[0].part(tile, tile_end), inputs[1].part(tile, tile_end), op);
         for (const Elements& out : outputs.subspan(1)) copy_elements(out.part(tile, tile_end), first);

@@ -7,7 +7,7 @@
 
 namespace tutti {
 
-/// Consecutive elements of one dtype in memory that somebody else owns: what backends move and add.
+/// A non-owning view of consecutive elements of one dtype, which backends copy and add.
 struct Elements {
   std::byte* data = nullptr;
   int64_t count = 0;
@@ -26,11 +26,11 @@ struct Elements {
   [[nodiscard]] std::span<std::byte> memory() const { return {data, static_cast<size_t>(bytes())}; }
 };
 
-/// Where part `i` of `n` of `count` elements begins when work is shared out among ranks: nearly equal parts,
-/// cut at multiples of 64 elements so that no two ranks write to one cache line.
+/// First element of part `i` of `n` when `count` elements are divided among ranks: nearly equal parts with
+/// boundaries at multiples of 64 elements, so that no two ranks write to one cache line.
 int64_t part_begin(int64_t count, int i, int n);
 
-/// out = source. The same memory is allowed, other overlap is not.
+/// out = source. The memory must be the same or must not overlap.
 void copy_elements(const Elements& out, const Elements& source);
 
 /// out = lower op higher, element by element. `out` may be one of the operands.

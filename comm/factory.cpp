@@ -19,7 +19,7 @@ struct Backend {
   void (*run)(const WorldConfig&, const Body&);
 };
 
-// A new backend is one line here.
+// A new backend needs one line here.
 constexpr std::array kBackends{
     Backend{"self", [](const WorldConfig&, const Body& body) { body(*make_self_collective()); }},
     Backend{"threads",
@@ -37,13 +37,13 @@ void WorldConfig::describe(Fields& f) {
   for (const Backend& b : kBackends) names.emplace_back(b.name);
   f.choice("backend", backend, names, "how ranks communicate; auto: mpi under a launcher, else self");
   f.value("threads", threads, "ranks of the threads backend", between(1, 1024));
-  f.value("ranks_per_node", ranks_per_node, "mpi: pretend that nodes hold no more ranks; 0: as it is",
-          at_least(0));
+  f.value("ranks_per_node", ranks_per_node,
+          "mpi: simulate nodes with at most this many ranks; 0: the actual nodes", at_least(0));
 }
 
 std::string_view detect_backend() {
-  // What launchers give each process: Open MPI, PMIx (srun, prte), PMI (MPICH's hydra, srun, Cray), PALS,
-  // MVAPICH.
+  // Variables that launchers set in each process: Open MPI, PMIx (srun, prte), PMI (MPICH's hydra, srun,
+  // Cray), PALS, MVAPICH.
   constexpr std::array kSigns{"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "PALS_RANKID",
                               "MV2_COMM_WORLD_RANK"};
   for (const char* sign : kSigns) {

@@ -11,7 +11,7 @@ namespace {
 FitOptions checked(const FitOptions& options) {
   check_settings(options.schedule, "schedule");
   require(options.schedule.kind == "constant" || options.schedule_steps > 0,
-          "fit: the schedule '{}' needs schedule_steps, the steps that it is stretched over, not {}",
+          "fit: the schedule '{}' needs schedule_steps, its length, of 1 or more, not {}",
           options.schedule.kind, options.schedule_steps);
   require(options.microbatch >= 0, "fit: microbatch is {}, expected 0 or more", options.microbatch);
   return options;
@@ -22,7 +22,7 @@ Module& named(Module& model) {
   return model;
 }
 
-/// What a checkpoint of Fit::run() says of the order of its data.
+/// The metadata of a checkpoint of Fit::run(), with the order of its data.
 CheckpointMetadata metadata_of(const Sampler& sampler, int64_t step) {
   const int64_t in_epoch = std::min(sampler.size(), step % sampler.steps_per_epoch() * sampler.batch());
   CheckpointMetadata metadata;
@@ -33,7 +33,7 @@ CheckpointMetadata metadata_of(const Sampler& sampler, int64_t step) {
   return metadata;
 }
 
-/// Throws Error if a run that goes on from `found` would see its data in another order.
+/// Throws Error if a run that resumes from `found` would read its data in another order.
 void require_same_order(const CheckpointMetadata& found, const Sampler& sampler) {
   const CheckpointMetadata now = metadata_of(sampler, found.step);
   require(found.seed == now.seed, "fit: the checkpoint of step {} was written with seed {}, this run has {}",
@@ -61,9 +61,9 @@ double Fit::step(int64_t samples, FunctionRef<Var(Tape& tape, const Parallel::Sh
   const StepContext context{.seed = options_.seed, .step = static_cast<uint64_t>(steps_)};
   const double sum = model_.parallel().run_step(samples, options_.microbatch, stream(), context, loss);
   const double norm = optimizer_.grad_norm();
-  if (!std::isfinite(sum) || !std::isfinite(norm)) {  // all ranks hold the same sums
+  if (!std::isfinite(sum) || !std::isfinite(norm)) {  // all ranks have the same sums
     throw AgreedError(
-        fmt::format("step {}: the loss is {}, the gradient's norm {}: no update", steps_, sum, norm));
+        fmt::format("step {}: the loss is {}, the gradient norm {}: no update", steps_, sum, norm));
   }
   const double rate = optimizer_.peak_learning_rate() *
                       learning_rate_factor(options_.schedule, steps_, options_.schedule_steps);
@@ -97,9 +97,8 @@ EvaluationSums Fit::evaluate(int64_t samples,
 }
 
 TrainResult Fit::run(Task& task, const FitRun& run) {
-  require(&task.model() == &model_.model(),
-          "fit: the task's model is not the one that this Fit was made for");
-  require(run.training != nullptr && run.training->size() > 0, "fit: there is no data to train on");
+  require(&task.model() == &model_.model(), "fit: the task has another model than this Fit");
+  require(run.training != nullptr && run.training->size() > 0, "fit: the training set is empty");
   const auto note = [&](const std::string& text) {
     if (peers_.rank() != 0) return;
     if (run.note)
@@ -115,7 +114,7 @@ TrainResult Fit::run(Task& task, const FitRun& run) {
     if (run.resume && steps_ == 0) {
       const auto accept = [&](const CheckpointMetadata& found) { require_same_order(found, sampler); };
       if (const auto found = checkpoints->restore(state, accept)) {
-        model_.restored();
+        model_.after_restore();
         steps_ = found->step;
       }
     }
@@ -173,7 +172,7 @@ TrainResult Fit::run(Task& task, const FitRun& run) {
 bool Fit::resume(Checkpoints& checkpoints) {
   const auto found = checkpoints.restore(model_.state(optimizer_));
   if (found) {
-    model_.restored();
+    model_.after_restore();
     steps_ = found->step;
   }
   checkpoints.prepare(steps_);

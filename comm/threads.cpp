@@ -15,7 +15,7 @@
 namespace tutti {
 namespace {
 
-/// What all groups of a world share: one mutex is plenty for a handful of threads, and it makes abort simple.
+/// State shared by all groups of a world: one mutex is enough for a few threads and makes abort simple.
 struct World {
   std::mutex mutex;
   std::condition_variable changed;
@@ -36,8 +36,8 @@ struct World {
   }
 };
 
-/// What a rank contributes to the operation under way.
-struct Offer {
+/// Contribution of a rank to the current operation.
+struct Contribution {
   std::string_view op;
   Elements in;
   int argument = 0;  // root or Reduce: must agree
@@ -48,26 +48,26 @@ struct Offer {
 struct Team {
   Team(std::shared_ptr<World> world_, int size)
       : world(std::move(world_)),
-        offers(static_cast<size_t>(size)),
-        mail(static_cast<size_t>(size), std::vector<Elements*>(static_cast<size_t>(size))) {}
+        contributions(static_cast<size_t>(size)),
+        pending_sends(static_cast<size_t>(size), std::vector<Elements*>(static_cast<size_t>(size))) {}
 
   std::shared_ptr<World> world;
-  std::vector<Offer> offers;
-  // mail[to][from]: a tensor that its sender waits to see taken.
-  std::vector<std::vector<Elements*>> mail;
+  std::vector<Contribution> contributions;
+  // pending_sends[to][from]: a tensor whose sender waits for the receiver.
+  std::vector<std::vector<Elements*>> pending_sends;
   std::map<int, std::shared_ptr<Team>> children;  // by color, during a split
 
-  /// The beginning of an operation: either all ranks pass, or none does and all throw.
-  void arrive() {
+  /// Begins an operation: either all ranks pass, or all throw.
+  void begin_operation() {
     std::unique_lock lock(world->mutex);
     if (world->aborted) fail("{}", world->reason);
     const uint64_t mine = generation;
     if (!complete()) world->wait(lock, [&] { return generation != mine; });
   }
 
-  /// The end of an operation. All ranks are in it and will come here, so abort need not be looked at; and it
-  /// must not be: others may still read the memory of a rank that left.
-  void leave() noexcept {
+  /// Ends an operation. All ranks are in it and will call this, so abort need not be checked. It must not be
+  /// checked: others may still read the memory of this rank.
+  void end_operation() noexcept {
     std::unique_lock lock(world->mutex);
     const uint64_t mine = generation;
     if (!complete()) world->changed.wait(lock, [&] { return generation != mine; });
@@ -75,7 +75,7 @@ struct Team {
 
  private:
   bool complete() {
-    if (++arrived < offers.size()) return false;
+    if (++arrived < contributions.size()) return false;
     arrived = 0;
     ++generation;
     world->changed.notify_all();
@@ -91,7 +91,7 @@ class ThreadsCollective final : public Collective {
   ThreadsCollective(std::shared_ptr<Team> team, int rank) : team_(std::move(team)), rank_(rank) {}
 
   [[nodiscard]] int rank() const noexcept override { return rank_; }
-  [[nodiscard]] int size() const noexcept override { return static_cast<int>(team_->offers.size()); }
+  [[nodiscard]] int size() const noexcept override { return static_cast<int>(team_->contributions.size()); }
   void abort(std::string_view reason) noexcept override {
     try {
       team_->world->abort(fmt::format("rank {} aborted: {}", rank_, reason));
@@ -101,82 +101,85 @@ class ThreadsCollective final : public Collective {
   }
 
  protected:
-  void on_all_reduce(const Tensor& inout, Reduce op, const Place& place) override {
+  void on_all_reduce(const Tensor& inout, Reduce op, const Executor& executor) override {
     const Elements all = Elements::of(inout);
-    together({.op = "all_reduce", .in = all, .argument = static_cast<int>(op)}, [&] {
+    run_collective({.op = "all_reduce", .in = all, .argument = static_cast<int>(op)}, [&] {
       const int64_t begin = part_begin(all.count, rank_, size());
       const int64_t end = part_begin(all.count, rank_ + 1, size());
       std::vector<Elements> parts;
-      for (const Offer& o : team_->offers) parts.push_back(o.in.part(begin, end));
-      reduce_tree(parts, parts, op, *place.pool);
+      for (const Contribution& o : team_->contributions) parts.push_back(o.in.part(begin, end));
+      reduce_tree(parts, parts, op, *executor.pool);
     });
   }
 
-  void on_reduce_scatter(const Tensor& output, const Tensor& input, Reduce op, const Place& place) override {
+  void on_reduce_scatter(const Tensor& output, const Tensor& input, Reduce op,
+                         const Executor& executor) override {
     const Elements out = Elements::of(output);
-    together({.op = "reduce_scatter", .in = Elements::of(input), .argument = static_cast<int>(op)}, [&] {
-      std::vector<Elements> parts;
-      for (const Offer& o : team_->offers) parts.push_back(o.in.equal_part(rank_, size()));
-      reduce_tree({&out, 1}, parts, op, *place.pool);
+    run_collective({.op = "reduce_scatter", .in = Elements::of(input), .argument = static_cast<int>(op)},
+                   [&] {
+                     std::vector<Elements> parts;
+                     for (const Contribution& o : team_->contributions)
+                       parts.push_back(o.in.equal_part(rank_, size()));
+                     reduce_tree({&out, 1}, parts, op, *executor.pool);
+                   });
+  }
+
+  void on_all_gather(const Tensor& output, const Tensor& input, const Executor&) override {
+    const Elements out = Elements::of(output);
+    run_collective({.op = "all_gather", .in = Elements::of(input)}, [&] {
+      for (int i = 0; i < size(); ++i) copy_elements(out.equal_part(i, size()), contribution(i).in);
     });
   }
 
-  void on_all_gather(const Tensor& output, const Tensor& input, const Place&) override {
+  void on_all_to_all(const Tensor& output, const Tensor& input, const Executor&) override {
     const Elements out = Elements::of(output);
-    together({.op = "all_gather", .in = Elements::of(input)}, [&] {
-      for (int i = 0; i < size(); ++i) copy_elements(out.equal_part(i, size()), offer(i).in);
-    });
-  }
-
-  void on_all_to_all(const Tensor& output, const Tensor& input, const Place&) override {
-    const Elements out = Elements::of(output);
-    together({.op = "all_to_all", .in = Elements::of(input)}, [&] {
+    run_collective({.op = "all_to_all", .in = Elements::of(input)}, [&] {
       for (int i = 0; i < size(); ++i)
-        copy_elements(out.equal_part(i, size()), offer(i).in.equal_part(rank_, size()));
+        copy_elements(out.equal_part(i, size()), contribution(i).in.equal_part(rank_, size()));
     });
   }
 
-  void on_broadcast(const Tensor& inout, int root, const Place&) override {
+  void on_broadcast(const Tensor& inout, int root, const Executor&) override {
     const Elements all = Elements::of(inout);
-    together({.op = "broadcast", .in = all, .argument = root}, [&] {
-      if (rank_ != root) copy_elements(all, offer(root).in);
+    run_collective({.op = "broadcast", .in = all, .argument = root}, [&] {
+      if (rank_ != root) copy_elements(all, contribution(root).in);
     });
   }
 
-  // A rendezvous: the strictest behaviour that the interface allows, so that tests find programs that count
-  // on buffers.
-  void on_send(const Tensor& tensor, int to, const Place&) override {
+  // A rendezvous: the strictest behaviour that the interface allows, so that tests find programs that rely on
+  // buffering.
+  void on_send(const Tensor& tensor, int to, const Executor&) override {
     Elements mine = Elements::of(tensor);
     World& world = *team_->world;
-    Elements*& box = team_->mail[static_cast<size_t>(to)][static_cast<size_t>(rank_)];
+    Elements*& slot = team_->pending_sends[static_cast<size_t>(to)][static_cast<size_t>(rank_)];
     std::unique_lock lock(world.mutex);
-    box = &mine;
+    slot = &mine;
     world.changed.notify_all();
-    world.wait(lock, [&] { return box == nullptr; });
+    world.wait(lock, [&] { return slot == nullptr; });
   }
 
-  void on_recv(const Tensor& tensor, int from, const Place&) override {
+  void on_recv(const Tensor& tensor, int from, const Executor&) override {
     const Elements mine = Elements::of(tensor);
     World& world = *team_->world;
-    Elements*& box = team_->mail[static_cast<size_t>(rank_)][static_cast<size_t>(from)];
+    Elements*& slot = team_->pending_sends[static_cast<size_t>(rank_)][static_cast<size_t>(from)];
     std::unique_lock lock(world.mutex);
-    world.wait(lock, [&] { return box != nullptr; });
-    require(box->bytes() == mine.bytes(), "recv: rank {} expected {} bytes from rank {}, which sent {}",
-            rank_, mine.bytes(), from, box->bytes());
-    copy_elements(mine, *box);
-    box = nullptr;
+    world.wait(lock, [&] { return slot != nullptr; });
+    require(slot->bytes() == mine.bytes(), "recv: rank {} expected {} bytes from rank {}, which sent {}",
+            rank_, mine.bytes(), from, slot->bytes());
+    copy_elements(mine, *slot);
+    slot = nullptr;
     world.changed.notify_all();
   }
 
-  void on_barrier(const Place&) override {
-    together({.op = "barrier"}, [] {});
+  void on_barrier(const Executor&) override {
+    run_collective({.op = "barrier"}, [] {});
   }
 
   std::unique_ptr<Collective> on_split(int color, int key) override {
     std::vector<std::pair<int, int>> members;  // (key, rank)
-    together({.op = "split", .color = color, .key = key}, [&] {
+    run_collective({.op = "split", .color = color, .key = key}, [&] {
       for (int i = 0; i < size(); ++i) {
-        if (offer(i).color == color) members.emplace_back(offer(i).key, i);
+        if (contribution(i).color == color) members.emplace_back(contribution(i).key, i);
       }
       std::sort(members.begin(), members.end());
       if (color < 0 || members.front().second != rank_) return;
@@ -185,41 +188,43 @@ class ThreadsCollective final : public Collective {
       team_->children[color] = std::move(child);
     });
     std::unique_ptr<Collective> mine;
-    together({.op = "split, second part"}, [&] {
+    run_collective({.op = "split, second phase"}, [&] {
       if (color < 0) return;
       const auto me = std::find(members.begin(), members.end(), std::pair(key, rank_));
       const std::scoped_lock lock(team_->world->mutex);
       mine = std::make_unique<ThreadsCollective>(team_->children.at(color),
                                                  static_cast<int>(me - members.begin()));
     });
-    // Nobody enters the next split before rank 0 has come here and gone on.
+    // No rank enters the next split before rank 0 has passed this point.
     if (rank_ == 0) team_->children.clear();
     return mine;
   }
 
  private:
-  [[nodiscard]] const Offer& offer(int rank) const { return team_->offers[static_cast<size_t>(rank)]; }
+  [[nodiscard]] const Contribution& contribution(int rank) const {
+    return team_->contributions[static_cast<size_t>(rank)];
+  }
 
-  /// Shows this rank's part to the others, waits for theirs, checks that all do the same, works, and waits
-  /// until nobody needs the others' memory any more.
+  /// Publishes this rank's contribution, waits for the others, checks that all match, runs `work`, and waits
+  /// until no rank needs the memory of another.
   template <class Work>
-  void together(const Offer& mine, Work work) {
-    team_->offers[static_cast<size_t>(rank_)] = mine;
-    team_->arrive();
-    struct Leave {
+  void run_collective(const Contribution& mine, Work work) {
+    team_->contributions[static_cast<size_t>(rank_)] = mine;
+    team_->begin_operation();
+    struct EndOfOperation {
       Team& team;
-      ~Leave() { team.leave(); }
-    } const leave{*team_};
+      ~EndOfOperation() { team.end_operation(); }
+    } const end{*team_};
     for (int i = 0; i < size(); ++i) {
-      const Offer& o = offer(i);
+      const Contribution& o = contribution(i);
       require(o.op == mine.op && o.argument == mine.argument && o.in.count == mine.in.count &&
                   o.in.dtype == mine.in.dtype,
-              "ranks disagree: rank {} calls {}, rank {} calls {}", rank_, text(mine), i, text(o));
+              "operations do not match: rank {} calls {}, rank {} calls {}", rank_, text(mine), i, text(o));
     }
     work();
   }
 
-  static std::string text(const Offer& o) {
+  static std::string text(const Contribution& o) {
     return fmt::format("{} of {} {} ({})", o.op, o.in.count, name(o.in.dtype), o.argument);
   }
 
@@ -239,7 +244,7 @@ void run_ranks(int ranks, const std::function<void(Collective& world)>& body) {
   threads.reserve(static_cast<size_t>(ranks));
   const auto run = [&](int rank) {
     ThreadsCollective mine(team, rank);
-    const auto fails = [&](std::string_view reason) {
+    const auto record_failure = [&](std::string_view reason) {
       {
         const std::scoped_lock lock(mutex);
         if (!first) first = std::current_exception();
@@ -249,14 +254,14 @@ void run_ranks(int ranks, const std::function<void(Collective& world)>& body) {
     try {
       body(mine);
     } catch (const std::exception& error) {
-      fails(error_text(error));
+      record_failure(error_text(error));
     } catch (...) {
-      fails("an exception that is not a std::exception");
+      record_failure("an exception that is not a std::exception");
     }
   };
   try {
     for (int rank = 0; rank < ranks; ++rank) threads.emplace_back(run, rank);
-  } catch (const std::system_error& error) {  // those that run wait for one that will never come
+  } catch (const std::system_error& error) {  // started ranks wait for one that will never start
     const std::string reason = fmt::format("run_ranks: cannot start rank {} of {}: {}", threads.size(), ranks,
                                            error.code().message());
     {

@@ -9,10 +9,10 @@
 namespace tutti {
 namespace {
 
-constexpr int64_t kChunkBytes = int64_t{4} << 20;  // of one part: some tenths of a millisecond of a bus
+constexpr int64_t kChunkBytes = int64_t{4} << 20;  // of one part: some tenths of a millisecond on a bus
 constexpr int kBuffers = 3;                        // one each to download, exchange and upload
 
-/// A tensor of the device as equal parts, of which each chunk takes the same elements.
+/// A device tensor as equal parts; each chunk has the same elements of every part.
 struct Side {
   Tensor whole;  // flat; undefined if this rank has none
   int64_t parts = 1;
@@ -33,55 +33,58 @@ class StagedCollective final : public Collective {
 
   [[nodiscard]] int rank() const noexcept override { return host_->rank(); }
   [[nodiscard]] int size() const noexcept override { return host_->size(); }
-  [[nodiscard]] bool takes(DeviceType) const noexcept override { return true; }
+  [[nodiscard]] bool supports(DeviceType) const noexcept override { return true; }
   void abort(std::string_view reason) noexcept override { host_->abort(reason); }
 
  protected:
-  void on_all_reduce(const Tensor& inout, Reduce op, const Place& place) override {
-    if (on_cpu(inout)) return with_host(place, [&](const Stream& s) { host_->all_reduce(inout, op, s); });
+  void on_all_reduce(const Tensor& inout, Reduce op, const Executor& executor) override {
+    if (on_cpu(inout)) return with_host(executor, [&](const Stream& s) { host_->all_reduce(inout, op, s); });
     const Side side = Side::of(inout);
-    move(side, side, place,
+    move(side, side, executor,
          [&](const Tensor& in, const Tensor&, const Stream& s) { host_->all_reduce(in, op, s); });
   }
-  void on_reduce_scatter(const Tensor& output, const Tensor& input, Reduce op, const Place& place) override {
+  void on_reduce_scatter(const Tensor& output, const Tensor& input, Reduce op,
+                         const Executor& executor) override {
     if (on_cpu(input))
-      return with_host(place, [&](const Stream& s) { host_->reduce_scatter(output, input, op, s); });
+      return with_host(executor, [&](const Stream& s) { host_->reduce_scatter(output, input, op, s); });
     move(
-        Side::of(input, size()), Side::of(output), place,
+        Side::of(input, size()), Side::of(output), executor,
         [&](const Tensor& in, const Tensor& out, const Stream& s) { host_->reduce_scatter(out, in, op, s); });
   }
-  void on_all_gather(const Tensor& output, const Tensor& input, const Place& place) override {
-    if (on_cpu(input)) return with_host(place, [&](const Stream& s) { host_->all_gather(output, input, s); });
-    move(Side::of(input), Side::of(output, size()), place,
+  void on_all_gather(const Tensor& output, const Tensor& input, const Executor& executor) override {
+    if (on_cpu(input))
+      return with_host(executor, [&](const Stream& s) { host_->all_gather(output, input, s); });
+    move(Side::of(input), Side::of(output, size()), executor,
          [&](const Tensor& in, const Tensor& out, const Stream& s) { host_->all_gather(out, in, s); });
   }
-  void on_all_to_all(const Tensor& output, const Tensor& input, const Place& place) override {
-    if (on_cpu(input)) return with_host(place, [&](const Stream& s) { host_->all_to_all(output, input, s); });
-    move(Side::of(input, size()), Side::of(output, size()), place,
+  void on_all_to_all(const Tensor& output, const Tensor& input, const Executor& executor) override {
+    if (on_cpu(input))
+      return with_host(executor, [&](const Stream& s) { host_->all_to_all(output, input, s); });
+    move(Side::of(input, size()), Side::of(output, size()), executor,
          [&](const Tensor& in, const Tensor& out, const Stream& s) { host_->all_to_all(out, in, s); });
   }
-  void on_broadcast(const Tensor& inout, int root, const Place& place) override {
-    if (on_cpu(inout)) return with_host(place, [&](const Stream& s) { host_->broadcast(inout, root, s); });
+  void on_broadcast(const Tensor& inout, int root, const Executor& executor) override {
+    if (on_cpu(inout)) return with_host(executor, [&](const Stream& s) { host_->broadcast(inout, root, s); });
     const Side side = Side::of(inout);
-    const bool gives = rank() == root;
-    move(gives ? side : Side::none(), gives ? Side::none() : side, place,
+    const bool is_root = rank() == root;
+    move(is_root ? side : Side::none(), is_root ? Side::none() : side, executor,
          [&](const Tensor& in, const Tensor& out, const Stream& s) {
-           host_->broadcast(gives ? in : out, root, s);
+           host_->broadcast(is_root ? in : out, root, s);
          });
   }
-  void on_send(const Tensor& tensor, int to, const Place& place) override {
-    if (on_cpu(tensor)) return with_host(place, [&](const Stream& s) { host_->send(tensor, to, s); });
-    move(Side::of(tensor), Side::none(), place,
+  void on_send(const Tensor& tensor, int to, const Executor& executor) override {
+    if (on_cpu(tensor)) return with_host(executor, [&](const Stream& s) { host_->send(tensor, to, s); });
+    move(Side::of(tensor), Side::none(), executor,
          [&](const Tensor& in, const Tensor&, const Stream& s) { host_->send(in, to, s); });
   }
-  void on_recv(const Tensor& tensor, int from, const Place& place) override {
-    if (on_cpu(tensor)) return with_host(place, [&](const Stream& s) { host_->recv(tensor, from, s); });
-    move(Side::none(), Side::of(tensor), place,
+  void on_recv(const Tensor& tensor, int from, const Executor& executor) override {
+    if (on_cpu(tensor)) return with_host(executor, [&](const Stream& s) { host_->recv(tensor, from, s); });
+    move(Side::none(), Side::of(tensor), executor,
          [&](const Tensor&, const Tensor& out, const Stream& s) { host_->recv(out, from, s); });
   }
-  void on_barrier(const Place& place) override {
-    if (place.cuda != nullptr) place.cuda->synchronize();
-    with_host(place, [&](const Stream& s) { host_->barrier(s); });
+  void on_barrier(const Executor& executor) override {
+    if (executor.cuda != nullptr) executor.cuda->synchronize();
+    with_host(executor, [&](const Stream& s) { host_->barrier(s); });
   }
   std::unique_ptr<Collective> on_split(int color, int key) override {
     auto part = host_->split(color, key);
@@ -93,30 +96,30 @@ class StagedCollective final : public Collective {
 
   /// Calls `work` with a stream of this thread.
   template <class Work>
-  static void with_host(const Place& place, Work work) {
-    if (place.pool != nullptr) return work(Stream::inline_on(*place.pool));
+  static void with_host(const Executor& executor, Work work) {
+    if (executor.pool != nullptr) return work(Stream::inline_on(*executor.pool));
     ThreadPool one_thread(1);
     work(Stream::inline_on(one_thread));
   }
 
   struct Buffer {
-    Tensor in;   // pinned; undefined where the rank gives nothing
-    Tensor out;  // undefined where it gets nothing, or in place
+    Tensor in;   // pinned; undefined if the rank sends nothing
+    Tensor out;  // undefined if it receives nothing, or in place
     Event downloaded, uploaded;
   };
 
-  /// Carries chunks of `from` to the host, calls exchange(in, out, stream) with the chunk's buffers, and
-  /// carries them to `to`. Returns when the device has all of it.
+  /// Copies chunks of `from` to the host, calls exchange(in, out, stream) with the chunk's buffers, and
+  /// copies them to `to`. Returns when all copies are complete.
   template <class Exchange>
-  void move(const Side& from, const Side& to, const Place& place, Exchange exchange) {
+  void move(const Side& from, const Side& to, const Executor& executor, Exchange exchange) {
     const MemoryOwner owner("collectives through the host");
     const Side& known = from.defined() ? from : to;
     const int64_t count = known.part_size();
     const DType dtype = known.whole.dtype();
     const int64_t chunk = std::max<int64_t>(1, kChunkBytes / size_of(dtype));
-    if (place.cuda != nullptr) down_.wait(place.cuda->record());
-    // What is overwritten may still be read by earlier work of the stream.
-    if (place.cuda != nullptr) up_.wait(place.cuda->record());
+    if (executor.cuda != nullptr) down_.wait(executor.cuda->record());
+    // Earlier work of the stream may still read the memory that is overwritten.
+    if (executor.cuda != nullptr) up_.wait(executor.cuda->record());
     std::array<Buffer, kBuffers> buffers;
     const bool in_place =
         from.defined() && to.defined() && from.parts == to.parts && from.whole.raw() == to.whole.raw();
@@ -126,7 +129,7 @@ class StagedCollective final : public Collective {
         buffer = Tensor::empty_pinned({side.parts * std::min(chunk, count)}, dtype, down_);
       return buffer.slice(0, 0, side.parts * n);
     };
-    with_host(place, [&](const Stream& host) {
+    with_host(executor, [&](const Stream& host) {
       for (const StagingAction& action : staging_schedule(count, chunk, kBuffers)) {
         Buffer& buffer = buffers[static_cast<size_t>(action.buffer)];
         const int64_t n = action.end - action.begin;

@@ -6,12 +6,12 @@
 
 namespace tutti {
 
-/// How to wait for something that can only be polled without taking a core from threads that compute: a few
-/// spins for what comes at once, then sleeps of an eighth of the time waited so far. So a wait costs at most
-/// an eighth more time than it has to, and after a millisecond next to no CPU.
+/// Backoff for polling without taking a core from threads that compute: a few spins for events that occur
+/// immediately, then sleeps of an eighth of the time waited so far. A wait is at most an eighth longer than
+/// necessary and, after a millisecond, uses almost no CPU time.
 class Backoff {
  public:
-  /// The next pause. Zero: poll again at once.
+  /// The next pause. Zero: poll again immediately.
   std::chrono::nanoseconds pause() {
     if (++polls_ <= kSpins) return {};
     const auto now = std::chrono::steady_clock::now();

@@ -1,6 +1,6 @@
 #include "comm/mpi/collective.h"
-#include "comm/mpi/line.h"
 #include "comm/mpi/node_reducer.h"
+#include "comm/mpi/point_to_point.h"
 
 #include <algorithm>
 #include <array>
@@ -11,11 +11,11 @@ namespace {
 
 constexpr int kTagsAGroup = 2;  // collectives; send and recv
 
-/// How a group lies on nodes.
+/// How a group is distributed over nodes.
 struct Layout {
-  int ranks_per_node = 1;  // 1: no shared memory
-  std::vector<int> local;  // world ranks of this rank's node
-  std::vector<int> line;   // world ranks with this rank's place on each node
+  int ranks_per_node = 1;   // 1: no shared memory
+  std::vector<int> local;   // world ranks of this rank's node
+  std::vector<int> across;  // world ranks with this rank's index on each node
 };
 
 Layout find_layout(const std::vector<int>& ranks, int me, const std::vector<int>& node_of_rank) {
@@ -26,7 +26,7 @@ Layout find_layout(const std::vector<int>& ranks, int me, const std::vector<int>
   bool fits = per_node > 1 && n % per_node == 0 && (per_node == n || std::has_single_bit(per_node));
   for (size_t i = 0; fits && i < n; ++i) {
     fits = node(i) == node(i / per_node * per_node);
-    // A node that comes twice would make its blocks fight for one place.
+    // A node with two blocks would use one index twice.
     if (i >= per_node && i % per_node == 0) fits = fits && node(i) != node(i - per_node);
   }
   if (!fits) per_node = 1;
@@ -34,7 +34,7 @@ Layout find_layout(const std::vector<int>& ranks, int me, const std::vector<int>
   layout.ranks_per_node = static_cast<int>(per_node);
   const size_t first = static_cast<size_t>(me) / per_node * per_node;
   for (size_t i = 0; i < per_node; ++i) layout.local.push_back(ranks[first + i]);
-  for (size_t i = static_cast<size_t>(me) % per_node; i < n; i += per_node) layout.line.push_back(ranks[i]);
+  for (size_t i = static_cast<size_t>(me) % per_node; i < n; i += per_node) layout.across.push_back(ranks[i]);
   return layout;
 }
 
@@ -45,7 +45,7 @@ class MpiCollective final : public Collective {
         tag_(tag_of(session, context)),
         all_(session, ranks, me, tag_),
         layout_(find_layout(ranks, me, session.node_of_rank())),
-        between_(session, layout_.line, me / layout_.ranks_per_node, tag_) {
+        between_(session, layout_.across, me / layout_.ranks_per_node, tag_) {
     session.use_context(context);
     if (layout_.ranks_per_node == 1) return;
     if (const auto window = share(NodeReducer::window_bytes())) {
@@ -63,8 +63,8 @@ class MpiCollective final : public Collective {
     std::vector<int64_t> wanted(static_cast<size_t>(size()));
     all_.all_gather(of(wanted), Elements::of(Tensor::from(std::vector{bytes}, {1}, stream)));
     for (size_t i = 0; i < wanted.size(); ++i) {
-      require(wanted[i] == bytes, "allocate: rank {} asks for {} bytes, rank {} for {}", rank(), bytes, i,
-              wanted[i]);
+      require(wanted[i] == bytes, "allocate: rank {} requests {} bytes, rank {} requests {}", rank(), bytes,
+              i, wanted[i]);
     }
     if (node_ && bytes > 0) {
       if (const auto window = share(bytes)) {
@@ -76,47 +76,48 @@ class MpiCollective final : public Collective {
   }
 
  protected:
-  void on_all_reduce(const Tensor& inout, Reduce op, const Place& place) override {
+  void on_all_reduce(const Tensor& inout, Reduce op, const Executor& executor) override {
     if (node_) {
-      node_->all_reduce(Elements::of(inout), op, *place.pool,
-                        [&](const Elements& part) { between_.all_reduce(part, op, *place.pool); });
+      node_->all_reduce(Elements::of(inout), op, *executor.pool,
+                        [&](const Elements& part) { between_.all_reduce(part, op, *executor.pool); });
     } else {
-      all_.all_reduce(Elements::of(inout), op, *place.pool);
+      all_.all_reduce(Elements::of(inout), op, *executor.pool);
     }
   }
-  void on_reduce_scatter(const Tensor& output, const Tensor& input, Reduce op, const Place& place) override {
-    all_.reduce_scatter(Elements::of(output), Elements::of(input), op, *place.pool);
+  void on_reduce_scatter(const Tensor& output, const Tensor& input, Reduce op,
+                         const Executor& executor) override {
+    all_.reduce_scatter(Elements::of(output), Elements::of(input), op, *executor.pool);
   }
-  void on_all_gather(const Tensor& output, const Tensor& input, const Place&) override {
+  void on_all_gather(const Tensor& output, const Tensor& input, const Executor&) override {
     all_.all_gather(Elements::of(output), Elements::of(input));
   }
-  void on_all_to_all(const Tensor& output, const Tensor& input, const Place&) override {
+  void on_all_to_all(const Tensor& output, const Tensor& input, const Executor&) override {
     all_.all_to_all(Elements::of(output), Elements::of(input));
   }
-  void on_broadcast(const Tensor& inout, int root, const Place&) override {
+  void on_broadcast(const Tensor& inout, int root, const Executor&) override {
     all_.broadcast(Elements::of(inout), root);
   }
-  void on_send(const Tensor& tensor, int to, const Place&) override {
+  void on_send(const Tensor& tensor, int to, const Executor&) override {
     all_.send(Elements::of(tensor), to, tag_ + 1);
   }
-  void on_recv(const Tensor& tensor, int from, const Place&) override {
+  void on_recv(const Tensor& tensor, int from, const Executor&) override {
     all_.recv(Elements::of(tensor), from, tag_ + 1);
   }
-  void on_barrier(const Place&) override { all_.barrier(); }
+  void on_barrier(const Executor&) override { all_.barrier(); }
 
   std::unique_ptr<Collective> on_split(int color, int key) override {
     constexpr int64_t kWords = 3;  // color, key, context
-    std::vector<int64_t> wishes(static_cast<size_t>(kWords * size()));
+    std::vector<int64_t> requests(static_cast<size_t>(kWords * size()));
     std::array<int64_t, kWords> mine{color, key, session_.propose_context()};
-    all_.all_gather(of(wishes), {reinterpret_cast<std::byte*>(mine.data()), kWords, DType::kInt64});
+    all_.all_gather(of(requests), {reinterpret_cast<std::byte*>(mine.data()), kWords, DType::kInt64});
     int64_t context = 0;
     std::vector<std::pair<int64_t, int>> members;  // (key, rank)
     for (int i = 0; i < size(); ++i) {
-      const int64_t* wish = &wishes[static_cast<size_t>(kWords * i)];
-      context = std::max(context, wish[2]);
-      if (wish[0] == color) members.emplace_back(wish[1], i);
+      const int64_t* request = &requests[static_cast<size_t>(kWords * i)];
+      context = std::max(context, request[2]);
+      if (request[0] == color) members.emplace_back(request[1], i);
     }
-    // Groups of one split have no rank in common and may have the same number.
+    // Groups of one split have no common rank and may have the same number.
     session_.use_context(context);
     if (color < 0) return nullptr;
     std::sort(members.begin(), members.end());
@@ -130,7 +131,7 @@ class MpiCollective final : public Collective {
  private:
   static int tag_of(const MpiSession& session, int64_t context) {
     require(context * kTagsAGroup + 1 <= session.max_tag(),
-            "split: MPI's tags (up to {}) are used up by {} groups", session.max_tag(), context);
+            "split: no MPI tags (up to {}) are left after {} groups", session.max_tag(), context);
     return static_cast<int>(context * kTagsAGroup);
   }
   static Elements of(std::vector<int64_t>& values) {
@@ -138,10 +139,10 @@ class MpiCollective final : public Collective {
   }
   [[nodiscard]] int local_rank() const { return rank() % layout_.ranks_per_node; }
 
-  /// Whether all nodes of the group have room for windows of `bytes` a rank. The first rank of a node that
-  /// has not says so, once.
+  /// Whether all nodes of the group have space for windows of `bytes` per rank. If not, the first rank of the
+  /// node warns, once.
   bool has_room(int64_t bytes) {
-    constexpr size_t kWords = 2;  // free, promised to earlier windows
+    constexpr size_t kWords = 2;  // free, reserved for earlier windows
     std::vector<int64_t> known(kWords * static_cast<size_t>(size()));
     std::array<int64_t, kWords> mine{free_shared_memory_bytes(), session_.untouched_window_bytes()};
     all_.all_gather(of(known), {reinterpret_cast<std::byte*>(mine.data()), kWords, DType::kInt64});
@@ -157,13 +158,13 @@ class MpiCollective final : public Collective {
       }
       if (free - promised >= needed) continue;
       all = false;
-      if (first == static_cast<size_t>(rank())) session_.say_shared_memory_is_short(free - promised, needed);
+      if (first == static_cast<size_t>(rank())) session_.warn_low_shared_memory(free - promised, needed);
     }
     return all;
   }
 
-  /// A window on each node of the group, or none anywhere. Making one blocks inside MPI, so nobody starts
-  /// before all have come and are known to have room for it.
+  /// A window on each node of the group, or on none. Allocating one blocks inside MPI, so no rank starts
+  /// before all ranks are here and have space for it.
   std::shared_ptr<SharedWindow> share(int64_t bytes) {
     if (!has_room(bytes)) return nullptr;
     all_.barrier();
@@ -176,9 +177,9 @@ class MpiCollective final : public Collective {
 
   MpiSession& session_;
   int tag_;
-  MpiLine all_;
+  PointToPointGroup all_;
   Layout layout_;
-  MpiLine between_;
+  PointToPointGroup between_;
   std::unique_ptr<NodeReducer> node_;
 };
 

@@ -8,12 +8,12 @@
 
 namespace tutti {
 
-/// What MPI calls outside the session's own file need. Included by .cpp files only.
+/// Handles for MPI calls outside session.cpp. Included by .cpp files only.
 struct MpiHandles {
-  MPI_Comm world = MPI_COMM_NULL;  ///< a duplicate that is the session's own
+  MPI_Comm world = MPI_COMM_NULL;  ///< a duplicate owned by the session
 };
 
-/// Throws Error with MPI's own text unless `code` is MPI_SUCCESS.
+/// Throws Error with the text of MPI_Error_string unless `code` is MPI_SUCCESS.
 inline void check_mpi(int code, std::string_view call) {
   if (code == MPI_SUCCESS) return;
   std::string text(MPI_MAX_ERROR_STRING, '\0');

@@ -13,14 +13,14 @@ namespace {
 
 constexpr int kTurns = 3;
 constexpr int64_t kStageBytes = int64_t{1} << 18;
-constexpr int64_t kOneBarrierBytes = int64_t{1}
-                                     << 14;  // up to here every rank reduces everything: one barrier
+constexpr int64_t kSmallBytes = int64_t{1}
+                                << 14;  // up to this size every rank reduces everything: one barrier
 constexpr int64_t kHeaderBytes = 4096;
 constexpr int kSpins = 2000;  // some 20 us
 
 // std::atomic::wait works within one process only: its futex is private.
 void sleep_while_equal(std::atomic<uint32_t>& word, uint32_t value) {
-  // Returns at once if the word has changed; EINTR and spurious wake-ups are the caller's loop's business.
+  // Returns at once if the word has changed; the loop of the caller handles EINTR and spurious wake-ups.
   (void)syscall(SYS_futex, &word, FUTEX_WAIT, value, nullptr, nullptr, 0);
 }
 void wake_all(std::atomic<uint32_t>& word) {
@@ -42,8 +42,8 @@ struct NodeReducer::Control {
 };
 static_assert(std::atomic<uint32_t>::is_always_lock_free, "shared between processes");
 
-struct NodeReducer::Offer {
-  int64_t window = -1;  // -1: the tensor is in memory of its own
+struct NodeReducer::Contribution {
+  int64_t window = -1;  // -1: the tensor is in private memory
   int64_t offset = 0;   // bytes
   int64_t count = 0;
   int32_t dtype = 0;
@@ -58,21 +58,20 @@ NodeReducer::NodeReducer(std::shared_ptr<SharedWindow> window, int me, int ranks
     : window_(std::move(window)),
       me_(me),
       ranks_(ranks),
-      // Spinning pays where each rank has a core; where they share cores it only keeps the others from
-      // coming.
+      // Spinning is useful if each rank has a core; if ranks share cores it only delays the others.
       spins_(sysconf(_SC_NPROCESSORS_ONLN) >= ranks ? kSpins : 0),
       control_(reinterpret_cast<Control*>(window_->part(0).data())) {
-  static_assert(sizeof(Control) + kTurns * sizeof(Offer) <= kHeaderBytes);
+  static_assert(sizeof(Control) + kTurns * sizeof(Contribution) <= kHeaderBytes);
   if (me_ == 0) new (control_) Control;
   for (int i = 0; i < kTurns; ++i) {
     turn_ = static_cast<uint64_t>(i);
-    new (&offer(me_)) Offer;
+    new (&contribution(me_)) Contribution;
   }
   turn_ = 0;
 }
 
-NodeReducer::Offer& NodeReducer::offer(int rank) const {
-  auto* first = reinterpret_cast<Offer*>(window_->part(rank).data() + sizeof(Control));
+NodeReducer::Contribution& NodeReducer::contribution(int rank) const {
+  auto* first = reinterpret_cast<Contribution*>(window_->part(rank).data() + sizeof(Control));
   return first[turn_ % kTurns];
 }
 
@@ -106,40 +105,41 @@ void NodeReducer::barrier() {
   c.sleepers.fetch_sub(1);
 }
 
-NodeReducer::Offer NodeReducer::publish(const Elements& mine, Reduce op) {
-  Offer o{.count = mine.count, .dtype = static_cast<int32_t>(mine.dtype), .op = static_cast<int32_t>(op)};
+NodeReducer::Contribution NodeReducer::publish(const Elements& mine, Reduce op) {
+  Contribution o{
+      .count = mine.count, .dtype = static_cast<int32_t>(mine.dtype), .op = static_cast<int32_t>(op)};
   for (size_t w = 0; w < windows_.size(); ++w) {
     const auto part = windows_[w]->part(me_);
     if (mine.data < part.data() || mine.data + mine.bytes() > part.data() + part.size()) continue;
     o.window = static_cast<int64_t>(w);
     o.offset = mine.data - part.data();
   }
-  offer(me_) = o;
+  contribution(me_) = o;
   return o;
 }
 
-void NodeReducer::check_agreement(const Offer& mine) const {
-  const auto text = [](const Offer& o) {
+void NodeReducer::check_agreement(const Contribution& mine) const {
+  const auto text = [](const Contribution& o) {
     return fmt::format("{} of {} {}", name(static_cast<Reduce>(o.op)), o.count,
                        name(static_cast<DType>(o.dtype)));
   };
   for (int i = 0; i < ranks_; ++i) {
-    const Offer& o = offer(i);
+    const Contribution& o = contribution(i);
     require(o.count == mine.count && o.dtype == mine.dtype && o.op == mine.op,
-            "ranks disagree about an all_reduce: local rank {} wants {}, local rank {} {}", me_, text(mine),
-            i, text(o));
+            "all_reduce does not match between ranks: local rank {} calls {}, local rank {} calls {}", me_,
+            text(mine), i, text(o));
   }
 }
 
 void NodeReducer::all_reduce(const Elements& inout, Reduce op, ThreadPool& pool,
                              FunctionRef<void(const Elements& part)> between_nodes) {
-  const Offer mine = publish(inout, op);
-  const bool small = inout.bytes() <= kOneBarrierBytes;
+  const Contribution mine = publish(inout, op);
+  const bool small = inout.bytes() <= kSmallBytes;
   if (small) copy_elements(stage(me_, inout.count, inout.dtype), inout);
   barrier();
   check_agreement(mine);
   bool in_windows = true;
-  for (int i = 0; i < ranks_; ++i) in_windows = in_windows && offer(i).window >= 0;
+  for (int i = 0; i < ranks_; ++i) in_windows = in_windows && contribution(i).window >= 0;
   if (small) {
     reduce_small(inout, op, pool, between_nodes);
     ++turn_;
@@ -165,20 +165,20 @@ void NodeReducer::reduce_in_place(const Elements& mine, Reduce op, ThreadPool& p
   const int64_t end = part_begin(mine.count, me_ + 1, ranks_);
   std::vector<Elements> parts;
   for (int i = 0; i < ranks_; ++i) {
-    const Offer& o = offer(i);
+    const Contribution& o = contribution(i);
     std::byte* base = windows_[static_cast<size_t>(o.window)]->part(i).data() + o.offset;
     parts.push_back(Elements{base, mine.count, mine.dtype}.part(begin, end));
   }
   reduce_tree(parts, parts, op, pool);
-  // Every copy is written twice where there are other nodes; messages between them cost far more.
+  // With several nodes every copy is written twice; messages between nodes cost far more.
   const Elements part = mine.part(begin, end);
   between_nodes(part);
   for (const Elements& other : parts) copy_elements(other, part);
   barrier();
 }
 
-/// Chunks pass through the stages: while one chunk is reduced, the one before is copied out and the next one
-/// is copied in, with one barrier a chunk.
+/// Chunks pass through the stages: while one chunk is reduced, the previous one is copied out and the next
+/// one is copied in, with one barrier per chunk.
 void NodeReducer::reduce_staged(const Elements& inout, Reduce op, ThreadPool& pool,
                                 FunctionRef<void(const Elements& part)> between_nodes) {
   const int64_t chunk = kStageBytes / size_of(inout.dtype);

@@ -19,19 +19,19 @@
 
 #if defined(OPEN_MPI) && OMPI_MAJOR_VERSION <= 5
 #  define TUTTI_QUIET_ABORT
-// What Open MPI's MPI_Abort calls after it has printed some lines of its own; not in mpi.h, hence weak.
+// Called by Open MPI's MPI_Abort after it has printed some lines; not in mpi.h, hence weak.
 extern "C" __attribute__((weak)) int ompi_mpi_abort(MPI_Comm world, int exit_code);
 #endif
 
 namespace tutti {
 namespace {
 
-// Pieces of a message: counts stay far below INT_MAX, and a long message makes visible progress.
-constexpr int64_t kGatherBytes = int64_t{1} << 22;
-constexpr std::chrono::seconds kAbortPatience{2};
+// Size of a piece of a message: counts are far below INT_MAX, and a long message makes steady progress.
+constexpr int64_t kPieceBytes = int64_t{1} << 22;
+constexpr std::chrono::seconds kAbortTimeout{2};
 
-/// Ends the processes of all ranks, with nothing on stderr besides what the caller has said, as far as the
-/// MPI library lets us. Of the world itself: for a copy of it, MPICH does not end the other ranks at once.
+/// Ends the processes of all ranks without further output on stderr, as far as the MPI library allows. Aborts
+/// MPI_COMM_WORLD: for a duplicate, MPICH does not end the other ranks immediately.
 void end_all_ranks(int exit_code) {
 #ifdef TUTTI_QUIET_ABORT
   if (ompi_mpi_abort != nullptr) (void)ompi_mpi_abort(MPI_COMM_WORLD, exit_code);
@@ -39,24 +39,24 @@ void end_all_ranks(int exit_code) {
   (void)MPI_Abort(MPI_COMM_WORLD, exit_code);
 }
 
-/// Waits until the launcher at the other end of stderr has read all of it, a second at most: some (MPICH's
-/// mpiexec) leave unread what a rank said just before it ended the world.
+/// Waits until the launcher at the other end of stderr has read all of it, for at most a second: some
+/// (MPICH's mpiexec) discard unread output of a rank that aborts the world.
 void wait_until_read() {
   using std::chrono::milliseconds;
   int unread = 1;
   for (int tries = 0; tries < 100 && ioctl(STDERR_FILENO, FIONREAD, &unread) == 0 && unread > 0; ++tries)
     std::this_thread::sleep_for(milliseconds(10));
-  std::this_thread::sleep_for(milliseconds(50));  // for the way from there to mpirun
+  std::this_thread::sleep_for(milliseconds(50));  // for forwarding from there to mpirun
 }
 
 }  // namespace
 
 struct MpiSession::Transfer::State {
-  std::atomic<int> left{1};  // pieces under way, plus one while they are being started
+  std::atomic<int> left{1};  // pending pieces, plus one while they are being started
   std::mutex mutex;
   std::string error;
 
-  void fails(const std::string& text) {
+  void set_error(const std::string& text) {
     const std::scoped_lock lock(mutex);
     if (error.empty()) error = text;
   }
@@ -93,7 +93,7 @@ struct MpiSession::Impl {
   };
   struct Piece {
     std::shared_ptr<Transfer::State> transfer;
-    Message message;  // its memory is the piece
+    Message message;  // memory: the piece
   };
 
   MpiOptions options;
@@ -104,7 +104,7 @@ struct MpiSession::Impl {
   int max_tag = 32767;
   std::vector<int> node_of_rank;
   std::atomic<int64_t> next_context{0};
-  bool said_memory_is_short = false;
+  bool warned_low_shared_memory = false;
 
   std::mutex mutex;
   std::vector<std::shared_ptr<SharedWindow>> windows;
@@ -113,7 +113,7 @@ struct MpiSession::Impl {
   bool stop = false;
   std::thread thread;
 
-  // Touched by the MPI thread alone.
+  // Accessed only by the MPI thread.
   std::vector<MPI_Request> requests;
   std::vector<Piece> pieces;
   std::vector<int> finished;
@@ -127,14 +127,13 @@ struct MpiSession::Impl {
       // This thread becomes MPI's main thread, so that "funneled" is enough.
       check_mpi(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &level), "MPI_Init_thread");
       owns_mpi = true;
-      require(level >= MPI_THREAD_FUNNELED, "this MPI library has no support for threads (level {})", level);
+      require(level >= MPI_THREAD_FUNNELED, "this MPI library does not support threads (level {})", level);
     } else {
       check_mpi(MPI_Query_thread(&level), "MPI_Query_thread");
-      require(
-          level == MPI_THREAD_MULTIPLE,
-          "the program has initialised MPI with thread level {}; Tutti needs MPI_THREAD_MULTIPLE ({}) beside "
-          "it, or to initialise MPI itself",
-          level, MPI_THREAD_MULTIPLE);
+      require(level == MPI_THREAD_MULTIPLE,
+              "the program has initialised MPI with thread level {}; Tutti needs MPI_THREAD_MULTIPLE ({}), "
+              "or must initialise MPI itself",
+              level, MPI_THREAD_MULTIPLE);
     }
     check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &handles.world), "MPI_Comm_dup");
     check_mpi(MPI_Comm_set_errhandler(handles.world, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
@@ -168,7 +167,7 @@ struct MpiSession::Impl {
   }
 
   void end() {
-    // All ranks are here: what was made together is freed together, in the order of its making.
+    // All ranks are here: collective objects are freed collectively, in the order of their creation.
     check_mpi(MPI_Barrier(handles.world), "MPI_Barrier");
     for (const auto& window : windows) window->release();
     windows.clear();
@@ -176,7 +175,7 @@ struct MpiSession::Impl {
     if (owns_mpi) check_mpi(MPI_Finalize(), "MPI_Finalize");
   }
 
-  void serve() {
+  void run_loop() {
     Backoff backoff;
     while (true) {
       std::deque<Job> taken;
@@ -201,7 +200,7 @@ struct MpiSession::Impl {
       if (job.call) job.call();
       for (const Message& message : job.messages) begin_message(message, job.transfer);
     } catch (const std::exception& error) {
-      job.transfer->fails(error_text(error));
+      job.transfer->set_error(error_text(error));
     }
     job.transfer->finish_one();
   }
@@ -212,7 +211,7 @@ struct MpiSession::Impl {
       const auto bytes = static_cast<int>(std::min(kGatherBytes, total - at));
       std::byte* data = message.memory.data() + at;
       MPI_Request request = MPI_REQUEST_NULL;
-      if (message.way == Message::Way::kSend) {
+      if (message.direction == Message::Direction::kSend) {
         check_mpi(MPI_Isend(data, bytes, MPI_BYTE, message.peer, message.tag, handles.world, &request),
                   "MPI_Isend");
       } else {
@@ -222,11 +221,11 @@ struct MpiSession::Impl {
       transfer->left.fetch_add(1, std::memory_order_relaxed);
       requests.push_back(request);
       pieces.push_back(
-          {transfer, {message.way, message.peer, message.tag, {data, static_cast<size_t>(bytes)}}});
+          {transfer, {message.direction, message.peer, message.tag, {data, static_cast<size_t>(bytes)}}});
     }
   }
 
-  /// True if something was finished.
+  /// True if a piece was finished.
   bool poll() {
     if (requests.empty()) return false;
     finished.resize(requests.size());
@@ -262,7 +261,7 @@ struct MpiSession::Impl {
   void finish_piece(const Piece& piece, const MPI_Status& status, int code) {
     const Message& m = piece.message;
     try {
-      if (m.way == Message::Way::kReceive) {
+      if (m.direction == Message::Direction::kReceive) {
         check_mpi(code,
                   fmt::format("rank {}: receiving {} bytes from rank {}", rank, m.memory.size(), m.peer));
         int bytes = 0;
@@ -276,7 +275,7 @@ struct MpiSession::Impl {
         check_mpi(code, fmt::format("rank {}: sending {} bytes to rank {}", rank, m.memory.size(), m.peer));
       }
     } catch (const std::exception& error) {
-      piece.transfer->fails(error_text(error));
+      piece.transfer->set_error(error_text(error));
     }
     piece.transfer->finish_one();
   }
@@ -286,7 +285,7 @@ struct MpiSession::Impl {
       try {
         check_mpi(code, "MPI_Testsome");
       } catch (const std::exception& error) {
-        piece.transfer->fails(error_text(error));
+        piece.transfer->set_error(error_text(error));
       }
       piece.transfer->finish_one();
     }
@@ -320,8 +319,8 @@ struct MpiSession::Impl {
 MpiSession::MpiSession(const MpiOptions& options)
     : impl_(std::make_unique<Impl>()), exceptions_at_start_(std::uncaught_exceptions()) {
   impl_->options = options;
-  impl_->thread = std::thread([raw = impl_.get()] { raw->serve(); });
-  // A name is a convenience for debuggers, so a failure is of no consequence.
+  impl_->thread = std::thread([raw = impl_.get()] { raw->run_loop(); });
+  // The name is only for debuggers: a failure has no consequence.
   (void)pthread_setname_np(impl_->thread.native_handle(), "tutti-mpi");
   try {
     impl_->run([raw = impl_.get()] { raw->begin(); });
@@ -333,12 +332,12 @@ MpiSession::MpiSession(const MpiOptions& options)
 
 MpiSession::~MpiSession() {
   if (std::uncaught_exceptions() > exceptions_at_start_) {
-    abort("an exception left the MPI session");
+    abort("an exception was thrown in the MPI session");
   }
   try {
     impl_->run([raw = impl_.get()] { raw->end(); });
   } catch (const std::exception& error) {
-    (void)std::fprintf(stderr, "%s: rank %d: the end of MPI: %s\n", impl_->options.program.c_str(),
+    (void)std::fprintf(stderr, "%s: rank %d: finalising MPI: %s\n", impl_->options.program.c_str(),
                        impl_->rank, error.what());
   }
   impl_->stop_thread();
@@ -388,15 +387,15 @@ int64_t MpiSession::untouched_window_bytes() const {
   return bytes;
 }
 
-void MpiSession::say_shared_memory_is_short(int64_t free_bytes, int64_t needed_bytes) {
-  if (std::exchange(impl_->said_memory_is_short, true)) return;
+void MpiSession::warn_low_shared_memory(int64_t free_bytes, int64_t needed_bytes) {
+  if (std::exchange(impl_->warned_low_shared_memory, true)) return;
   constexpr double kMiB = 1 << 20;
   std::array<char, 256> host{};
   (void)gethostname(host.data(), host.size() - 1);
   (void)std::fprintf(
       stderr,
-      "tutti: %s on %s has %.0f MiB free, shared windows take %.0f MiB: reductions among its ranks go "
-      "without them, slower and to the same bits. A container gets more by --shm-size\n",
+      "tutti: %s on %s has %.0f MiB free, shared windows need %.0f MiB: reductions among its ranks do not "
+      "use them, which is slower, with the same bits. Use --shm-size to give a container more\n",
       shared_memory_folder().c_str(), host.data(),
       static_cast<double>(std::max<int64_t>(0, free_bytes)) / kMiB, static_cast<double>(needed_bytes) / kMiB);
 }
@@ -419,13 +418,14 @@ void MpiSession::abort(std::string_view reason, Reason whose) noexcept {
       impl_->jobs.push_front(std::move(job));
       impl_->changed.notify_all();
     }
-    std::this_thread::sleep_for(kAbortPatience);
+    std::this_thread::sleep_for(kAbortTimeout);
   } catch (const std::exception&) {
-    // Out of memory or the like: on to the direct way.
+    // Out of memory, for example: continue with the direct call.
   }
-  // The MPI thread hangs inside MPI. A second thread in there breaks its rules, but nothing is left to lose.
+  // The MPI thread hangs inside MPI. A call by a second thread violates the thread level, but the process
+  // ends anyway.
   end_all_ranks(kExitCode);
-  _exit(kExitCode);  // not by exit(), which may wait for threads
+  _exit(kExitCode);  // not exit(), which may wait for threads
 }
 
 }  // namespace tutti

@@ -15,20 +15,20 @@ struct MpiHandles;   // comm/mpi/handles.h, for files that include mpi.h
 class SharedWindow;  // comm/mpi/window.h
 
 struct MpiOptions {
-  /// Pretends that a node holds at most this many ranks, to try the way between nodes on one machine; 0: as
-  /// it is.
+  /// Simulates nodes with at most this many ranks, to test communication between nodes on one machine; 0: the
+  /// actual nodes.
   int ranks_per_node = 0;
-  /// What messages on stderr begin with.
+  /// Prefix of messages on stderr.
   std::string program = "tutti";
 };
 
-/// This process's place in the MPI world. One thread, started here, makes every MPI call from initialisation
-/// to finalisation; others post work to it. Messages are non-blocking and polled, so that a rank that waits
-/// leaves its core to others and can be aborted.
+/// The MPI world as seen by this process. One thread, started here, makes every MPI call from initialisation
+/// to finalisation; others post work to it. Messages are non-blocking and polled, so that a waiting rank does
+/// not occupy its core and can be aborted.
 ///
-/// If the program has initialised MPI itself, with MPI_THREAD_MULTIPLE, the session works beside it and does
-/// not finalise it. Constructor and destructor are collective over all ranks. A session that ends while an
-/// exception is under way aborts all ranks: the others would wait for ever.
+/// If the program has initialised MPI itself, with MPI_THREAD_MULTIPLE, the session uses it and does not
+/// finalise it. Constructor and destructor are collective over all ranks. A session that is destroyed during
+/// stack unwinding aborts all ranks: the others would wait forever.
 class MpiSession {
  public:
   explicit MpiSession(const MpiOptions& options = {});
@@ -45,14 +45,14 @@ class MpiSession {
 
   /// One message of any size; messages with equal ranks and tag are received in the order of sending.
   struct Message {
-    enum class Way : uint8_t { kSend, kReceive };
-    Way way;
+    enum class Direction : uint8_t { kSend, kReceive };
+    Direction direction;
     int peer;
     int tag;
     std::span<std::byte> memory;
   };
 
-  /// Messages under way. Wait before their memory is touched or freed; the destructor waits too.
+  /// Pending messages. Wait before their memory is accessed or freed; the destructor waits too.
   class Transfer {
    public:
     Transfer() = default;
@@ -61,7 +61,7 @@ class MpiSession {
     Transfer& operator=(Transfer&&) noexcept = default;
     Transfer(const Transfer&) = delete;
     Transfer& operator=(const Transfer&) = delete;
-    /// Throws Error if a message failed or had another size than expected.
+    /// Throws Error if a message failed or did not have the expected size.
     void wait();
 
     struct State;
@@ -73,24 +73,24 @@ class MpiSession {
   [[nodiscard]] Transfer start(std::span<const Message> messages);
   void exchange(std::span<const Message> messages) { start(messages).wait(); }
 
-  /// Runs `call` on the MPI thread and waits for it. For calls that MPI offers in a blocking form only; all
-  /// ranks that take part must be about to make it.
+  /// Runs `call` on the MPI thread and waits for it. For calls that MPI has only in a blocking form; all
+  /// participating ranks must make the call without waiting for others first.
   void run(const std::function<void(const MpiHandles&)>& call);
 
-  /// A number for a new group's messages that no earlier group of this process has. The ranks of a group use
-  /// the largest of their proposals.
+  /// A number for the messages of a new group that no earlier group of this process has. The ranks of a group
+  /// use the largest of their proposals.
   [[nodiscard]] int64_t propose_context() const noexcept;
   void use_context(int64_t context) noexcept;
 
-  /// Keeps a window until the session ends: freeing is collective and must not depend on when each rank
-  /// destroys its tensors.
+  /// Keeps a window until the session ends: freeing is collective and must not depend on the time at which
+  /// each rank destroys its tensors.
   void keep(std::shared_ptr<SharedWindow> window);
-  /// Bytes of this rank's parts of them that take no space so far, and will.
+  /// Bytes of this rank's parts of all windows that are reserved but not yet allocated.
   [[nodiscard]] int64_t untouched_window_bytes() const;
-  /// Says on stderr, once in a session, that reductions on this host go without them.
-  void say_shared_memory_is_short(int64_t free_bytes, int64_t needed_bytes);
+  /// Warns on stderr, once per session, that reductions on this host do not use shared windows.
+  void warn_low_shared_memory(int64_t free_bytes, int64_t needed_bytes);
 
-  /// Logs `reason`, as this rank's unless all ranks share it, and ends all ranks of the world with exit code
+  /// Logs `reason`, with the rank unless all ranks share it, and ends all ranks of the world with exit code
   /// 1; does not return normally.
   enum class Reason { kOfThisRank, kOfAllRanks };
   void abort(std::string_view reason, Reason whose = Reason::kOfThisRank) noexcept;

@@ -12,7 +12,7 @@
 namespace tutti {
 namespace {
 
-/// Frees on every way out.
+/// Frees the group on every path.
 class Group {
  public:
   Group() = default;
@@ -42,8 +42,8 @@ MPI_Comm make_communicator(MPI_Comm world, const std::vector<int>& ranks, int ta
 
 constexpr int64_t kPage = 4096;
 
-/// MPI may put its own data in front of a part. Mappings begin on pages, so the same bytes lie at the same
-/// place in a page for all processes and all of them round alike.
+/// MPI may put its own data before a part. Mappings begin on pages, so the same bytes have the same offset in
+/// a page for all processes, and all of them round equally.
 std::span<std::byte> aligned_part(void* base, int64_t bytes) {
   const auto address = reinterpret_cast<uintptr_t>(base);
   const uintptr_t skip = (kPage - address % kPage) % kPage;
@@ -77,7 +77,7 @@ std::shared_ptr<SharedWindow> SharedWindow::make(MpiSession& session, const std:
     comm = make_communicator(handles.world, ranks, tag);
     MPI_Info info = MPI_INFO_NULL;
     check_mpi(MPI_Info_create(&info), "MPI_Info_create");
-    // Each rank's part begins on a page of its own, near the core that touches it first.
+    // Each rank's part begins on a separate page, on the NUMA node of the core that touches it first.
     check_mpi(MPI_Info_set(info, "alloc_shared_noncontig", "true"), "MPI_Info_set");
     void* base = nullptr;
     const int code = MPI_Win_allocate_shared(static_cast<MPI_Aint>(bytes + kPage), 1, info, comm,
@@ -145,7 +145,7 @@ int64_t free_shared_memory_bytes() {
 }
 
 int64_t needed_shared_memory_bytes(int64_t bytes, int64_t ranks) {
-  // Open MPI leaves a twentieth free; state of the window and its ranks comes on top.
+  // Open MPI requires a twentieth to be free; the state of the window and its ranks is added.
   constexpr int64_t kOwn = int64_t{1} << 20;
   const int64_t windows = ranks * (bytes + 2 * kPage);
   return windows + windows / 16 + kOwn;

@@ -10,13 +10,13 @@
 
 namespace tutti {
 
-/// Memory of ranks on one node that all of them see, from MPI_Win_allocate_shared. Loads and stores are
-/// ordered by atomics in the memory itself, which the standard's unified memory model allows.
+/// Memory shared by ranks of one node, from MPI_Win_allocate_shared. Loads and stores are ordered by atomics
+/// in the memory itself, which the unified memory model of the standard allows.
 class SharedWindow {
  public:
-  /// Collective over `ranks` (world ranks, ascending order of the group), whose MPI threads must have no
-  /// other blocking call to make. Each rank contributes `bytes`, page-aligned. Returns nullptr on all ranks
-  /// if any of them cannot have the memory.
+  /// Collective over `ranks` (world ranks in the order of the group), whose MPI threads must have no other
+  /// blocking call to make. Each rank contributes `bytes`, page-aligned. Returns nullptr on all ranks if the
+  /// allocation fails on any of them.
   static std::shared_ptr<SharedWindow> make(MpiSession& session, const std::vector<int>& ranks, int tag,
                                             int64_t bytes);
   ~SharedWindow();
@@ -26,11 +26,11 @@ class SharedWindow {
   /// The part that rank `i` of the group contributed, in this process's address space.
   [[nodiscard]] std::span<std::byte> part(int i) const { return parts_[static_cast<size_t>(i)]; }
 
-  /// Bytes of the part of this rank that no memory has been found for yet: a file in a tmpfs takes space page
-  /// by page, when each is first written.
+  /// Bytes of this rank's part that are not allocated yet: a tmpfs allocates each page when it is first
+  /// written.
   [[nodiscard]] int64_t untouched_bytes() const;
 
-  /// Collective, on the MPI thread: gives the memory back. Called by the session.
+  /// Collective, on the MPI thread: frees the memory. Called by the session.
   void release();
 
  private:
@@ -41,14 +41,14 @@ class SharedWindow {
   size_t me_ = 0;
 };
 
-/// The folder in which the MPI library keeps memory that processes share.
+/// The directory in which the MPI library allocates shared memory.
 std::string shared_memory_folder();
 
-/// Bytes that can be had there; the largest number where that cannot be told. An MPI library itself looks on
-/// one rank only, or not at all: others then wait for that one for ever, or die by SIGBUS when they write.
+/// Bytes available there; the largest number if unknown. MPI libraries check on one rank only, or not at all:
+/// other ranks then wait for it forever, or are killed by SIGBUS when they write.
 int64_t free_shared_memory_bytes();
 
-/// Free bytes that windows of `bytes` on each of `ranks` take, with what MPI adds of its own.
+/// Bytes that windows of `bytes` on each of `ranks` need, including the overhead of MPI.
 int64_t needed_shared_memory_bytes(int64_t bytes, int64_t ranks);
 
 }  // namespace tutti

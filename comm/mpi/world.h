@@ -7,7 +7,7 @@
 
 namespace tutti {
 
-/// Runs `body` as this process's rank of the MPI world; see run_world.
+/// Runs `body` as the rank of this process in the MPI world; see run_world.
 void run_mpi(const MpiOptions& options, const std::function<void(Collective& world)>& body);
 
 }  // namespace tutti

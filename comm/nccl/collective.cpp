@@ -41,7 +41,9 @@ class NcclCollective final : public Collective {
 
   [[nodiscard]] int rank() const noexcept override { return control_->rank(); }
   [[nodiscard]] int size() const noexcept override { return control_->size(); }
-  [[nodiscard]] bool takes(DeviceType device) const noexcept override { return device == DeviceType::kCuda; }
+  [[nodiscard]] bool supports(DeviceType device) const noexcept override {
+    return device == DeviceType::kCuda;
+  }
   [[nodiscard]] Stream communication_stream(const Stream& compute) const override {
     return Stream::cuda(compute.device().index, Stream::Priority::kHigh);
   }
@@ -57,21 +59,21 @@ class NcclCollective final : public Collective {
   }
 
  protected:
-  void on_all_reduce(const Tensor& inout, Reduce op, const Place& place) override {
+  void on_all_reduce(const Tensor& inout, Reduce op, const Executor& executor) override {
     const Elements all = Elements::of(inout);
     if (!by_tree(op)) {
-      return run("all_reduce", all, {&inout}, place, [&](ncclComm_t comm, cudaStream_t stream) {
+      return run("all_reduce", all, {&inout}, executor, [&](ncclComm_t comm, cudaStream_t stream) {
         return ncclAllReduce(all.data, all.data, count_of(all), type_of(all.dtype), ncclSum, comm, stream);
       });
     }
-    // Each rank adds its part of everybody's contribution, then gives it to everybody: the same amount of
-    // data as a ring sends.
+    // Each rank adds its part of all contributions, then sends it to all ranks: the same amount of data as a
+    // ring.
     const auto part = [&](int r) {
       return all.part(part_begin(all.count, r, size()), part_begin(all.count, r + 1, size()));
     };
-    const Tensor others = exchange_parts(inout, place, part);
-    reduce_tree(part(rank()), operands(others, part(rank())), op, stream_of(place));
-    run("all_reduce, second part", all, {&inout}, place, [&](ncclComm_t comm, cudaStream_t stream) {
+    const Tensor others = exchange_parts(inout, executor, part);
+    reduce_tree(part(rank()), operands(others, part(rank())), op, stream_of(executor));
+    run("all_reduce, second part", all, {&inout}, executor, [&](ncclComm_t comm, cudaStream_t stream) {
       ncclResult_t result = ncclSuccess;
       for (int r = 0; r < size() && good(result); ++r) {
         if (r == rank()) continue;
@@ -82,32 +84,35 @@ class NcclCollective final : public Collective {
     });
   }
 
-  void on_reduce_scatter(const Tensor& output, const Tensor& input, Reduce op, const Place& place) override {
+  void on_reduce_scatter(const Tensor& output, const Tensor& input, Reduce op,
+                         const Executor& executor) override {
     const Elements in = Elements::of(input);
     const Elements out = Elements::of(output);
     if (!by_tree(op)) {
-      return run("reduce_scatter", in, {&output, &input}, place, [&](ncclComm_t comm, cudaStream_t stream) {
-        return ncclReduceScatter(in.data, out.data, count_of(out), type_of(in.dtype), ncclSum, comm, stream);
-      });
+      return run("reduce_scatter", in, {&output, &input}, executor,
+                 [&](ncclComm_t comm, cudaStream_t stream) {
+                   return ncclReduceScatter(in.data, out.data, count_of(out), type_of(in.dtype), ncclSum,
+                                            comm, stream);
+                 });
     }
     const auto part = [&](int r) { return in.equal_part(r, size()); };
-    const Tensor others = exchange_parts(input, place, part);
-    reduce_tree(out, operands(others, part(rank())), op, stream_of(place));
-    output.record_use(stream_of(place));
+    const Tensor others = exchange_parts(input, executor, part);
+    reduce_tree(out, operands(others, part(rank())), op, stream_of(executor));
+    output.record_use(stream_of(executor));
   }
 
-  void on_all_gather(const Tensor& output, const Tensor& input, const Place& place) override {
+  void on_all_gather(const Tensor& output, const Tensor& input, const Executor& executor) override {
     const Elements in = Elements::of(input);
     const Elements out = Elements::of(output);
-    run("all_gather", out, {&output, &input}, place, [&](ncclComm_t comm, cudaStream_t stream) {
+    run("all_gather", out, {&output, &input}, executor, [&](ncclComm_t comm, cudaStream_t stream) {
       return ncclAllGather(in.data, out.data, count_of(in), type_of(in.dtype), comm, stream);
     });
   }
 
-  void on_all_to_all(const Tensor& output, const Tensor& input, const Place& place) override {
+  void on_all_to_all(const Tensor& output, const Tensor& input, const Executor& executor) override {
     const Elements in = Elements::of(input);
     const Elements out = Elements::of(output);
-    run("all_to_all", in, {&output, &input}, place, [&](ncclComm_t comm, cudaStream_t stream) {
+    run("all_to_all", in, {&output, &input}, executor, [&](ncclComm_t comm, cudaStream_t stream) {
       ncclResult_t result = ncclSuccess;
       for (int r = 0; r < size() && good(result); ++r) {
         result = send_to(r, in.equal_part(r, size()), comm, stream);
@@ -117,29 +122,29 @@ class NcclCollective final : public Collective {
     });
   }
 
-  void on_broadcast(const Tensor& inout, int root, const Place& place) override {
+  void on_broadcast(const Tensor& inout, int root, const Executor& executor) override {
     const Elements all = Elements::of(inout);
-    run("broadcast", all, {&inout}, place, [&](ncclComm_t comm, cudaStream_t stream) {
+    run("broadcast", all, {&inout}, executor, [&](ncclComm_t comm, cudaStream_t stream) {
       return ncclBroadcast(all.data, all.data, count_of(all), type_of(all.dtype), root, comm, stream);
     });
   }
 
-  void on_send(const Tensor& tensor, int to, const Place& place) override {
+  void on_send(const Tensor& tensor, int to, const Executor& executor) override {
     const Elements all = Elements::of(tensor);
-    run("send", all, {&tensor}, place,
+    run("send", all, {&tensor}, executor,
         [&](ncclComm_t comm, cudaStream_t stream) { return send_to(to, all, comm, stream); });
   }
 
-  void on_recv(const Tensor& tensor, int from, const Place& place) override {
+  void on_recv(const Tensor& tensor, int from, const Executor& executor) override {
     const Elements all = Elements::of(tensor);
-    run("recv", all, {&tensor}, place,
+    run("recv", all, {&tensor}, executor,
         [&](ncclComm_t comm, cudaStream_t stream) { return receive_from(from, all, comm, stream); });
   }
 
-  void on_barrier(const Place& place) override {
-    const Tensor one = Tensor::zeros({1}, DType::kInt32, stream_of(place));
+  void on_barrier(const Executor& executor) override {
+    const Tensor one = Tensor::zeros({1}, DType::kInt32, stream_of(executor));
     const Elements e = Elements::of(one);
-    run("barrier", e, {&one}, place, [&](ncclComm_t comm, cudaStream_t stream) {
+    run("barrier", e, {&one}, executor, [&](ncclComm_t comm, cudaStream_t stream) {
       return ncclAllReduce(e.data, e.data, 1, ncclInt32, ncclSum, comm, stream);
     });
   }
@@ -160,18 +165,18 @@ class NcclCollective final : public Collective {
     return ncclRecv(e.data, count_of(e), type_of(e.dtype), peer, comm, stream);
   }
 
-  /// NCCL leaves open what becomes of NaN in maxima and minima: those always go by the tree.
+  /// NCCL does not define maxima and minima of NaN: those always use the tree.
   [[nodiscard]] bool by_tree(Reduce op) const { return op != Reduce::kSum || comm_->options().ordered; }
 
-  static const Stream& stream_of(const Place& place) {
-    require(place.cuda != nullptr, "NCCL: operations need a CUDA stream");
-    return *place.cuda;
+  static const Stream& stream_of(const Executor& executor) {
+    require(executor.cuda != nullptr, "NCCL: operations need a CUDA stream");
+    return *executor.cuda;
   }
 
   template <class Operation>
   void run(std::string_view op, const Elements& size, std::initializer_list<const Tensor*> tensors,
-           const Place& place, Operation operation) {
-    const Stream& stream = stream_of(place);
+           const Executor& executor, Operation operation) {
+    const Stream& stream = stream_of(executor);
     if (size.count == 0) return;
     comm_->run(
         fmt::format("{} of {} {}, rank {} of {}", op, size.count, name(size.dtype), rank(), this->size()),
@@ -179,14 +184,14 @@ class NcclCollective final : public Collective {
     for (const Tensor* tensor : tensors) tensor->record_use(stream);
   }
 
-  /// This rank's part of everybody's tensor, one behind the other in the order of ranks; its own is left out.
+  /// This rank's part of the tensors of all other ranks, concatenated in rank order.
   template <class Part>
-  Tensor exchange_parts(const Tensor& mine, const Place& place, Part part) {
+  Tensor exchange_parts(const Tensor& mine, const Executor& executor, Part part) {
     const MemoryOwner owner("ordered sums over NCCL");
     const Elements all = Elements::of(mine);
     const int64_t n = part(rank()).count;
-    const Tensor others = Tensor::empty({n * (size() - 1)}, mine.dtype(), stream_of(place));
-    run("exchange of parts", all, {&mine}, place, [&](ncclComm_t comm, cudaStream_t stream) {
+    const Tensor others = Tensor::empty({n * (size() - 1)}, mine.dtype(), stream_of(executor));
+    run("exchange of parts", all, {&mine}, executor, [&](ncclComm_t comm, cudaStream_t stream) {
       ncclResult_t result = ncclSuccess;
       for (int r = 0; r < size() && good(result); ++r) {
         if (r == rank()) continue;
@@ -199,7 +204,7 @@ class NcclCollective final : public Collective {
     return others;
   }
 
-  /// All contributions to this rank's part in the order of ranks.
+  /// All contributions to this rank's part in rank order.
   [[nodiscard]] std::vector<Elements> operands(const Tensor& others, const Elements& mine) const {
     std::vector<Elements> all;
     all.reserve(static_cast<size_t>(size()));

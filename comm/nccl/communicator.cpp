@@ -16,7 +16,7 @@
 namespace tutti {
 namespace {
 
-constexpr double kPollInterval = 0.02;  // seconds between two looks of the watching thread
+constexpr double kPollInterval = 0.02;  // seconds between two polls of the watchdog thread
 
 [[noreturn]] void fail_as(ncclResult_t result, std::string_view what, ncclComm_t comm,
                           std::source_location where = std::source_location::current()) {
@@ -37,7 +37,7 @@ ncclConfig_t make_config(const DeviceCollectiveOptions& options) {
   return config;
 }
 
-/// Rank 0's new identifier on all ranks.
+/// Broadcasts a new identifier from rank 0.
 ncclUniqueId agree_on_id(Collective& control) {
   CollectivePeers peers(control);
   ncclUniqueId id{};
@@ -53,7 +53,7 @@ ncclUniqueId agree_on_id(Collective& control) {
 
 struct NcclCommunicator::State {
   State(Collective& control_plane, const Stream& compute_stream, const DeviceCollectiveOptions& how)
-      : control(&control_plane), compute(compute_stream), options(how), watch(how.timeout_s) {}
+      : control(&control_plane), compute(compute_stream), options(how), watchdog(how.timeout_s) {}
 
   Collective* control;
   Stream compute;
@@ -66,11 +66,11 @@ struct NcclCommunicator::State {
   std::mutex mutex;
   std::condition_variable changed;
   bool stop = false;
-  OperationWatch watch;
-  std::deque<Event> ends;  // of the operations in `watch`
-  std::thread watcher;
+  OperationWatchdog watchdog;
+  std::deque<Event> ends;  // of the operations in `watchdog`
+  std::thread poll_thread;
 
-  /// Waits until a call that may go on behind our back has come to an end.
+  /// Waits until an asynchronous call has ended.
   void finish(ncclResult_t result, std::string_view what) {
     if (result != ncclSuccess && result != ncclInProgress) fail_as(result, what, comm);
     ncclResult_t state = ncclInProgress;
@@ -78,26 +78,26 @@ struct NcclCommunicator::State {
         [&] {
           const ncclResult_t asked = ncclCommGetAsyncError(comm, &state);
           if (asked != ncclSuccess) state = asked;
-          return state == ncclInProgress ? CallState::kUnderWay
+          return state == ncclInProgress ? CallState::kPending
                  : state == ncclSuccess  ? CallState::kDone
                                          : CallState::kFailed;
         },
         options.timeout_s, steady_clock());
     if (end == CallState::kFailed) fail_as(state, what, comm);
-    require(end != CallState::kLate,
+    require(end != CallState::kTimedOut,
             "NCCL: {} has waited {:g} s for the other ranks of a group of {}; NCCL_DEBUG=INFO shows where",
             what, options.timeout_s, control->size());
   }
 
-  void start_watching() {
-    watcher = std::thread([this] { keep_watch(); });
+  void start_polling() {
+    poll_thread = std::thread([this] { poll_loop(); });
   }
 
-  void keep_watch() {
+  void poll_loop() {
     const cuda::UseDevice use(compute.device().index);
     std::unique_lock lock(mutex);
     while (!changed.wait_for(lock, std::chrono::duration<double>(kPollInterval), [&] { return stop; })) {
-      const std::string problem = look();
+      const std::string problem = check_state();
       if (problem.empty()) continue;
       lock.unlock();
       stop_kernels();
@@ -106,42 +106,42 @@ struct NcclCommunicator::State {
     }
   }
 
-  /// What is wrong, or nothing. Under the mutex.
-  std::string look() {
+  /// The error, or empty. Called with the mutex locked.
+  std::string check_state() {
     try {
       while (!ends.empty() && ends.front().done()) {
         ends.pop_front();
-        watch.ended(steady_clock().now_s());
+        watchdog.ended(steady_clock().now_s());
       }
     } catch (const std::exception& error) {
-      return fmt::format("NCCL: {} or a kernel before it: {}", watch.oldest(), error.what());
+      return fmt::format("NCCL: {} or a kernel before it: {}", watchdog.oldest(), error.what());
     }
     ncclResult_t state = ncclSuccess;
     const ncclResult_t asked = ncclCommGetAsyncError(comm, &state);
     if (asked != ncclSuccess) state = asked;
     if (state != ncclSuccess && state != ncclInProgress) {
-      return fmt::format("NCCL: {}: {}", watch.idle() ? "between operations" : watch.oldest(),
+      return fmt::format("NCCL: {}: {}", watchdog.idle() ? "between operations" : watchdog.oldest(),
                          ncclGetErrorString(state));
     }
-    std::string late = watch.complaint(steady_clock().now_s());
+    std::string late = watchdog.overdue(steady_clock().now_s());
     return late.empty() ? late : "NCCL: " + late;
   }
 
-  void stop_watching() {
-    if (!watcher.joinable()) return;
+  void stop_polling() {
+    if (!poll_thread.joinable()) return;
     {
       const std::scoped_lock lock(mutex);
       stop = true;
       changed.notify_all();
     }
-    watcher.join();
+    poll_thread.join();
   }
 
   void stop_kernels() noexcept {
     if (comm != nullptr && !aborted.exchange(true)) (void)ncclCommAbort(comm);
   }
 
-  /// Whether the stream's work is being captured: its events cannot be asked then.
+  /// Whether the stream is being captured: its events cannot be queried then.
   [[nodiscard]] static bool capturing(const Stream& stream) {
     cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
     cuda::check(cudaStreamIsCapturing(cuda::native(stream), &status), "cudaStreamIsCapturing");
@@ -159,8 +159,8 @@ NcclCommunicator::NcclCommunicator(Collective& control, const Stream& compute,
   const cuda::UseDevice use(compute.device().index);
   ncclConfig_t config = make_config(options);
   s.finish(ncclCommInitRankConfig(&s.comm, control.size(), id, control.rank(), &config),
-           "making a communicator");
-  s.start_watching();
+           "creating a communicator");
+  s.start_polling();
 }
 
 std::unique_ptr<NcclCommunicator> NcclCommunicator::split(NcclCommunicator& parent, Collective* control,
@@ -174,16 +174,16 @@ std::unique_ptr<NcclCommunicator> NcclCommunicator::split(NcclCommunicator& pare
   if (control == nullptr) return nullptr;
   auto state = std::make_unique<State>(*control, p.compute, p.options);
   state->comm = part;
-  state->finish(ncclSuccess, "making a part of a communicator");
-  state->start_watching();
+  state->finish(ncclSuccess, "creating a part of a communicator");
+  state->start_polling();
   return std::unique_ptr<NcclCommunicator>(new NcclCommunicator(std::move(state)));
 }
 
 NcclCommunicator::~NcclCommunicator() {
   State& s = *state_;
-  s.stop_watching();
+  s.stop_polling();
   if (s.comm == nullptr || s.aborted) return;
-  // The other ranks may be gone or stuck: an orderly end would wait for them.
+  // Other ranks may have ended or hang: finalising would wait for them.
   if (std::uncaught_exceptions() > s.exceptions_at_start) {
     s.stop_kernels();
     return;
@@ -191,7 +191,7 @@ NcclCommunicator::~NcclCommunicator() {
   try {
     const cuda::UseDevice use(s.compute.device().index);
     for (const auto& [tensor, handle] : s.registered) (void)ncclCommDeregister(s.comm, handle);
-    s.finish(ncclCommFinalize(s.comm), "ending a communicator");
+    s.finish(ncclCommFinalize(s.comm), "finalising a communicator");
     (void)ncclCommDestroy(s.comm);
   } catch (const std::exception&) {
     s.stop_kernels();
@@ -214,13 +214,13 @@ void NcclCommunicator::run(std::string what, const Stream& stream,
   check(ncclGroupStart(), "ncclGroupStart");
   const ncclResult_t given = operation(s.comm);
   const ncclResult_t ended = ncclGroupEnd();
-  // What the operation itself was told is the cause; the group only repeats it.
+  // The result of the operation itself is the cause; that of the group only repeats it.
   const bool refused = given != ncclSuccess && given != ncclInProgress;
   s.finish(refused ? given : ended, what);
   if (State::capturing(stream)) return;
   Event end = stream.record();
   const std::scoped_lock lock(s.mutex);
-  (void)s.watch.issued(std::move(what), steady_clock().now_s());
+  (void)s.watchdog.issued(std::move(what), steady_clock().now_s());
   s.ends.push_back(std::move(end));
 }
 
@@ -230,7 +230,7 @@ void NcclCommunicator::use_memory(const Tensor& tensor) {
   void* handle = nullptr;
   const ncclResult_t result =
       ncclCommRegister(s.comm, tensor.raw(), static_cast<size_t>(tensor.bytes()), &handle);
-  // Transports that cannot use it directly say so; operations then copy as they do with any memory.
+  // Transports that do not support registration return an error; operations then copy as with any memory.
   if (result != ncclSuccess && result != ncclInProgress) return;
   s.finish(result, "registering memory");
   if (handle != nullptr) s.registered.emplace_back(tensor, handle);

@@ -15,21 +15,21 @@
 
 namespace tutti {
 
-/// A non-blocking NCCL communicator of a group of ranks and what watches over it. Calls return before NCCL is
-/// done with them; each is waited for with the group's deadline, so that a rank that is gone makes an Error
-/// and not a hang.
+/// A non-blocking NCCL communicator of a group of ranks with a watchdog. Calls return before NCCL has
+/// completed them; each is waited for with the deadline of the group, so that a lost rank causes an Error and
+/// not a hang.
 ///
-/// A thread asks NCCL for asynchronous errors and the device for the operations' ends; when something failed
-/// or is late, it stops NCCL's kernels and ends the world through the control plane, with one message.
+/// A thread polls NCCL for asynchronous errors and the device for completed operations; on a failure or
+/// time-out, it stops NCCL's kernels and ends the world through the control plane, with one message.
 class NcclCommunicator {
  public:
-  /// Collective over `control`, which outlives this; on the device of `compute`.
+  /// Collective over `control`, which outlives this object; on the device of `compute`.
   NcclCommunicator(Collective& control, const Stream& compute, const DeviceCollectiveOptions& options);
-  /// The part of `parent` that `control` is: all ranks of `parent` call it, those with color < 0 with a null
-  /// control, and get nothing.
+  /// The part of `parent` with the ranks of `control`. All ranks of `parent` call it; those with color < 0
+  /// pass a null control and get nullptr.
   static std::unique_ptr<NcclCommunicator> split(NcclCommunicator& parent, Collective* control, int color,
                                                  int key);
-  /// Ends in order when all operations are done; aborts while an exception is under way.
+  /// Finalises after all operations are complete; aborts during stack unwinding.
   ~NcclCommunicator();
   NcclCommunicator(const NcclCommunicator&) = delete;
   NcclCommunicator& operator=(const NcclCommunicator&) = delete;
@@ -38,13 +38,13 @@ class NcclCommunicator {
   [[nodiscard]] const Stream& compute() const noexcept;
 
   /// Calls `operation(communicator)` as one group (ncclGroupStart, ncclGroupEnd) on the group's device, waits
-  /// until NCCL has given it to `stream`, and watches for its end there. `what` names it in messages.
+  /// until NCCL has enqueued it on `stream`, and monitors its completion. `what` names it in messages.
   void run(std::string what, const Stream& stream, FunctionRef<ncclResult_t(ncclComm_t)> operation);
 
-  /// Makes NCCL use the tensor's memory directly where it can; keeps the tensor until the end. Collective.
+  /// Registers the tensor's memory with NCCL if possible; keeps the tensor until the end. Collective.
   void use_memory(const Tensor& tensor);
 
-  /// Stops NCCL's kernels; nothing else works afterwards.
+  /// Stops NCCL's kernels; the communicator cannot be used afterwards.
   void abort() noexcept;
 
  private:

@@ -9,7 +9,7 @@ namespace {
 
 constexpr int kLeaves = 16;  // operands of one kernel: a power of two, so that it is a subtree
 constexpr int kThreads = 256;
-constexpr int64_t kMostBlocks = 1024;  // beside NCCL and backward, on a stream of high priority
+constexpr int64_t kMostBlocks = 1024;  // concurrent with NCCL and backward, on a high-priority stream
 
 template <class T>
 struct Leaves {
@@ -65,9 +65,9 @@ void reduce_tree(const Elements& out, std::vector<Elements> operands, Reduce op,
       }
     });
   };
-  // Aligned blocks of leaves are subtrees: their results are the leaves of the rest. Each level has memory of
-  // its own, as a leaf may be the caller's input. An element of the last level is read and written by one
-  // thread, so that `out` may be an operand.
+  // Aligned blocks of leaves are subtrees: their results are the leaves of the next level. Each level has
+  // separate memory, as a leaf may be the caller's input. An element of the last level is read and written by
+  // one thread, so that `out` may be an operand.
   Tensor level;
   while (operands.size() > kLeaves) {
     const size_t blocks = (operands.size() + kLeaves - 1) / kLeaves;
@@ -81,7 +81,7 @@ void reduce_tree(const Elements& out, std::vector<Elements> operands, Reduce op,
       reduce(results.back(), std::span(operands).subspan(at, n));
     }
     operands = std::move(results);
-    level = sums;  // lives while the next level reads it
+    level = sums;  // kept while the next level reads it
   }
   reduce(out, operands);
 }

@@ -45,7 +45,7 @@ RankDevices seen_here() {
   return seen;
 }
 
-/// The index that each rank takes: its place among the ranks of its host that see the same GPUs.
+/// The index of each rank's GPU: its index among the ranks of its host with the same visible GPUs.
 std::vector<size_t> indices(std::span<const RankDevices> all) {
   std::map<std::pair<std::string, std::vector<std::string>>, size_t> taken;
   std::vector<size_t> index;
@@ -54,7 +54,7 @@ std::vector<size_t> indices(std::span<const RankDevices> all) {
   return index;
 }
 
-/// "rank 0: nodeA GPU-...", a line each; only of ranks that share where the world is large.
+/// "rank 0: nodeA GPU-...", one line per rank; in a large world only ranks that share a GPU.
 std::string map_text(std::span<const RankDevices> all, const std::vector<size_t>& index,
                      const std::map<std::string, std::vector<size_t>>& ranks_of) {
   constexpr size_t kMost = 64;
@@ -90,8 +90,8 @@ DevicePlacement place_device(std::span<const RankDevices> all, int rank, const s
   const size_t more = without.size() > kMost ? without.size() - kMost : 0;
   without.resize(without.size() - more);
   require(without.empty(),
-          "run.device is {}, but there are ranks without a GPU ({}{}); start ranks only where"
-          " there are GPUs, or set run.device=cpu",
+          "run.device is {}, but there are ranks without a GPU ({}{}); start ranks only on hosts with GPUs, "
+          "or set run.device=cpu",
           wanted, fmt::join(without, "; "), more > 0 ? fmt::format("; and {} more", more) : "");
 
   const std::vector<size_t> index = indices(all);

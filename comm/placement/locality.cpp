@@ -44,7 +44,7 @@ void Locality::Free::operator()(hwloc_topology* topology) const noexcept {
 
 Locality::Locality() {
   hwloc_topology_t topology = nullptr;
-  require(hwloc_topology_init(&topology) == 0, "hwloc: cannot make a topology");
+  require(hwloc_topology_init(&topology) == 0, "hwloc: cannot create a topology");
   topology_.reset(topology);
 }
 
@@ -110,7 +110,7 @@ std::vector<int> cpus_of_rank(const std::string& gpu_pci) {
     const auto machine = Locality::of_this_machine(!gpu_pci.empty());
     cpus = machine.near_device(gpu_pci, machine.ordered(cpus));
   } catch (const Error&) {
-    // Threads are then placed in the system's order of CPUs, which is slower on some machines.
+    // Threads are then placed in the system's CPU order, which is slower on some machines.
   }
   return cpus;
 }

@@ -44,7 +44,7 @@ bool overlap(const std::vector<int>& a, const std::vector<int>& b) {
 
 std::string host_name() {
   std::array<char, 256> name{};
-  require_system(gethostname(name.data(), name.size() - 1) == 0, "cannot read this machine's name");
+  require_system(gethostname(name.data(), name.size() - 1) == 0, "cannot read the name of this machine");
   return name.data();
 }
 

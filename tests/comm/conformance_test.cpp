@@ -342,7 +342,7 @@ TEST(Conformance, Misuse) {
     EXPECT_THROW(world.send(t, world.rank(), on.stream), Error);
     EXPECT_THROW(world.recv(t, -1, on.stream), Error);
     // NCCL does not tell that ranks disagree: its kernels wait until the deadline.
-    if (world.size() != 2 || !world.takes(DeviceType::kCpu)) return;
+    if (world.size() != 2 || !world.supports(DeviceType::kCpu)) return;
     // Ranks of one process or node that disagree get an Error, all of them, and can go on.
     for (const int64_t size : {int64_t{10}, int64_t{100000}}) {
       const Tensor odd = Tensor::zeros({size + (world.rank() == 0 ? 1 : 0)}, DType::kFloat32, on.stream);
@@ -353,7 +353,7 @@ TEST(Conformance, Misuse) {
 
 TEST(Conformance, Peers) {
   on_ranks([](Collective& world) {
-    if (!world.takes(DeviceType::kCpu)) return;  // the control plane's business
+    if (!world.supports(DeviceType::kCpu)) return;  // the control plane's business
     CollectivePeers peers(world);
     const auto text = [](int r) {
       return std::string(static_cast<size_t>(r) * 1000, static_cast<char>('a' + r));

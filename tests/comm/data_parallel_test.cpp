@@ -196,7 +196,7 @@ struct Log final : Observer {
 struct RunSettings {
   DataParallelConfig parallel;
   DType compute = DType::kFloat32;
-  Spread state = Spread::kReplicated;
+  Sharding state = Sharding::kReplicated;
   int64_t microbatch = 0;
 };
 
@@ -266,7 +266,7 @@ TEST(DataParallel, OrderedModeHasOneAnswer) {
       const RunSettings setup{.compute = compute, .microbatch = microbatch};
       const Outcome alone = train_alone(setup);
       on_ranks([&](Collective& world) {
-        for (const Spread state : {Spread::kReplicated, Spread::kSharded}) {
+        for (const Sharding state : {Sharding::kReplicated, Sharding::kSharded}) {
           RunSettings mine = setup;
           mine.state = state;
           const Outcome together = train(world, mine);
@@ -328,29 +328,32 @@ class Counting final : public Collective {
   void abort(std::string_view reason) noexcept override { inner_->abort(reason); }
 
  protected:
-  void on_all_reduce(const Tensor& inout, Reduce op, const Place& place) override {
+  void on_all_reduce(const Tensor& inout, Reduce op, const Executor& executor) override {
     inner_->all_reduce(inout, op, Stream::inline_on(*place.pool));
     const std::scoped_lock lock(count_.mutex);
     ++count_.value;
     count_.changed.notify_all();
   }
-  void on_reduce_scatter(const Tensor& output, const Tensor& input, Reduce op, const Place& place) override {
+  void on_reduce_scatter(const Tensor& output, const Tensor& input, Reduce op,
+                         const Executor& executor) override {
     inner_->reduce_scatter(output, input, op, Stream::inline_on(*place.pool));
   }
-  void on_all_gather(const Tensor& output, const Tensor& input, const Place&) override {
+  void on_all_gather(const Tensor& output, const Tensor& input, const Executor&) override {
     inner_->all_gather(output, input, on_.stream);
   }
-  void on_all_to_all(const Tensor& output, const Tensor& input, const Place&) override {
+  void on_all_to_all(const Tensor& output, const Tensor& input, const Executor&) override {
     inner_->all_to_all(output, input, on_.stream);
   }
-  void on_broadcast(const Tensor& inout, int root, const Place&) override {
+  void on_broadcast(const Tensor& inout, int root, const Executor&) override {
     inner_->broadcast(inout, root, on_.stream);
   }
-  void on_send(const Tensor& tensor, int to, const Place&) override { inner_->send(tensor, to, on_.stream); }
-  void on_recv(const Tensor& tensor, int from, const Place&) override {
+  void on_send(const Tensor& tensor, int to, const Executor&) override {
+    inner_->send(tensor, to, on_.stream);
+  }
+  void on_recv(const Tensor& tensor, int from, const Executor&) override {
     inner_->recv(tensor, from, on_.stream);
   }
-  void on_barrier(const Place&) override { inner_->barrier(on_.stream); }
+  void on_barrier(const Executor&) override { inner_->barrier(on_.stream); }
   std::unique_ptr<Collective> on_split(int color, int key) override {
     return std::make_unique<Counting>(inner_->split(color, key), count_);
   }
@@ -389,7 +392,7 @@ TEST(DataParallel, GroupsAreReducedWhileBackwardRuns) {
         });
         h = affine(tape, affine(tape, h, tape.leaf(net.tied)), tape.leaf(net.rare));
         h = affine(tape, h, tape.leaf(net.last));
-        parallel.watch(tape, true);
+        parallel.register_hooks(tape, true);
         tape.backward(h, Tensor::full(h.shape(), 1, DType::kFloat32, on.stream));
         parallel.end_shard(shard);
       }

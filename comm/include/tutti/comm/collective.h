@@ -11,11 +11,11 @@ namespace tutti {
 /// How contributions of ranks are combined, element by element.
 ///
 /// All three follow one fixed tree over the ranks: neighbours first, ((r0+r1)+(r2+r3))+... A number of ranks
-/// that is not a power of two is the next larger tree with its missing leaves cut off: (r0+r1)+r2 for three,
-/// ((r0+r1)+(r2+r3))+((r4+r5)+r6) for seven. The left operand is always the one of the lower ranks. Each
-/// single addition is rounded to the tensor's dtype; bf16 and fp16 are added in fp32 and rounded. So the bits
-/// of a result depend on the contributions alone: they are equal on all ranks and for all backends (the
-/// payload of a NaN excepted). Integers wrap around.
+/// that is not a power of two is the next larger tree without its missing leaves: (r0+r1)+r2 for three,
+/// ((r0+r1)+(r2+r3))+((r4+r5)+r6) for seven. The left operand is always that of the lower ranks. Each
+/// addition is rounded to the tensor's dtype; bf16 and fp16 are added in fp32 and rounded. The bits of a
+/// result therefore depend only on the contributions: they are equal on all ranks and for all backends
+/// (except the payload of a NaN). Integers wrap around.
 enum class Reduce : uint8_t {
   kSum,
   kMax,  ///< NaN if any contribution is NaN
@@ -26,14 +26,14 @@ std::string_view name(Reduce op);
 /// A group of ranks that communicate. Every rank of the group calls the same functions in the same order with
 /// equal dtypes and sizes.
 ///
-/// Tensors are contiguous, where takes() says, of any dtype and any size (beyond 2^31 elements too); element
-/// counts come from them. Operations follow the order of `stream`: on an inline stream they are complete on
-/// return, on a queued stream they run later and their errors surface at the next wait, on a CUDA stream they
-/// are work of the device like a kernel. They keep their tensors alive; the Collective itself must outlive
-/// the queued work. One Collective serves one stream at a time; use split() for a second one.
+/// Tensors are contiguous, on a device that supports() accepts, and of any dtype and size (also above 2^31
+/// elements); they give the element counts. Operations follow the order of `stream`: on an inline stream they
+/// are complete on return, on a queued stream they run later and their errors are thrown at the next wait, on
+/// a CUDA stream they are enqueued like a kernel. They keep their tensors alive; the Collective itself must
+/// outlive the queued work. Use one Collective on one stream at a time, and split() for a second stream.
 ///
-/// Functions throw Error on misuse, when another rank aborted, and when ranks disagree about an operation (on
-/// one of them at least; it then ends the world as any exception does).
+/// Functions throw Error on misuse, when another rank aborted, and, on at least one rank, when the arguments
+/// of ranks do not match; that exception then ends the world like any other.
 class Collective {
  public:
   Collective() = default;
@@ -43,9 +43,9 @@ class Collective {
 
   [[nodiscard]] virtual int rank() const noexcept = 0;
   [[nodiscard]] virtual int size() const noexcept = 0;
-  /// Whether tensors may be on such a device. The CPU alone unless a backend says otherwise.
-  [[nodiscard]] virtual bool takes(DeviceType device) const noexcept { return device == DeviceType::kCpu; }
-  /// A stream for operations that run beside the work of `compute`.
+  /// Whether tensors may be on such a device. Default: the CPU only.
+  [[nodiscard]] virtual bool supports(DeviceType device) const noexcept { return device == DeviceType::kCpu; }
+  /// A stream for operations that run concurrently with the work of `compute`.
   [[nodiscard]] virtual Stream communication_stream(const Stream& compute) const;
 
   /// inout = the reduction of all ranks' inout.
@@ -60,44 +60,45 @@ class Collective {
   void all_to_all(const Tensor& output, const Tensor& input, const Stream& stream);
   /// inout = inout of rank `root`.
   void broadcast(const Tensor& inout, int root, const Stream& stream);
-  /// Completes when the tensor may be written again; may wait for the receiver. Messages between two ranks
-  /// keep their order.
+  /// Completes when the tensor may be overwritten; may wait for the receiver. Messages between two ranks are
+  /// received in the order of sending.
   void send(const Tensor& tensor, int to, const Stream& stream);
-  /// The matching send has the same size. `from` and `to` are never the rank itself.
+  /// The matching send must have the same size. `from` and `to` must not be the rank itself.
   void recv(const Tensor& tensor, int from, const Stream& stream);
-  /// Completes when all ranks have come here.
+  /// Completes when all ranks have called it.
   void barrier(const Stream& stream);
 
-  /// A new group of the ranks that gave the same `color` >= 0, ordered by (key, rank); nullptr where color is
-  /// negative. All ranks call it; no other communication of this process is under way. Blocks.
+  /// A new group of the ranks that passed the same `color` >= 0, ordered by (key, rank); nullptr if color is
+  /// negative. All ranks must call it, while this process has no other communication pending. Blocks.
   [[nodiscard]] std::unique_ptr<Collective> split(int color, int key);
 
-  /// An uninitialised tensor in memory that this group reduces fastest (shared with the other ranks of the
-  /// node); ordinary memory where there is nothing better. All ranks call it with the same arguments. It is
-  /// gone before the world ends. Blocks.
+  /// An uninitialised tensor in the memory that this group reduces fastest (shared with the other ranks of
+  /// the node), or else in ordinary memory. All ranks must call it with the same arguments and free the
+  /// tensor before the world ends. Blocks.
   [[nodiscard]] virtual Tensor allocate(const Shape& shape, DType dtype, const Stream& stream);
 
-  /// Ends the work of all ranks of the world, wherever they are; they need not call anything. `reason` is
+  /// Aborts all ranks of the world at any point of their work; they need not call anything. `reason` is
   /// logged once.
   virtual void abort(std::string_view reason) noexcept = 0;
 
  protected:
-  /// What a backend may use of the stream that an operation was given.
-  struct Place {
+  /// What executes an operation: the part of its stream that a backend may use.
+  struct Executor {
     ThreadPool* pool = nullptr;    ///< for parallel loops; null on a CUDA stream
-    const Stream* cuda = nullptr;  ///< the CUDA stream to give the work to; null on streams of the CPU
+    const Stream* cuda = nullptr;  ///< the CUDA stream to enqueue to; null on streams of the CPU
   };
 
-  // What a backend implements. Arguments are checked; the calls come from the stream's thread, in its order.
-  virtual void on_all_reduce(const Tensor& inout, Reduce op, const Place& place) = 0;
+  // Implemented by backends. Arguments have been checked; calls are made on the stream's thread, in its
+  // order.
+  virtual void on_all_reduce(const Tensor& inout, Reduce op, const Executor& executor) = 0;
   virtual void on_reduce_scatter(const Tensor& output, const Tensor& input, Reduce op,
-                                 const Place& place) = 0;
-  virtual void on_all_gather(const Tensor& output, const Tensor& input, const Place& place) = 0;
-  virtual void on_all_to_all(const Tensor& output, const Tensor& input, const Place& place) = 0;
-  virtual void on_broadcast(const Tensor& inout, int root, const Place& place) = 0;
-  virtual void on_send(const Tensor& tensor, int to, const Place& place) = 0;
-  virtual void on_recv(const Tensor& tensor, int from, const Place& place) = 0;
-  virtual void on_barrier(const Place& place) = 0;
+                                 const Executor& executor) = 0;
+  virtual void on_all_gather(const Tensor& output, const Tensor& input, const Executor& executor) = 0;
+  virtual void on_all_to_all(const Tensor& output, const Tensor& input, const Executor& executor) = 0;
+  virtual void on_broadcast(const Tensor& inout, int root, const Executor& executor) = 0;
+  virtual void on_send(const Tensor& tensor, int to, const Executor& executor) = 0;
+  virtual void on_recv(const Tensor& tensor, int from, const Executor& executor) = 0;
+  virtual void on_barrier(const Executor& executor) = 0;
   virtual std::unique_ptr<Collective> on_split(int color, int key) = 0;
 
  private:
@@ -106,7 +107,7 @@ class Collective {
   void check_parts(std::string_view op, const Tensor& whole, const Tensor& part, const Stream& stream) const;
 };
 
-/// A world of one: nothing is sent.
+/// A world of one rank: nothing is sent.
 std::unique_ptr<Collective> make_self_collective();
 
 }  // namespace tutti

@@ -10,9 +10,9 @@
 
 namespace tutti {
 
-/// What a rank computes with: keys of a run file's `run` section.
+/// Device and threads of a rank: keys of the `run` section of a run file.
 struct ComputeConfig {
-  int64_t threads = 0;          ///< of a rank; 0: an even share of the host's cores
+  int64_t threads = 0;          ///< per rank; 0: an even share of the host's cores
   std::string device = "auto";  ///< auto, cpu or cuda
   bool share_gpus = false;      ///< several ranks may use one GPU
 
@@ -24,34 +24,31 @@ struct DevicePlacement {
   Device device;
   std::string uuid;     ///< of a GPU
   std::string pci;      ///< of a GPU of this process: "0000:17:00.0"
-  bool shared = false;  ///< some GPU of the run serves several ranks
-  std::string note;     ///< why `auto` took the CPU, if a GPU could have been expected
+  bool shared = false;  ///< a GPU of the run is used by several ranks
+  std::string note;     ///< why `auto` chose the CPU where a GPU is expected
 };
 
-/// The threads of one rank. `cores` names one logical CPU for each thread. It is empty where threads are not
-/// bound: when they outnumber the cores, or when they leave cores free, because another run on this machine
-/// would bind its threads to the same few.
+/// The threads of one rank. `cores` has one logical CPU for each thread. It is empty if threads are not
+/// bound: if there are more threads than cores, or fewer, because another run on this machine would bind its
+/// threads to the same cores.
 struct ThreadPlacement {
   int threads = 1;
   std::vector<int> cores;
 };
 
-/// Device, threads and stream of one rank: the set-up of everything that computes, from training to
-/// benchmarks.
+/// Device, threads and stream of one rank, for everything that computes, from training to benchmarks.
 ///
-/// Ranks of a host that see the same GPUs take them in the order of their ranks; a launcher that shows each
-/// rank its own GPU is followed. Ranks of a host whose CPUs overlap (mpirun --bind-to none) divide them in
-/// the order of their ranks, beside their GPUs; a launcher's own binding is kept.
+/// Ranks of a host with the same visible GPUs are assigned them in rank order; if a launcher makes one GPU
+/// visible to each rank, that GPU is used. Ranks of a host whose CPUs overlap (mpirun --bind-to none) divide
+/// them in rank order, near their GPUs; the binding of a launcher is kept.
 class Compute {
  public:
-  /// Collective over `peers`. Binds the calling thread to the first of its cores for the life of this object.
-  /// Throws Error on all ranks alike: for settings out of range; if GPUs are wanted and a rank has none (all
-  /// such ranks are named, each with its reason), or if two ranks would share one and share_gpus is false:
-  /// then with a map of ranks, hosts and UUIDs.
-  /// `selection` is that of the stream: DataParallelConfig::algorithm_selection().
-  Compute(Peers& peers, const ComputeConfig& config,
-          AlgorithmSelection selection = AlgorithmSelection::kAutotuned);
-  /// To be destroyed by the thread that made it.
+  /// Collective over `peers`. Binds the calling thread to the first of its cores for the lifetime of this
+  /// object. Throws the same Error on all ranks: for settings out of range; if GPUs are requested and a rank
+  /// has none (with all such ranks and their reasons); or if two ranks would share a GPU and share_gpus is
+  /// false (with a map of ranks, hosts and UUIDs).
+  Compute(Peers& peers, const ComputeConfig& config);
+  /// Must be destroyed by the thread that constructed it.
   ~Compute();
   Compute(const Compute&) = delete;
   Compute& operator=(const Compute&) = delete;
@@ -60,9 +57,10 @@ class Compute {
   [[nodiscard]] const Device& device() const noexcept { return placement_.device; }
   [[nodiscard]] bool on_cpu() const noexcept { return device().type == DeviceType::kCpu; }
   [[nodiscard]] const ThreadPlacement& threads() const noexcept { return threads_; }
-  /// Of forward, backward and update: on the CPU the calling thread and the rank's others.
+  /// The stream of forward, backward and update; on the CPU it uses the calling thread and the other threads
+  /// of the rank.
   [[nodiscard]] const Stream& stream() const noexcept { return stream_; }
-  /// Work on the CPU by all of the rank's threads, whatever the device.
+  /// A stream of the CPU with all threads of the rank, for any device.
   [[nodiscard]] Stream host_stream() const { return Stream::inline_on(*pool_); }
 
  private:

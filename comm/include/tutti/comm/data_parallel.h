@@ -14,46 +14,44 @@
 
 namespace tutti {
 
-/// How a global batch is spread over ranks and how their gradients are added.
+/// How a global batch is divided among ranks and how their gradients are summed.
 struct DataParallelConfig {
-  /// ordered: the batch is cut into `logical_shards` parts whatever the number of ranks; the gradient of each
+  /// ordered: the batch is divided into `logical_shards` parts for any number of ranks; the gradient of each
   /// is a leaf of one fixed tree. Losses and parameters are then bitwise equal for all numbers of ranks that
-  /// are powers of two up to `logical_shards`, and equal to rounding for others. On GPUs, libraries
-  /// run the algorithms that they name first (AlgorithmSelection::kHeuristic), not the ones timed to be the
-  /// fastest. fast: one part a rank; microbatches add up in place. auto: ordered on CPUs, fast on GPUs, where
-  /// small passes and first algorithms cost more.
+  /// are powers of two up to `logical_shards`, and equal up to rounding for others. On GPUs, libraries use
+  /// the algorithms of their heuristic (AlgorithmSelection::kHeuristic), not autotuned ones. fast: one part
+  /// per rank; microbatches are accumulated in place. auto: ordered on CPUs, fast on GPUs, where small passes
+  /// and heuristic algorithms cost more.
   std::string mode = "auto";
-  /// A power of two. It bounds the ranks that ordered mode can use, and each shard is a pass of forward and
-  /// backward of its own: more shards mean smaller matrices. 4 serves one workstation without cost; runs on
-  /// more ranks say what they need.
+  /// A power of two: the maximum number of ranks in ordered mode. Each shard is a separate forward and
+  /// backward pass: more shards mean smaller matrices. 4 has no cost on one workstation; runs on more ranks
+  /// must set it.
   int64_t logical_shards = 4;
-  /// Fast mode only: gradients travel and are added in this dtype; empty: their own.
+  /// Fast mode only: dtype in which gradients are sent and added; empty: their own.
   std::optional<DType> reduce_dtype;
 
   void describe(Fields& f);
-  /// Puts the mode that auto means on such a device in its place.
-  void settle_mode(DeviceType device);
-  /// That the compute stream needs: ordered mode on a GPU takes kHeuristic alone.
-  [[nodiscard]] AlgorithmSelection algorithm_selection() const;
+  /// Replaces auto by its mode on such a device.
+  void resolve_mode(DeviceType device);
 };
 
 /// Data parallelism over parameter groups (Li et al. 2020, "PyTorch distributed: experiences on accelerating
 /// data parallel training"): each group is a bucket that is all-reduced on a communication stream as soon as
-/// its gradients are complete, while backward goes on. Buckets go in descending order on every rank, so that
-/// ranks agree about it without talking, also when one has nothing to compute.
+/// its gradients are complete, while backward continues. Buckets are sent in descending order on every rank,
+/// so that ranks need no negotiation, also when one has nothing to compute.
 ///
 /// Ordered mode adds the leaves of local shards in their aligned tree with at most log2(shards) buffers
-/// besides the groups' own; ranks' sums go on in the same tree (see Reduce). With groups whose state is
-/// sharded (ZeRO-1), after_update() exchanges the weights.
+/// besides those of the groups; the sums of ranks are added in the same tree (see Reduce). With groups whose
+/// state is sharded (ZeRO-1), after_update() exchanges the weights.
 ///
 /// On a CUDA compute stream, backward and the reductions overlap on the device: a bucket's reduction waits
 /// for an event of the compute stream, and the optimizer's first kernel for the last reduction.
 class DataParallel final : public Parallel {
  public:
-  /// Collective over `world`. `groups` and `world` outlive this object. `data` is what gradients and weights
-  /// travel by: all of `world` in its order, taking tensors of the compute stream's device; null for a split
-  /// of `world`. Moves the groups' gradients to memory that `data` reduces fastest. Throws Error if the
-  /// configuration does not fit the world or the stream's algorithm selection, or if weights differ between
+  /// Collective over `world`. `groups` and `world` outlive this object. `data` is the collective for
+  /// gradients and weights: all ranks of `world` in its order, with support for the compute stream's device;
+  /// null for a split of `world`. Moves the gradients of the groups to the memory that `data` reduces
+  /// fastest. Throws Error if the configuration is not valid for the world, or if weights differ between
   /// ranks, naming the group and the ranks.
   DataParallel(Collective& world, std::span<const std::unique_ptr<ParamGroup>> groups,
                const DataParallelConfig& config, const Stream& compute,
@@ -62,34 +60,34 @@ class DataParallel final : public Parallel {
 
   [[nodiscard]] Peers& peers() override { return peers_; }
   [[nodiscard]] std::vector<Shard> shards(int64_t samples) const override;
-  /// Whether results have the bits of any other world that is a power of two.
+  /// Whether results are bitwise equal for every power-of-two number of ranks.
   [[nodiscard]] bool exact() const noexcept;
 
   void begin_step() override;
   void begin_shard(size_t index) override;
-  void watch(Tape& tape, bool last_microbatch) override;
+  void register_hooks(Tape& tape, bool last_microbatch) override;
   void end_shard(size_t index) override;
   double finish_step() override;
   [[nodiscard]] std::string why_no_capture() const override;
   void after_update() override;
   std::vector<double> sum(std::span<const std::vector<double>> leaves) override;
 
-  /// Throws Error on all ranks, naming group and ranks, unless all ranks hold the same weights.
+  /// Throws Error on all ranks, naming group and ranks, unless the weights of all ranks are equal.
   void check_equal_weights();
 
  private:
   /// A group with the sums of its finished leaves.
   struct Bucket {
     ParamGroup* group = nullptr;
-    Tensor total;    // where the sum over the world ends up; the first leaf is written here
-    Tensor reduced;  // total in reduce_dtype; undefined if it is total's own
+    Tensor total;    // the sum over the world; the first leaf is written here
+    Tensor reduced;  // total in reduce_dtype; undefined if that is the dtype of total
     struct Partial {
       Tensor sum;
       int64_t leaves;
     };
     std::vector<Partial> partials;  // sums of aligned blocks, larger ones first
     std::vector<Tensor> spare;
-    size_t missing = 0;  // gradients to come in this shard's last backward
+    size_t missing = 0;  // gradients that this shard's last backward has not computed yet
     bool done = false;   // with this shard
   };
 
@@ -114,7 +112,7 @@ class DataParallel final : public Parallel {
   size_t local_shards_ = 1;
   size_t shard_ = 0;
   size_t unsent_ = 0;  // buckets [0, unsent_) are still to be sent
-  Stream stream_;      // of communication; after the collectives, so that it ends first
+  Stream stream_;      // of communication; declared after the collectives to be destroyed first
 };
 
 }  // namespace tutti

@@ -28,16 +28,16 @@ struct ParallelConfig {
 struct DistributedModelConfig {
   Precision precision;
   ParallelConfig parallel;
-  uint64_t seed = 0;  ///< of first values
+  uint64_t seed = 0;  ///< of initial values
 };
 
 /// A model in the memory of the ranks of a world: its parameters in groups, and the data parallelism that
-/// adds their gradients. Everything that trains or evaluates is set up by it.
+/// adds their gradients. Training and evaluation are both set up with it.
 class DistributedModel {
  public:
-  /// Collective over `world`. `world`, `model` and `compute` outlive this object. Gives the parameters, which
-  /// have their names (Module::name_parameters), memory and first values that are the same on every rank.
-  /// Throws Error as make_param_groups, DataParallel and the GPUs' collectives do.
+  /// Collective over `world`. `world`, `model` and `compute` outlive this object. Allocates the parameters,
+  /// which must be named (Module::name_parameters), and initialises them equally on every rank. Throws Error
+  /// as make_param_groups, DataParallel and make_device_collective do.
   DistributedModel(Collective& world, Module& model, const DistributedModelConfig& config,
                    const Compute& compute);
   DistributedModel(const DistributedModel&) = delete;
@@ -47,10 +47,10 @@ class DistributedModel {
   [[nodiscard]] std::span<const std::unique_ptr<ParamGroup>> groups() const noexcept { return groups_; }
   [[nodiscard]] DataParallel& parallel() noexcept { return parallel_; }
 
-  /// Weights and the state of their optimizer, as Checkpoints saves and restores them.
+  /// Weights and optimizer state, for Checkpoints.
   [[nodiscard]] TrainingState state(const Optimizer& optimizer) const;
-  /// To be called after state() has been restored: makes the weights from the masters.
-  void restored();
+  /// Must be called after state() has been restored: rounds the masters to the weights.
+  void after_restore();
 
  private:
   Module& model_;

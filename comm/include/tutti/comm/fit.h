@@ -13,42 +13,42 @@
 
 namespace tutti {
 
-/// What a Fit has to know besides the model.
+/// Settings of a Fit.
 struct FitOptions {
   OptimizerConfig optimizer;
   ScheduleConfig schedule{.kind = "constant", .warmup_steps = 0, .decay_steps = 0, .final_ratio = 0.1};
-  int64_t schedule_steps = 0;  ///< that step() stretches the schedule over; `constant` needs none
+  int64_t schedule_steps = 0;  ///< length of the schedule in step(); not needed for `constant`
   Precision precision;         ///< fp32, or bf16 with fp32 masters
   ParallelConfig parallel;
-  ComputeConfig compute;   ///< GPUs where there are any, and an even share of the host's cores
-  int64_t microbatch = 0;  ///< most samples in one pass of forward and backward; 0: no limit
-  uint64_t seed = 0;       ///< of first values, dropout and the order of data
+  ComputeConfig compute;   ///< by default GPUs if available, and an even share of the host's cores
+  int64_t microbatch = 0;  ///< maximum samples per forward and backward pass; 0: no limit
+  uint64_t seed = 0;       ///< of initial values, dropout and the order of data
 };
 
-/// Data and habits of a training by Fit::run().
+/// Data and settings of Fit::run().
 struct FitRun {
   std::shared_ptr<const Dataset> training;
   std::shared_ptr<const Dataset> validation;  ///< null: no evaluations
   int64_t steps = 1000;
-  int64_t batch = 32;          ///< samples of a step, over all ranks
+  int64_t batch = 32;          ///< samples per step, over all ranks
   int64_t evaluate_every = 0;  ///< steps; 0: only at the end
   int64_t max_skipped_steps = 3;
   bool cuda_graph = false;
   CheckpointConfig checkpoint;  ///< an empty dir: no checkpoints
-  bool resume = true;           ///< go on from the newest checkpoint in checkpoint.dir, if there is one
-  int64_t read_ahead = 2;       ///< steps whose data is kept ready
+  bool resume = true;           ///< resume from the newest checkpoint in checkpoint.dir, if there is one
+  int64_t read_ahead = 2;       ///< steps of data to prefetch
   int read_threads = 1;
-  std::vector<Observer*> observers;  ///< JsonlWriter, Progress and the like, or one's own
-  /// Asked often; true on any rank ends the run with a checkpoint. May be empty.
+  std::vector<Observer*> observers;  ///< JsonlWriter, Progress or user-defined
+  /// Called often; true on any rank ends the run with a checkpoint. May be empty.
   std::function<bool()> stop_requested;
-  /// Gets what a user should know, on rank 0. Empty: standard error.
+  /// Receives messages for the user, on rank 0. Empty: standard error.
   std::function<void(const std::string& text)> note;
 };
 
-/// Data-parallel training of a model in a program of one's own, on CPUs or GPUs: the model's parameters in
-/// groups, their reduction over ranks, their optimizer and its schedule.
+/// Data-parallel training of a model in a user program, on CPUs or GPUs: parameter groups, gradient reduction
+/// over ranks, optimizer and schedule.
 ///
-/// A loop of one's own calls step() and evaluate(), and saves:
+/// A user-defined loop calls step() and evaluate(), and saves:
 ///
 ///     Checkpoints checkpoints({.dir = "checkpoints"}, fit.peers(), log);
 ///     fit.resume(checkpoints);
@@ -57,36 +57,37 @@ struct FitRun {
 ///       if (fit.steps() % 100 == 0) fit.save(checkpoints);
 ///     }
 ///
-/// With a Task and a Dataset, run() does all of it: tests/package/with_checkpoints.cpp and
-/// tests/package/with_task.cpp are whole programs.
+/// With a Task and a Dataset, run() is the complete loop: tests/package/with_checkpoints.cpp and
+/// tests/package/with_task.cpp are complete programs.
 class Fit {
  public:
-  /// Collective over `world`, which outlives this object as `model` does. Names the parameters and gives them
-  /// their first values, the same on every rank. Throws Error as Compute, DistributedModel and Optimizer do.
+  /// Collective over `world`. `world` and `model` outlive this object. Names the parameters and initialises
+  /// them equally on every rank. Throws Error as Compute, DistributedModel and Optimizer do.
   Fit(Collective& world, Module& model, const FitOptions& options = {});
 
   /// One step over the global batch [0, samples): calls `loss` for each of this rank's microbatches of it,
-  /// adds the gradients of all ranks, clips and updates. `loss` returns a scalar, scaled so that those of all
-  /// parts add up; tensors that it makes belong on tape.stream(). Returns their sum over all ranks, from
-  /// before the update. Throws Error if it is not finite; nothing has changed then.
+  /// adds the gradients of all ranks, clips and updates. `loss` returns a scalar, scaled so that the sum over
+  /// all parts is the loss of the batch; it must create tensors on tape.stream(). Returns the sum over all
+  /// ranks, before the update. Throws Error if it is not finite; the model is then unchanged.
   double step(int64_t samples, FunctionRef<Var(Tape& tape, const Parallel::Shard& part)> loss);
 
   /// Sums over a set of `samples`: calls `part` for each of this rank's microbatches with a tape in inference
-  /// mode. The same on all ranks.
+  /// mode. Equal on all ranks.
   EvaluationSums evaluate(int64_t samples,
                           FunctionRef<EvaluationSums(Tape& tape, const Parallel::Shard& part)> part);
 
-  /// Trains `task`, whose model is this object's, to run.steps steps: reading ahead, evaluations, checkpoints
-  /// and stops as `tutti train` has them. Throws Error as Trainer does, and for another task's model.
+  /// Trains `task`, which must have the model of this object, to run.steps steps, with prefetching,
+  /// evaluations, checkpoints and stops as in `tutti train`. Throws Error as Trainer does, and if the task
+  /// has another model.
   TrainResult run(Task& task, const FitRun& run);
 
   /// Steps done.
   [[nodiscard]] int64_t steps() const noexcept { return steps_; }
-  /// Where tensors of the model are, and work on them goes.
+  /// The stream of the model's tensors and of work on them.
   [[nodiscard]] const Stream& stream() const noexcept { return compute_.stream(); }
   [[nodiscard]] Peers& peers() noexcept { return peers_; }
 
-  /// Goes on from the newest checkpoint whose checksums verify. Returns false if there is none. Collective;
+  /// Resumes from the newest checkpoint with valid checksums. Returns false if there is none. Collective;
   /// throws Error as Checkpoints::restore and prepare do.
   bool resume(Checkpoints& checkpoints);
   /// Saves weights and optimizer state. Collective; throws Error on all ranks if it cannot.

@@ -1,4 +1,4 @@
-#include "comm/mpi/line.h"
+#include "comm/mpi/point_to_point.h"
 
 #include <algorithm>
 #include <bit>
@@ -7,23 +7,23 @@
 namespace tutti {
 namespace {
 
-constexpr int64_t kSmallBytes = 8192;              // below it a round trip counts, not the volume
-constexpr int64_t kPieceBytes = int64_t{1} << 20;  // added while the next piece is on its way
+constexpr int64_t kSmallBytes = 8192;              // below it latency dominates, not bandwidth
+constexpr int64_t kPieceBytes = int64_t{1} << 20;  // added while the next piece is transferred
 
 }  // namespace
 
-MpiLine::MpiLine(MpiSession& session, std::vector<int> ranks, int me, int tag)
+PointToPointGroup::PointToPointGroup(MpiSession& session, std::vector<int> ranks, int me, int tag)
     : session_(session), ranks_(std::move(ranks)), me_(me), tag_(tag) {}
 
-MpiLine::Message MpiLine::to(int rank, const Elements& elements) const {
-  return {Message::Way::kSend, ranks_[static_cast<size_t>(rank)], tag_, elements.memory()};
+PointToPointGroup::Message PointToPointGroup::to(int rank, const Elements& elements) const {
+  return {Message::Direction::kSend, ranks_[static_cast<size_t>(rank)], tag_, elements.memory()};
 }
 
-MpiLine::Message MpiLine::from(int rank, const Elements& elements) const {
-  return {Message::Way::kReceive, ranks_[static_cast<size_t>(rank)], tag_, elements.memory()};
+PointToPointGroup::Message PointToPointGroup::from(int rank, const Elements& elements) const {
+  return {Message::Direction::kReceive, ranks_[static_cast<size_t>(rank)], tag_, elements.memory()};
 }
 
-Elements MpiLine::scratch(int64_t count, DType dtype) {
+Elements PointToPointGroup::scratch(int64_t count, DType dtype) {
   const int64_t bytes = count * size_of(dtype);
   if (bytes > scratch_bytes_) {
     scratch_ = std::make_unique_for_overwrite<std::byte[]>(static_cast<size_t>(bytes));
@@ -32,7 +32,7 @@ Elements MpiLine::scratch(int64_t count, DType dtype) {
   return {scratch_.get(), count, dtype};
 }
 
-void MpiLine::all_reduce(const Elements& inout, Reduce op, ThreadPool& pool) {
+void PointToPointGroup::all_reduce(const Elements& inout, Reduce op, ThreadPool& pool) {
   if (size() == 1 || inout.count == 0) return;
   if (!std::has_single_bit(ranks_.size()))
     all_reduce_by_parts(inout, op, pool);
@@ -42,8 +42,8 @@ void MpiLine::all_reduce(const Elements& inout, Reduce op, ThreadPool& pool) {
     all_reduce_by_halving(inout, op);
 }
 
-/// All elements travel in each of log2(size) rounds.
-void MpiLine::all_reduce_by_doubling(const Elements& inout, Reduce op) {
+/// All elements are sent in each of log2(size) rounds.
+void PointToPointGroup::all_reduce_by_doubling(const Elements& inout, Reduce op) {
   const Elements other = scratch(inout.count, inout.dtype);
   for (int distance = 1; distance < size(); distance *= 2) {
     const int partner = me_ ^ distance;
@@ -55,10 +55,10 @@ void MpiLine::all_reduce_by_doubling(const Elements& inout, Reduce op) {
   }
 }
 
-/// Halves of halves are reduced in log2(size) rounds and collected in as many. Source: Rabenseifner 2004,
+/// Halves of halves are reduced in log2(size) rounds and gathered in as many. Source: Rabenseifner 2004,
 /// "Optimization of collective reduction operations", with the nearest partner first so that sums follow the
 /// tree.
-void MpiLine::all_reduce_by_halving(const Elements& inout, Reduce op) {
+void PointToPointGroup::all_reduce_by_halving(const Elements& inout, Reduce op) {
   std::vector<Range> given;
   Range mine{0, inout.count};
   for (int distance = 1; distance < size(); distance *= 2) {
@@ -81,7 +81,8 @@ void MpiLine::all_reduce_by_halving(const Elements& inout, Reduce op) {
   }
 }
 
-void MpiLine::exchange_and_combine(const Elements& keep, const Elements& give, int partner, Reduce op) {
+void PointToPointGroup::exchange_and_combine(const Elements& keep, const Elements& give, int partner,
+                                             Reduce op) {
   const Elements arriving = scratch(keep.count, keep.dtype);
   const int64_t piece = kPieceBytes / size_of(keep.dtype);
   std::deque<MpiSession::Transfer> transfers;
@@ -105,7 +106,7 @@ void MpiLine::exchange_and_combine(const Elements& keep, const Elements& give, i
   }
 }
 
-void MpiLine::all_reduce_by_parts(const Elements& inout, Reduce op, ThreadPool& pool) {
+void PointToPointGroup::all_reduce_by_parts(const Elements& inout, Reduce op, ThreadPool& pool) {
   const bool small = inout.bytes() <= kSmallBytes;
   const auto part = [&](int rank) {
     if (small) return inout;
@@ -126,9 +127,9 @@ void MpiLine::all_reduce_by_parts(const Elements& inout, Reduce op, ThreadPool& 
   session_.exchange(messages);
 }
 
-/// output = the reduction of everybody's copy of `mine`.
-void MpiLine::reduce_from_all(const Elements& output, const Elements& mine, Reduce op, ThreadPool& pool,
-                              std::vector<Message> outgoing) {
+/// output = the reduction of all ranks' copies of `mine`.
+void PointToPointGroup::reduce_from_all(const Elements& output, const Elements& mine, Reduce op,
+                                        ThreadPool& pool, std::vector<Message> outgoing) {
   const Elements arriving = scratch(mine.count * (size() - 1), mine.dtype);
   std::vector<Elements> inputs;
   std::vector<Message> messages;
@@ -142,7 +143,8 @@ void MpiLine::reduce_from_all(const Elements& output, const Elements& mine, Redu
   reduce_tree({&output, 1}, inputs, op, pool);
 }
 
-void MpiLine::reduce_scatter(const Elements& output, const Elements& input, Reduce op, ThreadPool& pool) {
+void PointToPointGroup::reduce_scatter(const Elements& output, const Elements& input, Reduce op,
+                                       ThreadPool& pool) {
   std::vector<Message> outgoing;
   for (int i = 0; i < size(); ++i) {
     if (i != me_) outgoing.push_back(to(i, input.equal_part(i, size())));
@@ -150,7 +152,7 @@ void MpiLine::reduce_scatter(const Elements& output, const Elements& input, Redu
   reduce_from_all(output, input.equal_part(me_, size()), op, pool, std::move(outgoing));
 }
 
-void MpiLine::all_gather(const Elements& output, const Elements& input) {
+void PointToPointGroup::all_gather(const Elements& output, const Elements& input) {
   std::vector<Message> messages;
   for (int i = 0; i < size(); ++i) {
     if (i == me_) continue;
@@ -162,7 +164,7 @@ void MpiLine::all_gather(const Elements& output, const Elements& input) {
   transfer.wait();
 }
 
-void MpiLine::all_to_all(const Elements& output, const Elements& input) {
+void PointToPointGroup::all_to_all(const Elements& output, const Elements& input) {
   std::vector<Message> messages;
   for (int i = 0; i < size(); ++i) {
     if (i == me_) continue;
@@ -175,7 +177,7 @@ void MpiLine::all_to_all(const Elements& output, const Elements& input) {
 }
 
 /// A binomial tree rooted at `root`.
-void MpiLine::broadcast(const Elements& inout, int root) {
+void PointToPointGroup::broadcast(const Elements& inout, int root) {
   const int place = (me_ - root + size()) % size();
   const auto rank_at = [&](int p) { return (p + root) % size(); };
   int reach = static_cast<int>(std::bit_ceil(static_cast<unsigned>(size())));
@@ -191,7 +193,7 @@ void MpiLine::broadcast(const Elements& inout, int root) {
 }
 
 /// Source: Hensgen, Finkel & Manber 1988, "Two algorithms for barrier synchronization" (dissemination).
-void MpiLine::barrier() {
+void PointToPointGroup::barrier() {
   std::byte out{};
   std::byte in{};
   for (int distance = 1; distance < size(); distance *= 2) {
@@ -200,14 +202,14 @@ void MpiLine::barrier() {
   }
 }
 
-void MpiLine::send(const Elements& elements, int to, int tag) {
-  session_.exchange(
-      std::vector{Message{Message::Way::kSend, ranks_[static_cast<size_t>(to)], tag, elements.memory()}});
+void PointToPointGroup::send(const Elements& elements, int to, int tag) {
+  session_.exchange(std::vector{
+      Message{Message::Direction::kSend, ranks_[static_cast<size_t>(to)], tag, elements.memory()}});
 }
 
-void MpiLine::recv(const Elements& elements, int from, int tag) {
+void PointToPointGroup::recv(const Elements& elements, int from, int tag) {
   session_.exchange(std::vector{
-      Message{Message::Way::kReceive, ranks_[static_cast<size_t>(from)], tag, elements.memory()}});
+      Message{Message::Direction::kReceive, ranks_[static_cast<size_t>(from)], tag, elements.memory()}});
 }
 
 }  // namespace tutti

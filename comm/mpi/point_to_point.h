@@ -8,13 +8,13 @@
 
 namespace tutti {
 
-/// Collective algorithms by messages among some ranks: recursive halving and doubling, nearest rank first,
-/// where their number is a power of two; each part straight to its owner where it is not. Both follow the
-/// tree of Reduce. Used by one thread at a time.
-class MpiLine {
+/// Collective algorithms by point-to-point messages among a group of ranks: recursive halving and doubling,
+/// nearest rank first, if their number is a power of two; otherwise each part is sent directly to its owner.
+/// Both follow the tree of Reduce. Used by one thread at a time.
+class PointToPointGroup {
  public:
-  /// `ranks` are world ranks; `me` is this rank's place among them.
-  MpiLine(MpiSession& session, std::vector<int> ranks, int me, int tag);
+  /// `ranks` are world ranks; `me` is the index of this rank among them.
+  PointToPointGroup(MpiSession& session, std::vector<int> ranks, int me, int tag);
 
   [[nodiscard]] int rank() const noexcept { return me_; }
   [[nodiscard]] int size() const noexcept { return static_cast<int>(ranks_.size()); }
@@ -26,7 +26,7 @@ class MpiLine {
   void all_to_all(const Elements& output, const Elements& input);
   void broadcast(const Elements& inout, int root);
   void barrier();
-  /// With a tag of their own, so that they never meet the messages of the functions above.
+  /// With a separate tag, so that they never match messages of the functions above.
   void send(const Elements& elements, int to, int tag);
   void recv(const Elements& elements, int from, int tag);
 
