@@ -7,7 +7,7 @@
 namespace tutti {
 namespace {
 
-/// The CPUs of the thread that asks first. That is before any is bound: bind_thread asks.
+/// The CPUs of the first caller, before any thread is bound: bind_thread calls this first.
 const cpu_set_t& first_mask() {
   static const cpu_set_t mask = [] {
     cpu_set_t set;
@@ -31,7 +31,7 @@ void bind_thread(std::thread::native_handle_type thread, int core) {
 
 void unbind_caller() noexcept {
   const cpu_set_t& mask = first_mask();
-  // Where the system refuses, the thread stays on its core: slower, and nothing else.
+  // If the system refuses, the thread stays on its core, which is only slower.
   if (CPU_COUNT(&mask) > 0) (void)pthread_setaffinity_np(pthread_self(), sizeof mask, &mask);
 }
 

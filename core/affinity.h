@@ -8,8 +8,8 @@ namespace tutti {
 void bind_thread(std::thread::native_handle_type thread, int core);
 
 /// Gives the calling thread the CPUs that the process had before bind_thread() was first called. A thread
-/// starts on those of the one that starts it: threads that read data or talk to other ranks beside the
-/// computation call this, so as not to take turns with it on one core.
+/// inherits the CPUs of the thread that starts it: threads that read data or communicate during the
+/// computation call this, so that they do not share its core.
 void unbind_caller() noexcept;
 
 }  // namespace tutti

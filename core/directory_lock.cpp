@@ -35,7 +35,7 @@ using Clock = std::chrono::steady_clock;
 using Json = nlohmann::json;
 
 constexpr std::chrono::milliseconds kPoll{100};
-/// Who replaces a dead holder is done within milliseconds, or dead too.
+/// Replacing a dead holder takes milliseconds: a process that takes longer is dead too.
 constexpr std::chrono::seconds kLongestTakeover{10};
 constexpr int64_t kMostBytes = 4096;
 
@@ -46,14 +46,14 @@ std::string first_line(const fs::path& path) {
   return line;
 }
 
-/// Letter of the state and start time of a process; nothing if there is none of that number.
+/// State letter and start time of a process; nullopt if it does not exist.
 struct ProcessFacts {
   char state = '?';
   int64_t started = 0;
 };
 std::optional<ProcessFacts> process_facts(int64_t pid) {
   const std::string line = first_line(fmt::format("/proc/{}/stat", pid));
-  // The name, in parentheses, may hold anything.
+  // The name, in parentheses, may contain any character.
   const size_t name_end = line.rfind(')');
   if (name_end == std::string::npos) return std::nullopt;
   std::istringstream rest(line.substr(name_end + 1));
@@ -90,12 +90,12 @@ class Descriptor {
   int number_;
 };
 
-/// What is found at a lock's name.
+/// The content and state of a lock file.
 struct Found {
   uint64_t inode = 0;
   timespec changed{};
   std::string text;
-  std::string token;                 // empty if the text is no lock's
+  std::string token;                 // empty if the text is not that of a lock
   std::optional<LockHolder> holder;  // likewise
   bool flocked = false;
   Descriptor file;
@@ -103,12 +103,12 @@ struct Found {
   [[nodiscard]] bool same_holding(const Found& other) const {
     return inode == other.inode && text == other.text;
   }
-  [[nodiscard]] bool same_beat(const Found& other) const {
+  [[nodiscard]] bool same_heartbeat(const Found& other) const {
     return same_holding(other) && changed.tv_sec == other.changed.tv_sec &&
            changed.tv_nsec == other.changed.tv_nsec;
   }
   [[nodiscard]] std::string name() const {
-    if (!holder) return text.empty() ? "a process that is not named" : text.substr(0, 200);
+    if (!holder) return text.empty() ? "an unknown process" : text.substr(0, 200);
     return fmt::format("process {} on {}{}", holder->pid, holder->host,
                        holder->job.empty() ? "" : ", job " + holder->job);
   }
@@ -134,7 +134,7 @@ void parse(Found& found) {
                             .job = text("job")};
 }
 
-/// Opens the file anew each time: NFS then asks the server instead of its cache.
+/// Opens the file each time: NFS then queries the server instead of its cache.
 std::optional<Found> find(const fs::path& path) {
   Descriptor file(::open(path.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
   const int problem = errno;
@@ -157,8 +157,8 @@ std::optional<Found> find(const fs::path& path) {
 
 enum class Life : uint8_t { kAlive, kDead, kUnknown };
 
-/// Whether somebody on this kernel has the file's flock. Shared, so that those who ask do not disturb each
-/// other.
+/// Whether a process on this kernel holds the file's flock. Tested with a shared lock, so that tests of
+/// several processes do not conflict.
 Life by_flock(const Found& found) {
   if (::flock(found.file.number(), LOCK_SH | LOCK_NB) == 0) {
     (void)::flock(found.file.number(), LOCK_UN);
@@ -167,9 +167,9 @@ Life by_flock(const Found& found) {
   return errno == EWOULDBLOCK ? Life::kAlive : Life::kUnknown;
 }
 
-/// What can be told at once.
+/// State of the holder as far as it is known without waiting.
 Life life_of(const Found& found, const LockHolder& self) {
-  if (!found.holder) {  // of a version that wrote its name alone
+  if (!found.holder) {  // written by a version that only wrote its name
     if (by_flock(found) == Life::kAlive) return Life::kAlive;
     return found.text.ends_with(" on " + self.host) ? Life::kDead : Life::kUnknown;
   }
@@ -215,28 +215,28 @@ struct DirectoryLock::State {
   fs::path path;
   LockOptions options;
   std::string token;
-  fs::path mine;    // what the file is called before it is the lock
+  fs::path mine;    // name of the file before it is the lock
   Descriptor file;  // of the lock, with its flock
   std::atomic<bool> lost{false};
   std::mutex mutex;
   std::condition_variable changed;
   bool stop = false;
-  std::thread beating;
+  std::thread heartbeat_thread;
 
   [[nodiscard]] fs::path guard_path() const { return path.string() + ".takeover"; }
 
-  /// The kernel and name space that make a process's number mean something.
+  /// Identifies the kernel and PID namespace in which process ids are valid.
   [[nodiscard]] std::string place() const {
     return fmt::format("{:016x}", stable_hash(options.self.kernel + options.self.processes));
   }
 
-  /// Whether it is this holding's file, which on a full disk has no text.
+  /// Whether it is the file of this lock, which has no text if the disk was full.
   [[nodiscard]] bool is_mine(const Found& found) const {
     struct stat status {};
     return ::fstat(file.number(), &status) == 0 && status.st_ino == found.inode;
   }
 
-  /// Removes what processes that were killed while they prepared have left.
+  /// Removes files of processes that were killed while they prepared the lock.
   void sweep() const {
     const std::string beginning = fmt::format("{}.{}-", path.filename().string(), place());
     std::error_code error;
@@ -251,11 +251,11 @@ struct DirectoryLock::State {
     for (const fs::path& file_left : left) (void)::unlink(file_left.c_str());
   }
 
-  /// A file that describes this holding, under a name of its own.
+  /// Creates a file with a unique name that describes this holder.
   void prepare() {
     file = Descriptor(::open(mine.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644));
     const int problem = errno;
-    require(file.number() >= 0, "{}: cannot be made: {}", path.string(), system_error_text(problem));
+    require(file.number() >= 0, "{}: cannot be created: {}", path.string(), system_error_text(problem));
     write_text(file.number());
   }
 
@@ -267,36 +267,37 @@ struct DirectoryLock::State {
                                   {"pid", self.pid},       {"started", self.started},
                                   {"job", self.job},       {"flock", flocked ? 1 : 0}}
                                  .dump(-1, ' ', true, Json::error_handler_t::replace);
-    // On a full disk it has no text; its flock and its beats still tell that somebody lives.
+    // On a full disk it has no text; its flock and its heartbeats still show that the holder is alive.
     const ssize_t written = ::pwrite(number, text.data(), text.size(), 0);
     if (written != static_cast<ssize_t>(text.size())) (void)!::ftruncate(number, 0);
     (void)::fsync(number);
   }
 
-  /// Gives the prepared file the lock's name if that is free.
+  /// Links the prepared file to the lock's name if that is free.
   bool take_free() {
     const bool linked = ::link(mine.c_str(), path.c_str()) == 0;
     const int problem = errno;
     struct stat status {};
-    // An answer of NFS may be lost on the way although the link was made.
+    // The reply of NFS may be lost although the link was created.
     if (linked || (::fstat(file.number(), &status) == 0 && status.st_nlink == 2)) {
       (void)::unlink(mine.c_str());
       return true;
     }
     if (problem == EEXIST) return false;
     const bool no_links = problem == EPERM || problem == EOPNOTSUPP || problem == ENOSYS || problem == EMLINK;
-    require(no_links, "{}: cannot be made: {}", path.string(), system_error_text(problem));
+    require(no_links, "{}: cannot be created: {}", path.string(), system_error_text(problem));
     Descriptor made(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644));
     const int made_problem = errno;
     if (made.number() < 0 && made_problem == EEXIST) return false;
-    require(made.number() >= 0, "{}: cannot be made: {}", path.string(), system_error_text(made_problem));
+    require(made.number() >= 0, "{}: cannot be created: {}", path.string(), system_error_text(made_problem));
     write_text(made.number());
     file = std::move(made);
     (void)::unlink(mine.c_str());
     return true;
   }
 
-  /// Puts the prepared file in the place of a dead holder's. One process at a time does so, under a guard.
+  /// Replaces the file of a dead holder by the prepared file. A guard file ensures that one process at a time
+  /// does so.
   bool replace(const Found& dead) {
     const fs::path guard = guard_path();
     const Descriptor guarded(
@@ -304,7 +305,7 @@ struct DirectoryLock::State {
     if (guarded.number() < 0) return false;
     const std::optional<Found> now = find(path);
     bool taken = false;
-    if (now && now->same_beat(dead)) {
+    if (now && now->same_heartbeat(dead)) {
       const bool renamed = ::rename(mine.c_str(), path.c_str()) == 0;
       const std::optional<Found> after = renamed ? find(path) : std::nullopt;
       taken = after && is_mine(*after);
@@ -318,42 +319,42 @@ struct DirectoryLock::State {
     std::optional<Found> watched;
     auto watched_since = begin;
     bool seen_alive = false;
-    bool told = false;
+    bool logged = false;
     std::optional<Found> guard;
     auto guard_since = begin;
     while (!take_free()) {
       std::optional<Found> found = find(path);
-      if (!found) continue;  // it was just given up
+      if (!found) continue;  // it was just released
       const auto now = Clock::now();
-      if (!watched || !watched->same_beat(*found)) {
+      if (!watched || !watched->same_heartbeat(*found)) {
         seen_alive = watched && watched->same_holding(*found);
         watched_since = now;
       }
       Life life = life_of(*found, options.self);
       const bool own_job = options.supersedes_own_job && found->holder && !found->holder->job.empty() &&
                            found->holder->job == options.self.job;
-      // The end of an earlier attempt is known; a few beats tell whether it was heeded.
-      const auto stale = own_job ? std::min(options.stale, 3 * options.beat) : options.stale;
+      // The earlier attempt of the job has ended; a few heartbeats show whether its process has, too.
+      const auto stale = own_job ? std::min(options.stale, 3 * options.heartbeat) : options.stale;
       if (life == Life::kUnknown && now - watched_since >= stale) life = Life::kDead;
       if (life == Life::kUnknown && seen_alive) life = Life::kAlive;
-      if (life == Life::kAlive && now - begin > options.patience) {
+      if (life == Life::kAlive && now - begin > options.timeout) {
         if (!own_job) refuse(*found);
         life = Life::kDead;
       }
       if (life == Life::kDead) {
         if (replace(*found)) return;
         std::optional<Found> other = find(guard_path());
-        if (!other || !guard || !guard->same_beat(*other)) guard_since = now;
+        if (!other || !guard || !guard->same_heartbeat(*other)) guard_since = now;
         if (other && now - guard_since > kLongestTakeover) (void)::unlink(guard_path().c_str());
         guard = std::move(other);
-      } else if (life == Life::kUnknown && !told && options.say && now - begin > std::chrono::seconds(1)) {
-        told = true;
-        options.say(fmt::format("{}: the lock of {}: waiting up to {} s for a sign that it is at work",
+      } else if (life == Life::kUnknown && !logged && options.log && now - begin > std::chrono::seconds(1)) {
+        logged = true;
+        options.log(fmt::format("{}: lock of {}: waiting up to {} s to see whether it is alive",
                                 path.string(), found->name(),
                                 std::chrono::duration_cast<std::chrono::seconds>(options.stale).count()));
       }
       if (options.cancelled && options.cancelled()) {
-        fail("{}: asked to stop while waiting for {}", path.string(), found->name());
+        fail("{}: stopped while waiting for {}", path.string(), found->name());
       }
       watched = std::move(found);
       std::this_thread::sleep_for(kPoll);
@@ -361,11 +362,11 @@ struct DirectoryLock::State {
   }
 
   [[noreturn]] void refuse(const Found& found) const {
-    fail("{}: {} is at work there: {}{}{}", path.parent_path().string(), options.subject, found.name(),
+    fail("{}: in use by {}: {}{}{}", path.parent_path().string(), options.subject, found.name(),
          options.advice.empty() ? "" : ". ", options.advice);
   }
 
-  void beat() {
+  void heartbeat() {
     const std::array<timespec, 2> now{timespec{0, UTIME_NOW}, timespec{0, UTIME_NOW}};
     (void)::futimens(file.number(), now.data());
     try {
@@ -373,11 +374,11 @@ struct DirectoryLock::State {
       if (found && !is_mine(*found)) lost = true;
       if (!found) restore();
     } catch (const Error&) {
-      // A file system that does not answer just now; the next beat asks again.
+      // The file system does not respond; the next heartbeat tries again.
     }
   }
 
-  /// The file was deleted by hand: this process is at work all the same.
+  /// The file was deleted by a user: this process still holds the lock.
   void restore() {
     Descriptor before = std::move(file);
     file = Descriptor();
@@ -392,17 +393,17 @@ struct DirectoryLock::State {
     }
   }
 
-  void start_beating() {
+  void start_heartbeat() {
     sigset_t all{};
     sigset_t before{};
     (void)sigfillset(&all);
     (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    beating = std::thread([this] {
+    heartbeat_thread = std::thread([this] {
       unbind_caller();
       std::unique_lock lock(mutex);
-      while (!changed.wait_for(lock, options.beat, [this] { return stop; })) {
+      while (!changed.wait_for(lock, options.heartbeat, [this] { return stop; })) {
         lock.unlock();
-        if (!lost) beat();
+        if (!lost) heartbeat();
         lock.lock();
       }
     });
@@ -410,19 +411,19 @@ struct DirectoryLock::State {
   }
 
   void end() noexcept {
-    if (beating.joinable()) {
+    if (heartbeat_thread.joinable()) {
       {
         const std::scoped_lock lock(mutex);
         stop = true;
         changed.notify_all();
       }
-      beating.join();
+      heartbeat_thread.join();
     }
     try {
       const std::optional<Found> found = find(path);
       if (found && !lost && is_mine(*found)) (void)::unlink(path.c_str());
     } catch (const std::exception&) {
-      // It cannot be read; whoever comes next sees that its process is gone.
+      // It cannot be read; the next process detects that its holder has ended.
     }
   }
 };
@@ -433,7 +434,7 @@ DirectoryLock::DirectoryLock(fs::path file, LockOptions options)
     state_->prepare();
     state_->acquire();
     state_->sweep();
-    state_->start_beating();
+    state_->start_heartbeat();
   } catch (...) {
     (void)::unlink(state_->mine.c_str());
     state_->end();
@@ -456,7 +457,7 @@ void DirectoryLock::require_held() const {
     if (const auto found = find(state_->path)) other = found->name();
   } catch (const Error&) {
   }
-  fail("{}: its lock was taken by {} while this process did not run; nothing more is written there",
+  fail("{}: its lock was taken by {} while this process was suspended; this process stops writing there",
        state_->path.parent_path().string(), other);
 }
 

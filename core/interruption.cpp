@@ -5,22 +5,22 @@
 namespace tutti {
 namespace {
 
-using Asked = bool (*)() noexcept;
-std::atomic<Asked> asked_to_stop{nullptr};
+using StopRequested = bool (*)() noexcept;
+std::atomic<StopRequested> stop_requested{nullptr};
 
 }  // namespace
 
-Interruptible::Interruptible(Asked asked) noexcept {
-  asked_to_stop = asked;
+Interruptible::Interruptible(StopRequested query) noexcept {
+  stop_requested = query;
 }
 
 Interruptible::~Interruptible() {
-  asked_to_stop = nullptr;
+  stop_requested = nullptr;
 }
 
 void interruption_point() {
-  const Asked asked = asked_to_stop.load(std::memory_order_relaxed);
-  if (asked != nullptr && asked()) throw Interrupted("asked to stop");
+  const StopRequested query = stop_requested.load(std::memory_order_relaxed);
+  if (query != nullptr && query()) throw Interrupted("asked to stop");
 }
 
 }  // namespace tutti

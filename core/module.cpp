@@ -71,8 +71,7 @@ void Module::name_parameters() {
   assign_names("", named);
   std::unordered_set<std::string> names;
   for (const Parameter* parameter : named) {
-    require(names.insert(parameter->name).second, "module: the parameter name '{}' stands twice",
-            parameter->name);
+    require(names.insert(parameter->name).second, "module: duplicate parameter name '{}'", parameter->name);
   }
 }
 

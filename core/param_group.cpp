@@ -12,7 +12,7 @@ int64_t round_up(int64_t n, int64_t unit) {
 
 void Precision::describe(Fields& f) {
   f.value("compute", compute, "dtype of weights and activations in forward and backward: fp32 or bf16");
-  f.value("grad", grad, "dtype that gradients are summed and reduced in: fp32 or bf16");
+  f.value("grad", grad, "dtype in which gradients are summed and reduced: fp32 or bf16");
   const auto allowed = [](DType dtype) { return dtype == DType::kFloat32 || dtype == DType::kBFloat16; };
   f.check(allowed(compute), "compute", "must be fp32 or bf16");
   f.check(allowed(grad), "grad", "must be fp32 or bf16");
@@ -26,7 +26,7 @@ ParamGroup::ParamGroup(std::string name, std::vector<Parameter*> parameters, Pre
       placement_(placement) {
   require(is_floating(precision.compute) && is_floating(precision.master) && is_floating(precision.grad),
           "parameter group '{}': dtypes must be floating", name_);
-  require(placement.weight == Spread::kReplicated && placement.grad == Spread::kReplicated,
+  require(placement.weight == Sharding::kReplicated && placement.grad == Sharding::kReplicated,
           "parameter group '{}': only the state can be sharded (ZeRO-0 and ZeRO-1)", name_);
   require(shard.ranks >= 1 && shard.rank >= 0 && shard.rank < shard.ranks,
           "parameter group '{}': part {} of {}", name_, shard.rank, shard.ranks);
@@ -34,14 +34,14 @@ ParamGroup::ParamGroup(std::string name, std::vector<Parameter*> parameters, Pre
     offsets_.push_back(size_);
     size_ += round_up(parameter->numel(), kAlignment);
   }
-  const bool sharded = placement.state == Spread::kSharded && shard.ranks > 1;
+  const bool sharded = placement.state == Sharding::kSharded && shard.ranks > 1;
   if (sharded) size_ = round_up(size_, kAlignment * shard.ranks);
   const int64_t part = sharded ? size_ / shard.ranks : size_;
   state_begin_ = sharded ? part * shard.rank : 0;
   state_end_ = state_begin_ + part;
 
   const MemoryOwner owner("parameters");
-  // Drawn in full and in the master dtype, then cut: the values do not depend on the layout.
+  // Drawn in full and in the master dtype, then sliced: the values do not depend on the layout.
   Tensor full_master = Tensor::zeros({size_}, precision.master, stream);
   for (size_t i = 0; i < parameters_.size(); ++i) {
     const Parameter& p = *parameters_[i];

@@ -18,7 +18,7 @@ void initialise(const Parameter& parameter, const Tensor& destination, uint64_t 
     return;
   }
   if (destination.device().type != DeviceType::kCpu) {
-    // Drawn by the CPU, so that a model starts from the same bits on every device.
+    // Drawn on the CPU, so that a model starts from the same bits on every device.
     ThreadPool one_thread(1);
     const Stream host = Stream::inline_on(one_thread);
     const Tensor drawn = Tensor::empty(destination.shape(), destination.dtype(), host);

@@ -9,7 +9,7 @@
 namespace tutti {
 
 void Peers::agree(FunctionRef<void()> work) {
-  // The first character tells success from failure: an exception may have an empty message.
+  // The first character encodes success or failure: an exception may have an empty message.
   std::string mine = "+";
   try {
     work();

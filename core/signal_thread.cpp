@@ -13,8 +13,9 @@
 namespace tutti {
 namespace {
 
-// What a thread's own instructions and calls raise must meet that thread. SIGPROF tells of the thread that it
-// meets, and a terminal answers a thread that blocks SIGTTIN or SIGTTOU in another way.
+// Signals raised by the instructions and calls of a thread must be delivered to it. SIGPROF samples the
+// thread that receives it, and terminal access behaves differently in a thread that blocks SIGTTIN or
+// SIGTTOU.
 constexpr int kOwn[] = {SIGSEGV, SIGBUS,  SIGFPE,  SIGILL,  SIGTRAP, SIGSYS,
                         SIGABRT, SIGPIPE, SIGXFSZ, SIGPROF, SIGTTIN, SIGTTOU};
 

@@ -5,17 +5,17 @@
 
 namespace tutti {
 
-/// A thread on which the handlers of signals run, in place of threads that compute: while it lives, the
-/// calling thread and those that it starts hold off every signal that is sent to a process as a whole, those
-/// of real time included. run_world() makes one before the first other thread.
+/// A thread on which signal handlers run instead of compute threads: during its lifetime, the calling thread
+/// and the threads that it starts block every signal that is sent to the process as a whole, including
+/// real-time signals. run_world() creates one before the first other thread.
 ///
 /// The kernel writes a handler's frame below the stack pointer, and the fp32 products of oneDNN before 3.12
-/// keep an address of the heap there: a signal in one of them overwrites other memory (oneDNN, issue 4845).
+/// keep a heap address there: a signal in one of them overwrites other memory (oneDNN, issue 4845).
 class SignalThread {
  public:
   /// Throws Error if the system refuses.
   SignalThread();
-  /// Gives the calling thread, which must be the same, the signals back.
+  /// Restores the signal mask of the calling thread, which must be the one that constructed it.
   ~SignalThread();
   SignalThread(const SignalThread&) = delete;
   SignalThread& operator=(const SignalThread&) = delete;

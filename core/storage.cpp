@@ -1,5 +1,5 @@
-// The caching CPU allocator. A training step asks for the same sizes again and again; giving pages back to
-// the system in between costs a page fault for each 4 KiB, which is a tenth of a small step.
+// The caching CPU allocator. Each training step requests the same sizes; returning pages to the system
+// between steps costs a page fault per 4 KiB, which is a tenth of a small step.
 #include <tutti/core/memory/owner.h>
 #include <tutti/core/tensor.h>
 #include "core/cuda/allocator.h"
@@ -22,7 +22,7 @@ constexpr int64_t kAlignment = 64;
 constexpr int64_t kHugePage = int64_t{2} << 20;
 
 int64_t rounded(int64_t bytes) {
-  // At most an eighth is lost to rounding, so that nearly equal sizes share blocks.
+  // Rounding adds at most an eighth, so that nearly equal sizes share blocks.
   int64_t unit = kAlignment;
   while (unit * 16 < bytes) unit *= 2;
   return std::max<int64_t>(kAlignment, (bytes + unit - 1) / unit * unit);
@@ -61,9 +61,9 @@ class CpuAllocator {
     if (block == nullptr) {
       const std::scoped_lock lock(mutex_);
       stats_.live_bytes -= size;
-      fail("out of memory: {} bytes asked for with {} bytes in use by tensors", bytes, stats_.live_bytes);
+      fail("out of memory: {} bytes requested with {} bytes in use by tensors", bytes, stats_.live_bytes);
     }
-    // A hint only: without huge pages everything works as before.
+    // Only a hint: huge pages are not required.
     if (size >= kHugePage) (void)madvise(block, static_cast<size_t>(size), MADV_HUGEPAGE);
     return static_cast<std::byte*>(block);
   }
@@ -100,11 +100,11 @@ class CpuAllocator {
   MemoryStats stats_;
 };
 
-// Pinned memory belongs to no stream: the host writes to it at once, whatever streams have still to do. So
-// every stream's use of it is recorded.
+// Pinned memory belongs to no stream: the host writes to it immediately, whatever work is pending on streams.
+// So the use by every stream is recorded.
 constexpr BlockCache::StreamId kHost = 0;
 
-// That use one block. Room for them is there from the start, so that the first stays where it is while
+// Streams that use one block. Their memory is reserved at the start, so that the first does not move while
 // another thread adds one.
 [[maybe_unused]] constexpr size_t kMostStreams = 16;
 
@@ -112,9 +112,9 @@ constexpr BlockCache::StreamId kHost = 0;
   return std::bit_cast<BlockCache::StreamId>(stream.native());
 }
 
-/// Where the block of CUDA storage came from.
+/// The cache of the block of CUDA storage.
 [[maybe_unused]] BlockCache& cache(const Storage& storage) {
-  const int device = storage.home()->device().index;
+  const int device = storage.allocation_stream()->device().index;
   return storage.pinned() ? cuda::pinned_memory(device) : cuda::device_memory(device);
 }
 
@@ -159,7 +159,7 @@ void Storage::record_use(const Stream& stream) {
     if (block_ == nullptr || stream.device().type != DeviceType::kCuda) return;
     cache(*this).record_use(*block_, stream_id(stream));
     if (stream == streams_.front()) return;
-    // Threads give work on one storage to streams of their own: gradients travel while backward goes on.
+    // Threads enqueue work on one storage on separate streams: gradients are sent while backward continues.
     static std::mutex mutex;
     const std::scoped_lock lock(mutex);
     if (std::find(streams_.begin(), streams_.end(), stream) != streams_.end()) return;

@@ -56,12 +56,12 @@ bool Event::done() const {
 
 struct Stream::Impl {
   Device device;
-  ThreadPool* pool = nullptr;  // inline streams borrow it, others own it
+  ThreadPool* pool = nullptr;  // borrowed by inline streams, owned by others
 
   cuda::Handle device_stream;  // of a CUDA stream
   AlgorithmSelection selection = AlgorithmSelection::kAutotuned;
 
-  // The rest serves queued streams only.
+  // The other members are for queued streams only.
   struct Item {
     std::function<void()> work;           // empty for a recorded point
     std::shared_ptr<Event::State> point;  // set for a recorded point
@@ -71,7 +71,7 @@ struct Stream::Impl {
   std::condition_variable changed;
   std::deque<Item> items;
   bool stop = false;
-  std::exception_ptr failure;  // touched by the worker alone
+  std::exception_ptr failure;  // accessed only by the worker
   std::thread worker;
 
   Impl() = default;
@@ -87,7 +87,7 @@ struct Stream::Impl {
     worker.join();
   }
 
-  void serve() {
+  void run_loop() {
     while (true) {
       Item item;
       {
@@ -128,9 +128,9 @@ Stream Stream::queued(const std::string& thread_name, int pool_threads) {
   impl->pool = impl->owned_pool.get();
   impl->worker = std::thread([raw = impl.get()] {
     unbind_caller();
-    raw->serve();
+    raw->run_loop();
   });
-  // Linux keeps 15 characters; a name is a convenience for debuggers, so a failure is of no consequence.
+  // Linux keeps 15 characters; the name is only for debuggers: a failure has no consequence.
   (void)pthread_setname_np(impl->worker.native_handle(), thread_name.substr(0, 15).c_str());
   return Stream(std::move(impl));
 }
@@ -156,7 +156,8 @@ const Device& Stream::device() const {
 }
 
 ThreadPool& Stream::pool() const {
-  // Loops of the host must never get at a device's memory: an operation that asks has no kernel for it.
+  // Host loops must never access device memory: an operation that requests the pool has no kernel for the
+  // device.
   require(impl_->pool != nullptr, "this operation has no kernel for {}", name(impl_->device));
   return *impl_->pool;
 }

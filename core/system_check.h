@@ -9,8 +9,8 @@
 
 namespace tutti {
 
-/// What a check of a system call found, with errno as the call left it. A parameter of this type is made
-/// from the check before anything else can change errno, in whatever order the other arguments are evaluated.
+/// The result of a check of a system call, with errno after the call. A parameter of this type is constructed
+/// from the check before anything else can change errno, for any order of evaluation of the other arguments.
 class SystemCheck {
  public:
   SystemCheck(bool ok) noexcept : error_number_(ok ? 0 : errno), ok_(ok) {}  // NOLINT: converts by design

@@ -5,7 +5,7 @@ namespace tutti {
 
 NodeId Gradients::input(size_t i) const {
   const Tape::Node& node = tape_.nodes_[static_cast<size_t>(node_)];
-  require(i < node.inputs.size(), "{}: its backward asks for the gradient of input {}, it has {} inputs",
+  require(i < node.inputs.size(), "{}: backward requests the gradient of input {}, the op has {} inputs",
           node.op, i, node.inputs.size());
   return node.inputs[i];
 }
@@ -87,7 +87,7 @@ Var Tape::on_backward(const Var& x, std::function<void()> action) {
 }
 
 Gradients::Slot Tape::slot(NodeId id) {
-  require(id != kConstant, "backward: no gradient is wanted of an input that is constant; ask needs() first");
+  require(id != kConstant, "backward: the gradient of a constant input is not needed; call needs() first");
   Node& node = nodes_[static_cast<size_t>(id)];
   if (node.parameter != nullptr) {
     Parameter& p = *node.parameter;
@@ -97,7 +97,7 @@ Gradients::Slot Tape::slot(NodeId id) {
     node.grad = Tensor::empty(node.shape, node.dtype, stream_);
     return {node.grad, GradMode::kOverwrite};
   }
-  // Another node may hold the same storage (an addition hands one tensor to both inputs): write to a copy.
+  // Another node may share the storage (an addition passes one tensor to both inputs): write to a copy.
   if (!node.grad.unique()) node.grad = node.grad.clone(stream_);
   return {node.grad, GradMode::kAccumulate};
 }
@@ -182,7 +182,7 @@ Var recompute(Tape& tape, std::span<const Var> inputs, std::span<Parameter* cons
   return tape.record("recompute", std::move(output), all,
                      [stream = tape.stream(), context = tape.context(), saved = std::move(saved),
                       body = std::move(body)](const Tensor& dy, const Gradients& gradients) {
-                       // The nested tape adds to the parameters' own gradients; the outer tape counts this
+                       // The nested tape adds to the gradients of the parameters; the outer tape counts this
                        // node as their use.
                        Tape nested(stream, context);
                        std::vector<Var> again;

@@ -67,7 +67,7 @@ void Tensor::upload(const void* values, const Stream& stream) const {
   if (device().type == DeviceType::kCpu) {
     if (numel_ > 0) std::memcpy(raw(), values, static_cast<size_t>(bytes()));
   } else {
-    // Any owner will do: the copy has read memory that is not pinned when it returns.
+    // Any owner is sufficient: a copy from memory that is not pinned is complete on return.
     copy(*this, borrow(const_cast<void*>(values), shape_, dtype_, std::make_shared<int>(0)), stream);
   }
 }
@@ -118,10 +118,10 @@ bool Tensor::contiguous() const noexcept {
 double Tensor::item() const {
   require(numel_ == 1, "Tensor::item: shape {} has {} elements", to_string(shape_), numel_);
   if (device().type == DeviceType::kCuda) {
-    const Stream& home = *storage_->home();
-    const Tensor host = empty_pinned(shape_, dtype_, home);
-    copy(host, *this, home);
-    home.synchronize();
+    const Stream& stream = *storage_->allocation_stream();
+    const Tensor host = empty_pinned(shape_, dtype_, stream);
+    copy(host, *this, stream);
+    stream.synchronize();
     return host.item();
   }
   return dispatch_all(dtype_, [&]<class T>(TypeTag<T>) { return static_cast<double>(*data<T>()); });
@@ -157,7 +157,7 @@ Tensor Tensor::view(const Shape& wanted) const {
           to_string(wanted), to_string(shape_));
   if (numel_ == 0 || contiguous()) return as_strided(shape, contiguous_strides(shape), offset_);
 
-  // Each run of old dims that lie contiguously in memory may be cut anew; walk both shapes from the last dim.
+  // Each run of old dims that is contiguous in memory may be split again; walk both shapes from the last dim.
   Shape strides(shape.size());
   size_t to = shape.size();
   size_t from = shape_.size();
@@ -196,7 +196,7 @@ Tensor Tensor::permute(const Shape& order) const {
   unsigned seen = 0;
   for (const int64_t dim : order) {
     const int d = normalise_dim(static_cast<int>(dim), "Tensor::permute");
-    require((seen & (1U << d)) == 0, "Tensor::permute: dim {} stands twice in {}", d, to_string(order));
+    require((seen & (1U << d)) == 0, "Tensor::permute: duplicate dim {} in {}", d, to_string(order));
     seen |= 1U << d;
     shape.push_back(shape_[static_cast<size_t>(d)]);
     strides.push_back(strides_[static_cast<size_t>(d)]);

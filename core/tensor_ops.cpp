@@ -8,7 +8,7 @@
 namespace tutti {
 namespace {
 
-constexpr int64_t kGrain = int64_t{1} << 15;  // elements a task
+constexpr int64_t kGrain = int64_t{1} << 15;  // elements per task
 
 /// Calls row(d, s, n, d_stride, s_stride) for rows that cover both tensors; offsets and strides count
 /// elements.

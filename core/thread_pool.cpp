@@ -14,7 +14,7 @@
 namespace tutti {
 namespace {
 
-// A worker spins this often before it sleeps: some 20 us, longer than the gap between two kernels of a step.
+// Spins of a worker before it sleeps: some 20 us, longer than the gap between two kernels of a step.
 constexpr int kSpins = 4000;
 
 thread_local bool inside_task = false;
@@ -30,7 +30,7 @@ void pause_cpu() {
 struct ThreadPool::State {
   std::vector<std::thread> workers;
   std::vector<int> cores;
-  std::atomic<uint64_t> generation{0};  // odd bits do not matter; a change wakes the workers
+  std::atomic<uint64_t> generation{0};  // the value has no meaning; a change wakes the workers
   std::atomic<bool> stop{false};
   std::atomic<int64_t> next{0};
   std::atomic<int> running{0};
@@ -97,7 +97,7 @@ ThreadPool::ThreadPool(int threads, std::vector<int> cores) : state_(std::make_u
   state_->cores = std::move(cores);
   try {
     state_->start_workers(threads);
-  } catch (...) {  // those that run must not outlive the pool
+  } catch (...) {  // started threads must not outlive the pool
     state_->stop_workers();
     throw;
   }

@@ -228,10 +228,10 @@ LockOptions run_lock_options(std::function<void(const std::string& text)> say) {
   LockOptions options;
   options.subject = "a run";
   options.advice = "End it first, or choose another run.dir";
-  options.patience = supervised ? kSupervisedPatience : kPatience;
+  options.timeout = supervised ? kSupervisedPatience : kPatience;
   options.supersedes_own_job = supervised;
   options.cancelled = &stop_signalled;
-  options.say = std::move(say);
+  options.log = std::move(say);
   return options;
 }
 

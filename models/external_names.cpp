@@ -59,7 +59,7 @@ Tensor master_of(const Place& place) {
   const ParamGroup& group = *place.group;
   const Parameter& parameter = *group.parameters()[place.index];
   if (group.precision().compute == group.precision().master) return parameter.value;
-  require(group.placement().state == Spread::kReplicated,
+  require(group.placement().state == Sharding::kReplicated,
           "export: the masters of group '{}' are spread over ranks; save with replicated state",
           group.name());
   const int64_t begin = group.offset(place.index);

@@ -35,7 +35,7 @@ void check_group(const std::string& group, std::span<const StateTensor> tensors)
     check(!tensor.name.empty() && is_utf8(tensor.name), "has no valid name");
     check(names.insert(tensor.name).second, "is a duplicate");
     check(tensor.data.defined() && tensor.data.contiguous(), "is not a contiguous tensor");
-    if (tensor.spread == Spread::kSharded) {
+    if (tensor.spread == Sharding::kSharded) {
       check(group != "model", "is sharded; weights must not be");
       check(tensor.begin >= 0 && tensor.end() <= numel(tensor.shape), "exceeds its shape");
     } else {
@@ -168,11 +168,11 @@ void CheckpointConfig::describe(Fields& f) {
 
 StateTensor StateTensor::whole(std::string name, Tensor data) {
   const Shape shape = data.shape();
-  return {std::move(name), std::move(data), shape, Spread::kReplicated, 0};
+  return {std::move(name), std::move(data), shape, Sharding::kReplicated, 0};
 }
 
 StateTensor StateTensor::part(std::string name, const Shape& shape, int64_t begin, Tensor data) {
-  return {std::move(name), std::move(data), shape, Spread::kSharded, begin};
+  return {std::move(name), std::move(data), shape, Sharding::kSharded, begin};
 }
 
 Checkpoints::Checkpoints(CheckpointConfig config, Peers& peers, Log log)

@@ -53,7 +53,8 @@ void to_host(const Tensor& destination, const Tensor& source, const Stream& stre
 void copy(const Tensor& destination, const Tensor& source, const Stream& stream) {
   if (destination.numel() == 0) return;
   const Tensor& on_device = on_cuda(destination) ? destination : source;
-  const Stream on = stream.device().type == DeviceType::kCuda ? stream : *on_device.storage().home();
+  const Stream on =
+      stream.device().type == DeviceType::kCuda ? stream : *on_device.storage().allocation_stream();
   const UseDevice use(on.device().index);
   if (destination.device() == source.device()) {
     if (destination.dtype() == source.dtype() && destination.contiguous() && source.contiguous())

@@ -30,7 +30,7 @@ EvaluationOutcome evaluate(const EvaluationPass& pass) {
     size_t next = 0;
     for (size_t s = 0; s < shards.size(); ++s) {
       for (size_t m = 0; m < shards[s].size(); ++m) {
-        if (poll.stop_asked()) return;
+        if (poll.stop_requested()) return;
         const Batch& batch = batches.at(next++);
         batch.use_on(pass.stream);
         const EvaluationSums sums = pass.task.evaluate(pass.stream, batch);
@@ -46,13 +46,13 @@ EvaluationOutcome evaluate(const EvaluationPass& pass) {
     poll.attempt([&] { work(i); });
     if (--left > 0 && i + 1 < pass.steps) continue;
     const PollResult result = poll.agree(since_poll.seconds());
-    if (!result.go_on()) return {.sums = std::nullopt, .left = result};
+    if (!result.should_continue()) return {.sums = std::nullopt, .interruption = result};
     between = pieces_between_polls(between, result.seconds);  // the same on all ranks
     left = between;
     since_poll = {};
   }
   const std::vector<double> sums = pass.parallel.sum(leaves);
-  return {.sums = EvaluationSums{.loss = sums[0], .correct = sums[1], .count = sums[2]}, .left = {}};
+  return {.sums = EvaluationSums{.loss = sums[0], .correct = sums[1], .count = sums[2]}, .interruption = {}};
 }
 
 }  // namespace tutti

@@ -12,25 +12,25 @@ Observers::Observers(const std::vector<Observer*>& observers, Note note) : note_
   for (Observer* observer : observers) entries_.push_back({observer, 0});
 }
 
-void Observers::tell(FunctionRef<void(Observer& observer)> call) {
+void Observers::notify(FunctionRef<void(Observer& observer)> call) {
   for (Entry& entry : entries_) {
     try {
       call(*entry.observer);
     } catch (const std::exception& error) {
-      if (entry.failures++ == 0) say(fmt::format("{}; training goes on without it", error_text(error)));
+      if (entry.failures++ == 0) log(fmt::format("{}; training continues without it", error_text(error)));
       continue;
     }
     if (entry.failures == 0) continue;
-    say(fmt::format("a record of training can be written again, after {} that could not", entry.failures));
+    log(fmt::format("records of training are written again after {} failures", entry.failures));
     entry.failures = 0;
   }
 }
 
-void Observers::say(const std::string& text) noexcept {
+void Observers::log(const std::string& text) noexcept {
   try {
     if (note_) note_(text);
   } catch (const std::exception&) {
-    // Nobody is left to be told.
+    // There is no other place to log to.
   }
 }
 

@@ -19,13 +19,13 @@ double Parallel::run_step(int64_t samples, int64_t microbatch, const Stream& str
       Tape tape(stream, context);
       const Var value = loss(tape, part);
       losses.take(value.value, stream);
-      watch(tape, m + 1 == local[s].size());
+      register_hooks(tape, m + 1 == local[s].size());
       backward_from_loss(tape, value);
     }
     end_shard(s);
   }
   (void)finish_step();
-  if (stream.device().type != DeviceType::kCpu) stream.synchronize();  // losses are on their way to the host
+  if (stream.device().type != DeviceType::kCpu) stream.synchronize();  // losses are being copied to the host
   const std::vector<double> values = losses.values();
   std::vector<std::vector<double>> leaves(local.size(), {0.0});
   size_t next = 0;

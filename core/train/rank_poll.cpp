@@ -11,13 +11,13 @@ constexpr double kPollInterval_s = 0.1;
 
 }  // namespace
 
-bool RankPoll::stop_asked() {
+bool RankPoll::stop_requested() {
   stop_ = stop_ || (stop_requested_ && stop_requested_());
   return stop_;
 }
 
 void RankPoll::attempt(FunctionRef<void()> work) {
-  if (failed_ || stop_asked()) return;
+  if (failed_ || stop_requested()) return;
   try {
     work();
   } catch (const std::exception& error) {
@@ -28,7 +28,7 @@ void RankPoll::attempt(FunctionRef<void()> work) {
 
 bool RankPoll::wait_for(BatchSource& source) {
   while (!source.wait(kPollInterval_s)) {
-    if (stop_asked()) return false;
+    if (stop_requested()) return false;
   }
   return true;
 }
@@ -37,7 +37,7 @@ PollResult RankPoll::agree(double seconds) {
   Peers& peers = parallel_.peers();
   PollResult result;
   std::vector<std::vector<double>> rows(parallel_.shards(0).size(), {0.0, 0.0, 0.0});
-  rows.front() = {stop_asked() ? 1.0 : 0.0, failed_ ? 1.0 : 0.0, peers.rank() == 0 ? seconds : 0.0};
+  rows.front() = {stop_requested() ? 1.0 : 0.0, failed_ ? 1.0 : 0.0, peers.rank() == 0 ? seconds : 0.0};
   const std::vector<double> sums = parallel_.sum(rows);
   result.stop = sums[0] > 0;
   result.seconds = sums[2];

@@ -18,7 +18,7 @@ void Readings::take(const Tensor& numbers, const Stream& stream) {
 
 std::vector<double> Readings::values() const {
   std::vector<double> read;
-  read.reserve(values_.size() + 2);  // all are single numbers but the last
+  read.reserve(values_.size() + 2);  // all but the last are single numbers
   for (const Tensor& value : values_) {
     const Tensor flat = value.view({-1});
     for (int64_t i = 0; i < flat.numel(); ++i) read.push_back(flat.select(0, i).item());

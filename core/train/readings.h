@@ -6,19 +6,19 @@
 
 namespace tutti {
 
-/// Numbers that a step computes, read when it is done: the host does not wait for a device in between.
+/// Numbers computed by a step and read after it: the host does not wait for the device during the step.
 class Readings {
  public:
   void take(const Tensor& numbers, const Stream& stream);
-  /// In the order of take(); the device must have passed the last of them.
+  /// In the order of take(); the device must have completed the last take().
   [[nodiscard]] std::vector<double> values() const;
 
  private:
   std::vector<Tensor> values_;
 };
 
-/// Backward from `loss`. One that is not finite makes all gradients NaN, so that every rank sees it in the
-/// norm.
+/// Backward from `loss`. A loss that is not finite makes all gradients NaN, so that every rank detects it in
+/// the norm.
 void backward_from_loss(Tape& tape, const Var& loss);
 
 }  // namespace tutti

@@ -12,12 +12,12 @@ void ScheduleConfig::describe(Fields& f) {
            "shape after the warm-up; wsd: stable, then linear decay");
   f.value("warmup_steps", warmup_steps,
           "steps of linear warm-up; the first has 1 / warmup_steps of the peak, not 0", at_least(0));
-  f.value("decay_steps", decay_steps, "last steps of a wsd schedule, in which the rate falls", at_least(0));
-  f.value("final_ratio", final_ratio, "rate of the last step itself, as a part of the peak", between(0, 1));
+  f.value("decay_steps", decay_steps, "last steps of a wsd schedule, in which the rate decays", at_least(0));
+  f.value("final_ratio", final_ratio, "rate of the last step, as a fraction of the peak", between(0, 1));
 }
 
 double learning_rate_factor(const ScheduleConfig& config, int64_t step, int64_t total_steps) {
-  // Step 0 already moves: the warm-up counts steps done after this one.
+  // Step 0 is not 0: the warm-up counts steps done after this one.
   if (step < config.warmup_steps)
     return static_cast<double>(step + 1) / static_cast<double>(config.warmup_steps);
   if (config.kind == "constant") return 1;

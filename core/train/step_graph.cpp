@@ -34,24 +34,25 @@ bool operator==(const StepKey& a, const StepKey& b) {
                     });
 }
 
-StepGraphPlan::Way StepGraphPlan::next(const StepKey& key) {
-  require(state_ != State::kCapturing, "StepGraphPlan: it was not told how the last capture went");
-  if (state_ == State::kFailed) return Way::kEager;
-  if (state_ == State::kCaptured) return key == key_ ? Way::kReplay : Way::kEager;
+StepGraphPlan::Mode StepGraphPlan::next(const StepKey& key) {
+  require(state_ != State::kCapturing,
+          "StepGraphPlan: neither captured() nor failed() was called after the last capture");
+  if (state_ == State::kFailed) return Mode::kEager;
+  if (state_ == State::kCaptured) return key == key_ ? Mode::kReplay : Mode::kEager;
   if (seen_ == 0 || !(key == key_)) {
     key_ = key;
     seen_ = 0;
   }
   if (seen_ < kEagerSteps) {
     ++seen_;
-    return Way::kEager;
+    return Mode::kEager;
   }
   state_ = State::kCapturing;
-  return Way::kCapture;
+  return Mode::kCapture;
 }
 
 void StepGraphPlan::captured() {
-  require(state_ == State::kCapturing, "StepGraphPlan: no capture is under way");
+  require(state_ == State::kCapturing, "StepGraphPlan: no capture is in progress");
   state_ = State::kCaptured;
 }
 
@@ -76,7 +77,7 @@ void StepGraph::capture(std::span<const Batch> like,
       mine.first_sample = batch.first_sample;
       batches_.push_back(std::move(mine));
     }
-    // The graph has memory of its own: what eager steps have cached would lie idle beside it.
+    // The graph has separate memory: the cache of eager steps would be unused.
     cuda::release_cached_memory(stream_.device().index);
     const cuda::UseStepCounter counter(static_cast<const uint64_t*>(counter_.raw()));
     graph_ = std::shared_ptr<cuda::Graph>(cuda::Graph::capture(stream_, [&] { work(batches_); }));

@@ -12,7 +12,7 @@ namespace {
 
 constexpr int kFailedSavesToEnd = 3;
 
-// In shorter steps a stop waits for the end of the step, and ranks spare themselves a collective.
+// In shorter steps a stop waits for the end of the step, which avoids a collective.
 constexpr double kLongStep_s = 0.1;
 
 }  // namespace
@@ -20,14 +20,14 @@ constexpr double kLongStep_s = 0.1;
 void TrainConfig::describe(Fields& f) {
   constexpr double kMostSamples = int64_t{1} << 31;  // sums of such numbers fit in 64 bits
   f.value("steps", steps, "optimizer steps", at_least(1));
-  f.value("batch", batch, "samples a step, over all ranks", between(1, kMostSamples));
-  f.value("microbatch", microbatch, "most samples in one forward pass of a rank; 0: no limit",
+  f.value("batch", batch, "samples per step, over all ranks", between(1, kMostSamples));
+  f.value("microbatch", microbatch, "maximum samples per forward pass of a rank; 0: no limit",
           between(0, kMostSamples));
   f.value("evaluate_every", evaluate_every, "steps between evaluations; 0: only at the end", at_least(0));
   f.value("max_skipped_steps", max_skipped_steps,
-          "steps in a row that a loss or gradient may be not finite before the run ends", at_least(0));
+          "maximum consecutive steps without a finite loss and gradient before the run ends", at_least(0));
   f.value("cuda_graph", cuda_graph,
-          "CUDA: capture the work of the third step and replay it while shapes stay as they are");
+          "CUDA: capture the work of the third step and replay it while shapes do not change");
 }
 
 std::string_view name(TrainResult::Reason reason) {
@@ -67,7 +67,7 @@ TrainResult Trainer::run(int64_t first_step) {
   const Stopwatch elapsed;
   plan_graph();
   if (parts_.evaluate_first && parts_.validation) evaluate_into(result, first_step);
-  for (int64_t step = first_step; step < config_.steps && leave_.go_on(); ++step) {
+  for (int64_t step = first_step; step < config_.steps && poll_result_.should_continue(); ++step) {
     std::optional<StepReport> report = train_step(step);
     if (!report) break;
     report->elapsed_s = elapsed.seconds();
@@ -76,15 +76,15 @@ TrainResult Trainer::run(int64_t first_step) {
     result.wall_s += report->step_s;
     result.predictions += report->predictions;
     result.samples += report->samples;
-    observers_.tell([&](Observer& observer) { observer.on_step(*report); });
+    observers_.notify([&](Observer& observer) { observer.on_step(*report); });
 
     skipped_ = report->skipped ? skipped_ + 1 : 0;
     const bool last = report->step == config_.steps;
     if (skipped_ > config_.max_skipped_steps || (last && report->skipped)) {
       result.reason = TrainResult::Reason::kNotFinite;
-      return result;  // the last checkpoint is better than this state
+      return result;  // the last checkpoint is better than the current state
     }
-    // Weights whose loss is not finite push no better checkpoint out.
+    // Weights without a finite loss must not replace a better checkpoint.
     const bool by_steps = parts_.save_every > 0 && report->step % parts_.save_every == 0;
     const bool due = (by_steps || save_due_) && !report->skipped;
     const bool evaluates = evaluation_due(report->step);
@@ -95,24 +95,24 @@ TrainResult Trainer::run(int64_t first_step) {
   return result;
 }
 
-/// What is left to do when the last step has been done or the ranks leave before it.
+/// Ends the run after its last step or an earlier interruption.
 void Trainer::end_run(TrainResult& result) {
-  const bool done = leave_.go_on() || (result.steps >= config_.steps && !unevaluated_);
+  const bool done = poll_result_.should_continue() || (result.steps >= config_.steps && !unevaluated_);
   if (parts_.save && result.steps != saved_step_) {
     try {
       save(result.steps, true);
     } catch (const AgreedError& error) {
-      if (leave_.problem.empty()) throw;
-      throw AgreedError(fmt::format("{}; and {}", leave_.problem, error.what()));
+      if (poll_result_.problem.empty()) throw;
+      throw AgreedError(fmt::format("{}; and {}", poll_result_.problem, error.what()));
     }
   }
-  if (!leave_.problem.empty()) {
-    throw AgreedError(fmt::format("training ends after step {}: {}", result.steps, leave_.problem));
+  if (!poll_result_.problem.empty()) {
+    throw AgreedError(fmt::format("training ends after step {}: {}", result.steps, poll_result_.problem));
   }
   if (!done) result.reason = TrainResult::Reason::kStopped;
 }
 
-/// Empty if the ranks leave before the step is done: leave_ says why.
+/// Empty if the ranks end the run before the step is done: poll_result_ has the reason.
 std::optional<StepReport> Trainer::train_step(int64_t step) {
   const Stopwatch wall;
   StepReport report{.step = step + 1, .total_steps = config_.steps};
@@ -130,9 +130,9 @@ std::optional<StepReport> Trainer::train_step(int64_t step) {
     poll.attempt([&] {
       if (poll.wait_for(parts_.training)) read();
     });
-    if (graph_) {  // nothing can be asked while work is captured
-      leave_ = poll.agree();
-      if (!leave_.go_on()) return std::nullopt;
+    if (graph_) {  // ranks cannot poll during a capture
+      poll_result_ = poll.agree();
+      if (!poll_result_.should_continue()) return std::nullopt;
       polled = nullptr;
     }
   } else {
@@ -143,34 +143,34 @@ std::optional<StepReport> Trainer::train_step(int64_t step) {
   report.learning_rate =
       parts_.optimizer.peak_learning_rate() * learning_rate_factor(schedule_, step, config_.steps);
 
-  StepGraphPlan::Way way = StepGraphPlan::Way::kEager;
-  if (graph_) way = plan_.next(StepKey::of(samples, predictions, work.shards, work.batches));
-  const std::optional<Outcome> outcome = way == StepGraphPlan::Way::kEager
+  StepGraphPlan::Mode mode = StepGraphPlan::Mode::kEager;
+  if (graph_) mode = plan_.next(StepKey::of(samples, predictions, work.shards, work.batches));
+  const std::optional<Outcome> outcome = mode == StepGraphPlan::Mode::kEager
                                              ? eager_step(work, polled)
-                                             : graph_step(work, report.learning_rate, way);
+                                             : graph_step(work, report.learning_rate, mode);
   if (!outcome) return std::nullopt;
   report.comm_wait_s = outcome->comm_wait_s;
   report.grad_norm = outcome->grad_norm;
 
   Stopwatch update;
-  // Beside the loss: whether a rank was asked to stop, a checkpoint is due by time, ranks should poll in the
+  // Besides the loss: whether a stop was requested, a checkpoint is due by time, ranks should poll in the
   // next step.
   std::vector<std::vector<double>> leaves(work.shards.size(), {0.0, 0.0, 0.0, 0.0});
   size_t next = 0;
   for (size_t s = 0; s < work.shards.size(); ++s) {
     for (size_t m = 0; m < work.shards[s].size(); ++m) leaves[s][0] += outcome->losses.at(next++);
   }
-  leaves.front()[1] = poll.stop_asked() ? 1 : 0;
+  leaves.front()[1] = poll.stop_requested() ? 1 : 0;
   if (parts_.parallel.peers().rank() == 0) {
     const double unknown = std::numeric_limits<double>::infinity();
     const double ahead_s = evaluation_due(step + 1) ? evaluation_s_.value_or(unknown) : 0;
     leaves.front()[2] = timer_.due(clock_.seconds(), ahead_s) ? 1 : 0;
   }
-  // Where the next batch is not there yet, it may be long in coming, or never come.
+  // If the next batch is not ready, reading it may take long or never end.
   leaves.front()[3] = wall.seconds() > kLongStep_s || !parts_.training.has_next() ? 1 : 0;
   const std::vector<double> sums = parts_.parallel.sum(leaves);
   report.loss = sums[0];
-  leave_.stop = sums[1] > 0;
+  poll_result_.stop = sums[1] > 0;
   save_due_ = sums[2] > 0;
   poll_next_ = sums[3] > 0 || parts_.parallel.peers().size() == 1;
   report.skipped = !std::isfinite(report.loss) || !std::isfinite(report.grad_norm);
@@ -185,15 +185,15 @@ std::optional<StepReport> Trainer::train_step(int64_t step) {
 }
 
 /// Forward and backward of all microbatches, and the reductions. Returns the seconds of waiting for them.
-/// With `poll`, ranks agree to go on before the first gradient may be sent; empty if they leave.
+/// With `poll`, ranks agree to continue before the first gradient may be sent; empty if they stop.
 std::optional<double> Trainer::forward_backward(const Work& work, std::vector<Batch> batches,
                                                 Readings& losses, RankPoll* poll) {
   parts_.parallel.begin_step();
-  const auto go_on = [&] {
+  const auto should_continue = [&] {
     if (poll == nullptr) return true;
-    leave_ = poll->agree();
+    poll_result_ = poll->agree();
     poll = nullptr;
-    return leave_.go_on();
+    return poll_result_.should_continue();
   };
   size_t next = 0;
   for (size_t s = 0; s < work.shards.size(); ++s) {
@@ -201,7 +201,7 @@ std::optional<double> Trainer::forward_backward(const Work& work, std::vector<Ba
     parts_.parallel.begin_shard(s);
     for (size_t m = 0; m < work.shards[s].size(); ++m) {
       const bool last = m + 1 == work.shards[s].size();
-      if (sends && last && !go_on()) return std::nullopt;
+      if (sends && last && !should_continue()) return std::nullopt;
       const auto& range = work.shards[s][m];
       const auto one = [&] { pass(work, range, std::exchange(batches.at(next), {}), last, losses); };
       if (poll != nullptr)
@@ -210,7 +210,7 @@ std::optional<double> Trainer::forward_backward(const Work& work, std::vector<Ba
         one();
       ++next;
     }
-    if (sends && !go_on()) return std::nullopt;
+    if (sends && !should_continue()) return std::nullopt;
     parts_.parallel.end_shard(s);
   }
   return parts_.parallel.finish_step();
@@ -219,8 +219,8 @@ std::optional<double> Trainer::forward_backward(const Work& work, std::vector<Ba
 void Trainer::pass(const Work& work, const Parallel::Shard& range, const Batch& batch, bool last,
                    Readings& losses) {
   require(batch.first_sample == range.begin && batch.samples() == range.end - range.begin,
-          "training data: step {} needs samples [{}, {}) of the batch, the source gave {} from {}", work.step,
-          range.begin, range.end, batch.samples(), batch.first_sample);
+          "training data: step {} needs samples [{}, {}) of the batch, the source returned {} from {}",
+          work.step, range.begin, range.end, batch.samples(), batch.first_sample);
   batch.use_on(parts_.stream);
   Tape tape(parts_.stream,
             {.training = true,
@@ -231,7 +231,7 @@ void Trainer::pass(const Work& work, const Parallel::Shard& range, const Batch& 
              .batch_share = static_cast<double>(batch.samples()) / static_cast<double>(work.samples)});
   const Var loss = parts_.task.loss(tape, batch, work.predictions > 0 ? 1 / work.predictions : 0);
   losses.take(loss.value, parts_.stream);
-  parts_.parallel.watch(tape, last);
+  parts_.parallel.register_hooks(tape, last);
   backward_from_loss(tape, loss);
 }
 
@@ -242,7 +242,7 @@ std::optional<Trainer::Outcome> Trainer::eager_step(Work& work, RankPoll* poll) 
   if (!waited_s) return std::nullopt;
   outcome.comm_wait_s = *waited_s;
   const Stopwatch norm;
-  // The one moment of a step at which the host waits for a device: all work before the update is done then.
+  // The only point of a step at which the host waits for a device: all work before the update is done then.
   outcome.grad_norm = parts_.optimizer.grad_norm();
   if (parts_.stream.device().type == DeviceType::kCpu) outcome.norm_s = norm.seconds();
   outcome.losses = losses.values();
@@ -257,10 +257,10 @@ void Trainer::plan_graph() {
     graph_ = std::make_unique<StepGraph>(parts_.stream);
     return;
   }
-  observers_.say(fmt::format("steps are not captured as a CUDA graph: {}", reason));
+  observers_.log(fmt::format("steps are not captured as a CUDA graph: {}", reason));
 }
 
-/// Returns why the step cannot be captured, the same on all ranks; empty if it was.
+/// Returns why the step cannot be captured, the same on all ranks; empty on success.
 std::string Trainer::capture(const Work& work) {
   std::string problem;
   try {
@@ -281,25 +281,25 @@ std::string Trainer::capture(const Work& work) {
   return "";
 }
 
-Trainer::Outcome Trainer::graph_step(Work& work, double learning_rate, StepGraphPlan::Way way) {
+Trainer::Outcome Trainer::graph_step(Work& work, double learning_rate, StepGraphPlan::Mode mode) {
   parts_.optimizer.prepare(learning_rate, work.step);
-  if (way == StepGraphPlan::Way::kCapture) {
+  if (mode == StepGraphPlan::Mode::kCapture) {
     const std::string problem = capture(work);
     if (!problem.empty()) {
       plan_.failed(problem);
       graph_readings_.reset();
       graph_->clear();
-      observers_.say(fmt::format("steps are not captured as a CUDA graph: {}", problem));
+      observers_.log(fmt::format("steps are not captured as a CUDA graph: {}", problem));
       return *eager_step(work, nullptr);
     }
     plan_.captured();
   }
   graph_->load(work.batches, work.step);
   graph_->launch();
-  parts_.stream.synchronize();  // of this stream alone; the next batch is on its way on another
+  parts_.stream.synchronize();  // only of this stream; the next batch is copied on another
   Outcome outcome{.losses = graph_readings_->values(), .updated = true};
   outcome.grad_norm = outcome.losses.back();
-  outcome.losses.resize(outcome.losses.size() - 3);  // what step_prepared returned
+  outcome.losses.resize(outcome.losses.size() - 3);  // the result of step_prepared
   return outcome;
 }
 
@@ -308,27 +308,27 @@ bool Trainer::evaluation_due(int64_t step) const {
          (step == config_.steps || (config_.evaluate_every > 0 && step % config_.evaluate_every == 0));
 }
 
-/// An evaluation that is left is not recorded.
+/// An interrupted evaluation is not recorded.
 void Trainer::evaluate_into(TrainResult& result, int64_t step) {
   unevaluated_ = true;
-  if (!leave_.go_on()) return;
+  if (!poll_result_.should_continue()) return;
   const std::optional<EvaluationReport> report = try_evaluate(step);
   if (!report) return;
   unevaluated_ = false;
   evaluation_s_ = report->wall_s;
   result.evaluation = *report;
   result.evaluated = true;
-  observers_.tell([&](Observer& observer) { observer.on_evaluation(*report); });
+  observers_.notify([&](Observer& observer) { observer.on_evaluation(*report); });
 }
 
 EvaluationReport Trainer::evaluate(int64_t step) {
   const std::optional<EvaluationReport> report = try_evaluate(step);
   if (report) return *report;
-  if (leave_.problem.empty()) throw Interrupted("asked to stop");
-  throw AgreedError(leave_.problem);
+  if (poll_result_.problem.empty()) throw Interrupted("asked to stop");
+  throw AgreedError(poll_result_.problem);
 }
 
-/// Empty if the ranks leave before it is done: leave_ says why.
+/// Empty if the ranks end it early: poll_result_ has the reason.
 std::optional<EvaluationReport> Trainer::try_evaluate(int64_t step) {
   const Stopwatch wall;
   const EvaluationOutcome outcome = tutti::evaluate({.task = parts_.task,
@@ -339,8 +339,9 @@ std::optional<EvaluationReport> Trainer::try_evaluate(int64_t step) {
                                                      .stop_requested = parts_.stop_requested,
                                                      .stream = parts_.stream});
   if (!outcome.sums) {
-    leave_ = outcome.left;
-    if (!leave_.problem.empty()) leave_.problem = fmt::format("evaluation: {}", leave_.problem);
+    poll_result_ = outcome.interruption;
+    if (!poll_result_.problem.empty())
+      poll_result_.problem = fmt::format("evaluation: {}", poll_result_.problem);
     return std::nullopt;
   }
   EvaluationReport report{.step = step};
@@ -353,21 +354,21 @@ std::optional<EvaluationReport> Trainer::try_evaluate(int64_t step) {
 }
 
 void Trainer::save(int64_t step, bool ends) {
-  observers_.tell([&](Observer& observer) { observer.before_checkpoint(step); });
+  observers_.notify([&](Observer& observer) { observer.before_checkpoint(step); });
   const CheckpointReport report =
       parts_.save(step, skipped_ > 0 ? OlderCheckpoints::kKeep : OlderCheckpoints::kDelete);
-  observers_.tell([&](Observer& observer) { observer.on_checkpoint(report); });
+  observers_.notify([&](Observer& observer) { observer.on_checkpoint(report); });
   if (report.error.empty()) saved_step_ = step;
   failed_saves_ = report.error.empty() ? 0 : failed_saves_ + 1;
   if (timer_.saved(clock_.seconds(), report.wall_s)) {
-    observers_.say(
-        fmt::format("a checkpoint takes {:.0f} s: they are written every {:.0f} s, not every {:.0f} s",
+    observers_.log(
+        fmt::format("a checkpoint takes {:.0f} s: checkpoints are written every {:.0f} s, not every {:.0f} s",
                     report.wall_s, timer_.interval_s(), parts_.save_every_s));
   }
-  // All ranks hold the same report.
+  // All ranks have the same report.
   if (failed_saves_ > 0 && ends) {
-    throw AgreedError(fmt::format(
-        "the checkpoint of step {}, with which training ends, could not be written: {}", step, report.error));
+    throw AgreedError(
+        fmt::format("the final checkpoint of step {} could not be written: {}", step, report.error));
   }
   if (failed_saves_ >= kFailedSavesToEnd) {
     throw AgreedError(

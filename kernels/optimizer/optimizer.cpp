@@ -162,7 +162,7 @@ const RoleRule& OptimizerConfig::rule(Role role) const {
 
 StateTensor UpdateTarget::checkpoint_part(std::string_view kind, const Tensor& part) const {
   const std::string full = fmt::format("{}.{}", parameter->name, kind);
-  if (group->placement().state == Spread::kReplicated)
+  if (group->placement().state == Sharding::kReplicated)
     return StateTensor::whole(full, part.view(parameter->shape));
   return StateTensor::part(full, parameter->shape, begin, part);
 }
@@ -317,7 +317,7 @@ std::vector<StateTensor> Optimizer::states() const {
   for (const auto& rule : rules_) rule->add_states(states);
   for (const auto& group : groups_) {
     if (group->weights().shares_storage_with(group->master()) &&
-        group->placement().state == Spread::kReplicated) {
+        group->placement().state == Sharding::kReplicated) {
       continue;
     }
     for (size_t i = 0; i < group->parameters().size(); ++i) {

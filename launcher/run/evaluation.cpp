@@ -141,7 +141,7 @@ class Pass {
                                                        .microbatch = settings_.train.microbatch,
                                                        .stop_requested = {},
                                                        .stream = compute.stream()});
-    if (!outcome.sums) throw AgreedError(outcome.left.problem);
+    if (!outcome.sums) throw AgreedError(outcome.interruption.problem);
     const EvaluationSums& total = *outcome.sums;
     require(total.count > 0, "{}: nothing is predicted in it", settings_.data.path);
     return {.loss = total.loss / total.count,

@@ -71,7 +71,7 @@ Restored restore(Checkpoints& checkpoints, DistributedModel& model, const Optimi
   };
   const std::optional<CheckpointMetadata> found = checkpoints.restore(model.state(optimizer), accept);
   if (!found) return restored;
-  model.restored();
+  model.after_restore();
   restored.step = found->step;
   restored.facts = found->extra;
   return restored;

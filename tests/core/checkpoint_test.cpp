@@ -193,7 +193,7 @@ TEST_F(CheckpointTest, AnotherTrainingsWorkIsNotTouched) {
   Checkpoints first = checkpoints(alone);
   first.set_owner("aaaa");
   first.prepare(0);
-  EXPECT_NE(message([&] { checkpoints(alone).prepare(0); }).find("another training is at work there"),
+  EXPECT_NE(message([&] { checkpoints(alone).prepare(0); }).find("in use by another training"),
             std::string::npos);
   FakeTraining training(1, 0, 1, stream);
   training.fill();
@@ -238,8 +238,9 @@ TEST_F(CheckpointTest, UnfitStatesAreRefusedOnAllRanks) {
               if (rank == 2) s.optimizer.pop_back();
             }),
             "checkpoint: rank 2 lists different tensors than rank 0");
-  EXPECT_EQ(refused([](TrainingState& s, CheckpointMetadata&, int) { s.model[0].spread = Spread::kSharded; }),
-            "checkpoint: model tensor 'embedding.weight' is sharded; weights must not be");
+  EXPECT_EQ(
+      refused([](TrainingState& s, CheckpointMetadata&, int) { s.model[0].spread = Sharding::kSharded; }),
+      "checkpoint: model tensor 'embedding.weight' is sharded; weights must not be");
   EXPECT_EQ(refused([](TrainingState&, CheckpointMetadata& m, int) { m.run_file = "\xff"; }),
             "checkpoint: a string in the metadata is not valid UTF-8");
   EXPECT_EQ(steps(), std::vector<int64_t>{});

@@ -24,8 +24,8 @@ namespace fs = std::filesystem;
 /// Short times; a holder that lives beats fifty times before it is taken for dead.
 LockOptions quick() {
   LockOptions options;
-  options.patience = milliseconds(0);
-  options.beat = milliseconds(40);
+  options.timeout = milliseconds(0);
+  options.heartbeat = milliseconds(40);
   options.stale = milliseconds(2000);
   return options;
 }
@@ -101,8 +101,7 @@ TEST(DirectoryLockTest, IsGivenUpAtTheEndAndLeavesNothing) {
     EXPECT_NO_THROW(lock.require_held());
     EXPECT_EQ(entries(folder.path()), 1);
     const std::string message = refusal(file, quick());
-    EXPECT_NE(message.find(fmt::format("a run is at work there: process {} on ", getpid())),
-              std::string::npos)
+    EXPECT_NE(message.find(fmt::format("in use by a run: process {} on ", getpid())), std::string::npos)
         << message;
   }
   EXPECT_EQ(entries(folder.path()), 0);
@@ -135,7 +134,7 @@ TEST(DirectoryLockTest, OnOneKernelFlockTellsWhereProcessesHaveOtherNumbers) {
   LockOptions inside = quick();
   inside.self.host = "container";
   inside.self.processes = "pid:[1]";
-  EXPECT_NE(refusal(file, inside).find("is at work there"), std::string::npos);
+  EXPECT_NE(refusal(file, inside).find("in use by"), std::string::npos);
   holder.kill();
   const auto begin = Clock::now();
   EXPECT_EQ(refusal(file, inside), "");
@@ -148,7 +147,7 @@ TEST(DirectoryLockTest, OnAnotherKernelTheBeatTells) {
   Holder holder(file, on_another_host());
   std::atomic<int> lines{0};
   LockOptions asking = quick();
-  asking.say = [&](const std::string&) { ++lines; };
+  asking.log = [&](const std::string&) { ++lines; };
   auto begin = Clock::now();
   const std::string message = refusal(file, asking);
   EXPECT_NE(message.find("on node2"), std::string::npos) << message;
@@ -172,7 +171,7 @@ TEST(DirectoryLockTest, WhoWasReplacedLearnsOfIt) {
   const TemporaryDirectory folder;
   const fs::path file = folder / "lock";
   LockOptions slow = on_another_host();
-  slow.beat = milliseconds(3000);  // too seldom for those who ask
+  slow.heartbeat = milliseconds(3000);  // too seldom for those who ask
   const DirectoryLock lock(file, slow);
   LockOptions asking = quick();
   asking.stale = milliseconds(300);
@@ -203,7 +202,7 @@ TEST(DirectoryLockTest, OfManyWhoFindADeadHolderOneTakesItsPlace) {
     for (int i = 0; i < 6; ++i) {
       threads.emplace_back([&] {
         LockOptions options = quick();
-        options.patience = std::chrono::seconds(60);
+        options.timeout = std::chrono::seconds(60);
         const DirectoryLock lock(file, options);
         most = std::max(most.load(), ++inside);
         ++entered;
@@ -226,7 +225,7 @@ TEST(DirectoryLockTest, ALaterAttemptOfTheSameJobTakesOver) {
   first.self.job = "4711";
   const Holder holder(file, first);
   LockOptions next = quick();
-  next.patience = milliseconds(100);
+  next.timeout = milliseconds(100);
   next.supersedes_own_job = true;
   next.self.job = "4712";
   EXPECT_NE(refusal(file, next).find("job 4711"), std::string::npos);
@@ -255,7 +254,7 @@ TEST(DirectoryLockTest, WhatIsNoLockIsWatchedOrRefused) {
   fs::create_directory(file);
   EXPECT_NE(refusal(file, options).find("not a regular file"), std::string::npos) << refusal(file, options);
   EXPECT_EQ(entries(folder.path()), 2);
-  EXPECT_NE(refusal(folder / "nowhere" / "lock", options).find("cannot be made: No such file"),
+  EXPECT_NE(refusal(folder / "nowhere" / "lock", options).find("cannot be created: No such file"),
             std::string::npos);
 }
 
@@ -273,10 +272,10 @@ TEST(DirectoryLockTest, AStopEndsTheWait) {
   const fs::path file = folder / "lock";
   const Holder holder(file, quick());
   LockOptions asking = quick();
-  asking.patience = std::chrono::seconds(600);
+  asking.timeout = std::chrono::seconds(600);
   std::atomic<int> asked{0};
   asking.cancelled = [&] { return ++asked > 2; };
-  EXPECT_NE(refusal(file, asking).find("asked to stop while waiting for process"), std::string::npos);
+  EXPECT_NE(refusal(file, asking).find("stopped while waiting for process"), std::string::npos);
   EXPECT_EQ(entries(folder.path()), 1);
 }
 

@@ -6,7 +6,7 @@
 namespace tutti {
 namespace {
 
-using Way = StepGraphPlan::Way;
+using Mode = StepGraphPlan::Mode;
 
 StepKey key(int64_t samples, int64_t width = 4, double predictions = 8) {
   ThreadPool pool(1);
@@ -32,44 +32,44 @@ TEST(StepKey, HoldsAllThatIsTakenByValue) {
 
 TEST(StepGraphPlan, TwoEagerStepsThenOneCaptureThenReplays) {
   StepGraphPlan plan;
-  EXPECT_EQ(plan.next(key(3)), Way::kEager);
-  EXPECT_EQ(plan.next(key(3)), Way::kEager);
+  EXPECT_EQ(plan.next(key(3)), Mode::kEager);
+  EXPECT_EQ(plan.next(key(3)), Mode::kEager);
   EXPECT_FALSE(plan.has_graph());
-  EXPECT_EQ(plan.next(key(3)), Way::kCapture);
+  EXPECT_EQ(plan.next(key(3)), Mode::kCapture);
   EXPECT_THROW((void)plan.next(key(3)), Error) << "nobody said how it went";
   plan.captured();
   EXPECT_TRUE(plan.has_graph());
-  EXPECT_EQ(plan.next(key(3)), Way::kReplay);
+  EXPECT_EQ(plan.next(key(3)), Mode::kReplay);
   // The ragged end of an epoch.
-  EXPECT_EQ(plan.next(key(2)), Way::kEager);
-  EXPECT_EQ(plan.next(key(2)), Way::kEager);
-  EXPECT_EQ(plan.next(key(2)), Way::kEager);
-  EXPECT_EQ(plan.next(key(3)), Way::kReplay);
+  EXPECT_EQ(plan.next(key(2)), Mode::kEager);
+  EXPECT_EQ(plan.next(key(2)), Mode::kEager);
+  EXPECT_EQ(plan.next(key(2)), Mode::kEager);
+  EXPECT_EQ(plan.next(key(3)), Mode::kReplay);
   EXPECT_EQ(plan.reason(), "");
   EXPECT_THROW(plan.captured(), Error);
 }
 
 TEST(StepGraphPlan, EagerStepsMustHaveTheKeyInARow) {
   StepGraphPlan plan;
-  EXPECT_EQ(plan.next(key(3)), Way::kEager);
-  EXPECT_EQ(plan.next(key(2)), Way::kEager);
-  EXPECT_EQ(plan.next(key(3)), Way::kEager);
-  EXPECT_EQ(plan.next(key(3)), Way::kEager);
-  EXPECT_EQ(plan.next(key(3)), Way::kCapture);
+  EXPECT_EQ(plan.next(key(3)), Mode::kEager);
+  EXPECT_EQ(plan.next(key(2)), Mode::kEager);
+  EXPECT_EQ(plan.next(key(3)), Mode::kEager);
+  EXPECT_EQ(plan.next(key(3)), Mode::kEager);
+  EXPECT_EQ(plan.next(key(3)), Mode::kCapture);
 }
 
 TEST(StepGraphPlan, AFailedCaptureIsNotTriedAgain) {
   StepGraphPlan plan;
   for (int i = 0; i < 2; ++i) (void)plan.next(key(3));
-  EXPECT_EQ(plan.next(key(3)), Way::kCapture);
+  EXPECT_EQ(plan.next(key(3)), Mode::kCapture);
   plan.failed("gradients go through the host");
-  for (int i = 0; i < 5; ++i) EXPECT_EQ(plan.next(key(3)), Way::kEager);
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(plan.next(key(3)), Mode::kEager);
   EXPECT_EQ(plan.reason(), "gradients go through the host");
   EXPECT_FALSE(plan.has_graph());
   // It can be known before the first step.
   StepGraphPlan never;
   never.failed("no CUDA");
-  for (int i = 0; i < 5; ++i) EXPECT_EQ(never.next(key(3)), Way::kEager);
+  for (int i = 0; i < 5; ++i) EXPECT_EQ(never.next(key(3)), Mode::kEager);
 }
 
 }  // namespace

@@ -158,12 +158,12 @@ TEST_F(TapeTest, GradientsOfInputsThatAreNotThereAreRefused) {
     }
     return "";
   };
-  const std::string expected = "twice: its backward asks for the gradient of input 2, it has 2 inputs";
+  const std::string expected = "twice: backward requests the gradient of input 2, the op has 2 inputs";
   EXPECT_EQ(refusal([](const Tensor& dy, const Gradients& g) { g.add(2, dy); }, false), expected);
   EXPECT_EQ(refusal([](const Tensor&, const Gradients& g) { (void)g.slot(2); }, false), expected);
   EXPECT_EQ(refusal([](const Tensor&, const Gradients& g) { (void)g.needs(2); }, false), expected);
   EXPECT_EQ(refusal([](const Tensor&, const Gradients& g) { (void)g.slot(0); }, true),
-            "backward: no gradient is wanted of an input that is constant; ask needs() first");
+            "backward: the gradient of a constant input is not needed; call needs() first");
 }
 
 TEST_F(TapeTest, InferenceRecordsNothing) {
@@ -278,7 +278,7 @@ TEST(ParamGroupTest, LayoutAndPrecision) {
   Net net;
   net.name_parameters();
   const GroupOptions sharded{.precision = {.compute = DType::kBFloat16},
-                             .placement = {.state = Spread::kSharded},
+                             .placement = {.state = Sharding::kSharded},
                              .shard = {1, 3},
                              .seed = 3};
   const auto groups = make_param_groups(net, sharded, stream);

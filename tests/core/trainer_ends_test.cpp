@@ -219,8 +219,8 @@ TEST_F(TrainerEndsTest, ObserversDoNotEndTraining) {
   EXPECT_EQ(Trainer(config, schedule, p).run().reason, TrainResult::Reason::kCompleted);
   EXPECT_EQ(log.steps.size(), 5U);
   ASSERT_EQ(notes.size(), 4U);
-  EXPECT_EQ(notes[0], "the disk is full; training goes on without it");
-  EXPECT_NE(notes[1].find("can be written again, after 3 that could not"), std::string::npos);
+  EXPECT_EQ(notes[0], "the disk is full; training continues without it");
+  EXPECT_NE(notes[1].find("are written again after 3 failures"), std::string::npos);
 }
 
 TEST_F(TrainerEndsTest, CheckpointsByTimeComeWithoutOnesBySteps) {

@@ -71,7 +71,7 @@ class OneRank final : public Parallel {
     for (const auto& g : groups_) g->clear_grads();
   }
   void begin_shard(size_t) override {}
-  void watch(Tape&, bool last) override { last_microbatches += last ? 1 : 0; }
+  void register_hooks(Tape&, bool last) override { last_microbatches += last ? 1 : 0; }
   void end_shard(size_t) override {}
   double finish_step() override {
     for (const auto& g : groups_) g->zero_missing_grads(stream_);

@@ -129,8 +129,7 @@ TEST(RunDirectoryTest, OneRunAtATime) {
   {
     const RunDirectory run(path, ExistingRun::kRefuse, peer);
     const std::string message = refusal(path, ExistingRun::kResume);
-    EXPECT_NE(message.find(fmt::format("a run is at work there: process {} on ", getpid())),
-              std::string::npos)
+    EXPECT_NE(message.find(fmt::format("in use by a run: process {} on ", getpid())), std::string::npos)
         << message;
   }
   EXPECT_EQ(refusal(path, ExistingRun::kResume), "");

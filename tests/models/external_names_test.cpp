@@ -117,7 +117,7 @@ TEST_F(ExternalNamesTest, MastersTakePartAndShardsToo) {
     const std::unique_ptr<Task> task = make_task(config);
     const auto groups = make_param_groups(task->model(),
                                           {.precision = {.compute = DType::kBFloat16},
-                                           .placement = {.state = Spread::kSharded},
+                                           .placement = {.state = Sharding::kSharded},
                                            .shard = {rank, 3},
                                            .seed = 8},
                                           test::stream());

@@ -20,7 +20,7 @@ struct Conditions {
   std::string model;
   std::string algorithm = "adamw";
   DType compute = DType::kFloat32;
-  Spread state = Spread::kReplicated;
+  Sharding state = Sharding::kReplicated;
   int64_t microbatch = 0;
 };
 
@@ -148,7 +148,8 @@ TEST_F(Ordered, GptWithDropout) {
 }
 
 TEST_F(Ordered, LlamaInBf16WithShardedStateAndMicrobatches) {
-  has_one_answer({.model = "llama", .compute = DType::kBFloat16, .state = Spread::kSharded, .microbatch = 2});
+  has_one_answer(
+      {.model = "llama", .compute = DType::kBFloat16, .state = Sharding::kSharded, .microbatch = 2});
 }
 
 TEST_F(Ordered, GptWithMuon) {

@@ -11,21 +11,21 @@
 
 namespace tutti {
 
-/// The one exception type that Tutti throws on misuse, bad input and failed system calls.
-/// The message names the operation, the tensor, file or key, what was expected and what came.
+/// The one exception type that Tutti throws on misuse, bad input and failed system calls. The message names
+/// the operation, the tensor, file or key, the expected and the actual value.
 class Error : public std::runtime_error {
  public:
   explicit Error(const std::string& message, std::source_location where = std::source_location::current())
       : std::runtime_error(message), where_(where) {}
 
-  /// Where the check stands in the source; logged at debug level, not part of `what()`.
+  /// Location of the check in the source; logged at debug level, not part of `what()`.
   [[nodiscard]] const std::source_location& where() const noexcept { return where_; }
 
  private:
   std::source_location where_;
 };
 
-/// A format string that remembers where it was written.
+/// A format string with its source location.
 template <class... Args>
 struct LocatedFormat {
   template <class Text>

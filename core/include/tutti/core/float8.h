@@ -17,7 +17,7 @@ constexpr std::string_view name(Fp8Format format) {
   return format == Fp8Format::kE4M3 ? "e4m3" : format == Fp8Format::kE5M2 ? "e5m2" : "none";
 }
 
-/// The layout of a format's bits; its codes without the sign count upwards with the values.
+/// The layout of a format's bits; its codes without the sign are in the order of the values.
 template <Fp8Format format>
 struct Fp8Bits {
   static constexpr int kMantissa = format == Fp8Format::kE4M3 ? 3 : 2;
@@ -27,8 +27,8 @@ struct Fp8Bits {
   static constexpr float kMost = format == Fp8Format::kE4M3 ? 448.0F : 57344.0F;
 };
 
-/// The nearest code, ties to even. What is too large becomes the largest number; infinity becomes NaN, so
-/// that an overflow before is not hidden.
+/// The nearest code, ties to even. Values above the largest number become the largest number; infinity
+/// becomes NaN, so that an earlier overflow is not hidden.
 template <Fp8Format format>
 HOST_DEVICE constexpr uint8_t to_fp8(float x) {
   using F = Fp8Bits<format>;
@@ -37,10 +37,10 @@ HOST_DEVICE constexpr uint8_t to_fp8(float x) {
   const uint32_t a = u & 0x7fffffffU;
   if (a >= 0x7f800000U) return static_cast<uint8_t>(sign | F::kNan);
   constexpr int kShift = 23 - F::kMantissa;
-  constexpr uint32_t kNormal = uint32_t{128 - F::kBias} << 23;  // the smallest number with a hidden one
+  constexpr uint32_t kNormal = uint32_t{128 - F::kBias} << 23;  // the smallest normal number
   uint32_t code = 0;
   if (a < kNormal) {
-    // Added to this number, x is rounded to the distance of the smallest codes.
+    // Adding this number rounds x to a multiple of the smallest code.
     constexpr auto kRounder = std::bit_cast<float>(uint32_t{128 - F::kBias + kShift} << 23);
     code = std::bit_cast<uint32_t>(std::bit_cast<float>(a) + kRounder) - std::bit_cast<uint32_t>(kRounder);
   } else {
@@ -51,7 +51,7 @@ HOST_DEVICE constexpr uint8_t to_fp8(float x) {
   return static_cast<uint8_t>(sign | code);
 }
 
-/// The number of a code. kE5M2's infinity is one.
+/// The value of a code, including the infinities of kE5M2.
 template <Fp8Format format>
 HOST_DEVICE constexpr float from_fp8(uint8_t code) {
   using F = Fp8Bits<format>;
@@ -70,8 +70,8 @@ HOST_DEVICE constexpr float from_fp8(uint8_t code) {
   return std::bit_cast<float>(sign | ((a << kShift) + (uint32_t{127 - F::kBias} << 23)));
 }
 
-/// The power of two that numbers of up to `range` are multiplied with, so that even twice as large ones stay
-/// below `most`; 1 where the range says nothing. Scaling by it rounds nothing.
+/// The power of two that scales numbers of up to `range`, so that even twice as large ones are below `most`;
+/// 1 if the range is not usable. Scaling by it is exact.
 HOST_DEVICE constexpr float fp8_scale(float range, float most) {
   constexpr float kLeast = 1e-30F;  // the inverse scale must stay finite
   if (!(range > 0 && range < 1e30F)) return 1;

@@ -1,6 +1,6 @@
 #pragma once
 
-// Marks functions that kernels call too.
+// Marks functions that are also called in kernels.
 #if defined(__CUDACC__)
 #  define HOST_DEVICE __host__ __device__
 #else

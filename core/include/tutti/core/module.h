@@ -10,12 +10,12 @@
 
 namespace tutti {
 
-/// A layer or network: pure math over its inputs and parameters, with named children. It knows nothing of
+/// A layer or network: pure math over its inputs and parameters, with named children. It does not depend on
 /// ranks.
 ///
 /// A derived class declares parameters and children as members and registers them in its constructor;
-/// registration order is the order of the forward pass. Modules stay where they are made: children hold their
-/// address.
+/// registration order is the order of the forward pass. Modules must not move: parents store the address of
+/// their children.
 class Module {
  public:
   Module() = default;
@@ -26,7 +26,7 @@ class Module {
   /// Runs the before-forward hooks, forward, and the after-forward hooks.
   Var operator()(Tape& tape, const Var& x);
 
-  /// Where strategies attach. Called in order of their registration.
+  /// Hooks for parallelism. Called in order of registration.
   struct Hooks {
     std::function<void(Module&)> before_forward;
     std::function<void(Module&)> after_forward;
@@ -36,18 +36,18 @@ class Module {
   void add_hooks(Hooks hooks) { hooks_.push_back(std::move(hooks)); }
   [[nodiscard]] bool has_hooks() const noexcept { return !hooks_.empty(); }
 
-  /// Path from the root, "blocks.0.attention"; empty for the root. Valid after name_parameters on the root.
+  /// Path from the root, "blocks.0.attention"; empty for the root. Valid after name_parameters() on the root.
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
-  /// A number that tells this call site from others in RandomKey; the hash of its path.
+  /// A number that distinguishes this call site from others in RandomKey: the hash of its path.
   [[nodiscard]] uint64_t random_stream() const noexcept { return stable_hash(path_); }
 
   /// All parameters of the tree in registration order, each once even if shared.
   [[nodiscard]] std::vector<Parameter*> parameters();
   /// All modules of the tree, parents before children.
   [[nodiscard]] std::vector<Module*> modules();
-  /// Gives every module its path and every parameter its full name. To be called once on the root when the
-  /// tree is complete. A shared parameter is named after its first place. Throws Error if a name stands
-  /// twice.
+  /// Gives every module its path and every parameter its full name. Must be called once on the root when the
+  /// tree is complete. A shared parameter is named after its first occurrence. Throws Error on a duplicate
+  /// name.
   void name_parameters();
 
  protected:

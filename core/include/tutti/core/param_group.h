@@ -11,43 +11,43 @@
 
 namespace tutti {
 
-/// Whether each rank holds the whole of a flat tensor or its part.
-enum class Spread : uint8_t { kReplicated, kSharded };
+/// Whether each rank stores a whole flat tensor or its part.
+enum class Sharding : uint8_t { kReplicated, kSharded };
 
-/// Where the three flat tensors of a group live. ZeRO-0 is RRR, 1 RRS, 2 RSS, 3 SSS.
-/// Source: Rajbhandari et al. 2020, "ZeRO: memory optimizations toward training trillion parameter models".
+/// Sharding of the three flat tensors of a group. ZeRO-0 is RRR, 1 RRS, 2 RSS, 3 SSS. Source: Rajbhandari et
+/// al. 2020, "ZeRO: memory optimizations toward training trillion parameter models".
 struct Placement {
-  Spread weight = Spread::kReplicated;
-  Spread grad = Spread::kReplicated;
-  Spread state = Spread::kReplicated;  ///< fp32 master and optimizer state
+  Sharding weight = Sharding::kReplicated;
+  Sharding grad = Sharding::kReplicated;
+  Sharding state = Sharding::kReplicated;  ///< fp32 master and optimizer state
   friend bool operator==(const Placement&, const Placement&) = default;
 };
 
-/// Dtypes of a group. With compute == master, forward reads the master itself and there is no second copy.
+/// Dtypes of a group. If compute == master, forward reads the master itself and there is no second copy.
 struct Precision {
-  DType compute = DType::kFloat32;  ///< weights as forward reads them, activations
-  DType master = DType::kFloat32;   ///< weights as the optimizer keeps them
+  DType compute = DType::kFloat32;  ///< weights in forward, activations
+  DType master = DType::kFloat32;   ///< weights in the optimizer
   DType grad = DType::kFloat32;     ///< accumulation and reduction
 
-  /// The `precision` section of a run file, whose masters are fp32.
+  /// The `precision` section of a run file; masters are fp32.
   void describe(Fields& f);
 };
 
-/// Part `rank` of `ranks` that a sharded state keeps; the whole for one rank.
+/// Part `rank` of `ranks` of a sharded state; the whole for one rank.
 struct ShardOf {
   int rank = 0;
   int ranks = 1;
 };
 
-/// Flat storage of consecutive parameters: the unit of communication (a bucket) and of the optimizer.
-/// Each parameter starts at a multiple of 64 elements and the whole is padded so that it divides among the
-/// ranks; padding is zero and stays zero.
+/// Flat storage of consecutive parameters: the unit of communication (a bucket) and of the optimizer. Each
+/// parameter starts at a multiple of 64 elements and the whole is padded so that it divides among the ranks;
+/// padding is always zero.
 class ParamGroup {
  public:
   static constexpr int64_t kAlignment = 64;  // elements
 
-  /// Allocates and draws first values keyed by `seed` and each parameter's name; points value and grad of the
-  /// parameters into the flat tensors. Parameters outlive the group.
+  /// Allocates the flat tensors and draws initial values keyed by `seed` and each parameter's name; makes
+  /// value and grad of the parameters views of the flat tensors. Parameters outlive the group.
   ParamGroup(std::string name, std::vector<Parameter*> parameters, Precision precision, Placement placement,
              ShardOf shard, uint64_t seed, const Stream& stream);
 
@@ -59,7 +59,7 @@ class ParamGroup {
   [[nodiscard]] int64_t offset(size_t i) const { return offsets_.at(i); }
   /// Elements of the flat tensors, padding included.
   [[nodiscard]] int64_t size() const noexcept { return size_; }
-  /// [begin, end) of the flat tensors whose state this rank keeps and updates.
+  /// Range [begin, end) of the flat tensors whose state this rank stores and updates.
   [[nodiscard]] int64_t state_begin() const noexcept { return state_begin_; }
   [[nodiscard]] int64_t state_end() const noexcept { return state_end_; }
 
@@ -67,19 +67,19 @@ class ParamGroup {
   [[nodiscard]] const Tensor& weights() const noexcept { return weights_; }
   /// Flat master weights, (state_end - state_begin); shares storage with weights() when compute == master.
   [[nodiscard]] const Tensor& master() const noexcept { return master_; }
-  /// Flat gradients, (size): where backward writes now.
+  /// Flat gradients, (size): the current destination of backward.
   [[nodiscard]] const Tensor& grads() const noexcept { return grads_; }
 
-  /// Makes backward write to `flat` (size, grad dtype) from now on: the leaves of an ordered sum.
+  /// Makes `flat` (size, grad dtype) the destination of backward: the leaves of an ordered sum.
   void bind_grads(const Tensor& flat);
-  /// Forgets the gradients: the next contribution overwrites.
+  /// Clears the gradients: the next contribution overwrites.
   void clear_grads();
-  /// Gives zeros to parameters that no backward pass reached.
+  /// Sets the gradients of parameters that no backward pass reached to zero.
   void zero_missing_grads(const Stream& stream);
-  /// A zeroed flat tensor like grads().
+  /// A flat tensor of zeros like grads().
   [[nodiscard]] Tensor new_grads(const Stream& stream) const;
   /// Rounds the master to the compute dtype over this rank's state range; the optimizer does the same in its
-  /// own pass.
+  /// pass.
   void round_weights(const Stream& stream);
 
  private:
@@ -105,8 +105,8 @@ struct GroupOptions {
   int64_t bucket_bytes = int64_t{8} << 20;
 };
 
-/// Gives memory to all parameters of `root` (after name_parameters): groups of consecutive parameters in
-/// registration order, so that the last group is the first whose gradients are complete.
+/// Allocates all parameters of `root` (after name_parameters()): groups of consecutive parameters in
+/// registration order, so that the gradients of the last group are complete first.
 std::vector<std::unique_ptr<ParamGroup>> make_param_groups(Module& root, const GroupOptions& options,
                                                            const Stream& stream);
 

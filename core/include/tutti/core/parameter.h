@@ -8,7 +8,7 @@
 
 namespace tutti {
 
-/// How a parameter's first values are drawn.
+/// Distribution of a parameter's initial values.
 struct Init {
   enum class Kind : uint8_t { kConstant, kNormal, kUniform };
   Kind kind = Kind::kConstant;
@@ -19,41 +19,42 @@ struct Init {
   static Init uniform(double bound) { return {Kind::kUniform, bound}; }
 };
 
-/// What a parameter is, so that optimizers can choose a rule for it.
+/// Kind of a parameter, by which optimizers choose the update rule.
 enum class Role : uint8_t {
   kWeight,  ///< matrix or filter
   kBias,
   kNorm,  ///< scale or shift of a normalisation
   kEmbedding,
   kHead,       ///< output projection to classes or vocabulary
-  kStatistic,  ///< running mean or variance: its "gradient" is the batch's statistic, its rule an average
+  kStatistic,  ///< running mean or variance: its "gradient" is the statistic of the batch, its update an
+               ///< average
 };
 std::string_view name(Role role);
 
-/// A named trainable tensor of a module. The module describes it; a ParamGroup gives it memory and first
-/// values.
+/// A named trainable tensor of a module. The module describes it; a ParamGroup allocates and initialises it.
 struct Parameter {
   std::string name;  ///< full path, "blocks.0.attention.qkv.weight"; set when the model is complete
   Shape shape;
   Init init;
   Role role = Role::kWeight;
-  /// Rows of each of the matrices that stand in a weight one below the other, as query, key and value; empty:
-  /// one matrix.
+  /// Rows of each of the matrices that are concatenated in a weight, as query, key and value; empty: one
+  /// matrix.
   std::vector<int64_t> packed;
-  bool keeps_latest = false;  ///< kStatistic: the step's statistic becomes the value, in place of an average
+  bool keeps_latest =
+      false;  ///< kStatistic: the value becomes the statistic of the step instead of an average
 
-  /// What forward reads, in the compute dtype; a view into the group's flat storage.
+  /// Value in forward, in the compute dtype; a view of the group's flat storage.
   Tensor value;
-  /// What backward writes, in the gradient dtype; a view into the group's flat storage.
+  /// Gradient from backward, in the gradient dtype; a view of the group's flat storage.
   Tensor grad;
-  /// Whether `grad` already holds a sum to add to: false once at the start of each accumulation.
+  /// Whether `grad` contains a sum to add to: false at the start of each accumulation.
   bool grad_defined = false;
 
   [[nodiscard]] int64_t numel() const { return tutti::numel(shape); }
 };
 
-/// Fills `destination` (any floating dtype, contiguous) with the first values; they depend on seed and name
-/// alone.
+/// Fills `destination` (any floating dtype, contiguous) with initial values, which depend only on seed and
+/// name.
 void initialise(const Parameter& parameter, const Tensor& destination, uint64_t seed, const Stream& stream);
 
 }  // namespace tutti

@@ -8,14 +8,15 @@
 
 namespace tutti {
 
-/// What Peers::agree throws: every rank throws it alike, and the message names the rank where that matters.
+/// Thrown by Peers::agree on every rank, with the same message, which names the rank if only some failed.
 class AgreedError : public Error {
  public:
   using Error::Error;
 };
 
-/// The other ranks as core sees them: the little that checkpoints, files and the training loop need of the
-/// control plane. comm implements it over a Collective. All ranks call the same functions in the same order.
+/// The interface of core to the other ranks: the parts of the control plane that checkpoints, files and the
+/// training loop need. comm implements it with a Collective. All ranks call the same functions in the same
+/// order.
 class Peers {
  public:
   virtual ~Peers() = default;
@@ -26,7 +27,7 @@ class Peers {
 
   /// Returns when all ranks have called it.
   void barrier() { (void)all_gather(""); }
-  /// Rank 0's string, on all ranks.
+  /// Returns rank 0's string on all ranks.
   std::string broadcast(const std::string& mine) { return all_gather(mine).front(); }
   /// Runs `work` on each rank and waits for all. If it threw on any, every rank throws one AgreedError with
   /// the message of the lowest such rank, prefixed "rank r: " when not all ranks failed with the same
@@ -35,7 +36,7 @@ class Peers {
   void agree(FunctionRef<void()> work);
 };
 
-/// A world of one.
+/// A world of one rank.
 class SinglePeer final : public Peers {
  public:
   [[nodiscard]] int rank() const override { return 0; }

@@ -19,15 +19,15 @@ constexpr std::array<uint32_t, 4> philox(std::array<uint32_t, 4> counter, std::a
   return counter;
 }
 
-/// 64-bit FNV-1a: names a tensor or call site by its path, the same on every rank and in every run.
+/// 64-bit FNV-1a: identifies a tensor or call site by its path, equally on every rank and in every run.
 constexpr uint64_t stable_hash(std::string_view text) {
   uint64_t h = 0xcbf29ce484222325ULL;
   for (const char c : text) h = (h ^ static_cast<unsigned char>(c)) * 0x100000001b3ULL;
   return h;
 }
 
-/// What a random number depends on. No state: the same key and index give the same bits on every rank, at
-/// every size of the world, and again in a recomputed forward pass.
+/// The key of random numbers. There is no state: the same key and index give the same bits on every rank, for
+/// every world size, and in a recomputed forward pass.
 struct RandomKey {
   uint64_t seed = 0;    ///< of the run
   uint64_t tensor = 0;  ///< stable_hash of the parameter's or call site's path
@@ -38,7 +38,7 @@ struct RandomKey {
   [[nodiscard]] constexpr std::array<uint32_t, 4> words(uint64_t block) const {
     return philox(counter(block), philox_key());
   }
-  /// What words() feeds to philox, for kernels that run its rounds in vector lanes.
+  /// The counter that words() passes to philox, for kernels that run its rounds in vector lanes.
   [[nodiscard]] constexpr std::array<uint32_t, 4> counter(uint64_t block) const {
     // 40 bits each of block, sample and step.
     const auto high = static_cast<uint32_t>(((block >> 32) & 0xff) | (((sample >> 32) & 0xff) << 8) |

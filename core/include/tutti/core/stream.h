@@ -24,7 +24,7 @@ std::string name(const Device& device);
 class Event {
  public:
   Event() = default;
-  /// Blocks until the work before the point is done; rethrows what that work threw. A default Event is done.
+  /// Blocks until the work before the point is done; rethrows its exception. A default Event is done.
   void wait() const;
   [[nodiscard]] bool done() const;
 
@@ -47,12 +47,12 @@ enum class AlgorithmSelection : uint8_t {
 
 /// An ordered queue of work on one device; a cheap handle, copies share the queue.
 ///
-/// On the CPU there are two kinds. `Stream::inline_on(pool)` runs work at once on the calling thread, with
-/// `pool` for parallel loops: the compute stream. `Stream::queued()` has a thread of its own that runs work
-/// in order: the communication stream.
+/// On the CPU there are two kinds. `Stream::inline_on(pool)` runs work immediately on the calling thread,
+/// with `pool` for parallel loops: the compute stream. `Stream::queued()` has a thread that runs work in
+/// order: the communication stream.
 ///
-/// `Stream::cuda(device)` is a CUDA stream: `run` calls the work at once, which gives kernels and copies to
-/// the device and returns before they are done.
+/// `Stream::cuda(device)` is a CUDA stream: `run` calls the work immediately, which enqueues kernels and
+/// copies on the device and returns before they are done.
 class Stream {
  public:
   /// `pool` outlives the stream.
@@ -60,20 +60,19 @@ class Stream {
   /// `pool_threads` threads for parallel loops inside the queued work.
   static Stream queued(const std::string& thread_name, int pool_threads = 1);
   enum class Priority : uint8_t { kNormal, kHigh };
-  /// Work of a stream of high priority goes first where both could start. Throws Error if this build has no
-  /// CUDA, or the device does not exist or is none that the build has kernels for.
-  static Stream cuda(int device, Priority priority = Priority::kNormal,
-                     AlgorithmSelection selection = AlgorithmSelection::kAutotuned);
+  /// Work of a high-priority stream is scheduled first. Throws Error if the build has no CUDA, if the device
+  /// does not exist, or if the build has no kernels for it.
+  static Stream cuda(int device, Priority priority = Priority::kNormal);
 
   [[nodiscard]] const Device& device() const;
   /// The threads for parallel loops of work on this stream.
   [[nodiscard]] ThreadPool& pool() const;
-  /// Runs `work` after all earlier work. An exception surfaces at the next Event::wait or synchronize; work
-  /// queued behind it is skipped until then. On an inline stream it surfaces here.
+  /// Runs `work` after all earlier work. An exception is rethrown at the next Event::wait or synchronize;
+  /// work queued after it is skipped until then. On an inline stream it is thrown here.
   void run(std::function<void()> work) const;
   [[nodiscard]] Event record() const;
-  /// Work given to this stream from now on runs after `event`. Only an inline stream of the CPU, and any
-  /// stream for an event of another kind of device, makes the calling thread wait.
+  /// Work enqueued on this stream after this call runs after `event`. The calling thread is blocked only on
+  /// an inline stream of the CPU, or by an event of another device type.
   void wait(const Event& event) const;
   /// Waits for all work so far and rethrows its first exception.
   void synchronize() const;

@@ -16,7 +16,7 @@ namespace tutti {
 using NodeId = int32_t;
 inline constexpr NodeId kConstant = -1;
 
-/// A tensor and its place on a tape; kConstant where no gradient flows.
+/// A tensor and its node on a tape; kConstant if it has no gradient.
 struct Var {
   Tensor value;
   NodeId node = kConstant;
@@ -29,15 +29,15 @@ struct Var {
   [[nodiscard]] DType dtype() const noexcept { return value.dtype(); }
 };
 
-/// What a backward function shall do with a gradient's destination.
+/// How a backward function writes to the destination of a gradient.
 enum class GradMode : uint8_t {
-  kOverwrite,   ///< the destination holds garbage
-  kAccumulate,  ///< the destination holds a sum to add to
+  kOverwrite,   ///< the destination is uninitialised
+  kAccumulate,  ///< the destination contains a sum to add to
 };
 
 class Tape;
 
-/// The gradients of one node's inputs, as its backward function sees them.
+/// The gradients of one node's inputs, for its backward function.
 class Gradients {
  public:
   struct Slot {
@@ -46,12 +46,12 @@ class Gradients {
     GradMode mode;
   };
 
-  /// Whether the gradient of input `i` is wanted at all.
+  /// Whether the gradient of input `i` is needed.
   [[nodiscard]] bool needs(size_t i) const;
-  /// Where to write (or add) the gradient of input `i` directly; counts as written.
+  /// The destination to write (or add) the gradient of input `i` to directly; it counts as written.
   [[nodiscard]] Slot slot(size_t i) const;
-  /// Hands over a gradient of the input's shape in any floating dtype. The first one is kept without a copy
-  /// where that is safe, later ones are added.
+  /// Adds a gradient of the input's shape in any floating dtype. The first one is kept without a copy if that
+  /// is safe, later ones are added.
   void add(size_t i, Tensor gradient) const;
 
  private:
@@ -62,16 +62,16 @@ class Gradients {
   NodeId node_;
 };
 
-/// Gets the gradient of the node's output (contiguous, the output's dtype); hands gradients of the inputs to
-/// `Gradients`.
+/// Receives the gradient of the node's output (contiguous, the output's dtype) and passes gradients of the
+/// inputs to `Gradients`.
 using Backward = std::function<void(const Tensor& output_gradient, const Gradients& inputs)>;
 
-/// What a forward pass depends on besides its inputs; the same for every op of a microbatch.
+/// Parameters of a forward pass besides its inputs; the same for every op of a microbatch.
 struct StepContext {
   bool training = true;
   uint64_t seed = 0;
   uint64_t step = 0;
-  /// Position of the microbatch's first sample in the global batch, and how many samples it has: keys of
+  /// Position of the microbatch's first sample in the global batch, and its number of samples: keys of
   /// dropout.
   int64_t first_sample = 0;
   int64_t samples = 1;
@@ -79,8 +79,7 @@ struct StepContext {
   double batch_share = 1;
 };
 
-/// The eager flat tape: nodes in a vector in the order of their creation, one tape a microbatch, passed
-/// explicitly.
+/// The eager flat tape: nodes in a vector in order of creation, one tape per microbatch, passed explicitly.
 class Tape {
  public:
   enum class Mode : uint8_t { kRecord, kInference };
@@ -93,36 +92,35 @@ class Tape {
   [[nodiscard]] const StepContext& context() const noexcept { return context_; }
   [[nodiscard]] bool recording() const noexcept { return mode_ == Mode::kRecord; }
 
-  /// Puts an op's output on the tape. `backward` runs at most once, when the gradient of `output` is
-  /// complete; what it captures is freed after that. Without an input that needs a gradient, the output is a
-  /// constant.
+  /// Records an op on the tape. `backward` runs at most once, when the gradient of `output` is complete; its
+  /// captures are freed after that. If no input needs a gradient, the output is a constant.
   Var record(std::string_view op, Tensor output, std::span<const Var> inputs, Backward backward);
   Var record(std::string_view op, Tensor output, std::initializer_list<Var> inputs, Backward backward) {
     return record(op, std::move(output), std::span(inputs.begin(), inputs.size()), std::move(backward));
   }
 
-  /// A node of an op whose output is never in memory, because the op that reads it computes it on the way:
-  /// kConstant where record() would return a constant.
+  /// A node of an op whose output is never in memory, because the op that reads it is fused with it:
+  /// kConstant if record() would return a constant.
   NodeId record_without_output(std::string_view op, const Shape& shape, DType dtype,
                                std::span<const Var> inputs, Backward backward);
 
-  /// A parameter's value as a leaf; one node a parameter, however often it is used. Its gradient goes to
-  /// parameter.grad.
+  /// A parameter's value as a leaf; one node per parameter, for any number of uses. Its gradient is written
+  /// to parameter.grad.
   Var leaf(Parameter& parameter);
   /// A tensor whose gradient can be read with gradient() after backward.
   Var variable(Tensor value);
 
-  /// Identity that calls `action` in backward, when the gradient of `x` is complete and before `x`'s producer
-  /// sees it.
+  /// Identity that calls `action` in backward, when the gradient of `x` is complete and before the backward
+  /// of `x`'s producer.
   Var on_backward(const Var& x, std::function<void()> action);
 
-  /// Called once for each parameter on the tape, as soon as its gradient is complete. Order is a property of
-  /// the program, the same on every rank.
+  /// Called once for each parameter on the tape, as soon as its gradient is complete. The order depends only
+  /// on the program and is the same on every rank.
   void on_grad_ready(std::function<void(Parameter&)> action) { grad_ready_ = std::move(action); }
 
   /// Runs the tape backwards from `loss` with the gradient `seed` (one number for all elements of loss). A
-  /// tape runs once. Parameters on the tape that got no gradient get zeros if they held none. Throws Error if
-  /// loss is a constant.
+  /// tape runs once. Gradients of parameters on the tape that are not reached become zero unless they contain
+  /// a sum. Throws Error if loss is a constant.
   void backward(const Var& loss, double seed = 1);
   /// The same from a given gradient of `output`.
   void backward(const Var& output, Tensor gradient);
@@ -138,7 +136,7 @@ class Tape {
     std::string_view op;
     Shape shape;
     DType dtype;
-    std::vector<NodeId> inputs;  // kConstant where no gradient is wanted
+    std::vector<NodeId> inputs;  // kConstant if no gradient is needed
     Backward backward;
     Tensor grad;
     Parameter* parameter = nullptr;
@@ -158,9 +156,9 @@ class Tape {
   std::function<void(Parameter&)> grad_ready_;
 };
 
-/// Runs `body` without keeping its intermediate tensors and runs it again in backward: memory against time.
-/// `body` is a pure function of its inputs and of `parameters`, all that it uses; dropout repeats its
-/// numbers. Source: Chen et al. 2016, "Training deep nets with sublinear memory cost".
+/// Runs `body` without keeping its intermediate tensors and runs it again in backward, which uses less memory
+/// and more time. `body` must be a pure function of its inputs and of `parameters`, which must be all that it
+/// uses; dropout is reproduced. Source: Chen et al. 2016, "Training deep nets with sublinear memory cost".
 Var recompute(Tape& tape, std::span<const Var> inputs, std::span<Parameter* const> parameters,
               std::function<Var(Tape&, std::span<const Var>)> body);
 

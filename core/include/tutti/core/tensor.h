@@ -33,12 +33,12 @@ Shape contiguous_strides(const Shape& shape);
 /// The shape that a and b broadcast to, aligned at the last dim. Throws Error naming `op` when they do not.
 Shape broadcast_shape(std::string_view op, const Shape& a, const Shape& b);
 
-/// A counted block of device memory. Comes from and returns to the caching allocator of the stream's device,
-/// or borrows memory kept alive by `owner` (a mapped file, another library's buffer).
+/// A reference-counted block of device memory, from the caching allocator of the stream's device or borrowed
+/// from `owner` (a mapped file, a buffer of another library).
 class Storage {
  public:
   static std::shared_ptr<Storage> allocate(int64_t bytes, const Stream& stream);
-  /// Page-locked memory of the CPU for copies from and to the device of a CUDA stream.
+  /// Page-locked host memory for copies from and to the device of a CUDA stream.
   static std::shared_ptr<Storage> allocate_pinned(int64_t bytes, const Stream& stream);
   static std::shared_ptr<Storage> borrow(void* data, int64_t bytes, std::shared_ptr<void> owner);
   ~Storage();
@@ -49,11 +49,13 @@ class Storage {
   [[nodiscard]] int64_t bytes() const noexcept { return bytes_; }
   [[nodiscard]] const Device& device() const noexcept { return device_; }
   [[nodiscard]] bool pinned() const noexcept { return block_ != nullptr && device_.type == DeviceType::kCpu; }
-  /// The CUDA stream that the memory was made for; null for memory of the CPU that is not pinned.
-  [[nodiscard]] const Stream* home() const noexcept { return streams_.empty() ? nullptr : streams_.data(); }
-  /// The work that `stream` has been given so far uses the memory, which is not handed out again before that
-  /// work is done. To be called wherever a stream other than home() is given work on it. Without effect for
-  /// memory of the CPU that is not pinned.
+  /// The CUDA stream that the memory was allocated for; null for host memory that is not pinned.
+  [[nodiscard]] const Stream* allocation_stream() const noexcept {
+    return streams_.empty() ? nullptr : streams_.data();
+  }
+  /// Records that work enqueued on `stream` so far uses the memory: it is not reused before that work is
+  /// done. Must be called whenever work on it is enqueued on a stream other than allocation_stream(). Has no
+  /// effect for host memory that is not pinned.
   void record_use(const Stream& stream);
 
  private:
@@ -62,11 +64,11 @@ class Storage {
   int64_t bytes_ = 0;
   Device device_;
   std::shared_ptr<void> owner_;
-  MemoryBlock* block_ = nullptr;  // of the CUDA allocators
-  std::vector<Stream> streams_;   // that use it, home first: kept until the block has been given back
+  MemoryBlock* block_ = nullptr;  // from the CUDA allocators
+  std::vector<Stream> streams_;   // that use it, the allocation stream first: kept until the block is freed
 };
 
-/// A strided view on counted storage: dtype, device, sizes and strides, no autograd state. Copies share the
+/// A strided view of counted storage: dtype, device, sizes and strides, no autograd state. Copies share the
 /// storage. Strides count elements and may be 0 (broadcast); they are never negative.
 class Tensor {
  public:
@@ -77,10 +79,10 @@ class Tensor {
   static Tensor empty(const Shape& shape, DType dtype, const Stream& stream);
   static Tensor zeros(const Shape& shape, DType dtype, const Stream& stream);
   static Tensor full(const Shape& shape, double value, DType dtype, const Stream& stream);
-  /// Uninitialised page-locked memory of the CPU: copies between it and the device of the CUDA stream do not
-  /// make the host wait.
+  /// Uninitialised page-locked host memory: copies between it and the device of the CUDA stream do not block
+  /// the host.
   static Tensor empty_pinned(const Shape& shape, DType dtype, const Stream& stream);
-  /// Copies `values` (row-major, as many as the shape holds).
+  /// Copies `values` (row-major, as many as the shape has elements).
   template <class T>
   static Tensor from(std::span<const T> values, const Shape& shape, const Stream& stream) {
     require(static_cast<int64_t>(values.size()) == tutti::numel(shape),
@@ -120,7 +122,7 @@ class Tensor {
   /// First element; throws Error if T is not this tensor's dtype.
   template <class T>
   [[nodiscard]] T* data() const {
-    require(dtype_of<T>() == dtype_, "Tensor::data: asked for {} of a tensor of {}", name(dtype_of<T>()),
+    require(dtype_of<T>() == dtype_, "Tensor::data: {} requested of a tensor of {}", name(dtype_of<T>()),
             name(dtype_));
     return static_cast<T*>(raw());
   }
@@ -135,7 +137,7 @@ class Tensor {
     return {data<T>(), static_cast<size_t>(numel_)};
   }
   /// The value of a one-element tensor as double. On CUDA it waits for the work on the stream that the tensor
-  /// was made for.
+  /// was allocated for.
   [[nodiscard]] double item() const;
 
   // Views: share storage, no copy. One size of `view` may be -1. Throw Error when no view exists.
@@ -144,7 +146,7 @@ class Tensor {
   [[nodiscard]] Tensor permute(const Shape& order) const;
   /// Elements [begin, end) of a dim with a step >= 1.
   [[nodiscard]] Tensor slice(int dim, int64_t begin, int64_t end, int64_t step = 1) const;
-  /// Drops `dim`, fixed at `index`.
+  /// Removes `dim`, fixed at `index`.
   [[nodiscard]] Tensor select(int dim, int64_t index) const;
   [[nodiscard]] Tensor unsqueeze(int dim) const;
   [[nodiscard]] Tensor squeeze(int dim) const;
@@ -157,7 +159,7 @@ class Tensor {
   [[nodiscard]] Tensor to_contiguous(const Stream& stream) const;
   /// This tensor if it has the dtype and is on the stream's device, else a converted row-major copy there.
   [[nodiscard]] Tensor to(DType dtype, const Stream& stream) const;
-  /// This tensor if it is on the CPU, else a row-major copy there, whole when this returns.
+  /// This tensor if it is on the CPU, else a row-major copy there, complete on return.
   [[nodiscard]] Tensor on_host() const;
 
  private:
@@ -172,21 +174,22 @@ class Tensor {
   DType dtype_ = DType::kFloat32;
 };
 
-// The few elementwise operations that storage, tape and parameters need themselves; the rest is in kernels.
+// The elementwise operations that storage, tape and parameters need; the others are in kernels.
 
 /// Sets every element; the value is converted to the dtype.
 void fill(const Tensor& destination, double value, const Stream& stream);
 /// Copies with conversion of dtype; shapes must be equal, strides may be any. Between the CPU and a CUDA
-/// device the host goes on at once where its side is pinned, and waits where it reads from the device into
-/// other memory. With a stream of the CPU, the work goes to the stream that the device's tensor was made for.
+/// device the copy is asynchronous if the host memory is pinned, and blocks if it reads from the device into
+/// other memory. With a stream of the CPU, the work is enqueued on the stream that the device tensor was
+/// allocated for.
 void copy(const Tensor& destination, const Tensor& source, const Stream& stream);
 /// destination += source, summed in fp32 (fp64 for fp64), for floating dtypes that may differ. Shapes must be
 /// equal.
 void add_in_place(const Tensor& destination, const Tensor& source, const Stream& stream);
 
-/// Of the CPU allocator of this process.
+/// Statistics of the CPU allocator of this process.
 MemoryStats cpu_memory_stats();
-/// Of the allocator that serves a device.
+/// Statistics of the allocator of a device.
 MemoryStats memory_stats(const Device& device);
 /// Returns cached blocks to the system.
 void release_cached_cpu_memory();

@@ -8,13 +8,13 @@
 
 namespace tutti {
 
-/// The threads that compute for one rank. Ranks that share a process each own one.
+/// The compute threads of one rank. Ranks in one process have one pool each.
 ///
-/// Work is cut into tasks by the problem's shape alone, never by the number of threads, so that a result
-/// does not depend on how many threads computed it.
+/// Work is divided into tasks by the problem's shape only, never by the number of threads, so that a result
+/// does not depend on the number of threads.
 class ThreadPool {
  public:
-  /// `threads` >= 1 counts the caller of parallel_for. With `cores` (logical CPU numbers, one a thread)
+  /// `threads` >= 1 includes the caller of parallel_for. With `cores` (logical CPU numbers, one per thread)
   /// worker i is bound to cores[i]; the caller's thread is bound to cores[0] by bind_caller(), not by the
   /// constructor.
   explicit ThreadPool(int threads, std::vector<int> cores = {});
@@ -27,12 +27,13 @@ class ThreadPool {
   /// Binds the calling thread to cores[0]; does nothing without `cores`.
   void bind_caller();
 
-  /// Calls `task(i)` for i in [0, tasks), each once, on any thread, and returns when all are done.
-  /// The first exception of a task is rethrown here after the others have ended. Calls from inside a task run
-  /// serially. Not to be called by two threads at once.
+  /// Calls `task(i)` for i in [0, tasks), each once, on any thread, and returns when all are done. The first
+  /// exception of a task is rethrown here after the others have ended. Calls from inside a task run serially.
+  /// Must not be called by two threads at the same time.
   void parallel_for(int64_t tasks, FunctionRef<void(int64_t)> task);
 
-  /// Cuts [0, n) into ranges of `grain` (the last one shorter) and calls `task(begin, end)` for each.
+  /// Divides [0, n) into ranges of `grain` (the last one may be shorter) and calls `task(begin, end)` for
+  /// each.
   void parallel_ranges(int64_t n, int64_t grain, FunctionRef<void(int64_t, int64_t)> task);
 
  private:

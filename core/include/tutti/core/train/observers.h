@@ -10,23 +10,23 @@
 
 namespace tutti {
 
-/// Tells observers what happens. What one throws ends no training: it is said once, and once more when the
-/// observer is well again.
+/// Notifies observers of events. An exception of one does not end training: it is logged once, and its
+/// recovery is logged once.
 class Observers {
  public:
   using Note = std::function<void(const std::string& text)>;
 
-  /// The observers outlive this object; `note` gets what a user should know and may be empty.
+  /// The observers outlive this object; `note` receives messages for the user and may be empty.
   Observers(const std::vector<Observer*>& observers, Note note);
 
-  void tell(FunctionRef<void(Observer& observer)> call);
-  /// Says something to the user; never throws.
-  void say(const std::string& text) noexcept;
+  void notify(FunctionRef<void(Observer& observer)> call);
+  /// Logs a message for the user; never throws.
+  void log(const std::string& text) noexcept;
 
  private:
   struct Entry {
     Observer* observer;
-    int64_t failures;  ///< since it was well
+    int64_t failures;  ///< since its last success
   };
   std::vector<Entry> entries_;
   Note note_;

@@ -9,20 +9,20 @@
 
 namespace tutti {
 
-/// Why ranks leave what they do together; the same on all ranks.
+/// Why ranks end collective work early; the same on all ranks.
 struct PollResult {
   bool stop = false;    ///< a rank was asked to stop
-  std::string problem;  ///< what a rank threw; empty if none did
-  double seconds = 0;   ///< as rank 0 gave them
+  std::string problem;  ///< message of an exception of a rank; empty if there is none
+  double seconds = 0;   ///< as passed by rank 0
 
-  [[nodiscard]] bool go_on() const { return !stop && problem.empty(); }
+  [[nodiscard]] bool should_continue() const { return !stop && problem.empty(); }
 };
 
-/// Lets ranks leave work together that one of them cannot or shall not go on with: no rank may leave by
-/// itself, because the others would wait for it in their next collective.
+/// Ends collective work on all ranks together if one of them fails or must stop: no rank may end it alone,
+/// because the others would wait for it in their next collective.
 ///
-/// A rank does its work by attempt(), which does nothing any more once there is a reason to leave; from time
-/// to time all ranks call agree().
+/// A rank works in attempt(), which does nothing after a failure or stop request; all ranks call agree()
+/// regularly.
 class RankPoll {
  public:
   /// Both outlive this object; `stop_requested` may be empty.
@@ -34,8 +34,8 @@ class RankPoll {
   /// Waits for the next batches of `source`; false if the rank was asked to stop meanwhile.
   bool wait_for(BatchSource& source);
   /// Whether this rank was asked to stop.
-  bool stop_asked();
-  /// What all ranks come to. Collective.
+  bool stop_requested();
+  /// Combines the state of all ranks. Collective.
   PollResult agree(double seconds = 0);
 
  private:
@@ -46,8 +46,8 @@ class RankPoll {
   std::string problem_;
 };
 
-/// How many pieces of work should come between two polls, after `pieces` took `seconds`: so many that polls
-/// come some ten times a second, and at most twice as many as before.
+/// Number of pieces of work between two polls, after `pieces` took `seconds`: so many that there are about
+/// ten polls per second, and at most twice as many as before.
 int64_t pieces_between_polls(int64_t pieces, double seconds);
 
 }  // namespace tutti

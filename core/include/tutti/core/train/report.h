@@ -20,8 +20,8 @@ struct StepReport {
   double step_s = 0;         ///< wall time of the step
   double data_wait_s = 0;    ///< of it, waiting for the next batch
   double comm_wait_s = 0;    ///< of it, waiting for other ranks
-  double optimizer_s = 0;    ///< of it, in the optimizer; on CUDA the host's part of it
-  double elapsed_s = 0;      ///< since training began, earlier runs of a resumed training not counted
+  double optimizer_s = 0;    ///< of it, in the optimizer; on CUDA only the host part
+  double elapsed_s = 0;      ///< since training began, without earlier runs of a resumed training
   int64_t memory_bytes = 0;  ///< peak of tensors on the device so far
 };
 
@@ -32,7 +32,7 @@ struct EvaluationReport {
   double wall_s = 0;
 };
 
-/// What a new checkpoint does to those that need not be kept any more.
+/// What a new checkpoint does with older ones that need not be kept.
 enum class OlderCheckpoints : uint8_t {
   kDelete,
   kKeep,  ///< all of them: the new one may be worse
@@ -42,16 +42,17 @@ struct CheckpointReport {
   int64_t step = 0;
   std::string path;
   double wall_s = 0;
-  std::string error;  ///< why it could not be written; training goes on
+  std::string error;  ///< why it could not be written; training continues
 };
 
-/// Gets told what the training loop does; called on every rank, in order, from the loop's thread.
+/// Receives the events of the training loop; called on every rank, in order, on the loop's thread.
 class Observer {
  public:
   virtual ~Observer() = default;
   virtual void on_step(const StepReport& report) { (void)report; }
   virtual void on_evaluation(const EvaluationReport& report) { (void)report; }
-  /// Before a checkpoint of `step` steps is written: what was told so far should be safe when it is there.
+  /// Called before a checkpoint of `step` steps is written: earlier events should be on disk before the
+  /// checkpoint is.
   virtual void before_checkpoint(int64_t step) { (void)step; }
   virtual void on_checkpoint(const CheckpointReport& report) { (void)report; }
 };

@@ -4,7 +4,7 @@
 
 namespace tutti {
 
-/// Tells when a checkpoint is due by time. Saves take at most kMostShare of the time: where one takes long,
+/// Determines when a checkpoint is due by time. Saves take at most kMostShare of the time: if one takes long,
 /// the interval becomes longer.
 class SaveTimer {
  public:
@@ -17,11 +17,11 @@ class SaveTimer {
   [[nodiscard]] bool due(double now_s, double ahead_s = 0) const {
     return every_s_ > 0 && now_s - saved_at_s_ + ahead_s >= interval_s_;
   }
-  /// Takes note of a save that has ended at `now_s` and took `took_s`. Returns whether the interval is longer
-  /// than what was asked for, for the first time.
+  /// Records a save that ended at `now_s` and took `took_s`. Returns true the first time that the interval is
+  /// longer than requested.
   bool saved(double now_s, double took_s);
 
-  /// Between saves as of now.
+  /// Current interval between saves.
   [[nodiscard]] double interval_s() const { return interval_s_; }
 
  private:

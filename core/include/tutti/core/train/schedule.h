@@ -19,10 +19,10 @@ struct ScheduleConfig {
   void describe(Fields& f);
 };
 
-/// The factor on the peak learning rate for step `step` (0 for the first) of `total_steps`; in [0, 1].
-/// The first step has 1 / warmup_steps, the last one `final_ratio`: both move the weights. transformers'
-/// schedules give the first step 0 and the last one a value one step before the end of the curve.
-/// Throws Error for a kind that does not exist.
+/// The factor on the peak learning rate for step `step` (0 for the first) of `total_steps`; in [0, 1]. The
+/// first step has 1 / warmup_steps, the last one `final_ratio`: both change the weights. The schedules of
+/// transformers are 0 at the first step and end one step before the end of the curve. Throws Error for a kind
+/// that does not exist.
 double learning_rate_factor(const ScheduleConfig& config, int64_t step, int64_t total_steps);
 
 }  // namespace tutti

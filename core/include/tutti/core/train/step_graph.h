@@ -13,10 +13,10 @@
 
 namespace tutti {
 
-/// All that a captured step has taken in by value: a step with another key is another graph. Numbers that
-/// change from step to step (learning rate, step number) are read from memory of the device instead.
-/// Equal on all ranks if it is equal on one: it holds the global batch's size and predictions, from which
-/// shards follow.
+/// All values that a captured step contains: a step with another key needs another graph. Numbers that change
+/// from step to step (learning rate, step number) are read from device memory instead. Two keys that are
+/// equal on one rank are equal on all ranks: they include the global batch's size and predictions, which
+/// determine the shards.
 struct StepKey {
   int64_t samples = 0;
   double predictions = 0;
@@ -29,18 +29,18 @@ struct StepKey {
   friend bool operator==(const StepKey& a, const StepKey& b);
 };
 
-/// Decides how a step runs: two steps of a key eagerly, so that memory is cached and algorithms are chosen,
-/// then captured once, and replayed whenever the key comes again. Other keys (the last batch of an epoch) run
-/// eagerly and leave the graph as it is. A capture that failed is not tried again. Pure bookkeeping.
+/// Decides how a step runs: two steps of a key eagerly, so that memory is cached and algorithms are selected,
+/// then one capture, then replay for every step with this key. Other keys (the last batch of an epoch) run
+/// eagerly and do not change the graph. A failed capture is not repeated. Pure bookkeeping.
 class StepGraphPlan {
  public:
-  enum class Way : uint8_t { kEager, kCapture, kReplay };
+  enum class Mode : uint8_t { kEager, kCapture, kReplay };
   static constexpr int kEagerSteps = 2;
 
-  /// How a step with this key shall run. After kCapture, captured() or failed() is to be called.
-  Way next(const StepKey& key);
+  /// How a step with this key must run. After kCapture, captured() or failed() must be called.
+  Mode next(const StepKey& key);
   void captured();
-  /// From now on steps are eager; `reason` says why.
+  /// All further steps are eager because of `reason`.
   void failed(std::string reason);
 
   /// Empty unless capture is impossible.
@@ -58,17 +58,17 @@ class StepGraphPlan {
 /// A step's work for a CUDA device, captured once and replayed with other batches: see StepGraphPlan.
 class StepGraph {
  public:
-  /// `stream` is that of the step's work.
+  /// `stream` is the stream of the step's work.
   explicit StepGraph(const Stream& stream);
 
-  /// Captures what `work(batches)` gives to the stream; the batches it gets have the shapes of `like` and are
-  /// where load() brings each step's. Nothing runs yet. Throws Error if it cannot be captured.
+  /// Captures the work that `work(batches)` enqueues on the stream; its batches have the shapes of `like` and
+  /// are the destination of load(). The work does not run yet. Throws Error if it cannot be captured.
   void capture(std::span<const Batch> like, FunctionRef<void(const std::vector<Batch>& batches)> work);
-  /// Brings the batches of step `step` and its number to the device, in the stream's order.
+  /// Copies the batches of step `step` and its number to the device, in the stream's order.
   void load(std::span<const Batch> batches, int64_t step);
-  /// Gives the captured work to the stream.
+  /// Launches the captured work on the stream.
   void launch();
-  /// Drops what was captured.
+  /// Discards the captured work.
   void clear();
 
  private:

@@ -4,7 +4,7 @@
 
 namespace tutti {
 
-/// Wall time since it was made, by the monotonic clock.
+/// Wall time since construction, by the monotonic clock.
 class Stopwatch {
  public:
   [[nodiscard]] double seconds() const {

@@ -33,26 +33,26 @@ struct TrainConfig {
   void describe(Fields& f);
 };
 
-/// What the loop needs of an optimizer; kernels implements it.
+/// The interface of an optimizer for the loop; kernels implements it.
 class ParameterUpdate {
  public:
   virtual ~ParameterUpdate() = default;
   /// L2 norm of all gradients that are not statistics.
   virtual double grad_norm() = 0;
-  /// The factor that brings a gradient of this norm within the clipping bound; 1 without clipping.
+  /// The factor that scales a gradient of this norm to the clipping bound; 1 if it is not clipped.
   [[nodiscard]] virtual double clip_scale(double norm) const = 0;
-  /// The peak that the schedule's factor is applied to.
+  /// The peak, which is multiplied by the schedule's factor.
   [[nodiscard]] virtual double peak_learning_rate() const = 0;
   /// Updates all parameters from gradients * grad_scale. `step` is 0 for the first.
   virtual void step(double learning_rate, double grad_scale, int64_t step) = 0;
 
-  /// Whether the following two exist: an update whose work a device can replay.
+  /// Whether the following two functions are implemented: an update whose work a device can replay.
   [[nodiscard]] virtual bool can_prepare() const { return false; }
-  /// Brings what changes from step to step to the device, in the order of its stream.
+  /// Copies the values that change from step to step to the device, in the order of its stream.
   virtual void prepare(double learning_rate, int64_t step);
-  /// Gives norm, clipping and update to the device, with the numbers that prepare() has brought there by the
-  /// time that the work runs. A norm that is not finite makes the update do nothing. Returns (3) fp64 on the
-  /// device: the factor on gradients, 1 or 0 for whether the norm is finite, the norm.
+  /// Enqueues norm, clipping and update on the device, which use the numbers that prepare() has copied there
+  /// by the time that the work runs. If the norm is not finite, the update does nothing. Returns (3) fp64 on
+  /// the device: the factor on gradients, 1 if the norm is finite, else 0, the norm.
   virtual Tensor step_prepared();
 };
 
@@ -62,21 +62,22 @@ struct TrainerParts {
   Parallel& parallel;
   ParameterUpdate& optimizer;
   BatchSource& training;
-  /// A fresh pass over the validation set and its number of steps; empty without a validation set.
+  /// Starts a pass over the validation set of `validation_steps` steps; empty if there is no validation set.
   std::function<std::unique_ptr<BatchSource>()> validation;
   int64_t validation_steps = 0;
-  /// Whether a run begins with the evaluation of its state: one that is resumed where that was left out.
+  /// Whether the run begins with an evaluation: for a resumed run that was stopped before the evaluation of
+  /// its last step.
   bool evaluate_first = false;
   /// Saves the state after `step` steps; collective. Empty: no checkpoints.
   std::function<CheckpointReport(int64_t step, OlderCheckpoints older)> save;
   int64_t save_every = 0;   ///< steps; 0: not by steps
   double save_every_s = 0;  ///< seconds, by rank 0's clock; 0: not by time
   std::vector<Observer*> observers;
-  /// Asked often; true on any rank ends the run on all ranks alike, with a checkpoint. It takes effect
-  /// between the microbatches of a long step, which is then left undone, while a rank waits for data, and
-  /// within an evaluation, which is then left out.
+  /// Called often; true on any rank ends the run on all ranks with a checkpoint. It takes effect between the
+  /// microbatches of a long step, which is then discarded, while a rank waits for data, and within an
+  /// evaluation, which is then discarded.
   std::function<bool()> stop_requested;
-  /// Gets what a user should know, in words. Empty: nobody.
+  /// Receives messages for the user. May be empty.
   std::function<void(const std::string& text)> note;
   Stream stream;
   uint64_t seed = 0;
@@ -98,13 +99,13 @@ struct TrainResult {
 std::string_view name(TrainResult::Reason reason);
 
 /// The training loop: gradient accumulation over shards and microbatches, clipping, schedule, evaluation,
-/// checkpoints. It decides everything from numbers that are equal on all ranks, so all ranks take the same
+/// checkpoints. All decisions depend on numbers that are equal on all ranks, so all ranks take the same
 /// branches.
 ///
-/// Nothing that can fail or take long comes before the checkpoint of the same step: a checkpoint that is due
-/// is written before the evaluation, and before an evaluation in which the time for the next one would pass.
-/// Errors in an evaluation, in reading data, and in a pass over a microbatch before gradients are sent end
-/// the run on all ranks with a checkpoint of the last whole step.
+/// No work that can fail or take long is done before the checkpoint of the same step: a checkpoint that is
+/// due is written before the evaluation, also if it becomes due during the evaluation. Errors in an
+/// evaluation, in reading data, and in a pass over a microbatch before gradients are sent end the run on all
+/// ranks with a checkpoint of the last complete step.
 class Trainer {
  public:
   Trainer(TrainConfig config, ScheduleConfig schedule, TrainerParts parts);
@@ -112,16 +113,16 @@ class Trainer {
   /// Trains from step `first_step` to config.steps.
   /// A loss or gradient that is not finite skips the update on all ranks; after max_skipped_steps in a row,
   /// and after such a last step, the run ends with Reason::kNotFinite. No checkpoint that is due is written
-  /// after such a step; one with which a stop ends the run keeps the older ones. Throws
-  /// Error when checkpoints fail three times in a row, and what its parts throw, except observers.
+  /// after such a step; a checkpoint at a stop then keeps the older ones. Throws Error if checkpoints fail
+  /// three times in a row, and the exceptions of its parts, except observers.
   TrainResult run(int64_t first_step = 0);
 
   /// One pass over the validation set in inference mode. Throws AgreedError on all ranks if one of them
-  /// fails, Interrupted if one was asked to stop.
+  /// fails, Interrupted if a stop was requested.
   EvaluationReport evaluate(int64_t step);
 
  private:
-  /// What a step has to work on.
+  /// Input of a step.
   struct Work {
     int64_t step = 0;
     int64_t samples = 0;
@@ -129,13 +130,13 @@ class Trainer {
     std::vector<std::vector<Parallel::Shard>> shards;  // cut into microbatches
     std::vector<Batch> batches;
   };
-  /// What it came to.
+  /// Result of a step.
   struct Outcome {
     std::vector<double> losses;  // of the microbatches
     double grad_norm = 0;
     double comm_wait_s = 0;
     double norm_s = 0;
-    bool updated = false;  // where the gradient is finite
+    bool updated = false;  // the update is done, if the gradient is finite
   };
 
   std::optional<StepReport> train_step(int64_t step);
@@ -143,7 +144,7 @@ class Trainer {
                                          RankPoll* poll);
   void pass(const Work& work, const Parallel::Shard& range, const Batch& batch, bool last, Readings& losses);
   std::optional<Outcome> eager_step(Work& work, RankPoll* poll);
-  Outcome graph_step(Work& work, double learning_rate, StepGraphPlan::Way way);
+  Outcome graph_step(Work& work, double learning_rate, StepGraphPlan::Mode mode);
   std::string capture(const Work& work);
   void plan_graph();
   [[nodiscard]] bool evaluation_due(int64_t step) const;
@@ -162,11 +163,11 @@ class Trainer {
   int64_t saved_step_ = 0;
   bool save_due_ = false;  // by time
   Stopwatch clock_;
-  SaveTimer timer_;  // rank 0's counts
+  SaveTimer timer_;  // that of rank 0 decides
 
-  PollResult leave_;          // why the run ends before its last step
-  bool poll_next_ = true;     // whether ranks poll within the next step
-  bool unevaluated_ = false;  // an evaluation that is due was left out
+  PollResult poll_result_;    // why the run ends before its last step
+  bool poll_next_ = true;     // whether ranks poll during the next step
+  bool unevaluated_ = false;  // an evaluation that was due was not completed
   std::optional<double> evaluation_s_;
 
   StepGraphPlan plan_;
