@@ -57,8 +57,8 @@ class Crew {
     {
       std::unique_lock lock(mutex_);
       while (!changed_.wait_for(lock, kSayEvery, [&] { return working_ == 0; })) {
-        if (!speaks || !options_.say || cost <= 0) continue;
-        options_.say(fmt::format("{}: {} %", options_.name, 100 * std::min(done_.load(), cost) / cost));
+        if (!speaks || !options_.log || cost <= 0) continue;
+        options_.log(fmt::format("{}: {} %", options_.name, 100 * std::min(done_.load(), cost) / cost));
       }
     }
     for (std::thread& thread : threads) thread.join();

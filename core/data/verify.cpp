@@ -97,8 +97,8 @@ std::optional<Units> digest_units(const std::vector<ContentFile>& files, bool co
   return all;
 }
 
-void say(const SharedWork& options, Peers& peers, const std::string& text) {
-  if (peers.rank() == 0 && options.say) options.say(text);
+void log(const SharedWork& options, Peers& peers, const std::string& text) {
+  if (peers.rank() == 0 && options.log) options.log(text);
 }
 
 /// Of few large files: tokens, arrays of images.
@@ -118,7 +118,7 @@ std::optional<DataIdentity> identify_files(const DataContent& content, DataCheck
   if (check == DataCheck::kQuick) return identity;
   constexpr int64_t kWorthSaying = int64_t{1} << 30;
   if (identity.bytes >= kWorthSaying) {
-    say(options, peers,
+    log(options, peers,
         fmt::format("{}: reading {} in {} files", options.name, human(identity.bytes), costs.size()));
   }
   const auto sums =
@@ -141,7 +141,7 @@ std::optional<DataIdentity> identify_small_files(const DataContent& content, Dat
       .listed = names->digest, .contents = "", .classes = {}, .files = 0, .bytes = names->bytes};
   if (check == DataCheck::kQuick) return identity;
   if (names->bytes > kMostBytesOfSmallFiles) {
-    say(options, peers,
+    log(options, peers,
         fmt::format("{}: {} files of {}: identified by names and sizes only; contents are read up to {}",
                     options.name, content.files.size(), human(names->bytes), human(kMostBytesOfSmallFiles)));
     return identity;

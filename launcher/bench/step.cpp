@@ -149,8 +149,8 @@ StepBench bench_step(const StepBenchOptions& options, Collective& world) {
     fit_to_data(settings.model, data);
     task = make_task(settings.model);
   });
-  const Compute compute(peers, settings.run.compute, settings.parallel.data.algorithm_selection());
-  settle(settings, compute, peers);
+  const Compute compute(peers, settings.run.compute);
+  resolve_settings(settings, compute, peers);
   const Stream& stream = compute.stream();
 
   StepBench bench{.recipe = options.run_file.stem().string(),

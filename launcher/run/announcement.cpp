@@ -14,7 +14,7 @@ std::string thousands(int64_t n) {
   return n < 1000 ? std::to_string(n) : fmt::format("{},{:03}", thousands(n / 1000), n % 1000);
 }
 
-/// What a run that is killed loses, where that is more than checkpoints by time would have it by default.
+/// What a killed run loses, if that is more than with the default time between checkpoints.
 std::string possible_loss(const CheckpointConfig& checkpoint) {
   if (checkpoint.every_s > CheckpointConfig{}.every_s) {
     return fmt::format("a run that is killed loses up to {:.0f} s of training (checkpoint.every_s)",
@@ -22,9 +22,8 @@ std::string possible_loss(const CheckpointConfig& checkpoint) {
   }
   if (checkpoint.every_s > 0) return "";
   if (checkpoint.every > 0) {
-    return fmt::format(
-        "a run that is killed loses up to {} steps, however long they take (checkpoint.every_s 0)",
-        checkpoint.every);
+    return fmt::format("a run that is killed loses up to {} steps of any duration (checkpoint.every_s 0)",
+                       checkpoint.every);
   }
   return "nothing is saved before the end: a run that is killed loses all of its steps (checkpoint.every 0, "
          "checkpoint.every_s 0)";
@@ -51,9 +50,9 @@ std::vector<std::string> Announcement::lines(Module& model) const {
   const GptConfig& gpt = settings.model.gpt;
   if (settings.model.kind == "gpt" && settings.model.fp8 == "linear_and_head" &&
       gpt.vocabulary % kFp8Multiple != 0) {
-    all.push_back(
-        fmt::format("the head's products stay in bf16: fp8 needs a multiple of {}, model.vocabulary is {}",
-                    kFp8Multiple, gpt.vocabulary));
+    all.push_back(fmt::format(
+        "the matrix products of the head use bf16: fp8 needs a multiple of {}, model.vocabulary is {}",
+        kFp8Multiple, gpt.vocabulary));
   }
   if constexpr (kWithCuda) {
     if (device.device.type == DeviceType::kCuda) {

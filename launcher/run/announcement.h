@@ -10,7 +10,7 @@
 
 namespace tutti {
 
-/// What a user should know of a training before its first step, a line each.
+/// Information for the user before the first step of a training, one string per line.
 struct Announcement {
   const RunSettings& settings;
   const Compute& compute;

@@ -22,23 +22,23 @@
 namespace tutti {
 namespace {
 
-/// Throws Error naming the keys by which the command line would make another model of what was trained.
+/// Throws Error naming the keys with which the command line would define another model than the trained one.
 void require_trained_model(const std::filesystem::path& path, const ModelConfig& trained,
                            const ModelConfig& set) {
   std::string problems;
   for (const Difference& d : model_differences(trained, set))
     problems += fmt::format("\n  {} is {}, but the model was trained with {}", d.key, d.now, d.then);
-  require(problems.empty(), "{}: --set would measure another model than the trained one:{}", path.string(),
+  require(problems.empty(), "{}: --set would evaluate another model than the trained one:{}", path.string(),
           problems);
 }
 
-/// The run's settings, or those of a folder's model, with what the command line overrides.
+/// The settings of the run, or of the model in a folder, with the overrides of the command line.
 RunSettings settings_of(const EvaluateOptions& options) {
   RunSettings settings;
   if (is_hugging_face_folder(options.model)) {
-    require(options.step == 0, "{}: --step chooses a run's checkpoint; this is a folder of transformers",
+    require(options.step == 0, "{}: --step selects a checkpoint of a run; this is a folder of transformers",
             options.model.string());
-    require(!options.data.empty(), "--data: say what {} shall be evaluated on", options.model.string());
+    require(!options.data.empty(), "--data: expected the data to evaluate {} on", options.model.string());
     settings.model.gpt = hugging_face_config_of(options.model)->gpt;
     settings.train.batch = 8;
     settings.data.context = std::min<int64_t>(settings.model.gpt.context, 1024);
@@ -63,8 +63,8 @@ class Pass {
 
   Evaluation run() {
     peers_.agree([&] { settings_ = settings_of(options_); });
-    const Compute compute(peers_, settings_.run.compute, settings_.parallel.data.algorithm_selection());
-    settle(settings_, compute, peers_);
+    const Compute compute(peers_, settings_.run.compute);
+    resolve_settings(settings_, compute, peers_);
     std::shared_ptr<const Dataset> data;
     std::unique_ptr<Task> task;
     peers_.agree([&] {
@@ -72,7 +72,7 @@ class Pass {
       require(data != nullptr && data->size() > 0, "{}: has no {} set", settings_.data.path,
               options_.training_split ? "training" : "validation");
       check_tokenizer(options_.model, settings_.data);
-      // The model is what it is; only what a run leaves to its data is filled in.
+      // The model is given; only settings that depend on the data are filled in.
       fit_to_data(settings_.model, {data->sample_shape(), data->classes()});
       task = make_task(settings_.model);
     });
@@ -96,15 +96,15 @@ class Pass {
   }
 
  private:
-  /// Compares the data with its recorded checksums, where it has some and unless data.verify is quick.
+  /// Compares the data with its recorded checksums, if it has any and unless data.verify is quick.
   void verify(const Dataset& data, int threads) {
     DataContent content;
     peers_.agree([&] { content = data.content(); });
     const bool recorded =
         std::ranges::any_of(content.files, [](const ContentFile& file) { return !file.sha256.empty(); });
     if (!recorded || data_check_from_name(settings_.data.verify) == DataCheck::kQuick) return;
-    const auto say = [&](const std::string& text) { err_ << "tutti: " << text << '\n'; };
-    (void)identify(content, DataCheck::kFull, peers_, check_work("data.verify", threads, say));
+    const auto log = [&](const std::string& text) { err_ << "tutti: " << text << '\n'; };
+    (void)identify(content, DataCheck::kFull, peers_, check_work("data.verify", threads, log));
   }
 
   /// Returns the step of a run's checkpoint.
@@ -143,7 +143,7 @@ class Pass {
                                                        .stream = compute.stream()});
     if (!outcome.sums) throw AgreedError(outcome.interruption.problem);
     const EvaluationSums& total = *outcome.sums;
-    require(total.count > 0, "{}: nothing is predicted in it", settings_.data.path);
+    require(total.count > 0, "{}: contains no predictions", settings_.data.path);
     return {.loss = total.loss / total.count,
             .accuracy = total.correct / total.count,
             .count = static_cast<int64_t>(total.count),
@@ -169,7 +169,7 @@ Evaluation evaluate(const EvaluateOptions& options, Collective& world, std::ostr
 std::optional<double> bytes_per_prediction(const Dataset& data, const Tokenizer& tokenizer,
                                            const Stream& stream) {
   constexpr int64_t kSamples = 64;
-  // What a token means may depend on those before it, so that texts are decoded as a whole.
+  // The text of a token may depend on those before it, so that texts are decoded as a whole.
   TokenDecoder text(tokenizer);
   const std::optional<int32_t> end_of_text = tokenizer.end_of_text();
   int64_t bytes = 0;
@@ -202,7 +202,7 @@ std::optional<double> validation_bits_per_byte(const DataConfig& data, double lo
     const auto bytes = bytes_per_prediction(*set, *tokenizer, Stream::inline_on(pool));
     return bytes ? std::optional(bits_per_byte(loss, *bytes)) : std::nullopt;
   } catch (const Error&) {
-    return std::nullopt;  // a figure that is not there must not end a training that is done
+    return std::nullopt;  // a missing value must not end a completed training
   }
 }
 

@@ -14,7 +14,7 @@
 
 namespace tutti {
 
-/// What `tutti evaluate` was asked for.
+/// Options of `tutti evaluate`.
 struct EvaluateOptions {
   std::filesystem::path model;    ///< run directory, or folder of transformers
   std::string data;               ///< directory; empty: the run's
@@ -25,7 +25,7 @@ struct EvaluateOptions {
 
 struct Evaluation {
   double loss = 0;                      ///< mean over predictions, nats
-  double accuracy = 0;                  ///< part of the predictions that are right
+  double accuracy = 0;                  ///< fraction of correct predictions
   int64_t count = 0;                    ///< predictions
   std::optional<double> bits_per_byte;  ///< of text whose tokenizer is known
   std::string item;                     ///< "tokens" or "images"
@@ -33,19 +33,19 @@ struct Evaluation {
 };
 
 /// One pass over a data set, collective over `world`; the result is the same on all ranks, and in ordered
-/// mode the same to the bit for all worlds that training has the same bits in. Throws Error where the data
-/// does not have its recorded checksums, unless data.verify is quick.
+/// mode bitwise equal for all worlds in which training is. Throws Error if the data does not have its
+/// recorded checksums, unless data.verify is quick.
 Evaluation evaluate(const EvaluateOptions& options, Collective& world, std::ostream& err);
 
-/// Bytes of text that a prediction of this set of tokens stands for, on average; what ends documents is no
-/// text. Reads all targets. Empty if there are none.
+/// Average bytes of text per prediction of this set of tokens; end-of-text tokens have no text. Reads all
+/// targets. Empty if there are none.
 std::optional<double> bytes_per_prediction(const Dataset& data, const Tokenizer& tokenizer,
                                            const Stream& stream);
 
-/// Nats a prediction as bits a byte.
+/// Converts nats per prediction to bits per byte.
 double bits_per_byte(double loss, double bytes_per_prediction);
 
-/// The same for a loss on the validation set of `data`; empty where that is no text of a known tokenizer.
+/// The same for a loss on the validation set of `data`; empty if that is not text of a known tokenizer.
 std::optional<double> validation_bits_per_byte(const DataConfig& data, double loss);
 
 }  // namespace tutti

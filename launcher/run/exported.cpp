@@ -16,10 +16,10 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-// Tells which files an export wrote, so that the next one replaces them and no others.
+// Lists the files of an export, so that the next one replaces only them.
 constexpr std::string_view kRecord = "tutti-export.json";
 
-// transformers refuses files that do not say so.
+// transformers refuses files without it.
 const std::map<std::string, std::string> kMetadata{{"format", "pt"}};
 
 void add_text(DirectoryTarget& target, const std::string& name, const std::string& text) {
@@ -28,7 +28,7 @@ void add_text(DirectoryTarget& target, const std::string& name, const std::strin
   file.finish();
 }
 
-/// Cuts the tensors into files of at most `most` bytes, or one tensor.
+/// Divides the tensors into files of at most `most` bytes, or of one tensor.
 std::vector<std::vector<std::pair<std::string, Tensor>>> shards_of(
     std::vector<std::pair<std::string, Tensor>> tensors, int64_t most) {
   std::vector<std::vector<std::pair<std::string, Tensor>>> shards(1);
@@ -107,7 +107,7 @@ std::vector<std::string> exported_names(const fs::path& folder) {
         parse_strict_json(read_text_file(folder / kRecord, kMostBytes), (folder / kRecord).string());
     for (const auto& name : record.at("files")) names.push_back(name.get<std::string>());
   } catch (const std::exception&) {
-    return {};  // not a record: left as it is
+    return {};  // not a record: not changed
   }
   std::erase_if(names, [&](const std::string& name) {
     return !is_plain_file_name(name) || !fs::exists(folder / name, none);
@@ -126,7 +126,7 @@ std::vector<std::pair<std::string, Tensor>> tensors_to_export(const RunModel& ru
       const bool overflows =
           !std::ranges::equal(back.view({-1}).span<float>(), whole.view({-1}).span<float>(),
                               [](float a, float b) { return std::isfinite(a) || !std::isfinite(b); });
-      require(!overflows, "{}: has values beyond fp16's largest, 65504; export bf16 or fp32", named.name);
+      require(!overflows, "{}: has values above the largest of fp16, 65504; export bf16 or fp32", named.name);
     }
     tensors.emplace_back(named.name, converted.to_contiguous(stream));
   }
@@ -137,11 +137,10 @@ void export_folder(DirectoryTarget& target, const RunModel& run,
                    const std::optional<TokenizerFolder>& tokenizer, const FolderExport& options,
                    const Stream& stream) {
   const auto* const gpt = dynamic_cast<const Gpt*>(&run.task->model());
-  require(
-      gpt != nullptr,
-      "--out: model.kind {} has no class in transformers; with a name that ends in .safetensors, its weights "
-      "alone are written",
-      run.settings.model.kind);
+  require(gpt != nullptr,
+          "--out: model.kind {} has no class in transformers; use a name that ends in .safetensors to export "
+          "only its weights",
+          run.settings.model.kind);
   HuggingFaceExport about{.dtype = options.dtype, .begin_token = {}, .end_token = {}};
   if (tokenizer) {
     const Marks marks = marks_of(tokenizer->tokenizer);

@@ -18,7 +18,7 @@ constexpr std::string_view kValidation = "data.validation";
 constexpr std::string_view kClasses = "data.classes";
 constexpr std::string_view kSamples = "data.samples";
 constexpr std::string_view kContents = ".contents";
-constexpr std::string_view kUnread = ".unread";  // in some session its contents were taken on trust
+constexpr std::string_view kUnread = ".unread";  // in some session its contents were not verified
 constexpr std::string_view kDescribed = ".described";
 constexpr std::string_view kNone = "none";
 
@@ -27,29 +27,29 @@ struct Entry {
   KeyClass change;
 };
 
-/// The first entry that fits counts. Sections whose keys all change what is computed, or all do not, are
-/// listed as a whole; in the others each key is listed by itself, so that whoever adds one decides.
+/// The first matching entry applies. Sections whose keys all change the computation, or all do not, are
+/// listed as a whole; in the others each key is listed, so that every new key must be classified.
 constexpr std::array kTable{
     Entry{"run.dir", KeyClass::kFree},
     Entry{"run.seed", KeyClass::kRefuse},
     Entry{"run.threads", KeyClass::kFree},
-    Entry{"run.device", KeyClass::kNote},  // rounds in other ways
+    Entry{"run.device", KeyClass::kNote},  // rounds differently
     Entry{"run.share_gpus", KeyClass::kFree},
     Entry{kTraining, KeyClass::kRefuse},
     Entry{kValidation, KeyClass::kRefuse},
     Entry{kClasses, KeyClass::kRefuse},
     Entry{kSamples, KeyClass::kRefuse},
     Entry{"data.kind", KeyClass::kRefuse},
-    Entry{"data.path", KeyClass::kFree},  // what is there is compared
+    Entry{"data.path", KeyClass::kFree},  // its content is compared
     Entry{"data.validation_path", KeyClass::kFree},
     Entry{"data.verify", KeyClass::kFree},
-    Entry{"data.skip", KeyClass::kNote},  // all others keep their places
+    Entry{"data.skip", KeyClass::kNote},  // the positions of all other samples are unchanged
     Entry{"data.context", KeyClass::kRefuse},
     Entry{"data.image.*", KeyClass::kRefuse},
     Entry{"data.folder.*", KeyClass::kRefuse},
     Entry{"data.threads", KeyClass::kFree},
     Entry{"data.ahead", KeyClass::kFree},
-    Entry{"model.weights", KeyClass::kFree},    // read before the first step alone
+    Entry{"model.weights", KeyClass::kFree},    // read only before the first step
     Entry{"model.recompute", KeyClass::kFree},  // the same bits
     Entry{"model.*", KeyClass::kRefuse},
     Entry{"optimizer.learning_rate", KeyClass::kNote},
@@ -57,7 +57,7 @@ constexpr std::array kTable{
     Entry{"schedule.*", KeyClass::kRefuse},
     Entry{"train.steps", KeyClass::kNote},  // stretches a schedule
     Entry{"train.batch", KeyClass::kRefuse},
-    Entry{"train.microbatch", KeyClass::kRefuse},  // where it cuts a shard
+    Entry{"train.microbatch", KeyClass::kRefuse},  // if it divides a shard
     Entry{"train.evaluate_every", KeyClass::kFree},
     Entry{"train.max_skipped_steps", KeyClass::kFree},
     Entry{"train.cuda_graph", KeyClass::kNote},
@@ -89,7 +89,7 @@ int64_t at_most(int64_t microbatch, int64_t samples) {
   return microbatch == 0 ? samples : std::min(microbatch, samples);
 }
 
-/// Samples in the largest pass of forward and backward, by which sums are cut.
+/// Samples in the largest forward and backward pass, which determines how sums are divided.
 int64_t largest_pass(const RunSettings& settings, int64_t world_size) {
   const DataParallelConfig& data = settings.parallel.data;
   const int64_t parts = data.mode == "ordered" ? data.logical_shards : std::max<int64_t>(world_size, 1);
@@ -106,12 +106,12 @@ bool same_bits(std::string_view key, const RunSettings& a, int64_t a_ranks, cons
   return false;
 }
 
-/// The run file in a checkpoint, as far as this version takes it.
+/// The run file in a checkpoint, as far as this version accepts it.
 struct SavedSettings {
   RunSettings settings;
   Untaken untaken;
 
-  /// Why the value of a key was not taken; empty if it was.
+  /// Why the value of a key was not accepted; empty if it was.
   [[nodiscard]] std::string refused(std::string_view key) const {
     const auto found = std::ranges::find_if(untaken.refused, [&](const std::string& text) {
       return text.find(fmt::format(": {}: ", key)) != std::string::npos;
@@ -156,17 +156,18 @@ std::vector<Difference> compare_settings(const CheckpointMetadata& metadata, con
 bool changes_function(std::string_view kind, std::string_view key) {
   constexpr std::array kOthers{"dropout",   "fp8",       "init_deviation", "label_smoothing",
                                "loss_rows", "recompute", "weights"};
-  if (kind == "resnet" && (key == "height" || key == "width")) return false;  // any fit its weights
+  if (kind == "resnet" && (key == "height" || key == "width"))
+    return false;  // its weights do not depend on them
   return std::ranges::find(kOthers, key) == kOthers.end();
 }
 
-/// At most as much of a value as a message needs.
+/// Truncates a value for messages.
 std::string shown(const std::string& text) {
   constexpr size_t kMost = 300;
   return text.size() <= kMost ? text : text.substr(0, kMost) + "...";
 }
 
-/// A text of the facts; empty where an older checkpoint, or one of another kind of data, has none.
+/// A value of the facts; empty if an older checkpoint, or one of another kind of data, does not have it.
 std::string fact(const std::map<std::string, std::string>& facts, const std::string& key) {
   const auto found = facts.find(key);
   return found == facts.end() ? "" : found->second;
@@ -237,7 +238,7 @@ std::map<std::string, std::string> data_facts(const DataIdentity& training,
   if (!training.classes.empty()) {
     const std::string classes =
         nlohmann::json(training.classes).dump(-1, ' ', true, nlohmann::json::error_handler_t::replace);
-    // The digest of the training data covers those that are too many.
+    // If there are too many, the digest of the training data covers them.
     if (classes.size() <= kMostClassBytes) facts[std::string(kClasses)] = classes;
   }
   return facts;
@@ -264,7 +265,7 @@ std::vector<Difference> compare(const CheckpointMetadata& then, const RunNow& no
   const auto number = [&](const char* key, const std::string& was, const std::string& is) {
     if (was != is) all.push_back({key, was, is, KeyClass::kRefuse});
   };
-  if (then.run_file.empty()) {  // saved by a program of its own
+  if (then.run_file.empty()) {  // saved by a user program
     number("run.seed", std::to_string(then.seed), std::to_string(now.settings.run.seed));
     if (const std::string batch = fact(then.extra, "batch"); !batch.empty()) {
       number("train.batch", batch, std::to_string(now.settings.train.batch));
@@ -299,7 +300,7 @@ std::vector<Difference> model_differences(const ModelConfig& then, const ModelCo
       all.push_back({"model." + key, found->second, value, KeyClass::kRefuse});
   }
   if (now.kind != "gpt" || all.empty()) return all;
-  all.clear();  // its keys may say the same in several ways
+  all.clear();  // several values of its keys are equivalent
   for (const GptDifference& d : gpt_differences(now.gpt, then.gpt))
     all.push_back({"model." + d.key, d.right, d.left, KeyClass::kRefuse});
   return all;
@@ -351,7 +352,7 @@ void check_allowed(std::span<const std::string> allowed) {
   }
   for (const std::string& name : allowed) {
     require(std::find(names.begin(), names.end(), name) != names.end(),
-            "--allow-change {}: no key of the run file, nor one of {}, {}, {}, {}{}", name, kTraining,
+            "--allow-change {}: not a key of the run file, nor one of {}, {}, {}, {}{}", name, kTraining,
             kValidation, kClasses, kSamples, did_you_mean(name, names));
   }
 }
@@ -366,10 +367,10 @@ void refuse_changes(const CheckpointMetadata& then, std::span<const Difference> 
                          shown(difference.then), then.step, shown(difference.now));
     keys.push_back(difference.key);
   }
-  require(keys.empty(),
-          "--resume: this is not the run that was saved:\n{}Take the changes back, or name what may differ: "
-          "--allow-change {}",
-          lines, fmt::join(keys, ","));
+  require(
+      keys.empty(),
+      "--resume: this is not the run that was saved:\n{}Undo the changes, or allow them: --allow-change {}",
+      lines, fmt::join(keys, ","));
 }
 
 }  // namespace tutti

@@ -50,8 +50,8 @@ Inputs open_inputs(RunSettings& settings, const std::string& damage_advice) {
 
 std::string small_set_note(int64_t samples, int64_t batch) {
   if (batch <= samples) return "";
-  return fmt::format("train.batch is {}, but the training set has {}: a step trains no more than that", batch,
-                     counted(samples, "sample"));
+  return fmt::format("train.batch is {}, but the training set has {}: a step trains at most that number",
+                     batch, counted(samples, "sample"));
 }
 
 void check_validation(const Inputs& inputs, ShardOf share, const Stream& host) {

@@ -10,17 +10,16 @@
 
 namespace tutti {
 
-/// Bytes that each parameter takes at least, besides activations: weight, gradient and the optimizer's states
-/// in fp32.
-int64_t least_bytes_a_parameter(std::string_view algorithm);
+/// Minimum bytes per parameter, without activations: weight, gradient and optimizer states in fp32.
+int64_t min_bytes_per_parameter(std::string_view algorithm);
 
-/// A sentence for each host whose memory, or the limit that a container or job sets, is smaller than what its
-/// ranks take at least for the model; on rank 0, nothing on others. `usable_bytes` of this host; 0: the model
-/// is not in its memory. Collective.
+/// A warning for each host whose memory, or limit of a container or job, is smaller than the minimum for the
+/// model in its ranks; on rank 0, none on others. `usable_bytes` of this host; 0: the model is not in its
+/// memory. Collective.
 std::vector<std::string> memory_warnings(Module& model, std::string_view algorithm, int64_t usable_bytes,
                                          Peers& peers);
 
-/// The same, from what each rank knows: "HOST LIMIT" with bytes.
-std::vector<std::string> memory_warnings(int64_t bytes_a_rank, const std::vector<std::string>& hosts);
+/// The same from the values of all ranks: "HOST LIMIT" in bytes.
+std::vector<std::string> memory_warnings(int64_t bytes_per_rank, const std::vector<std::string>& hosts);
 
 }  // namespace tutti

@@ -17,7 +17,7 @@ constexpr int64_t kMostManifestBytes = int64_t{64} << 20;
 
 using Path = std::pair<const char*, std::string*>;
 
-/// What must be found again from another working directory.
+/// Paths that must be valid in another working directory.
 std::vector<Path> paths_of(RunSettings& settings) {
   return {{"run.dir", &settings.run.dir},
           {"data.path", &settings.data.path},
@@ -35,14 +35,14 @@ fs::path absolute(const fs::path& base, const fs::path& path) {
   return (from / path).lexically_normal();
 }
 
-/// The manifest of a run; null if it is none, or cannot be read.
+/// The manifest of a run; null if it is not a manifest, or cannot be read.
 nlohmann::json manifest_of(const fs::path& directory) {
   try {
     nlohmann::json manifest = nlohmann::json::parse(
         read_text_file(directory / "manifest.json", kMostManifestBytes), nullptr, false);
     if (manifest.is_object()) return manifest;
   } catch (const Error&) {
-    // Told by what comes after.
+    // The caller reports it.
   }
   return nullptr;
 }
@@ -72,7 +72,7 @@ fs::path run_file_of(const fs::path& argument) {
   std::error_code none;
   if (!fs::is_directory(argument, none)) return argument;
   const fs::path file = argument / "run.yaml";
-  require(fs::exists(file, none), "{}: holds no run.yaml; expected a run file, or the directory of a run",
+  require(fs::exists(file, none), "{}: contains no run.yaml; expected a run file, or the directory of a run",
           argument.string());
   return file;
 }
@@ -84,7 +84,7 @@ bool is_own_run_file(const fs::path& run_file) {
   if (fs::exists(directory / "manifest.json.damaged", none)) return true;
   if (!fs::exists(directory / "manifest.json", none)) return false;
   const nlohmann::json manifest = manifest_of(directory);
-  // One that cannot be read is damaged; one that can says what it is of.
+  // A manifest that cannot be read is damaged; others contain their format.
   return !manifest.is_object() || (manifest.contains("format") && manifest["format"] == "tutti-run");
 }
 
@@ -96,7 +96,7 @@ OwnRun read_own_run(const fs::path& directory) {
   require(untaken.refused.empty(), "{}", fmt::join(untaken.refused, "\n"));
   for (const std::string& key : untaken.unknown) {
     run.warnings.push_back(
-        fmt::format("{}: {}: this version has no such key; it is left out", file.string(), key));
+        fmt::format("{}: {}: this version does not have this key; it is ignored", file.string(), key));
   }
   const fs::path base = recorded_working_directory(here);
   const fs::path before = absolute(base, run.settings.run.dir);

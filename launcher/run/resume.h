@@ -13,22 +13,22 @@
 
 namespace tutti {
 
-/// What a checkpoint says of the run that it belongs to, after `step` steps.
+/// The metadata of a checkpoint after `step` steps.
 /// `facts` are those of data_facts().
 CheckpointMetadata checkpoint_metadata(const RunSettings& settings, const Sampler& sampler, int64_t step,
                                        const std::map<std::string, std::string>& facts);
 
-/// Where a resumed run goes on.
+/// Where a resumed run continues.
 struct Restored {
-  int64_t step = 0;                          ///< steps done; 0 without a checkpoint
+  int64_t step = 0;                          ///< steps done; 0 if there is no checkpoint
   std::vector<Difference> differences;       ///< noted or allowed ones
-  std::string run_id;                        ///< as the checkpoint tells it; empty if it does not
-  std::map<std::string, std::string> facts;  ///< of the data, as the checkpoint tells them
+  std::string run_id;                        ///< from the checkpoint; empty if it has none
+  std::map<std::string, std::string> facts;  ///< of the data, from the checkpoint
 };
 
-/// Fills the state of `model` and `optimizer` from the newest checkpoint that verifies. Collective.
-/// Throws Error on all ranks, which lists what differs, if the checkpoint was made with settings or data with
-/// which training cannot go on, but for what `allowed` names, or belongs to another run.
+/// Restores the state of `model` and `optimizer` from the newest checkpoint with valid checksums. Collective.
+/// Throws Error on all ranks if the checkpoint has refused differences in settings or data, which are listed,
+/// except those in `allowed`, or if it belongs to another run.
 Restored restore(Checkpoints& checkpoints, DistributedModel& model, const Optimizer& optimizer,
                  const RunNow& now, std::span<const std::string> allowed);
 

@@ -20,7 +20,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// Returns the dtype that the weights have in the files.
+/// Returns the dtype of the weights in the files.
 DType load_checkpoint(const CheckpointPlace& place, Task& task,
                       std::span<const std::unique_ptr<ParamGroup>> groups, const Stream& stream) {
   verify_files(place.path, read_manifest(place.path));
@@ -30,7 +30,7 @@ DType load_checkpoint(const CheckpointPlace& place, Task& task,
   return names.empty() ? DType::kFloat32 : files.tensor(names.front()).dtype();
 }
 
-/// Reads one tensor of a checkpoint, whatever ranks have its pieces.
+/// Reads one tensor of a checkpoint from the pieces of all ranks.
 Tensor read_pieces(const fs::path& checkpoint, const Manifest::Entry& entry, const Stream& stream) {
   const Tensor whole = Tensor::empty(entry.shape, entry.dtype, stream);
   for (const Manifest::Piece& piece : entry.pieces) {
@@ -45,7 +45,7 @@ Tensor read_pieces(const fs::path& checkpoint, const Manifest::Entry& entry, con
   return whole;
 }
 
-/// Puts the optimizer's masters in the place of the weights that are their rounding.
+/// Replaces the rounded weights by the optimizer's masters.
 void load_masters(const fs::path& checkpoint, Task& task, const Stream& stream) {
   const Manifest manifest = read_manifest(checkpoint);
   const auto optimizer = manifest.groups.find("optimizer");
@@ -83,7 +83,7 @@ std::pair<int64_t, DType> load_run_weights(const RunCheckpoint& from, Task& task
     }
   }
   fail("{}: there is no checkpoint{}{}", checkpoints.string(),
-       from.step > 0 ? fmt::format(" of step {}", from.step) : "", damaged ? ", or none that is whole" : "");
+       from.step > 0 ? fmt::format(" of step {}", from.step) : "", damaged ? " without damage" : "");
 }
 
 RunModel open_run_model(const fs::path& directory, int64_t step, const Stream& stream, std::ostream& err,

@@ -15,7 +15,7 @@
 
 namespace tutti {
 
-/// The `run` section: where a run goes and what it runs on.
+/// The `run` section: directory and devices of a run.
 struct RunSection {
   std::string dir;  ///< empty: runs/NAME-OF-THE-RUN-FILE
   int64_t seed = 1;
@@ -24,7 +24,7 @@ struct RunSection {
   void describe(Fields& f);
 };
 
-/// A whole run file.
+/// A complete run file.
 struct RunSettings {
   RunSection run;
   DataConfig data;

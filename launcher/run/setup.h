@@ -4,12 +4,12 @@
 
 namespace tutti {
 
-// What `tutti train`, `evaluate` and `bench step` make of a run's settings before Compute and
-// DistributedModel (comm) take over.
+// Preparation of a run's settings for Compute and DistributedModel (comm) in `tutti train`, `evaluate` and
+// `bench step`.
 
-/// Fills in parallel.mode where it is auto. Throws Error, the same on all ranks, if one of them is on a GPU
-/// that has no fp8 and model.fp8 wants it. Collective.
-void settle(RunSettings& settings, const Compute& compute, Peers& peers);
+/// Resolves parallel.mode auto. Throws Error, the same on all ranks, if model.fp8 is set and the GPU of a
+/// rank does not support fp8. Collective.
+void resolve_settings(RunSettings& settings, const Compute& compute, Peers& peers);
 
 DistributedModelConfig distribution(const RunSettings& settings);
 

@@ -11,8 +11,8 @@ void check_same_data(const Dataset& data, const std::string& path, Peers& peers)
   const std::vector<std::string> all = peers.all_gather(data.description());
   for (size_t rank = 1; rank < all.size(); ++rank) {
     require(all[rank] == all.front(),
-            "{}: rank 0 finds {}; rank {} finds {}: all ranks have to see the same files", path, all.front(),
-            rank, all[rank]);
+            "{}: rank 0 finds {}; rank {} finds {}: all ranks must have access to the same files", path,
+            all.front(), rank, all[rank]);
   }
 }
 
@@ -25,17 +25,18 @@ std::string record_skip_list(const DataConfig& data, const std::filesystem::path
   try {
     if (recorded) before = SkipList::load(file);
   } catch (const Error&) {
-    // A damaged record does not keep a run from going on: it is written anew.
+    // A damaged record does not stop a run: it is rewritten.
   }
   write_file_atomically(file, now.to_text());
   if (before.sha256() == now.sha256()) return {};
   return fmt::format(
-      "data.skip: {} left out from here on, {} in the session before; all others keep their places",
+      "data.skip: {} skipped from this step, {} in the previous session; the positions of all others are "
+      "unchanged",
       counted(static_cast<int64_t>(now.entries.size()), "sample"),
       grouped(static_cast<int64_t>(before.entries.size())));
 }
 
-std::string ways_out_of_damage(const TrainOptions& options, const std::string& skip) {
+std::string damaged_sample_advice(const TrainOptions& options, const std::string& skip) {
   const std::string list = skip.empty() ? "skip.txt" : skip;
   const auto command = [&](std::vector<std::string> words, const std::vector<std::string>& more) {
     words.push_back(options.run_file.string());
@@ -48,7 +49,7 @@ std::string ways_out_of_damage(const TrainOptions& options, const std::string& s
   std::vector<std::string> check{"--write-skip", list};
   if (!skip.empty()) check.insert(check.begin(), {"--set", "data.skip=" + skip});
   return fmt::format(
-      ". To go on without it from the last checkpoint, all other samples where they were: `{}`, then `{}`",
+      ". To continue without it from the last checkpoint, with all other samples unchanged: `{}`, then `{}`",
       command({"tutti", "data", "validate"}, check),
       command({"tutti", "train"}, {"--resume", "--set", "data.skip=" + list}));
 }

@@ -16,11 +16,11 @@ extern char** environ;
 namespace tutti {
 namespace {
 
-// What the handler uses: lock-free atomics are safe there.
+// Used by the handler: lock-free atomics are safe there.
 std::atomic<bool> signalled{false};
 std::atomic<bool> saves{false};
 std::atomic<int> code_at_end{-1};
-bool speaks = true;
+bool acknowledges = true;
 bool hangup_ignored = false;
 bool hangup_known = false;
 static_assert(std::atomic<bool>::is_always_lock_free && std::atomic<int>::is_always_lock_free);
@@ -50,13 +50,13 @@ void on_signal(int number) {
   } else if (signalled && number == SIGINT) {
     (void)std::signal(SIGINT, SIG_DFL);
     (void)std::raise(SIGINT);
-  } else if (!signalled.exchange(true) && speaks) {
+  } else if (!signalled.exchange(true) && acknowledges) {
     acknowledge(number);
   }
   errno = error;
 }
 
-/// Whether a launcher says that this is not rank 0.
+/// Whether the environment of a launcher shows that this is not rank 0.
 bool is_other_rank(char** environment) {
   constexpr std::string_view kRanks[] = {"OMPI_COMM_WORLD_RANK=", "PMIX_RANK=",    "PMI_RANK=",
                                          "PALS_RANKID=",          "SLURM_PROCID=", "MV2_COMM_WORLD_RANK="};
@@ -72,13 +72,14 @@ bool is_other_rank(char** environment) {
 }  // namespace
 
 bool catch_stop_signals(char** environment) noexcept {
-  speaks = !is_other_rank(environment);
+  acknowledges = !is_other_rank(environment);
   struct sigaction action {};
   action.sa_handler = &on_signal;
   action.sa_flags = SA_RESTART;
   for (const int number : {SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU, SIGINT, SIGHUP}) {
     if (number == SIGHUP && !hangup_known) {
-      // Only at the first time: UCX, which MPI libraries load, takes SIGHUP for itself, ignored or not.
+      // Only the first time: UCX, which MPI libraries load, installs a SIGHUP handler, whether it was ignored
+      // or not.
       struct sigaction before {};
       if (sigaction(SIGHUP, nullptr, &before) != 0) return false;
       hangup_ignored = before.sa_handler == SIG_IGN;

@@ -2,25 +2,25 @@
 
 namespace tutti {
 
-// The signals that ask a training to stop: SIGTERM, SIGINT, SIGUSR1; SIGUSR2 and SIGXCPU, which batch systems
-// send before a limit; and SIGHUP where nohup has not told the process to ignore it. The first one is
-// acknowledged on stderr of rank 0 at once.
+// Signals that request a stop of the training: SIGTERM, SIGINT, SIGUSR1; SIGUSR2 and SIGXCPU, which batch
+// systems send before a limit; and SIGHUP unless nohup made the process ignore it. The first one is
+// acknowledged immediately on stderr of rank 0.
 
-/// Catches them from now on: they ask for an orderly end instead of ending the process. A second SIGINT ends
-/// it as usual. SIGPIPE and SIGXFSZ are ignored: a reader that is gone and a file that may not grow are
-/// errors of writing. To be repeated after libraries that take signals for themselves. Uses nothing but
-/// system calls and `environment`, so that it can run before libraries are initialised; returns false if the
-/// system refuses.
+/// Installs handlers for them: they request an orderly end instead of ending the process. A second SIGINT
+/// ends it as usual. SIGPIPE and SIGXFSZ are ignored: a closed pipe and a file size limit are write errors.
+/// Must be repeated after the initialisation of libraries that install signal handlers. Uses only system
+/// calls and `environment`, so that it can run before libraries are initialised; returns false if the system
+/// refuses.
 bool catch_stop_signals(char** environment) noexcept;
 /// The same with the process's environment. Throws Error if the system refuses.
 void catch_stop_signals();
-/// Whether one has come.
+/// Whether one was received.
 bool stop_signalled() noexcept;
 
-/// From now on a stop ends with a checkpoint, which the acknowledgement says.
+/// After this call a stop ends with a checkpoint, and the acknowledgement says so.
 void stops_save_now() noexcept;
-/// All that matters is saved and written: from now on SIGTERM, SIGINT and SIGHUP end the process at once with
-/// `exit_code`, even where a library hangs at its end, and SIGUSR1 does nothing.
+/// To be called when everything is saved and written: SIGTERM, SIGINT and SIGHUP then end the process
+/// immediately with `exit_code`, even if a library hangs during finalisation, and SIGUSR1 has no effect.
 void stops_end_now(int exit_code) noexcept;
 
 }  // namespace tutti

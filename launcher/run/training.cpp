@@ -15,7 +15,7 @@
 #include "launcher/metrics/summary.h"
 #include "launcher/run/announcement.h"
 #include "launcher/run/evaluation.h"
-#include "launcher/run/first_weights.h"
+#include "launcher/run/initial_weights.h"
 #include "launcher/run/inputs.h"
 #include "launcher/run/memory_check.h"
 #include "launcher/run/own_run.h"
@@ -42,13 +42,13 @@ std::string parameters_digest(Module& model) {
   return params_sha256(tensors);
 }
 
-/// One training from its settings to its summary, on one rank.
+/// One training, from its settings to its summary, on one rank.
 class Training {
  public:
   Training(const TrainOptions& options, Collective& world, std::ostream& out, std::ostream& err)
       : options_(options), world_(world), peers_(world), out_(out), err_(err) {}
 
-  /// Throws Interrupted on all ranks if one was asked to stop before the first step.
+  /// Throws Interrupted on all ranks if a stop was requested on one before the first step.
   TrainResult::Reason run() {
     std::optional<Interruptible> start(&stop_signalled);
     std::vector<std::string> warnings;
@@ -57,31 +57,32 @@ class Training {
       settings_ = read_settings(options_, &warnings);
     });
     item_ = settings_.data.kind == "tokens" ? "tokens" : "images";
-    // Before threads are bound to cores: its own thread keeps all of this rank's.
+    // Before threads are bound to cores, so that the exporter's thread may use all cores of this rank.
     std::optional<MetricsExporter> exporter;
     if (settings_.metrics.port > 0) exporter.emplace(settings_.metrics, metrics_identity(), peers_);
-    const Compute compute(peers_, settings_.run.compute, settings_.parallel.data.algorithm_selection());
-    settle(settings_, compute, peers_);
+    const Compute compute(peers_, settings_.run.compute);
+    resolve_settings(settings_, compute, peers_);
     const int threads = compute.threads().threads;
 
     Inputs inputs;
-    peers_.agree([&] { inputs = open_inputs(settings_, ways_out_of_damage(options_, settings_.data.skip)); });
+    peers_.agree(
+        [&] { inputs = open_inputs(settings_, damaged_sample_advice(options_, settings_.data.skip)); });
     check_same_data(*inputs.training, settings_.data.path, peers_);
     Writers writers;
     if (peers_.rank() == 0) start_progress(writers);
-    const auto say = [&](const std::string& text) { writers.say(text); };
-    for (const std::string& warning : warnings) say(warning);
+    const auto log = [&](const std::string& text) { writers.log(text); };
+    for (const std::string& warning : warnings) log(warning);
     RunDirectory directory(settings_.run.dir, options_.resume ? ExistingRun::kResume : ExistingRun::kRefuse,
-                           peers_, say);
-    for (const std::string& note : directory.notes()) say(note);
-    auto facts = verify_data(inputs, settings_.data, peers_, check_work("data.verify", threads, say));
+                           peers_, log);
+    for (const std::string& note : directory.notes()) log(note);
+    auto facts = verify_data(inputs, settings_.data, peers_, check_work("data.verify", threads, log));
     if (!facts) return stopped_before_training(writers);
     peers_.agree([&] { check_validation(inputs, {peers_.rank(), peers_.size()}, compute.host_stream()); });
 
     Module& model = inputs.task->model();
     for (const std::string& warning : memory_warnings(model, settings_.optimizer.algorithm,
                                                       compute.on_cpu() ? usable_memory_bytes() : 0, peers_)) {
-      say(warning);
+      log(warning);
     }
     DistributedModel distributed(world_, model, distribution(settings_), compute);
     DataParallel& parallel = distributed.parallel();
@@ -94,8 +95,8 @@ class Training {
     } else {
       make_shared_directory(checkpoint.dir, "checkpoint.dir", peers_);
     }
-    Checkpoints checkpoints(checkpoint, peers_, say);
-    checkpoints.lock(run_lock_options(say));
+    Checkpoints checkpoints(checkpoint, peers_, log);
+    checkpoints.lock(run_lock_options(log));
     Restored restored;
     if (options_.resume) {
       restored = restore(checkpoints, distributed, optimizer,
@@ -109,22 +110,21 @@ class Training {
     const int64_t first_step = restored.step;
     if (options_.resume) check_recorded_checkpoint(writers, directory, checkpoint.dir, first_step);
     if (first_step > 0 && !settings_.model.weights.empty())
-      writers.say("model.weights is read before the first step only: those of the checkpoint are used");
+      writers.log("model.weights is only read before the first step: the weights of the checkpoint are used");
     if (first_step == 0 && !settings_.model.weights.empty()) {
       const auto verified =
-          verify_weights(settings_.model.weights, peers_, check_work("model.weights", threads, say));
+          verify_weights(settings_.model.weights, peers_, check_work("model.weights", threads, log));
       if (!verified) return stopped_before_training(writers);
       peers_.agree([&] {
-        check_first_weights(settings_);
+        check_initial_weights(settings_);
         load_weights(model, distributed.groups(), ModelFiles::open(settings_.model.weights),
                      compute.stream());
       });
     }
     if (first_step > 0 && is_finished(directory, first_step)) {
-      writers.say(
-          fmt::format("{}: this run is finished: it has done {} steps, train.steps is {}; with more "
-                      "steps it goes on",
-                      settings_.run.dir, first_step, settings_.train.steps));
+      writers.log(fmt::format(
+          "{}: this run is finished: it has done {} steps, train.steps is {}; it continues with more steps",
+          settings_.run.dir, first_step, settings_.train.steps));
       return TrainResult::Reason::kCompleted;
     }
     const RecordedStep recorded = first_step > 0 && peers_.rank() == 0
@@ -146,24 +146,24 @@ class Training {
       open_writers(writers, directory, first_step);
     });
     const Announcement announcement{settings_, compute, parallel, world_.size(), first_step};
-    for (const std::string& line : announcement.lines(model)) writers.say(line);
-    for (const std::string& line : lines(restored.differences)) writers.say(line);
-    writers.say("to train on: " + inputs.training->description());
+    for (const std::string& line : announcement.lines(model)) writers.log(line);
+    for (const std::string& line : lines(restored.differences)) writers.log(line);
+    writers.log("to train on: " + inputs.training->description());
     if (const std::string note = small_set_note(inputs.training->size(), settings_.train.batch);
         !note.empty())
-      writers.say(note);
-    if (inputs.validation) writers.say("to validate with: " + inputs.validation->description());
-    if (first_step > 0 && !skip_change.empty()) writers.say(skip_change);
+      writers.log(note);
+    if (inputs.validation) writers.log("to validate with: " + inputs.validation->description());
+    if (first_step > 0 && !skip_change.empty()) writers.log(skip_change);
     std::optional<TargetsFile> targets;
     peers_.agree([&] {
       if (!exporter || peers_.rank() != 0) return;
-      for (const std::string& notice : exporter->notices()) writers.say(notice);
+      for (const std::string& notice : exporter->notices()) writers.log(notice);
       try {
         targets.emplace(targets_path(settings_.metrics.targets_dir, directory.path()),
                         targets_json(exporter->targets(), settings_.run.dir, directory.id()), directory.id(),
                         [&](const std::string& text) { writers.warn(text); });
       } catch (const Error& error) {
-        writers.warn(fmt::format("{}; Prometheus does not find this run there", error.what()));
+        writers.warn(fmt::format("{}; Prometheus cannot find this run there", error.what()));
       }
     });
 
@@ -197,7 +197,7 @@ class Training {
     };
 
     if (first_step >= settings_.train.steps) {
-      writers.say(fmt::format("all {} steps are done: concluding the run", first_step));
+      writers.log(fmt::format("all {} steps are done: concluding the run", first_step));
     }
     Trainer trainer(settings_.train, settings_.schedule, parts);
     peers_.agree([] { interruption_point(); });
@@ -208,7 +208,7 @@ class Training {
       result = trainer.run(first_step);
       parallel.check_equal_weights();
     } catch (...) {
-      stops_end_now(1);  // nothing that is undone from here on would save more
+      stops_end_now(1);  // no further work would save more
       throw;
     }
     if (result.steps == first_step) add_recorded(result, recorded);
@@ -218,35 +218,34 @@ class Training {
 
  private:
   static TrainResult::Reason stopped_before_training(Writers& writers) {
-    writers.say("asked to stop while files were being checked: nothing was trained");
+    writers.log("asked to stop during the check of files: nothing was trained");
     return TrainResult::Reason::kStopped;
   }
 
-  /// Throws Error, the same on all ranks, if the run has saved checkpoints before and none is there: it would
-  /// begin anew, and its records would be lost. Says so if the newest is gone and an older one is taken.
+  /// Throws Error, the same on all ranks, if the run has saved checkpoints and none is left: it would begin
+  /// again, and its records would be lost. Warns if the newest is missing and an older one is used.
   void check_recorded_checkpoint(Writers& writers, const RunDirectory& directory, const std::string& place,
                                  int64_t first_step) {
     peers_.agree([&] {
       if (peers_.rank() != 0) return;
       const int64_t last = last_recorded_checkpoint(directory.metrics()).value_or(0);
-      require(
-          last == 0 || first_step > 0,
-          "--resume: {} says that a checkpoint of step {} was saved, but {} holds none. Set checkpoint.dir "
-          "to where they are, or begin anew in another run.dir",
-          directory.metrics().string(), last, place);
+      require(last == 0 || first_step > 0,
+              "--resume: {} has a record of a checkpoint of step {}, but {} contains none. Set "
+              "checkpoint.dir to their directory, or start again in another run.dir",
+              directory.metrics().string(), last, place);
       const auto places = list_checkpoints(place);
       const bool there = std::any_of(places.begin(), places.end(),
                                      [&](const CheckpointPlace& found) { return found.step == last; });
       if (last > first_step && !there) {
         writers.warn(
-            fmt::format("{} says that a checkpoint of step {} was saved, but {} holds it no more: "
-                        "going on after step {}",
+            fmt::format("{} has a record of a checkpoint of step {}, but {} does not contain it: continuing "
+                        "after step {}",
                         directory.metrics().string(), last, place, first_step));
       }
     });
   }
 
-  /// Whether the run's summary says that it has come to its end with these steps.
+  /// Whether the run is completed with these steps according to its summary.
   bool is_finished(const RunDirectory& directory, int64_t steps) {
     if (steps < settings_.train.steps) return false;
     std::string finished;
@@ -267,7 +266,7 @@ class Training {
     return step >= settings_.train.steps || (every > 0 && step % every == 0);
   }
 
-  /// What an earlier session has recorded of the step with which this one ends, having done none.
+  /// Adds the records of an earlier session for the last step if this session has done no step.
   static void add_recorded(TrainResult& result, const RecordedStep& recorded) {
     result.loss = recorded.loss.value_or(std::numeric_limits<double>::quiet_NaN());
     if (result.evaluated || !recorded.evaluation) return;
@@ -275,7 +274,7 @@ class Training {
     result.evaluated = true;
   }
 
-  /// A run that begins needs its files; one that is resumed has checkpoints, which matter more.
+  /// A new run needs its files; a resumed run has checkpoints, which are more important.
   void open_writers(Writers& writers, const RunDirectory& directory, int64_t first_step) {
     const auto warn = [&](const std::string& text) { writers.warn(text); };
     try {
@@ -289,7 +288,7 @@ class Training {
     try {
       writers.jsonl->check();
       writers.tensorboard->check();
-      // Text can be generated from the run directory alone, wherever the data is then.
+      // Text can be generated from the run directory without the data.
       if (const auto tokenizer = open_tokenizer(settings_.data)) tokenizer->save(directory.tokenizer());
     } catch (const Error& error) {
       if (first_step == 0) throw;
@@ -370,7 +369,7 @@ class Training {
         text += fmt::format(", validation {:.4f} ({:.2f} % right)", result.evaluation.loss,
                             100 * result.evaluation.accuracy);
       }
-      writers.say(text);
+      writers.log(text);
     });
   }
 
@@ -408,8 +407,8 @@ TrainResult::Reason train(const TrainOptions& options, Collective& world, std::o
   try {
     return Training(options, world, out, err).run();
   } catch (const Interrupted&) {
-    const bool speaks = world.rank() == 0 && options.progress != ProgressStyle::kNone;
-    if (speaks) out << "stopped before the first step: nothing was lost" << std::endl;
+    const bool logs = world.rank() == 0 && options.progress != ProgressStyle::kNone;
+    if (logs) out << "stopped before the first step: nothing was lost" << std::endl;
     return TrainResult::Reason::kStopped;
   }
 }

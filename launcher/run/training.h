@@ -11,7 +11,7 @@
 
 namespace tutti {
 
-/// What the command line says of a training.
+/// Command-line options of a training.
 struct TrainOptions {
   std::filesystem::path run_file;
   std::vector<std::string> sets;  ///< key=value
@@ -21,13 +21,13 @@ struct TrainOptions {
   std::vector<std::string> command_line;
 };
 
-/// The run file with its overrides; run.dir is filled in. A run's own run.yaml, or its directory, means that
-/// run: see OwnRun, whose warnings are added to `warnings`.
+/// The run file with its overrides; run.dir is filled in. The run.yaml in the directory of a run, or that
+/// directory, denotes that run: see OwnRun, whose warnings are added to `warnings`.
 RunSettings read_settings(const TrainOptions& options, std::vector<std::string>* warnings = nullptr);
 
-/// Trains as this rank of `world`: data, model, optimizer, checkpoints and metrics put together from the run
-/// file. Returns why it ended. Errors that all ranks share come as one Error with the same message on all.
-/// `err` gets warnings that are shown with ProgressStyle::kNone too.
+/// Trains as this rank of `world`: data, model, optimizer, checkpoints and metrics are created from the run
+/// file. Returns why it ended. An Error shared by all ranks has the same message on all. `err` receives
+/// warnings, also with ProgressStyle::kNone.
 TrainResult::Reason train(const TrainOptions& options, Collective& world, std::ostream& out,
                           std::ostream& err);
 

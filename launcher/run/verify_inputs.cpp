@@ -8,15 +8,15 @@
 
 namespace tutti {
 
-SharedWork check_work(std::string name, int threads, std::function<void(const std::string& text)> say) {
-  return {.name = std::move(name), .threads = threads, .cancelled = &stop_signalled, .say = std::move(say)};
+SharedWork check_work(std::string name, int threads, std::function<void(const std::string& text)> log) {
+  return {.name = std::move(name), .threads = threads, .cancelled = &stop_signalled, .log = std::move(log)};
 }
 
 std::optional<std::map<std::string, std::string>> verify_data(const Inputs& inputs, const DataConfig& config,
                                                               Peers& peers, const SharedWork& work) {
   const DataCheck check = data_check_from_name(config.verify);
-  if (check == DataCheck::kQuick && peers.rank() == 0 && work.say) {
-    work.say("data.verify: quick: contents of the data are not compared with their checksums");
+  if (check == DataCheck::kQuick && peers.rank() == 0 && work.log) {
+    work.log("data.verify: quick: contents of the data are not compared with their checksums");
   }
   DataContent content;
   peers.agree([&] { content = inputs.training->content(); });

@@ -9,12 +9,12 @@
 
 namespace tutti {
 
-/// How the ranks of a run read files to check them: `threads` of each, until a signal asks to stop.
-SharedWork check_work(std::string name, int threads, std::function<void(const std::string& text)> say);
+/// Options for checks of files by all ranks: `threads` per rank, cancelled by a stop signal.
+SharedWork check_work(std::string name, int threads, std::function<void(const std::string& text)> log);
 
-/// Reads the data as data.verify says and compares it with recorded checksums. Returns what identifies it,
-/// for checkpoints; empty if a signal has asked to stop meanwhile. Collective; throws Error on all ranks
-/// naming what is damaged.
+/// Reads the data according to data.verify and compares it with recorded checksums. Returns its identity for
+/// checkpoints; empty if cancelled by a stop signal. Collective; throws Error on all ranks naming the damaged
+/// files.
 std::optional<std::map<std::string, std::string>> verify_data(const Inputs& inputs, const DataConfig& config,
                                                               Peers& peers, const SharedWork& work);
 

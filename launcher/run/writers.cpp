@@ -12,7 +12,7 @@ std::vector<Observer*> Writers::observers() {
   return all;
 }
 
-void Writers::say(const std::string& text) {
+void Writers::log(const std::string& text) {
   if (progress) progress->line(text);
 }
 
@@ -21,7 +21,7 @@ void Writers::warn(const std::string& text) {
     *err << "tutti: " << text << std::endl;
     err->clear();
   } else {
-    say(text);
+    log(text);
   }
 }
 

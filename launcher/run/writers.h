@@ -12,8 +12,8 @@
 
 namespace tutti {
 
-/// What rank 0 writes of a training for people and programs; empty on other ranks. What cannot be written is
-/// warned of and ends no training.
+/// Output of a training on rank 0 for users and programs; empty on other ranks. A write error causes a
+/// warning and does not end training.
 struct Writers {
   std::optional<JsonlWriter> jsonl;
   std::optional<TensorBoardWriter> tensorboard;
@@ -21,13 +21,13 @@ struct Writers {
   bool quiet = false;           ///< `progress` shows nothing
   std::ostream* err = nullptr;  ///< null on other ranks
 
-  /// Those that there are.
+  /// The writers that are set.
   std::vector<Observer*> observers();
-  /// A line for people.
-  void say(const std::string& text);
-  /// What went wrong beside the training: for those who asked for errors only, too.
+  /// Logs a line for the user.
+  void log(const std::string& text);
+  /// Logs a warning, which is also shown if only errors are requested.
   void warn(const std::string& text);
-  /// Puts all records on the disk and ends the progress bar.
+  /// Flushes all records to disk and ends the progress bar.
   void finish();
 };
 

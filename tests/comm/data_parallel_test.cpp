@@ -329,14 +329,14 @@ class Counting final : public Collective {
 
  protected:
   void on_all_reduce(const Tensor& inout, Reduce op, const Executor& executor) override {
-    inner_->all_reduce(inout, op, Stream::inline_on(*place.pool));
+    inner_->all_reduce(inout, op, Stream::inline_on(*executor.pool));
     const std::scoped_lock lock(count_.mutex);
     ++count_.value;
     count_.changed.notify_all();
   }
   void on_reduce_scatter(const Tensor& output, const Tensor& input, Reduce op,
                          const Executor& executor) override {
-    inner_->reduce_scatter(output, input, op, Stream::inline_on(*place.pool));
+    inner_->reduce_scatter(output, input, op, Stream::inline_on(*executor.pool));
   }
   void on_all_gather(const Tensor& output, const Tensor& input, const Executor&) override {
     inner_->all_gather(output, input, on_.stream);

@@ -22,7 +22,7 @@ namespace {
 namespace fs = std::filesystem;
 
 SharedWork quiet(int threads = 2) {
-  return {.name = "test", .threads = threads, .cancelled = {}, .say = {}};
+  return {.name = "test", .threads = threads, .cancelled = {}, .log = {}};
 }
 
 /// What all ranks of a world of `ranks` get; they must agree.

@@ -43,8 +43,8 @@ TEST(MemoryTest, HostsThatAreTooSmallAreNamed) {
   ASSERT_EQ(warnings.size(), 1U);
   EXPECT_NE(warnings[0].find("2 ranks on node2 take at least 4.00 GiB"), std::string::npos) << warnings[0];
   EXPECT_NE(warnings[0].find("may use 3.00 GiB"), std::string::npos) << warnings[0];
-  EXPECT_EQ(least_bytes_a_parameter("adamw"), 16);
-  EXPECT_EQ(least_bytes_a_parameter("sgd"), 8);
+  EXPECT_EQ(min_bytes_per_parameter("adamw"), 16);
+  EXPECT_EQ(min_bytes_per_parameter("sgd"), 8);
 }
 
 }  // namespace

@@ -21,7 +21,7 @@ struct SharedWork {
   /// never.
   std::function<bool()> cancelled;
   /// Called with a progress line at intervals, on rank 0. Empty: no output.
-  std::function<void(const std::string& text)> say;
+  std::function<void(const std::string& text)> log;
 };
 
 /// Reports a unit's progress. Throws the exception that share_work() expects when the work is cancelled.

@@ -1,4 +1,4 @@
-#include "launcher/run/first_weights.h"
+#include "launcher/run/initial_weights.h"
 
 #include <tutti/core/checkpoint/checkpoint.h>
 #include <tutti/core/data/tokenizer.h>
@@ -33,7 +33,7 @@ void require_same_tokenizer(const fs::path& checkpoint, const CheckpointMetadata
   if (expected.empty()) return;
   const std::optional<Tokenizer> tokenizer = open_tokenizer(data);
   if (!tokenizer || tokenizer->sha256() == expected) return;
-  // Another file may give the same ids; the run's own, two levels up, tells.
+  // Another file may give the same ids: compare with that of the run, two levels up.
   const fs::path run = fs::canonical(checkpoint).parent_path().parent_path();
   if (has_tokenizer(run, expected)) return check_tokenizer(run, data);
   fail("{}: is not the tokenizer that the model was trained with: SHA-256 {:.16}..., {} has {:.16}...",
@@ -43,14 +43,14 @@ void require_same_tokenizer(const fs::path& checkpoint, const CheckpointMetadata
 
 }  // namespace
 
-void check_first_weights(const RunSettings& settings) {
+void check_initial_weights(const RunSettings& settings) {
   const fs::path weights = settings.model.weights;
   std::error_code none;
   fs::path checkpoint = fs::is_directory(weights, none) ? weights : weights.parent_path();
   if (checkpoint.empty()) checkpoint = ".";
   if (!has_checkpoint_manifest(checkpoint)) return;
   const CheckpointMetadata then = read_manifest(checkpoint).metadata;
-  // First: another vocabulary comes of another tokenizer.
+  // First: another vocabulary follows from another tokenizer.
   require_same_tokenizer(checkpoint, then, settings.data);
   require_same_function(checkpoint, then, settings.model);
 }
