@@ -9,10 +9,10 @@
 namespace tutti {
 namespace {
 
-/// Takes the data's size for a key that is 0, refuses another one.
+/// Replaces 0 by the size of the data; refuses any other value.
 void fit_exactly(int64_t& value, int64_t data, std::string_view key) {
   if (value == 0) value = data;
-  require(value == data, "model.{} is {}, but the data's is {}", key, value, data);
+  require(value == data, "model.{} is {}, but the data has {}", key, value, data);
 }
 
 /// The same for keys that may be larger than the data needs.
@@ -23,7 +23,7 @@ void fit_at_least(int64_t& value, int64_t data, std::string_view key) {
 }
 
 void require_dims(const DataShape& data, size_t dims, std::string_view kind, std::string_view what) {
-  require(data.sample.size() == dims, "model.kind {} learns from {}, but the data's samples have shape {}",
+  require(data.sample.size() == dims, "model.kind {} needs {}, but the samples of the data have shape {}",
           kind, what, to_string(data.sample));
 }
 
@@ -62,7 +62,7 @@ std::unique_ptr<Task> make_classifier(const ModelConfig& config, const Config& m
   return std::make_unique<ClassificationTask>(std::move(model), options);
 }
 
-/// All that a kind of model needs; a new one is a row of kinds().
+/// Functions of a kind of model; a new one is a row of kinds().
 struct Kind {
   std::string name;
   std::function<void(ModelConfig&, Fields&)> describe;
@@ -71,8 +71,8 @@ struct Kind {
 };
 
 void describe_smoothing(ModelConfig& config, Fields& f) {
-  f.value("label_smoothing", config.label_smoothing, "probability that the target gives to all classes alike",
-          fraction_below_one());
+  f.value("label_smoothing", config.label_smoothing,
+          "probability that is distributed evenly over all classes", fraction_below_one());
 }
 
 void describe_fp8(ModelConfig& config, Fields& f) {
@@ -117,7 +117,7 @@ const std::vector<Kind>& kinds() {
 const Kind& kind_named(const std::string& name) {
   const auto found =
       std::find_if(kinds().begin(), kinds().end(), [&](const Kind& k) { return k.name == name; });
-  require(found != kinds().end(), "model.kind '{}' is none of {}", name, fmt::join(model_kinds(), ", "));
+  require(found != kinds().end(), "model.kind '{}' is not one of {}", name, fmt::join(model_kinds(), ", "));
   return *found;
 }
 
@@ -130,7 +130,7 @@ std::vector<std::string> model_kinds() {
 }
 
 void ModelConfig::describe(Fields& f) {
-  f.choice("kind", kind, model_kinds(), "what is trained; the other keys are those of its kind");
+  f.choice("kind", kind, model_kinds(), "kind of model; the other keys depend on it");
   for (const Kind& row : kinds()) {
     if (f.wants_all() || row.name == kind) row.describe(*this, f);
   }

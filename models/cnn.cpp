@@ -10,13 +10,13 @@
 namespace tutti {
 
 void CnnConfig::describe(Fields& f) {
-  f.value("height", height, "of the images; 0: of the data's", not_negative());
-  f.value("width", width, "of the images; 0: of the data's", not_negative());
-  f.value("channels", channels, "of the images; 0: of the data's", not_negative());
-  f.value("classes", classes, "classes to tell apart; 0: those of the data", not_negative());
+  f.value("height", height, "of the images; 0: that of the data", not_negative());
+  f.value("width", width, "of the images; 0: that of the data", not_negative());
+  f.value("channels", channels, "of the images; 0: that of the data", not_negative());
+  f.value("classes", classes, "number of classes; 0: that of the data", not_negative());
   f.value("filters", filters, "filters of each convolution", between(1, kMostWidth));
   f.value("kernel", kernel, "height and width of the filters, odd", between(1, 15));
-  f.check(kernel % 2 == 1, "kernel", "must be odd, so that padding keeps the image's size");
+  f.check(kernel % 2 == 1, "kernel", "must be odd, so that padding preserves the image size");
   f.value("hidden", hidden, "width of the hidden layer", between(1, kMostWidth));
   f.value("dropout", dropout, "probability of dropping an activation before each linear layer",
           fraction_below_one());

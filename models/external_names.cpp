@@ -14,7 +14,7 @@
 namespace tutti {
 namespace {
 
-/// What files hold besides weights.
+/// Buffers in files besides weights.
 bool carries_no_weights(std::string_view name) {
   for (const std::string_view buffer :
        {"attn.bias", "attn.masked_bias", "rotary_emb.inv_freq", "num_batches_tracked"}) {
@@ -34,7 +34,7 @@ Shape external_shape(const ExternalTensor& row) {
   return shape;
 }
 
-/// Where a parameter lives.
+/// Location of a parameter.
 struct Place {
   ParamGroup* group = nullptr;
   size_t index = 0;
@@ -60,14 +60,13 @@ Tensor master_of(const Place& place) {
   const Parameter& parameter = *group.parameters()[place.index];
   if (group.precision().compute == group.precision().master) return parameter.value;
   require(group.placement().state == Sharding::kReplicated,
-          "export: the masters of group '{}' are spread over ranks; save with replicated state",
+          "export: the masters of group '{}' are sharded over ranks; save with replicated state",
           group.name());
   const int64_t begin = group.offset(place.index);
   return group.master().slice(0, begin, begin + parameter.numel()).view(parameter.shape);
 }
 
-/// Writes a whole parameter (master's dtype) to the part of the master that this rank keeps, and to the
-/// weights.
+/// Writes a whole parameter (master's dtype) to this rank's part of the master and to the weights.
 void store(const Place& place, const Tensor& values, const Stream& stream) {
   ParamGroup& group = *place.group;
   Parameter& parameter = *group.parameters()[place.index];
@@ -81,14 +80,14 @@ void store(const Place& place, const Tensor& values, const Stream& stream) {
   copy(parameter.value, values, stream);
 }
 
-/// What is known of a tensor without its data.
+/// Description of a tensor without its data.
 struct TensorKind {
   Shape shape;
   std::string dtype;
   bool floating = false;
 };
 
-/// Tensors that a file or a caller offers. Those that carry no weights are never made.
+/// Tensors from a file or a caller. Those without weights are never created.
 struct Offer {
   std::vector<std::string> names;
   std::function<TensorKind(const std::string&)> kind;
@@ -106,20 +105,21 @@ Offer offer_of(const ModelFiles& files) {
           .tensor = [&files](const std::string& name) { return files.tensor(name); }};
 }
 
-/// What a model takes.
+/// The tensors that a model accepts.
 struct Wanted {
   std::vector<ExternalTensor> rows;
-  std::string prefix;     ///< that names may lack: "model."
-  std::string tied_head;  ///< the name of a head that is the embedding, rows[0]
-  std::vector<std::pair<std::string, int64_t>> zero_biases;  ///< that may be there, if they are 0
+  std::string prefix;     ///< optional prefix of names: "model."
+  std::string tied_head;  ///< name of a head that equals the embedding, rows[0]
+  std::vector<std::pair<std::string, int64_t>> zero_biases;  ///< accepted if they are 0
 };
 
-/// Whether two matrices have the same values, whatever their dtypes.
+/// Whether two matrices have the same values, in any dtypes.
 bool same_values(const Tensor& a, const Tensor& b) {
   if (a.shape() != b.shape()) return false;
   ThreadPool one(1);
   const Stream host = Stream::inline_on(one);
-  for (int64_t row = 0; row < a.size(0); ++row) {  // fp64 holds every dtype's values; a row keeps it small
+  for (int64_t row = 0; row < a.size(0);
+       ++row) {  // fp64 represents the values of every dtype; one row limits the memory
     const Tensor left = a.slice(0, row, row + 1).to(DType::kFloat64, host).to_contiguous(host);
     const Tensor right = b.slice(0, row, row + 1).to(DType::kFloat64, host).to_contiguous(host);
     if (std::memcmp(left.raw(), right.raw(), static_cast<size_t>(left.bytes())) != 0) return false;
@@ -133,7 +133,7 @@ bool all_zero(const Tensor& tensor) {
   return std::ranges::all_of(values.view({-1}).span<double>(), [](double value) { return value == 0; });
 }
 
-/// Problems of tensors, a line each.
+/// Problems of tensors, one line each.
 class Problems {
  public:
   void add(const std::string& name, const std::string& what, const std::string& hint = "") {
@@ -145,7 +145,7 @@ class Problems {
   std::string text_;
 };
 
-/// The names offered, under those that the model knows.
+/// Maps the model's names to the given names.
 std::map<std::string, std::string> sort_names(const Wanted& wanted, const Offer& offer, Problems& problems) {
   std::set<std::string> known;
   for (const ExternalTensor& row : wanted.rows) known.insert(row.name);
@@ -158,13 +158,13 @@ std::map<std::string, std::string> sort_names(const Wanted& wanted, const Offer&
       if (!carries_no_weights(given))
         problems.add(given, "not a tensor of this model", hugging_face::hint(given, false));
     } else if (!offered.emplace(name, given).second) {
-      problems.add(given, fmt::format("is there twice, also as {}", offered[name]));
+      problems.add(given, fmt::format("is a duplicate of {}", offered[name]));
     }
   }
   return offered;
 }
 
-/// Finds the name of each row's tensor, or throws. Reads no data but that of a tied head and of zero biases.
+/// Finds the name of each row's tensor, or throws. Reads only the data of a tied head and of zero biases.
 std::vector<std::string> match(const Wanted& wanted, const Offer& offer) {
   Problems problems;
   const std::map<std::string, std::string> offered = sort_names(wanted, offer, problems);
@@ -189,8 +189,7 @@ std::vector<std::string> match(const Wanted& wanted, const Offer& offer) {
     if (!offer.kind(head->second).floating ||
         !same_values(offer.tensor(head->second), offer.tensor(matched.front())))
       problems.add(head->second,
-                   fmt::format("is another matrix than {}, but model.tied says they are one",
-                               wanted.rows.front().name),
+                   fmt::format("differs from {}, but model.tied is true", wanted.rows.front().name),
                    "set model.tied: false");
   }
   for (const auto& [name, length] : wanted.zero_biases) {
@@ -218,7 +217,7 @@ hugging_face::Packing packing_of(const std::vector<std::string>& names) {
   return packed ? hugging_face::Packing::kPacked : hugging_face::Packing::kApart;
 }
 
-/// What a model takes under the names of others.
+/// The tensors that a model accepts with external names.
 Wanted wanted_externally(Module& model, hugging_face::Packing packing) {
   auto* const gpt = dynamic_cast<Gpt*>(&model);
   if (gpt == nullptr)
@@ -238,7 +237,7 @@ void import_rows(const Wanted& wanted, std::span<const std::unique_ptr<ParamGrou
   const std::vector<ExternalTensor>& rows = wanted.rows;
   const std::vector<std::string> names = match(wanted, offer);
   for (const ExternalTensor& row : rows) (void)place_of(where, row.parameter);
-  // Files are on the host: what they hold is put together there.
+  // Files are on the host: their tensors are combined there.
   ThreadPool one(1);
   const Stream host = stream.device().type == DeviceType::kCpu ? stream : Stream::inline_on(one);
   for (size_t i = 0; i < rows.size();) {
@@ -255,7 +254,7 @@ void import_rows(const Wanted& wanted, std::span<const std::unique_ptr<ParamGrou
   }
 }
 
-/// Calls `f`, and names the files in what it throws.
+/// Calls `f` and adds the file names to its errors.
 template <class F>
 auto naming(const ModelFiles& files, F f) {
   try {
@@ -265,10 +264,10 @@ auto naming(const ModelFiles& files, F f) {
   }
 }
 
-/// What a model takes from files under their names or ours. Throws Error if the config.json beside them is of
-/// another model.
+/// The tensors that a model accepts from files with external names or Tutti's. Throws Error if the
+/// config.json in their directory is of another model.
 Wanted wanted_from(Module& model, const ModelFiles& files) {
-  // Some of a Gpt's own names are those that LlamaModel's files have.
+  // Some of a Gpt's names are also in LlamaModel's files.
   const auto* const gpt = dynamic_cast<Gpt*>(&model);
   const std::vector<Parameter*> parameters = model.parameters();
   const bool ours = gpt != nullptr
@@ -287,8 +286,8 @@ Wanted wanted_from(Module& model, const ModelFiles& files) {
 std::vector<ExternalTensor> external_names(Module& model) {
   if (auto* gpt = dynamic_cast<Gpt*>(&model))
     return hugging_face::tensor_names(*gpt, hugging_face::Packing::kApart);
-  if (dynamic_cast<ResNet*>(&model) != nullptr) return own_names(model);  // torchvision's already
-  fail("external names: only gpt and resnet models have relatives in other libraries");
+  if (dynamic_cast<ResNet*>(&model) != nullptr) return own_names(model);  // these are torchvision's names
+  fail("external names: only gpt and resnet models have equivalents in other libraries");
 }
 
 std::vector<NamedTensor> export_tensors(Module& model, std::span<const std::unique_ptr<ParamGroup>> groups,

@@ -3,7 +3,7 @@
 namespace tutti {
 namespace {
 
-/// Zero says that nothing is known.
+/// Zero means unknown.
 Parameter describe_range() {
   Parameter range;
   range.shape = {1};

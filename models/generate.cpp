@@ -13,8 +13,8 @@ Tensor as_row(std::span<const int32_t> tokens, const Stream& stream) {
   return Tensor::from(tokens, {1, static_cast<int64_t>(tokens.size())}, stream);
 }
 
-/// Logits of what follows `tokens`, the text so far. The cache holds a beginning of them, or is made anew
-/// from their end when the context is full.
+/// Logits of the token that follows `tokens`. The cache contains a prefix of them, or is recomputed from
+/// their end when the context is full.
 Tensor next_logits(Gpt& model, std::span<const int32_t> tokens, size_t& cached, KvCache& cache,
                    const Stream& stream) {
   const auto context = static_cast<size_t>(model.config().context);
@@ -34,16 +34,15 @@ void SamplingConfig::describe(Fields& f) {
   f.value("tokens", tokens, "tokens to generate", not_negative());
   f.value("temperature", temperature, "divides the logits; 0: always the most probable token",
           not_negative());
-  f.value("top_k", top_k, "choose among this many most probable tokens; 0: among all", not_negative());
-  f.value("top_p", top_p, "choose among the most probable tokens that hold this probability together",
-          between(0, 1));
-  f.value("seed", seed, "of the random numbers");
+  f.value("top_k", top_k, "sample from this many most probable tokens; 0: from all", not_negative());
+  f.value("top_p", top_p, "sample from the most probable tokens with this total probability", between(0, 1));
+  f.value("seed", seed, "seed of the random numbers");
 }
 
 int32_t sample_token(std::span<const float> logits, const SamplingConfig& config, uint64_t position) {
   require(!logits.empty(), "sample_token: no logits");
   require(std::none_of(logits.begin(), logits.end(), [](float x) { return std::isnan(x); }),
-          "sample_token: the model's logits are not numbers");
+          "sample_token: the logits of the model are NaN");
   const auto best = std::max_element(logits.begin(), logits.end());
   if (config.temperature <= 0) return static_cast<int32_t>(best - logits.begin());
 

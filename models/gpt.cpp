@@ -21,7 +21,7 @@ bool is_gated(const std::string& name) {
   return name == "swiglu" || name == "geglu" || name == "geglu_tanh";
 }
 
-/// The activation that the first linear layer applies itself; gated units come after it.
+/// The activation that the first linear layer applies; gated units follow it.
 Activation fused_activation(const std::string& name) {
   if (name == "gelu_tanh") return Activation::kGeluTanh;
   if (name == "gelu") return Activation::kGelu;
@@ -131,7 +131,7 @@ class Gpt::Block final : public Module {
     return qkv_.multiply_adds() + output_.multiply_adds() + up_.multiply_adds() + down_.multiply_adds();
   }
 
-  /// Pairs of a query and a key that it sees, in a sequence of `tokens`.
+  /// Pairs of a query and a key that it attends to, in a sequence of `tokens`.
   [[nodiscard]] int64_t attended_pairs(int64_t tokens) const {
     const int64_t seen = attention_.window == 0 ? tokens : std::min(attention_.window, tokens);
     return seen * (seen + 1) / 2 + (tokens - seen) * seen;
@@ -184,19 +184,19 @@ class Gpt::Block final : public Module {
                   2);
   }
 
-  /// What attention (0) or the feed-forward layer (1) adds to the residual stream.
+  /// The output of attention (0) or the feed-forward layer (1) for the residual stream.
   Var added(Tape& tape, const Var& y, int which) {
     const Var normed = post_norms_ ? (which == 0 ? post_norms_->first : post_norms_->second)(tape, y) : y;
     return config_.residual_scale == 1 ? normed : scale(tape, normed, config_.residual_scale);
   }
 
-  /// The sum of two terms, and what a gated feed-forward layer makes of its norm.
+  /// The sum of two terms, and the output of a gated feed-forward layer on its norm.
   SumAndOutput gated_pair(Tape& tape, const std::array<Var, 2>& terms) {
     const auto [sum, up] = add_norm_linear(tape, terms, norm2_, up_);
     return {sum, down_(tape, gated(tape, up, gate_activation(config_.activation)))};
   }
 
-  /// x + attended, and what the feed-forward layer makes of that.
+  /// x + attended, and the output of the feed-forward layer on that.
   Var feed_forward(Tape& tape, const Var& x, const Var& attended) {
     const auto [sum, y] = is_gated(config_.activation)
                               ? gated_pair(tape, {x, attended})
@@ -240,7 +240,7 @@ Gpt::Gpt(const GptConfig& config) : config_(config.resolved()) {
 Gpt::~Gpt() = default;
 
 void Gpt::attach_to_head(std::unique_ptr<Fp8State> fp8) {
-  require(head_fp8_ == nullptr, "gpt: the head computes in fp8 already");
+  require(head_fp8_ == nullptr, "gpt: the head already uses fp8");
   head_fp8_ = std::move(fp8);
   register_parameter("head_input_range", head_fp8_->input);
   register_parameter("head_weight_range", head_fp8_->weight);
@@ -254,7 +254,7 @@ double Gpt::flops(int64_t tokens) const {
     weights += block->multiply_adds();
     pairs += block->attended_pairs(tokens);
   }
-  // Forward makes two products of the scores, backward five: it computes them again (Dao et al. 2022).
+  // Forward has two products of the scores, backward five: it recomputes them (Dao et al. 2022).
   return 6.0 * static_cast<double>(weights) * static_cast<double>(tokens) +
          14.0 * static_cast<double>(pairs) * static_cast<double>(config_.heads * config_.head_dim);
 }
@@ -298,7 +298,7 @@ Var Gpt::forward(Tape& tape, const Var& tokens) {
 }
 
 Var Gpt::loss(Tape& tape, const Tensor& tokens, const Tensor& targets, const CrossEntropyOptions& options) {
-  // The logits are a temporary, so that their gradient may take their memory.
+  // The logits are a temporary, so that their gradient may reuse their memory.
   if (config_.loss_rows == 0) return cross_entropy(tape, (*this)(tape, Var(tokens)), targets, options);
   const Var in = head_input(tape, blocks(tape, Var(tokens)));
   const LinearCrossEntropyOptions head{

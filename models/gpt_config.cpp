@@ -15,33 +15,35 @@ void GptConfig::apply_recipe() {
 
 void GptAttention::describe(Fields& f) {
   f.value("scale", scale, "factor on products of queries and keys; 0: 1 / sqrt(head_dim)", not_negative());
-  f.value("scale_by_layer", scale_by_layer, "divide it by the layer's number, from 1 on");
-  f.value("softcap", softcap, "c: scores become c tanh(score / c); 0: they stay. On CPUs only",
+  f.value("scale_by_layer", scale_by_layer, "divide it by the layer number, starting from 1");
+  f.value("softcap", softcap, "c: scores become c tanh(score / c); 0: unchanged. On CPUs only",
           not_negative());
-  f.value("window", window,
-          "positions that a position sees, itself included; 0: all so far. On GPUs at least the context",
-          not_negative());
-  f.value("full_layers", full_layers, "layers without the window, counted from 0");
+  f.value(
+      "window", window,
+      "positions that a position attends to, including itself; 0: all previous. On GPUs at least the context",
+      not_negative());
+  f.value("full_layers", full_layers, "layers without the window, starting from 0");
 }
 
 GptRotaryScaling::GptRotaryScaling() = default;
 
 void GptRotaryScaling::describe(Fields& f) {
-  f.choice("kind", kind, {"none", "linear", "llama3", "yarn"}, "how frequencies are made smaller");
-  f.value("factor", factor, "how much longer sequences are", positive());
-  f.value("original_context", original_context, "llama3, yarn: context before that", not_negative());
+  f.choice("kind", kind, {"none", "linear", "llama3", "yarn"}, "how frequencies are reduced");
+  f.value("factor", factor, "extension of the context", positive());
+  f.value("original_context", original_context, "llama3, yarn: context before the extension", not_negative());
   f.check((kind != "llama3" && kind != "yarn") || original_context > 0, "original_context",
           "must be positive for llama3 and yarn");
-  f.value("low_frequency", low_frequency, "llama3: pairs with fewer turns in it are slowed by the factor",
+  f.value("low_frequency", low_frequency, "llama3: pairs with fewer rotations in it are slowed by the factor",
           positive());
-  f.value("high_frequency", high_frequency, "llama3: pairs with more turns in it keep their frequency",
+  f.value("high_frequency", high_frequency, "llama3: pairs with more rotations in it keep their frequency",
           positive());
   f.check(kind != "llama3" || high_frequency > low_frequency, "high_frequency",
           "must be above low_frequency");
-  f.value("beta_fast", beta_fast, "yarn: pairs with more turns in it keep their frequency", positive());
-  f.value("beta_slow", beta_slow, "yarn: pairs with fewer turns in it are slowed by the factor", positive());
+  f.value("beta_fast", beta_fast, "yarn: pairs with more rotations in it keep their frequency", positive());
+  f.value("beta_slow", beta_slow, "yarn: pairs with fewer rotations in it are slowed by the factor",
+          positive());
   f.value("attention_factor", attention_factor,
-          "yarn: factor on turned queries and keys; 0: 0.1 ln(factor) + 1", not_negative());
+          "yarn: factor on rotated queries and keys; 0: 0.1 ln(factor) + 1", not_negative());
 }
 
 RotaryScaling GptRotaryScaling::resolved() const {
@@ -70,10 +72,10 @@ void GptConfig::describe(Fields& f) {
   const std::string before = recipe;
   f.choice("recipe", recipe, {"gpt2", "llama"},
            "defaults of norm, positions, activation, bias, tied and hidden");
-  // Only where a reader has changed it: the keys below may have been set to something else already.
+  // Only if it was changed by reading: the keys below may already have other values.
   if (recipe != before) apply_recipe();
   f.value("vocabulary", vocabulary, "tokens; 0: those of the data", not_negative());
-  f.value("context", context, "longest sequence; 0: the data's", not_negative());
+  f.value("context", context, "longest sequence; 0: that of the data", not_negative());
   f.value("layers", layers, "number of blocks", between(1, kMostLayers));
   f.value("width", width, "of the residual stream", between(1, kMostWidth));
   f.value("heads", heads, "attention heads", between(1, kMostWidth));
@@ -83,21 +85,22 @@ void GptConfig::describe(Fields& f) {
   f.check(heads * head_dim <= kMostWidth, "head_dim", "heads * head_dim is too large");
   f.value("kv_heads", kv_heads, "heads of keys and values; 0: as many as heads", between(0, kMostWidth));
   f.check(kv_heads == 0 || heads % kv_heads == 0, "kv_heads", "must divide the number of heads");
-  f.value("hidden", hidden, "width inside the feed-forward layer; 0: the recipe's", between(0, kMostWidth));
+  f.value("hidden", hidden, "width inside the feed-forward layer; 0: that of the recipe",
+          between(0, kMostWidth));
   f.choice("norm", norm, {"layer", "rms"}, "normalisation");
   f.value("norm_eps", norm_eps, "added to the variance or mean square", positive());
   f.value("norm_offset", norm_offset, "norms multiply by 1 + weight (Gemma)");
-  f.value("post_norms", post_norms, "what attention and feed-forward add is normalised too (Gemma 2)");
-  f.value("qk_norm", qk_norm, "queries and keys are normalised, each head by itself (Qwen3, Gemma 3)");
-  f.choice("positions", positions, {"learned", "rotary"}, "how tokens know their place");
+  f.value("post_norms", post_norms, "the outputs of attention and feed-forward are normalised too (Gemma 2)");
+  f.value("qk_norm", qk_norm, "queries and keys are normalised per head (Qwen3, Gemma 3)");
+  f.choice("positions", positions, {"learned", "rotary"}, "position encoding");
   f.check(positions != "rotary" || (heads > 0 && (head_dim > 0 ? head_dim : width / heads) % 2 == 0),
           "positions", "rotary needs an even head_dim");
   f.value("rotary_base", rotary_base, "wave length base of rotary positions", at_least(1));
   f.value("rotary_local_base", rotary_local_base,
-          "the same for layers with a window, which rotary_scaling leaves alone then; 0: rotary_base",
+          "the same for layers with a window, to which rotary_scaling then does not apply; 0: rotary_base",
           not_negative());
-  f.section("rotary_scaling", rotary_scaling, "how rotary positions are stretched");
-  f.section("attention", attention, "which positions are seen, and how scores are made");
+  f.section("rotary_scaling", rotary_scaling, "scaling of rotary positions");
+  f.section("attention", attention, "attended positions and computation of scores");
   f.check(attention.full_layers.empty() ||
               std::ranges::all_of(attention.full_layers, [&](int64_t i) { return i >= 0 && i < layers; }),
           "attention", "full_layers are numbers of layers, from 0 to layers - 1");
@@ -109,16 +112,17 @@ void GptConfig::describe(Fields& f) {
   f.value("mlp_bias", mlp_bias, "the feed-forward layer adds biases; null: as bias");
   f.value("tied", tied, "embedding and head share their weights");
   f.value("embedding_scale", embedding_scale, "factor on embeddings", positive());
-  f.value("residual_scale", residual_scale, "factor on what attention and feed-forward add", positive());
+  f.value("residual_scale", residual_scale, "factor on the outputs of attention and feed-forward",
+          positive());
   f.value("logit_scale", logit_scale, "factor on logits", positive());
-  f.value("logit_softcap", logit_softcap, "c: logits become c tanh(logit / c); 0: they stay", not_negative());
+  f.value("logit_softcap", logit_softcap, "c: logits become c tanh(logit / c); 0: unchanged", not_negative());
   f.value("dropout", dropout,
           "probability of dropping an activation after embedding, attention and feed-forward",
           fraction_below_one());
-  f.value("init_deviation", init_deviation, "standard deviation of first weights", not_negative());
+  f.value("init_deviation", init_deviation, "standard deviation of initial weights", not_negative());
   f.value("recompute", recompute, "run blocks again in backward instead of keeping their activations");
   f.value("loss_rows", loss_rows,
-          "tokens whose logits the training loss holds at a time, to save memory; 0: all of a microbatch",
+          "tokens whose logits the training loss computes at a time, to save memory; 0: all of a microbatch",
           at_least(0));
 }
 

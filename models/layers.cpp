@@ -33,7 +33,7 @@ Linear::Linear(const LinearOptions& options)
 Linear::~Linear() = default;
 
 void Linear::attach(std::unique_ptr<Fp8State> fp8) {
-  require(fp8_ == nullptr, "module '{}': computes in fp8 already", path());
+  require(fp8_ == nullptr, "module '{}': already uses fp8", path());
   fp8_ = std::move(fp8);
   register_parameter("input_range", fp8_->input);
   register_parameter("weight_range", fp8_->weight);
@@ -72,7 +72,7 @@ Var apply_pair(Tape& tape, Linear& first, Linear& second, const Fp8Input& x) {
                  {.up = ranges_on(tape, first), .down = ranges_on(tape, second)});
 }
 
-/// Whether the layer computes the norm of x. Not with hooks, which would see its input.
+/// Whether the layer computes the norm of x. Not if it has hooks, which need its input.
 bool takes_norm(const Tape& tape, const Linear& layer, const Var& x) {
   return layer.fp8() != nullptr && !layer.has_hooks() &&
          takes_deferred_norm(tape, x, Var(layer.weight.value));
@@ -209,7 +209,7 @@ Var call(Tape& tape, Module& module, const Var& x, bool again) {
 DType compute_dtype(Module& module) {
   const std::vector<Parameter*> parameters = module.parameters();
   require(!parameters.empty() && parameters.front()->value.defined(),
-          "module '{}': its parameters have no storage yet", module.path());
+          "module '{}': its parameters have no storage", module.path());
   return parameters.front()->value.dtype();
 }
 

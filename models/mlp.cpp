@@ -8,8 +8,8 @@
 namespace tutti {
 
 void MlpConfig::describe(Fields& f) {
-  f.value("inputs", inputs, "features of a sample; 0: those of the data", not_negative());
-  f.value("classes", classes, "classes to tell apart; 0: those of the data", not_negative());
+  f.value("inputs", inputs, "features per sample; 0: that of the data", not_negative());
+  f.value("classes", classes, "number of classes; 0: that of the data", not_negative());
   f.value("hidden", hidden, "widths of the hidden layers", between(1, kMostWidth));
   f.value("dropout", dropout, "probability of dropping a hidden activation", fraction_below_one());
 }
@@ -45,7 +45,7 @@ double Mlp::multiply_adds() const {
 
 Var Mlp::forward(Tape& tape, const Var& x) {
   Var h = view(tape, x, {x.value.size(0), -1});
-  require(h.value.size(1) == config_.inputs, "mlp: samples have {} features, the model takes {}",
+  require(h.value.size(1) == config_.inputs, "mlp: samples have {} features, the model needs {}",
           h.value.size(1), config_.inputs);
   for (size_t i = 0; i < layers_.size(); ++i) {
     h = (*layers_[i])(tape, h);

@@ -9,7 +9,7 @@
 namespace tutti {
 namespace {
 
-/// Without bias: a batch normalisation follows. Source of the first values: He et al. 2015, "Delving deep
+/// Without bias: a batch normalisation follows. Source of the initialisation: He et al. 2015, "Delving deep
 /// into rectifiers", by fan-out.
 ConvOptions filters(int64_t inputs, int64_t outputs, int64_t kernel, int64_t stride) {
   const auto fan_out = static_cast<double>(outputs * kernel * kernel);
@@ -35,14 +35,14 @@ Architecture architecture(int64_t depth) {
     case 50:
       return {{3, 4, 6, 3}, true};
     default:
-      fail("resnet: depth {} is none of 18, 34 and 50", depth);
+      fail("resnet: depth {} is not one of 18, 34 and 50", depth);
   }
 }
 
 }  // namespace
 
 /// relu(x + normalised convolutions of x): two of 3x3, or a bottleneck of 1x1, 3x3 and 1x1 with four times as
-/// many outputs. Where the shape changes, x goes through a 1x1 convolution.
+/// many outputs. If the shape changes, x passes through a 1x1 convolution.
 class ResNet::Block final : public Module {
  public:
   Block(int64_t inputs, int64_t width, int64_t stride, bool bottleneck) {
@@ -101,12 +101,12 @@ class ResNet::Block final : public Module {
 void ResNetConfig::describe(Fields& f) {
   f.value("depth", depth, "18, 34 or 50 layers");
   f.check(depth == 18 || depth == 34 || depth == 50, "depth", "must be 18, 34 or 50");
-  f.value("height", height, "of the images; 0: of the data's", not_negative());
-  f.value("width", width, "of the images; 0: of the data's", not_negative());
-  f.value("channels", channels, "of the images; 0: of the data's", not_negative());
-  f.value("classes", classes, "classes to tell apart; 0: those of the data", not_negative());
+  f.value("height", height, "of the images; 0: that of the data", not_negative());
+  f.value("width", width, "of the images; 0: that of the data", not_negative());
+  f.value("channels", channels, "of the images; 0: that of the data", not_negative());
+  f.value("classes", classes, "number of classes; 0: that of the data", not_negative());
   f.choice("stem", stem, {"imagenet", "small", "small_strided"},
-           "first layer: 7x7 by steps of 2 with pooling, or, for images of some 30 pixels, 3x3 by steps of 1 "
+           "first layer: 7x7 with stride 2 and pooling, or, for images of about 30 pixels, 3x3 with stride 1 "
            "or 2");
   f.value("base_filters", base_filters, "filters of the first stage; doubled in each of the three others",
           between(1, static_cast<double>(kMostWidth) / 8));
@@ -152,7 +152,7 @@ ResNet::~ResNet() = default;
 
 double ResNet::multiply_adds() const {
   ImageSize size{config_.height, config_.width};
-  require(size.pixels() > 0, "resnet: the size of the images is not known");
+  require(size.pixels() > 0, "resnet: the image size is unknown");
   int64_t sum = conv1_->multiply_adds(size);
   if (config_.stem == "imagenet") size = window_output(size, 3, 2, 1);
   for (const auto& block : blocks_) sum += block->multiply_adds(size);

@@ -380,7 +380,7 @@ void require_same_model(const GptConfig& model, const HuggingFaceConfig& config)
                                    : model.context > config.gpt.context) {
     const auto origin = config.origins.find("context");
     problems += fmt::format("\n  model.context is {}, but {}: set model.context: {}{}", model.context,
-                            origin != config.origins.end() ? origin->second : "the file's is another",
+                            origin != config.origins.end() ? origin->second : "the file has another value",
                             config.gpt.context, model.positions == "learned" ? "" : " or less");
   }
   require(problems.empty(),

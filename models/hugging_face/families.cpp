@@ -43,7 +43,7 @@ void read_gpt2(Reader& from, GptConfig& to) {
   to.norm_eps = from.number("layer_norm_epsilon", 1e-5, "norm_eps");
   to.activation = activation_of(from, "activation_function", "gelu_new", false);
   to.tied = from.flag("tie_word_embeddings", true, "tied");
-  // Of models without biases, whose files may lack them or hold zeros.
+  // For models without biases, whose files may omit them or contain zeros.
   to.bias = from.flag("bias", true, "bias");
   if (!from.flag("scale_attn_weights", true, "attention.scale")) to.attention.scale = 1;
   to.attention.scale_by_layer =
@@ -103,7 +103,7 @@ template <class F>
 void read_windows(Reader& from, GptConfig& to, int64_t window, F is_full) {
   const nlohmann::json* const types = from.find("layer_types");
   if (types != nullptr && (!types->is_array() || static_cast<int64_t>(types->size()) != to.layers))
-    from.refuse("layer_types", fmt::format("expected a list of {} texts, one a layer", to.layers));
+    from.refuse("layer_types", fmt::format("expected a list of {} texts, one per layer", to.layers));
   to.attention.window = window;
   to.attention.full_layers.clear();
   for (int64_t i = 0; i < to.layers; ++i) {
@@ -240,7 +240,7 @@ void read_gemma_common(Reader& from, GptConfig& to, const char* activation_key) 
 
 void read_gemma(Reader& from, GptConfig& to) {
   read_gemma_common(from, to, "hidden_act");
-  // The first files have gelu for the approximation; transformers reads them that way.
+  // The first files use gelu for the approximation; transformers reads them that way.
   if (from.text("hidden_act", "") == "gelu") to.activation = "geglu_tanh";
   // transformers 4 preferred this key, 5 does not read it.
   if (from.find("hidden_activation") != nullptr &&
@@ -311,7 +311,7 @@ void read_gemma3_windows(Reader& from, GptConfig& to) {
   read_windows(from, to, gemma_window(from), [&](int64_t i) { return (i + 1) % pattern == 0; });
 }
 
-/// rope_theta and rope_scaling of the layers that see all; transformers reads no other form of
+/// rope_theta and rope_scaling of the layers with full attention; transformers reads no other form of
 /// rope_parameters than one with the kinds of layers.
 void read_gemma3_rope(Reader& from, GptConfig& to) {
   if (const nlohmann::json* const flat = from.find("rope_parameters"); flat != nullptr && !flat->empty())
@@ -363,7 +363,7 @@ void read_gemma3(Reader& from, GptConfig& to) {
   read_gemma_common(from, to, "hidden_activation");
   to.qk_norm = true;
   read_gemma_scores(from, to, 0);
-  // transformers/models/gemma3/modeling_gemma3.py keeps the number and computes scores without it.
+  // transformers/models/gemma3/modeling_gemma3.py stores the number but does not use it.
   if (from.find("attn_logit_softcapping") != nullptr)
     from.refuse("attn_logit_softcapping",
                 "transformers does not apply it in Gemma 3; only null is supported");

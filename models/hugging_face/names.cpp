@@ -20,12 +20,12 @@ class Table {
     Parameter* parameter = own_.at(own);
     rows_.push_back({name, parameter, 0, parameter->shape[0], transposed});
   }
-  /// Weight, and bias where the model has it.
+  /// Weight, and bias if the model has one.
   void add_layer(const std::string& name, const std::string& own, bool transposed = false) {
     add(name + ".weight", own + ".weight", transposed);
     if (own_.contains(own + ".bias")) add(name + ".bias", own + ".bias");
   }
-  /// The same, cut into parts of these numbers of rows.
+  /// The same, split into parts of these numbers of rows.
   void add_parts(const Parts& parts, const std::string& own) {
     for (const char* const kind : {".weight", ".bias"}) {
       if (!own_.contains(own + kind)) continue;
@@ -129,9 +129,8 @@ Obstacles gpt2_obstacles(const GptConfig& c) {
            fmt::format("model.head_dim is {}, GPT-2 has width / heads", c.head_dim));
   for (const auto& [key, value] :
        {std::pair{"qkv_bias", c.qkv_bias}, {"output_bias", c.output_bias}, {"mlp_bias", c.mlp_bias}}) {
-    o.unless(value == c.bias,
-             fmt::format("model.{} is {}, GPT-2 has biases everywhere or nowhere (model.bias is {})", key,
-                         value.value_or(c.bias), c.bias));
+    o.unless(value == c.bias, fmt::format("model.{} is {}, GPT-2 has all biases or none (model.bias is {})",
+                                          key, value.value_or(c.bias), c.bias));
   }
   for (const auto& [key, value] :
        {std::pair{"norm_offset", c.norm_offset}, {"post_norms", c.post_norms}, {"qk_norm", c.qk_norm}}) {

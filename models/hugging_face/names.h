@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-// Private to models: which tensors of transformers' files a Gpt's parameters are.
+// Private to models: maps a Gpt's parameters to tensors in files of transformers.
 namespace tutti::hugging_face {
 
 /// Phi-3 packs queries, keys and values, and gate and up, as Tutti does.
@@ -18,7 +18,7 @@ enum class Packing : uint8_t { kApart, kPacked };
 /// family.
 std::vector<ExternalTensor> tensor_names(Gpt& model, Packing packing);
 
-/// Biases that GPT-2's files need and a model without biases lacks, with their lengths. They are 0.
+/// Biases that GPT-2's files need and a model without biases does not have, with their lengths. They are 0.
 std::vector<std::pair<std::string, int64_t>> absent_biases(const Gpt& model);
 
 /// The key of the run file that makes a tensor expected (`missing` false) or not; "" if unknown.

@@ -8,7 +8,7 @@
 namespace tutti::hugging_face {
 namespace {
 
-constexpr int64_t kMost = int64_t{1} << 30;  // above what any size of a model is; products of two fit
+constexpr int64_t kMost = int64_t{1} << 30;  // above any size of a model; products of two fit
 
 }  // namespace
 

@@ -18,12 +18,12 @@ class Reader {
   /// `prefix` precedes keys in messages: "rope_scaling.".
   Reader(const nlohmann::json& object, HuggingFaceConfig& config, std::string prefix = "");
 
-  /// Null where the key is absent or null.
+  /// Null if the key is absent or null.
   const nlohmann::json* find(const std::string& key);
-  /// The value of `key`, or `otherwise` where it is absent or null; it becomes that of the run file's
-  /// `run_key`. Throws Error naming file, key and value if it is of another kind or out of reasonable bounds:
-  /// a whole number below `least`, a number that is not positive. An explicit 0 means "none" or "automatic"
-  /// to a run file, but not to transformers.
+  /// The value of `key`, or `otherwise` if it is absent or null; it is recorded as the origin of the run
+  /// file's `run_key`. Throws Error naming file, key and value if it has another type or is out of range: a
+  /// whole number below `least`, a number that is not positive. An explicit 0 means "none" or "automatic" in
+  /// a run file, but not in transformers.
   int64_t whole(const std::string& key, std::optional<int64_t> otherwise, const std::string& run_key = "",
                 int64_t least = 1);
   double number(const std::string& key, std::optional<double> otherwise, const std::string& run_key = "");
@@ -62,13 +62,13 @@ struct Family {
                 Json& to);  ///< values that it cannot express are detected by reading it back
 };
 
-/// In the order in which an export tries them.
+/// In the order of attempts of an export.
 const std::vector<Family>& families();
 
-/// rope_theta, rope_scaling and rope_parameters of models whose layers are all alike.
+/// rope_theta, rope_scaling and rope_parameters of models with uniform layers.
 void read_rope(Reader& from, GptConfig& to, double usual_base = 10000);
 void write_rope(const GptConfig& from, Json& to);
-/// One set of them: `rope_type` and its numbers.
+/// One scaling: `rope_type` and its numbers.
 void read_scaling(Reader& from, GptConfig& to, const std::string& type);
 Json scaling_json(const GptRotaryScaling& scaling);
 

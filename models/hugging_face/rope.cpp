@@ -10,7 +10,7 @@ const std::set<std::string, std::less<>>& no_keys() {
   return none;
 }
 
-/// The context that a scaling starts from, which transformers looks for in three places.
+/// The original context of a scaling, which transformers reads from three places.
 int64_t original_context(Reader& from, const GptConfig& to) {
   const int64_t outer = to.rotary_scaling.original_context;
   const int64_t context = from.whole("original_max_position_embeddings", outer > 0 ? outer : to.context,
@@ -84,8 +84,8 @@ void read_rope(Reader& from, GptConfig& to, double usual_base) {
   from.only("partial_rotary_factor", 1.0);
   from.only("rope_interleaved", false);
   const int64_t original = from.whole("original_max_position_embeddings", 0);
-  // transformers 5 writes rope_parameters with the base among them, 4 rope_scaling without, which it
-  // reads where both are there.
+  // transformers 5 writes rope_parameters with the base among them, 4 rope_scaling without, which it reads if
+  // both are present.
   std::optional<Json> scaled;
   for (const char* const key : {"rope_scaling", "rope_parameters"}) {
     const nlohmann::json* const found = from.find(key);

@@ -20,28 +20,28 @@ struct ModelConfig {
   ResNetConfig resnet;
   CnnConfig cnn;
   MlpConfig mlp;
-  std::string fp8 = "none";    ///< of gpt: products in fp8: none, linear, linear_and_head; models/fp8.h
-  double label_smoothing = 0;  ///< of kinds that classify
-  std::string weights;         ///< file or folder of first values; see load_weights
+  std::string fp8 = "none";    ///< gpt: matrix products in fp8: none, linear, linear_and_head; models/fp8.h
+  double label_smoothing = 0;  ///< for classification
+  std::string weights;         ///< file or folder of initial weights; see load_weights
 
   void describe(Fields& f);
 };
 
-/// What the data asks of a model.
+/// Requirements of the data on a model.
 struct DataShape {
   Shape sample;         ///< (T) tokens, or (H, W, C) of an image
-  int64_t classes = 0;  ///< targets are below this: the vocabulary, or the number of classes
+  int64_t classes = 0;  ///< size of the vocabulary, or number of classes
 };
 
-/// The names that `kind` may have.
+/// The valid values of `kind`.
 std::vector<std::string> model_kinds();
 
-/// Fills in what the run file leaves to the data: vocabulary, context, image size, classes. Throws Error
-/// naming the key where the two do not fit each other.
+/// Fills in keys that depend on the data: vocabulary, context, image size, classes. Throws Error naming the
+/// key if model and data do not match.
 void fit_to_data(ModelConfig& config, const DataShape& data);
 
-/// The model and its loss, parameters named but without storage yet (make_param_groups gives it). Throws
-/// Error on sizes that are not known or do not fit.
+/// Creates the model and its loss; parameters are named but have no storage (see make_param_groups). Throws
+/// Error on unknown or invalid sizes.
 std::unique_ptr<Task> make_task(const ModelConfig& config);
 
 }  // namespace tutti

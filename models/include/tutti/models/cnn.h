@@ -22,11 +22,12 @@ struct CnnConfig {
   void describe(Fields& f);
 };
 
-/// Convolutions with ReLU and 2x2 max pooling, then a hidden layer and the classes:
-/// images (N, H, W, C) -> (N, classes). Two convolutions unless `filters` says otherwise.
+/// Convolutions with ReLU and 2x2 max pooling, then a hidden layer and the classes: images (N, H, W, C) ->
+/// (N, classes). `filters` sets the number of convolutions, two by default.
 class Cnn final : public Module {
  public:
-  /// Throws Error unless all sizes are positive and the image is large enough to be halved that often.
+  /// Throws Error unless all sizes are positive and the image is large enough to be halved once per
+  /// convolution.
   explicit Cnn(CnnConfig config);
 
   [[nodiscard]] const CnnConfig& config() const noexcept { return config_; }

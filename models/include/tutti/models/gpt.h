@@ -13,7 +13,7 @@
 
 namespace tutti {
 
-/// How a Gpt attends, where it is not softmax(q k^T / sqrt(head_dim)) over all positions so far.
+/// Variants of a Gpt's attention; the default is softmax(q k^T / sqrt(head_dim)) over all previous positions.
 struct GptAttention {
   double scale = 0;                  ///< factor on q k^T; 0: 1 / sqrt(head_dim)
   bool scale_by_layer = false;       ///< divides the scale by the layer's number, from 1 on
@@ -26,8 +26,7 @@ struct GptAttention {
 
 /// RotaryScaling in a run file.
 struct GptRotaryScaling {
-  // Out of line: GCC 12 takes the members of an inlined one for uninitialised where a GptConfig is an
-  // aggregate.
+  // Not inline: GCC 12 otherwise warns of uninitialised members if a GptConfig is an aggregate.
   GptRotaryScaling();
 
   std::string kind = "none";
@@ -43,7 +42,7 @@ struct GptRotaryScaling {
   [[nodiscard]] RotaryScaling resolved() const;
 };
 
-/// Settings of a decoder-only transformer. `recipe` chooses the defaults of the keys below it:
+/// Settings of a decoder-only transformer. `recipe` sets the defaults of the keys below it:
 ///
 ///               norm    positions  activation  bias   tied    hidden
 ///     gpt2      layer   learned    gelu_tanh   true   true    4 width
@@ -64,11 +63,11 @@ struct GptConfig {
   std::string norm = "layer";
   double norm_eps = 1e-5;
   bool norm_offset = false;  ///< norms multiply by 1 + weight
-  bool post_norms = false;   ///< what attention and feed-forward add to the residual stream is normalised
-  bool qk_norm = false;      ///< queries and keys are normalised, each head by itself, before they are turned
+  bool post_norms = false;   ///< the outputs of attention and feed-forward are normalised
+  bool qk_norm = false;      ///< queries and keys are normalised per head before rotation
   std::string positions = "learned";
   double rotary_base = 10000;
-  double rotary_local_base = 0;  ///< of layers with a window, which are not scaled then; 0: rotary_base
+  double rotary_local_base = 0;  ///< for layers with a window, which are then not scaled; 0: rotary_base
   GptRotaryScaling rotary_scaling;
   GptAttention attention;
   std::string activation = "gelu_tanh";
@@ -76,61 +75,60 @@ struct GptConfig {
   std::optional<bool> qkv_bias, output_bias, mlp_bias;  ///< of these projections; empty: bias
   bool tied = true;                                     ///< head and embedding share their weights
   double embedding_scale = 1;
-  double residual_scale = 1;  ///< factor on what attention and feed-forward add to the residual stream
+  double residual_scale = 1;  ///< factor on the outputs of attention and feed-forward
   double logit_scale = 1;
   double logit_softcap = 0;  ///< soft_cap of the logits; 0: none
   double dropout = 0;
   double init_deviation = 0.02;
   bool recompute = false;
-  int64_t loss_rows = 0;  ///< whose logits the training loss holds at a time; 0: all
+  int64_t loss_rows = 0;  ///< rows of logits that the training loss computes at a time; 0: all
 
   void describe(Fields& f);
-  /// Sets the keys that `recipe` decides.
+  /// Sets the keys that depend on `recipe`.
   void apply_recipe();
-  /// The same with kv_heads, head_dim, hidden and the biases filled in. Throws Error on sizes that do not fit
-  /// each other.
+  /// The same with kv_heads, head_dim, hidden and the biases filled in. Throws Error on inconsistent sizes.
   [[nodiscard]] GptConfig resolved() const;
-  /// Whether a layer attends through the window.
+  /// Whether a layer uses the window.
   [[nodiscard]] bool has_window(int64_t layer) const;
 };
 
-/// Keys and values of past positions, one pair a layer, (B, context, kv_heads * head_dim) each.
+/// Keys and values of past positions, one pair per layer, (B, context, kv_heads * head_dim) each.
 struct KvCache {
   std::vector<Tensor> keys, values;
-  int64_t used = 0;  ///< positions that are filled
+  int64_t used = 0;  ///< filled positions
 };
 
 /// Decoder-only transformer: tokens (B, T) int32 or int64, T <= context -> logits (B, T, vocabulary).
-/// Pre-normalised blocks (with post_norms, normalised on both sides); queries, keys and values come from one
-/// packed projection. Projections onto the residual stream start with deviation init_deviation / sqrt(2
-/// layers), as GPT-2's.
+/// Pre-normalised blocks (with post_norms, normalised on both sides); queries, keys and values are one packed
+/// projection. Projections onto the residual stream are initialised with deviation init_deviation / sqrt(2
+/// layers), as in GPT-2.
 class Gpt final : public Module {
  public:
-  /// Throws Error on sizes that do not fit each other.
+  /// Throws Error on inconsistent sizes.
   explicit Gpt(const GptConfig& config);
   ~Gpt() override;
 
-  /// Computes the head's products in fp8 from now on: models/fp8.h.
+  /// Enables fp8 for the matrix products of the head: models/fp8.h.
   void attach_to_head(std::unique_ptr<Fp8State> fp8);
 
-  /// With all automatic values filled in.
+  /// The configuration with all automatic values filled in.
   [[nodiscard]] const GptConfig& config() const noexcept { return config_; }
 
   /// FLOPs of forward and backward for one sequence of `tokens` tokens: 2 for each multiplication and
   /// addition, backward twice forward, so 6 for each weight that multiplies a token (all but embeddings and
-  /// positions; the head counts whether tied or not), and 14 * heads * head_dim a layer for each pair of a
-  /// query and a key that it sees (row t sees t + 1 keys, or as many as the window has): two products
-  /// forward, and five backward, which computes the scores again. Norms and activations are not counted.
+  /// positions; the head counts whether tied or not), and 14 * heads * head_dim per layer for each pair of a
+  /// query and a key that it attends to (row t attends to t + 1 keys, or to those of the window): two
+  /// products forward, and five backward, which recomputes the scores. Norms and activations are not counted.
   [[nodiscard]] double flops(int64_t tokens) const;
 
   /// cross_entropy of the logits for `tokens` (B, T) and `targets` (B, T), for training. With loss_rows,
-  /// logits are made and used up that many rows at a time (linear_cross_entropy); what the root's hooks would
-  /// see of a forward pass is not there then.
+  /// logits are computed and consumed that many rows at a time (linear_cross_entropy); hooks of the root are
+  /// then not called.
   Var loss(Tape& tape, const Tensor& tokens, const Tensor& targets, const CrossEntropyOptions& options);
 
   [[nodiscard]] KvCache make_cache(int64_t sequences, const Stream& stream) const;
-  /// Logits (B, vocabulary) of the last of `tokens` (B, S), which follow the cache's; adds them to the cache.
-  /// Inference only. Throws Error if they do not fit into the context.
+  /// Logits (B, vocabulary) of the last of `tokens` (B, S), which follow the cached ones; adds them to the
+  /// cache. Inference only. Throws Error if they do not fit in the context.
   [[nodiscard]] Tensor decode(const Tensor& tokens, KvCache& cache, const Stream& stream);
 
  protected:
@@ -142,7 +140,7 @@ class Gpt final : public Module {
   Var blocks(Tape& tape, const Var& tokens);
   Var head(Tape& tape, const Var& x);
   Var head_product(Tape& tape, const Var& x);
-  /// What the head multiplies.
+  /// The input of the head's product.
   Var head_input(Tape& tape, const Var& x);
   Parameter& head_weight() { return head_ ? head_->weight : embedding_->weight; }
 
@@ -150,7 +148,7 @@ class Gpt final : public Module {
   std::unique_ptr<Embedding> embedding_, position_;
   std::vector<std::unique_ptr<Block>> blocks_;
   std::unique_ptr<Norm> norm_;
-  std::unique_ptr<Linear> head_;  // null when tied
+  std::unique_ptr<Linear> head_;  // null if tied
   std::unique_ptr<Fp8State> head_fp8_;
 };
 

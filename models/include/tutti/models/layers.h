@@ -8,8 +8,8 @@
 #include <array>
 #include <memory>
 
-// Layers with parameters, which models are put together from. Their weights have the shapes that PyTorch's
-// layers of the same names have.
+// Layers with parameters, the building blocks of models. Their weights have the shapes of PyTorch's layers of
+// the same names.
 namespace tutti {
 
 struct LinearOptions {
@@ -23,7 +23,7 @@ struct LinearOptions {
   std::vector<int64_t> packed;  ///< rows of each of several projections in one: Parameter::packed
 };
 
-/// A layer that is wider, or a model with more layers, is taken for a slip of the hand.
+/// Larger widths and numbers of layers are refused as mistakes.
 inline constexpr int64_t kMostWidth = int64_t{1} << 20;
 inline constexpr int64_t kMostLayers = 10'000;
 
@@ -39,11 +39,11 @@ class Linear final : public Module {
   [[nodiscard]] bool has_bias() const noexcept { return has_bias_; }
   /// Multiplications (with an addition each) for one row of x.
   [[nodiscard]] int64_t multiply_adds() const noexcept { return weight.shape[0] * weight.shape[1]; }
-  /// The value of `activation` that it was made with.
+  /// The activation of the layer.
   [[nodiscard]] Activation activation() const noexcept { return activation_; }
-  /// The bias on a tape; undefined without one.
+  /// The bias on a tape; undefined if there is none.
   [[nodiscard]] Var bias_on(Tape& tape) { return has_bias_ ? tape.leaf(bias) : Var{}; }
-  /// Computes its products in fp8 from now on: models/fp8.h.
+  /// Enables fp8 for its matrix products: models/fp8.h.
   void attach(std::unique_ptr<Fp8State> fp8);
   /// Null without fp8.
   [[nodiscard]] Fp8State* fp8() const noexcept { return fp8_.get(); }
@@ -57,8 +57,8 @@ class Linear final : public Module {
   std::unique_ptr<Fp8State> fp8_;
 };
 
-/// second(first(x)): as one op (mlp() of kernels/mlp.h) where neither has hooks, which would see what is
-/// between them, and the second has no activation.
+/// second(first(x)): as one op (mlp() of kernels/mlp.h) if neither has hooks, which need the intermediate
+/// result, and the second has no activation.
 Var call_pair(Tape& tape, Linear& first, Linear& second, const Var& x);
 
 /// Rows of a table: tokens (...) int32 or int64, a constant -> (..., width); weight (rows, width).
@@ -72,7 +72,7 @@ class Embedding final : public Module {
   Var forward(Tape& tape, const Var& tokens) override;
 };
 
-/// Layer or RMS normalisation over the last dim. With `offset`, what is multiplied in is the weight plus 1.
+/// Layer or RMS normalisation over the last dim. With `offset`, the factor is the weight plus 1.
 class Norm final : public Module {
  public:
   enum class Kind : uint8_t { kLayer, kRms };
@@ -82,7 +82,7 @@ class Norm final : public Module {
   [[nodiscard]] bool has_bias() const noexcept { return has_bias_; }
   [[nodiscard]] Kind kind() const noexcept { return kind_; }
   [[nodiscard]] double eps() const noexcept { return eps_; }
-  /// What is multiplied in, and what is added (undefined without a bias), on a tape.
+  /// The factors and the bias (undefined if there is none) on a tape.
   [[nodiscard]] Var factors_on(Tape& tape);
   [[nodiscard]] Var bias_on(Tape& tape) { return has_bias_ ? tape.leaf(bias) : Var{}; }
 
@@ -96,15 +96,15 @@ class Norm final : public Module {
   bool offset_;
 };
 
-/// layer(norm(x)), where nothing else reads the norm: an fp8 layer may compute it.
+/// layer(norm(x)), if nothing else reads the norm: an fp8 layer may compute it.
 Var norm_linear(Tape& tape, Norm& norm, Linear& layer, const Var& x);
-/// What a block of a residual network makes of its input: the sum goes on.
+/// Outputs of a block of a residual network; the sum is the next residual.
 struct SumAndOutput {
   Var sum;  ///< x + residual
   Var y;
 };
-/// x + residual, and layer(norm(sum)) or second(first(norm(sum))). Sum and norm are one pass over memory, in
-/// which the norm runs no hooks.
+/// x + residual, and layer(norm(sum)) or second(first(norm(sum))). Sum and norm are one pass over memory,
+/// without the hooks of the norm.
 SumAndOutput add_norm_linear(Tape& tape, const std::array<Var, 2>& terms, Norm& norm, Linear& layer);
 SumAndOutput add_norm_pair(Tape& tape, const std::array<Var, 2>& terms, Norm& norm, Linear& first,
                            Linear& second);
@@ -135,7 +135,7 @@ class Conv final : public Module {
   explicit Conv(const ConvOptions& options);
 
   Parameter weight, bias;
-  /// Multiplications for one image; `size` becomes the output's.
+  /// Multiplications for one image; sets `size` to that of the output.
   [[nodiscard]] int64_t multiply_adds(ImageSize& size) const;
 
  protected:
@@ -166,14 +166,14 @@ class BatchNorm final : public Module {
   double eps_;
 };
 
-/// Calls `module`, or, with `again`, lets the tape run it a second time in backward instead of keeping its
-/// intermediate tensors.
+/// Calls `module`; with `again`, the tape runs it again in backward instead of keeping its intermediate
+/// tensors.
 Var call(Tape& tape, Module& module, const Var& x, bool again);
 
-/// The dtype that a module computes in: that of its parameters' values, which have storage by then.
+/// The compute dtype of a module: that of its parameters' values, which must have storage.
 DType compute_dtype(Module& module);
 
-/// How many numbers a module's parameters hold.
+/// Number of elements of a module's parameters.
 struct ParameterCount {
   int64_t trainable = 0;
   int64_t statistics = 0;  ///< running averages

@@ -25,7 +25,7 @@ struct ResNetConfig {
 
 /// ResNet-18, -34 or -50: images (N, H, W, C) -> (N, classes). Source: He et al. 2015, "Deep residual
 /// learning for image recognition", table 1; layers, their order, stride on the 3x3 convolution of a
-/// bottleneck, first values and names are torchvision's.
+/// bottleneck, initialisation and names are those of torchvision.
 class ResNet final : public Module {
  public:
   /// Throws Error unless the depth is 18, 34 or 50 and all sizes are positive.

@@ -8,7 +8,7 @@
 
 namespace tutti {
 
-/// Next-token prediction. Batches hold tokens (B, T) and the token after each, -1 where none counts.
+/// Next-token prediction. Batches contain tokens (B, T) and the next token of each, -1 for none.
 class LanguageModelTask final : public Task {
  public:
   explicit LanguageModelTask(std::unique_ptr<Gpt> model) : model_(std::move(model)) {}
@@ -17,14 +17,14 @@ class LanguageModelTask final : public Task {
   [[nodiscard]] double predictions(const Batch& batch) const override;
   Var loss(Tape& tape, const Batch& batch, double scale) override;
   EvaluationSums evaluate(const Stream& stream, const Batch& batch) override;
-  /// Of a sequence as long as the context.
+  /// FLOPs of a sequence as long as the context.
   [[nodiscard]] double flops_per_sample() const override { return model_->flops(model_->config().context); }
 
  private:
   std::unique_ptr<Gpt> model_;
 };
 
-/// One class for each sample. Batches hold images (B, H, W, C) and classes (B).
+/// One class per sample. Batches contain images (B, H, W, C) and classes (B).
 class ClassificationTask final : public Task {
  public:
   struct Options {
