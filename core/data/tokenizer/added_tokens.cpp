@@ -19,7 +19,7 @@ bool space_at(std::string_view text, size_t begin) {
 }  // namespace
 
 void TokenFinder::add(std::string_view pattern, const AddedToken& token) {
-  // The first of two that look for the same text is found; tokenizers finds any of them, another one in each
+  // The first of two tokens with the same text is found; tokenizers finds any of them, which varies by
   // process.
   int32_t node = ByteTrie::kRoot;
   for (size_t i = 0; i < pattern.size() && node >= 0; ++i) {
@@ -85,14 +85,14 @@ AddedVocabulary::AddedVocabulary(std::vector<AddedToken> tokens, size_t model_si
   std::unordered_map<std::string, bool> is_special;
   for (AddedToken& token : tokens) {
     if (token.content.empty()) continue;
-    require(is_utf8(token.content), "{}: an added token is not UTF-8", name);
+    require(is_utf8(token.content), "{}: an added token is not valid UTF-8", name);
     if (token.special && is_special.emplace(token.content, true).second) special.push_back(token);
     const auto known = ids_.find(token.content);
     int64_t id = known != ids_.end() ? known->second : token_id(token.content);
     const auto there = id < 0 ? place.end() : place.find(static_cast<int32_t>(id));
     if (there != place.end() && same(tokens_[there->second], token)) continue;
     if (id < 0) id = std::max<int64_t>(last + 1, static_cast<int64_t>(model_size));
-    require(id < kMaxVocabulary, "{}: added token '{}' would get id {}; at most {} are possible", name,
+    require(id < kMaxVocabulary, "{}: added token '{}' would have id {}; the maximum is {} tokens", name,
             shown(token.content), id, kMaxVocabulary);
     token.id = static_cast<int32_t>(id);
     last = std::max(last, id);
@@ -105,7 +105,7 @@ AddedVocabulary::AddedVocabulary(std::vector<AddedToken> tokens, size_t model_si
     if (!is_special.contains(token.content)) ordinary.push_back(token);
   }
   const auto find_in_text = [&](const AddedToken& listed) {
-    // How it is looked for is said by the list, what it takes along by the last token with its id.
+    // Its text is matched as listed; the white space that it includes is set by the last token with its id.
     const AddedToken& token = tokens_[place.at(ids_.at(listed.content))];
     if (!listed.normalized) {
       raw.add(listed.content, token);

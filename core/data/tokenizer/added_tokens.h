@@ -14,16 +14,16 @@
 
 namespace tutti {
 
-/// Finds tokens in text: the leftmost first, the longest of several.
+/// Finds tokens in text: leftmost, then longest.
 class TokenFinder {
  public:
-  /// `pattern` is the text to look for.
+  /// `pattern` is the text to match.
   void add(std::string_view pattern, const AddedToken& token);
   [[nodiscard]] bool empty() const noexcept { return tokens_.empty(); }
 
-  /// Calls `plain(begin, end)` for what is between tokens (never empty) and `token(id)` for each of them, in
-  /// order. Tokens with lstrip or rstrip take the white space beside them; those with single_word count only
-  /// where no word goes on beside them.
+  /// Calls `plain(begin, end)` for text between tokens (never empty) and `token(id)` for each token, in
+  /// order. Tokens with lstrip or rstrip include adjacent white space; those with single_word match only if
+  /// they are not part of a longer word.
   void split(std::string_view text, FunctionRef<void(size_t, size_t)> plain,
              FunctionRef<void(int32_t)> token) const;
 
@@ -34,23 +34,23 @@ class TokenFinder {
 };
 
 /// The added tokens of a tokenizer, numbered as `tokenizers` numbers them when it reads a file: a token that
-/// the vocabulary has keeps that id, the others follow in order; ids in the file are not looked at.
+/// the vocabulary has keeps that id, the others follow in order; ids in the file are ignored.
 class AddedVocabulary {
  public:
   AddedVocabulary() = default;
-  /// `token_id` is the model's vocabulary, -1 where it has none, of `model_size` tokens. `normalize` is what
-  /// the normalizer makes of a text.
+  /// `token_id` looks up the model's vocabulary of `model_size` tokens, -1 if there is none. `normalize`
+  /// applies the normalizer to a text.
   AddedVocabulary(std::vector<AddedToken> tokens, size_t model_size,
                   const std::function<int32_t(const std::string&)>& token_id,
                   const std::function<std::string(const std::string&)>& normalize, const std::string& name);
 
-  /// Tokens in the order of the file; a later one with the id of an earlier one has replaced it.
+  /// Tokens in the order of the file; a later one replaces an earlier one with the same id.
   [[nodiscard]] const std::vector<AddedToken>& tokens() const noexcept { return tokens_; }
   [[nodiscard]] std::optional<int32_t> find(std::string_view content) const;
 
-  TokenFinder raw;         ///< looked for in the text as it came
-  TokenFinder normalized;  ///< looked for in normalized text
-  /// Whether a token of `normalized` may hold, or take, a space beside which a text is cut.
+  TokenFinder raw;         ///< matched in the original text
+  TokenFinder normalized;  ///< matched in normalized text
+  /// Whether a token of `normalized` may contain or include a space at which a text is split.
   bool normalized_take_spaces = false;
 
  private:
@@ -58,7 +58,7 @@ class AddedVocabulary {
   std::unordered_map<std::string, int32_t> ids_;
 };
 
-/// Finds added tokens in text without a normalizer; normalized ones in what the others leave.
+/// Finds added tokens in text without a normalizer; normalized ones in the text between the others.
 class AddedTokenFinder {
  public:
   explicit AddedTokenFinder(const std::vector<AddedToken>& tokens);

@@ -13,13 +13,12 @@ std::string json_text(std::string_view text) {
 
 void check(const BpeModel& model, const std::string& name) {
   require(static_cast<int64_t>(model.tokens.size()) <= kMaxVocabulary,
-          "{}: a vocabulary of {} tokens; at most {} are possible", name, model.tokens.size(),
-          kMaxVocabulary);
+          "{}: a vocabulary of {} tokens; the maximum is {}", name, model.tokens.size(), kMaxVocabulary);
   const auto known = [&](int32_t id) { return id >= 0 && static_cast<size_t>(id) < model.tokens.size(); };
   for (const AddedToken& token : model.added) {
     require(!token.content.empty() && known(token.id) &&
                 model.tokens[static_cast<size_t>(token.id)] == token.content,
-            "{}: added token '{}' and id {} do not fit the vocabulary", name, token.content, token.id);
+            "{}: added token '{}' and id {} do not match the vocabulary", name, token.content, token.id);
   }
   for (size_t rank = 0; rank < model.merges.size(); ++rank) {
     const auto [left, right] = model.merges[rank];

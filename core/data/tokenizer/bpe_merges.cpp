@@ -51,7 +51,7 @@ class LongWord {
       const Pair pair = heap_.top();
       heap_.pop();
       Node& left = nodes_[pair.position];
-      // Stale pairs stay in the heap: one of their tokens has been merged since.
+      // Stale pairs remain in the heap: one of their tokens has been merged.
       if (left.id == kGone || left.next == kEnd || nodes_[left.next].id != pair.right) continue;
       const Merge merge = merges_.find(left.id, pair.right);
       if (merge.rank != pair.rank || merge.id != pair.id) continue;

@@ -8,23 +8,23 @@
 
 namespace tutti {
 
-/// What a pair of adjacent tokens becomes.
+/// The result of merging a pair of adjacent tokens.
 struct Merge {
   static constexpr uint32_t kNone = std::numeric_limits<uint32_t>::max();
   uint32_t rank = kNone;  ///< lower merges first
   int32_t id = -1;
 };
 
-/// Merges by their pair: open addressing, since the encoder asks some twenty times a word.
+/// Merges by their pair: open addressing, as the encoder does about twenty look-ups per word.
 class MergeTable {
  public:
   explicit MergeTable(size_t merges) : slots_(std::bit_ceil(2 * merges + 2)) {}
 
-  /// The last one counts of a pair that is put twice.
+  /// Replaces an earlier merge of the same pair.
   void put(int32_t left, int32_t right, Merge merge) {
     slots_[find_slot(key(left, right))] = {key(left, right), merge};
   }
-  /// Rank kNone if the pair does not merge.
+  /// Rank kNone if there is no merge.
   [[nodiscard]] Merge find(int32_t left, int32_t right) const {
     return slots_[find_slot(key(left, right))].merge;
   }
@@ -46,8 +46,8 @@ class MergeTable {
   std::vector<Slot> slots_;
 };
 
-/// Merges the pairs of a word, the lowest rank first and of equal ones the leftmost, and appends what is left
-/// to `out`. `word` is overwritten. O(n log n), and without allocation for short words.
+/// Merges the pairs of a word, lowest rank first, then leftmost, and appends the remaining tokens to `out`.
+/// `word` is overwritten. O(n log n); no allocation for short words.
 void merge_pairs(const MergeTable& merges, std::span<int32_t> word, std::vector<int32_t>& out);
 
 }  // namespace tutti

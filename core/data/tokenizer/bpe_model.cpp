@@ -11,8 +11,7 @@ namespace {
 
 using Tokens = std::vector<int32_t>;
 
-/// Byte-pair encoding. Source: Sennrich et al. 2016; the rules for what the vocabulary does not have follow
-/// tokenizers.
+/// Byte-pair encoding. Source: Sennrich et al. 2016; rules for unknown characters follow tokenizers.
 class Bpe : public TokenModel {
  public:
   explicit Bpe(const JsonEntry& entry)
@@ -111,9 +110,8 @@ class Bpe : public TokenModel {
     return code < characters_.size() ? characters_[code] : -1;
   }
 
-  /// A merge never joins across two characters that no merged token has side by side, so both sides keep
-  /// their ids. Unknown characters that fuse are kept together; those that are dropped let their neighbours
-  /// meet.
+  /// Two characters that are not adjacent in any merged token are never joined, so the ids of both sides are
+  /// independent. Fused unknown characters are kept together; dropped ones make their neighbours adjacent.
   [[nodiscard]] bool cut_between(char32_t left, char32_t right) const {
     if (inner_.contains(static_cast<uint64_t>(left) << 32 | right)) return false;
     const bool left_known = character(left) >= 0, right_known = character(right) >= 0;
@@ -130,19 +128,18 @@ class Bpe : public TokenModel {
     for (const int32_t id : fallback_) all_bytes = all_bytes && id >= 0;
     fuses_ = has_unknown_ && fuse_unknown_ && !all_bytes;
     drops_ = !has_unknown_ && !all_bytes;
-    // Tokens of single bytes may come before an unknown token that was met earlier: such words stay whole.
+    // Tokens of single bytes may be emitted before an earlier unknown token: such words are not split.
     for (const int32_t id : fallback_) plain = plain && (all_bytes || id < 0);
     for (size_t rank = 0; rank < list.size(); ++rank) {
       const auto [left, right] = read_pair(list, rank);
       const int32_t left_id = id_of(left), right_id = id_of(right);
-      list.check(left_id >= 0 && right_id >= 0, "merge {} names '{}', which is no token of the vocabulary",
+      list.check(left_id >= 0 && right_id >= 0, "merge {} names '{}', which is not a token of the vocabulary",
                  rank, shown(left_id < 0 ? left : right));
       list.check(right.size() >= prefix_.size(), "merge {}: '{}' is shorter than the prefix '{}'", rank,
                  shown(right), shown(prefix_));
       const std::string joined = left + right.substr(prefix_.size());
       const int32_t id = id_of(joined);
-      list.check(id >= 0, "merge {} makes '{}', a token that the vocabulary does not have", rank,
-                 shown(joined));
+      list.check(id >= 0, "merge {} creates '{}', which is not in the vocabulary", rank, shown(joined));
       merges_.put(left_id, right_id, {static_cast<uint32_t>(rank), id});
       plain = plain && !stand_ins.contains(left_id) && !stand_ins.contains(right_id);
       if (plain) remember_pairs(joined);
@@ -167,7 +164,7 @@ class Bpe : public TokenModel {
       const auto& both = merge.get_ref<const std::string&>();
       const size_t space = both.find(' ');
       list.check(space != std::string::npos && both.find(' ', space + 1) == std::string::npos,
-                 "merge {}: expected two tokens with a space between, got '{}'", rank, shown(both));
+                 "merge {}: expected two tokens separated by a space, got '{}'", rank, shown(both));
       return {both.substr(0, space), both.substr(space + 1)};
     }
     list.check(merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string(),
@@ -189,7 +186,7 @@ class Bpe : public TokenModel {
 
   /// The tokens of single characters that a word begins with.
   void append_symbols(std::string_view word, Tokens& symbols) const {
-    bool pending = false;  // an unknown token that more characters may join
+    bool pending = false;  // an unknown token that may include more characters
     for (size_t i = 0; i < word.size();) {
       const Utf8Char c = decode_utf8(word, i);
       const bool first = i == 0, last = i + c.bytes == word.size();
@@ -245,8 +242,8 @@ class Bpe : public TokenModel {
   TokenIds whole_words_;  // tokens by bytes, for ignore_merges
 
   bool cuts_ = false;                   // inner_ is complete
-  bool fuses_ = false, drops_ = false;  // what becomes of unknown characters
-  std::unordered_set<uint64_t> inner_;  // characters that stand side by side in merged tokens
+  bool fuses_ = false, drops_ = false;  // treatment of unknown characters
+  std::unordered_set<uint64_t> inner_;  // adjacent characters in merged tokens
 };
 
 }  // namespace

@@ -7,10 +7,10 @@
 
 namespace tutti {
 
-/// Texts and a number for each, to be found as prefixes: nodes in a table by parent and byte.
+/// A trie that maps texts to numbers, for prefix matching: nodes in a table by parent and byte.
 class ByteTrie {
  public:
-  /// The last value counts of a text that is put twice.
+  /// Replaces an earlier value of the same text.
   void put(std::string_view text, int32_t value) {
     int32_t node = 0;
     for (const char c : text) {
@@ -31,7 +31,7 @@ class ByteTrie {
   /// -1 if there is none.
   [[nodiscard]] int32_t child(int32_t node, unsigned char byte) const {
     const uint64_t wanted = key(node, byte);
-    for (size_t i = home(wanted);; i = (i + 1) & (slots_.size() - 1)) {
+    for (size_t i = first_slot(wanted);; i = (i + 1) & (slots_.size() - 1)) {
       if (slots_[i].node < 0) return -1;
       if (slots_[i].key == wanted) return slots_[i].node;
     }
@@ -47,11 +47,11 @@ class ByteTrie {
   static uint64_t key(int32_t node, unsigned char byte) {
     return static_cast<uint64_t>(static_cast<uint32_t>(node)) << 8 | byte;
   }
-  [[nodiscard]] size_t home(uint64_t k) const {
+  [[nodiscard]] size_t first_slot(uint64_t k) const {
     return (k * 0x9E3779B97F4A7C15ULL >> 24) & (slots_.size() - 1);
   }
   void insert(Slot slot) {
-    size_t i = home(slot.key);
+    size_t i = first_slot(slot.key);
     while (slots_[i].node >= 0) i = (i + 1) & (slots_.size() - 1);
     slots_[i] = slot;
   }

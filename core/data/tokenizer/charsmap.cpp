@@ -49,15 +49,15 @@ Charsmap::Charsmap(const JsonEntry& entry) {
   std::memcpy(&trie_bytes, bytes.data(), sizeof trie_bytes);
   entry.check(
       trie_bytes % sizeof(uint32_t) == 0 && trie_bytes > 0 && trie_bytes <= bytes.size() - sizeof trie_bytes,
-      "says {} bytes of trie, has {} bytes", trie_bytes, bytes.size());
+      "declares {} bytes of trie, has {} bytes", trie_bytes, bytes.size());
   units_.resize(trie_bytes / sizeof(uint32_t));
   std::memcpy(units_.data(), bytes.data() + sizeof trie_bytes, trie_bytes);
   texts_ = bytes.substr(sizeof trie_bytes + trie_bytes);
-  entry.check(is_utf8(texts_), "its texts are not UTF-8");
+  entry.check(is_utf8(texts_), "its texts are not valid UTF-8");
 }
 
 std::optional<std::string_view> Charsmap::find(std::string_view key) const {
-  // The shortest prefix of the key that is in the map decides, as in `tokenizers`.
+  // The shortest prefix of the key in the map is used, as in `tokenizers`.
   size_t at = offset(units_[0]);
   for (const char c : key) {
     const auto byte = static_cast<unsigned char>(c);
@@ -83,7 +83,7 @@ bool Charsmap::append_mapped(std::string_view key, std::string& out) const {
 void Charsmap::append(std::string_view text, std::string& out) const {
   for (size_t begin = 0; begin < text.size();) {
     const auto ascii = [&](size_t i) { return static_cast<signed char>(text[i]) >= 0 && text[i] != '\r'; };
-    // Two ASCII characters in a row are two grapheme clusters, but for CR LF.
+    // Two consecutive ASCII characters are two grapheme clusters, except CR LF.
     const size_t end = ascii(begin) && (begin + 1 == text.size() || ascii(begin + 1))
                            ? begin + 1
                            : grapheme_end(text, begin);

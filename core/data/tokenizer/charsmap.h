@@ -10,15 +10,15 @@
 
 namespace tutti {
 
-/// The map from characters to characters of a SentencePiece model: a double array (Darts) of keys and the
-/// texts that they become. Source: sentencepiece, normalizer.cc; Yata et al. 2007 for the double array.
+/// The character map of a SentencePiece model: a double array (Darts) of keys, and their replacements.
+/// Source: sentencepiece, normalizer.cc; Yata et al. 2007 for the double array.
 class Charsmap {
  public:
   /// Throws Error naming `entry` unless it is base64 of such a map.
   explicit Charsmap(const JsonEntry& entry);
 
-  /// Appends the normalized `text`: grapheme clusters of fewer than six bytes as a whole where the map has
-  /// one, else each character.
+  /// Appends the normalized `text`: grapheme clusters of fewer than six bytes as a whole if they are in the
+  /// map, else each character.
   void append(std::string_view text, std::string& out) const;
 
  private:

@@ -48,7 +48,7 @@ class MetaspaceDecoder : public Decoder {
   bool drops_first_ = true;
 };
 
-/// Tokens of bytes in a row become the text that they spell, or one U+FFFD each.
+/// Consecutive byte tokens become their text, or one U+FFFD each.
 class ByteFallback : public Decoder {
  public:
   void apply(Texts& tokens) const override {
@@ -139,7 +139,7 @@ class ReplaceDecoder : public Decoder {
   std::string content_;
 };
 
-/// Spaces that English does not write.
+/// Removes spaces before punctuation and contractions.
 std::string cleaned(std::string text) {
   static constexpr std::pair<std::string_view, std::string_view> kChanges[] = {
       {" .", "."},   {" ?", "?"},           {" !", "!"},   {" ,", ","},     {" ' ", "'"},   {" n't", "n't"},
@@ -203,7 +203,7 @@ void read(const JsonEntry& entry, std::vector<std::unique_ptr<Decoder>>& all) {
   } else if (type == "BPEDecoder") {
     add(BpeDecoder(entry));
   } else {
-    entry.check(false, "decoder '{}', which is not supported", shown(type));
+    entry.check(false, "decoder '{}' is not supported", shown(type));
   }
 }
 

@@ -8,27 +8,27 @@
 
 namespace tutti {
 
-/// A step that turns tokens back into text. May be used by several threads at once.
+/// A decoding step. Thread-safe.
 class Decoder {
  public:
   virtual ~Decoder() = default;
-  /// Rewrites tokens; what is left is joined at the end.
+  /// Rewrites tokens; the results of the last step are concatenated.
   virtual void apply(std::vector<std::string>& tokens) const = 0;
-  /// Whether it is ByteLevel, which looks at each token alone.
+  /// Whether it is ByteLevel, which decodes each token separately.
   [[nodiscard]] virtual bool byte_level() const { return false; }
 };
 
-/// Reads the steps under "decoder" of a tokenizer.json, those of sequences one behind the other. Throws Error
-/// naming the place of a step that is not supported.
+/// Reads the steps under "decoder" of a tokenizer.json, with those of sequences in order. Throws Error naming
+/// the path of a step that is not supported.
 std::vector<std::unique_ptr<Decoder>> read_decoders(const JsonEntry& entry);
 
-/// Ids that the post-processor puts before and behind a single text.
+/// Ids that the post-processor adds before and after a single text.
 struct Frame {
   std::vector<int32_t> before, behind;
 };
 
-/// Reads "post_processor" of a tokenizer.json: what it does with a single text. Throws Error naming the place
-/// of what is not supported.
+/// Reads "post_processor" of a tokenizer.json: its effect on a single text. Throws Error naming the path of
+/// an entry that is not supported.
 Frame read_post_processor(const JsonEntry& entry);
 
 }  // namespace tutti

@@ -12,7 +12,7 @@ namespace fs = std::filesystem;
 
 constexpr int64_t kMaxConfigBytes = int64_t{64} << 20;
 
-/// The second file of GPT-2's pair, by the name of the first; empty if that is none of the pair.
+/// The second file of GPT-2's pair for the name of the first; empty for other names.
 fs::path merges_beside(const fs::path& vocabulary) {
   const std::string name = vocabulary.filename().string();
   for (const auto& [first, second] : {std::pair{"vocab.json", "merges.txt"}, {"encoder.json", "vocab.bpe"}}) {
@@ -31,8 +31,8 @@ Tokenizer load_pair(const fs::path& vocabulary, const fs::path& merges) {
   BpeModel model;
   for (const auto& [token, id] : ids) {
     require(!token.ends_with("</w>"),
-            "{}: token '{}' ends with </w>: this is not GPT-2's kind of vocabulary; "
-            "convert it to a tokenizer.json",
+            "{}: token '{}' ends with </w>: this is not a vocabulary of GPT-2's format; convert it to a "
+            "tokenizer.json",
             name, shown(token));
     const auto i = static_cast<size_t>(id);
     if (i >= model.tokens.size()) model.tokens.resize(i + 1);
@@ -112,7 +112,7 @@ Tokenizer Tokenizer::load(const fs::path& given) {
     return configured ? configured : named_token(map, key);
   };
   tables->end_of_text = token("eos_token");
-  // AutoTokenizer makes a post-processor of its own where the configuration speaks of it.
+  // AutoTokenizer creates another post-processor if the configuration has these keys.
   if (config.is_object() && (config.contains("add_bos_token") || config.contains("add_eos_token"))) {
     const auto framed = [&](const char* flag, const char* key) {
       std::vector<int32_t> ids;
@@ -123,7 +123,8 @@ Tokenizer Tokenizer::load(const fs::path& given) {
           !id && found != tables->model->vocabulary().end()) {
         id = found->second;
       }
-      require(id.has_value(), "{}: {} '{}' of tokenizer_config.json is no token", path.string(), key, *name);
+      require(id.has_value(), "{}: {} '{}' of tokenizer_config.json is not a token", path.string(), key,
+              *name);
       ids.push_back(*id);
       return ids;
     };

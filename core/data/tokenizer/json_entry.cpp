@@ -68,8 +68,8 @@ int32_t JsonEntry::id() const {
 std::string read_prepend_scheme(const JsonEntry& metaspace) {
   const std::string scheme = metaspace.text("prepend_scheme", "always");
   metaspace.check(scheme == "always" || scheme == "first" || scheme == "never",
-                  "prepend_scheme '{}'; known are first, never and always", shown(scheme));
-  // Source: tokenizers, which refuses the same.
+                  "prepend_scheme '{}'; expected first, never or always", shown(scheme));
+  // Source: tokenizers, which also refuses it.
   metaspace.check(scheme == "never" || metaspace.flag("add_prefix_space", true),
                   "add_prefix_space is false, but prepend_scheme is {}; expected prepend_scheme never",
                   metaspace.null("prepend_scheme") ? "missing, which means always" : scheme);

@@ -9,7 +9,7 @@
 
 namespace tutti {
 
-/// A value of a JSON file with its place in it, so that messages name both.
+/// A value of a JSON file with its path, for messages.
 class JsonEntry {
  public:
   using Json = nlohmann::json;
@@ -18,13 +18,13 @@ class JsonEntry {
   [[nodiscard]] const Json& value() const noexcept { return *value_; }
   [[nodiscard]] const std::string& place() const noexcept { return place_; }
 
-  /// Throws Error "PLACE: MESSAGE" unless `ok`.
+  /// Throws Error "PATH: MESSAGE" unless `ok`.
   template <class... Args>
   void check(bool ok, LocatedFormat<std::type_identity_t<Args>...> format, Args&&... args) const {
     if (!ok) fail("{}: {}", place_, fmt::format(format.text, std::forward<Args>(args)...));
   }
 
-  /// Absent members count as null.
+  /// Absent members are null.
   [[nodiscard]] bool null(const char* key) const {
     return !value_->is_object() || !value_->contains(key) || value_->at(key).is_null();
   }
@@ -54,10 +54,10 @@ class JsonEntry {
   std::string place_;
 };
 
-/// Whether a Metaspace puts its mark before the text: first, never or always, as its prepend_scheme says.
+/// Whether a Metaspace adds its mark before the text: first, never or always, from its prepend_scheme.
 std::string read_prepend_scheme(const JsonEntry& metaspace);
 
-/// Text for messages: long or unprintable ones by their size.
+/// Text for messages; long or unprintable texts are replaced by their size.
 std::string shown(std::string_view text);
 
 }  // namespace tutti

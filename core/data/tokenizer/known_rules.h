@@ -5,15 +5,15 @@
 
 namespace tutti {
 
-/// A published split expression that matches every character, and what it does by hand.
+/// A published split expression that matches every character, with a manual implementation.
 struct KnownRule {
   std::string_view regex;
-  /// Where the word that begins at `begin` < text.size() ends; null: by the expression.
+  /// End of the word that begins at `begin` < text.size(); null: use the expression.
   size_t (*word_end)(std::string_view text, size_t begin);
 };
 
-/// The rule of an expression; null if it is none of them. All cut between a letter or number and a space, and
-/// look at nothing behind that cut or before it.
+/// The rule of an expression; null if it is unknown. All split between a letter or number and a space, and
+/// the two sides are independent.
 const KnownRule* known_rule(std::string_view regex);
 
 }  // namespace tutti

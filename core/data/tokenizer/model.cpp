@@ -4,7 +4,7 @@
 namespace tutti {
 
 std::unique_ptr<TokenModel> read_token_model(const JsonEntry& entry) {
-  // Old files leave the type out; then its members tell.
+  // Old files have no type; it is then derived from the members.
   std::string type = entry.text("type", "");
   if (type.empty()) {
     type = !entry.null("merges")                     ? "BPE"
@@ -15,15 +15,14 @@ std::unique_ptr<TokenModel> read_token_model(const JsonEntry& entry) {
   if (type == "BPE") return read_bpe(entry);
   if (type == "Unigram") return read_unigram(entry);
   if (type == "WordPiece") return read_word_piece(entry);
-  entry.check(type == "WordLevel", "model '{}'; known are BPE, Unigram, WordPiece and WordLevel",
-              shown(type));
+  entry.check(type == "WordLevel", "model '{}'; expected BPE, Unigram, WordPiece or WordLevel", shown(type));
   return read_word_level(entry);
 }
 
 TokenIds read_vocabulary(const JsonEntry& entry) {
   TokenIds ids;
   entry.check(entry.size() > 0, "the vocabulary is empty");
-  // Some vocabularies have holes, but a single huge id must not make us reserve memory for all below it.
+  // Some vocabularies have gaps, but a single huge id must not allocate memory for all ids below it.
   const size_t end = 2 * entry.size() + 1024;
   std::vector<bool> taken(end);
   ids.reserve(entry.size());
@@ -33,7 +32,7 @@ TokenIds read_vocabulary(const JsonEntry& entry) {
     entry.check(is_id, "expected an id below {} for token '{}'", kMaxVocabulary, shown(token));
     const auto id = value.get<size_t>();
     entry.check(id < end, "id {} in a vocabulary of {} tokens", id, entry.size());
-    entry.check(!taken[id], "id {} stands twice", id);
+    entry.check(!taken[id], "duplicate id {}", id);
     taken[id] = true;
     ids.emplace(token, static_cast<int32_t>(id));
   }

@@ -18,25 +18,25 @@ struct TokenHash {
 /// Ids by token.
 using TokenIds = std::unordered_map<std::string, int32_t, TokenHash, std::equal_to<>>;
 
-/// What turns words into ids. May be used by several threads at once.
+/// Maps words to ids. Thread-safe.
 class TokenModel {
  public:
   virtual ~TokenModel() = default;
-  /// Appends the ids of a word, which is not empty.
+  /// Appends the ids of a non-empty word.
   virtual void encode(std::string_view word, std::vector<int32_t>& ids) const = 0;
-  /// Ids by token, as the file writes tokens.
+  /// Ids by token, as in the file.
   [[nodiscard]] const TokenIds& vocabulary() const noexcept { return vocabulary_; }
   /// Tokens of the file's vocabulary; added tokens are numbered from here.
   [[nodiscard]] size_t size() const noexcept { return size_; }
 
-  /// Takes words as bytes instead of byte symbols from now on; false if the model cannot.
+  /// Switches to words of bytes instead of byte symbols; false if the model does not support it.
   virtual bool take_bytes() { return false; }
-  /// Where a word may be cut behind `begin` so that the ids of both parts are those of the whole; its size if
-  /// nowhere.
+  /// A position after `begin` at which a word may be split so that the ids of both parts are those of the
+  /// whole; its size if there is none.
   [[nodiscard]] virtual size_t part_end(std::string_view word, size_t) const { return word.size(); }
-  /// Whether it cuts between each letter or number and `mark`.
+  /// Whether it splits between every letter or number and `mark`.
   [[nodiscard]] virtual bool cuts_before(char32_t) const { return false; }
-  /// Whether each character, or byte, has its ids whatever stands beside it.
+  /// Whether the ids of each character, or byte, are independent of its neighbours.
   [[nodiscard]] virtual bool one_by_one() const { return false; }
 
  protected:
@@ -44,7 +44,7 @@ class TokenModel {
   size_t size_ = 0;
 };
 
-/// Reads "model" of a tokenizer.json: BPE, Unigram, WordPiece or WordLevel. Throws Error naming the place.
+/// Reads "model" of a tokenizer.json: BPE, Unigram, WordPiece or WordLevel. Throws Error naming the path.
 std::unique_ptr<TokenModel> read_token_model(const JsonEntry& entry);
 
 std::unique_ptr<TokenModel> read_bpe(const JsonEntry& entry);
@@ -52,10 +52,10 @@ std::unique_ptr<TokenModel> read_unigram(const JsonEntry& entry);
 std::unique_ptr<TokenModel> read_word_piece(const JsonEntry& entry);
 std::unique_ptr<TokenModel> read_word_level(const JsonEntry& entry);
 
-/// Ids of {"token": id, ..}. Throws Error if an id is given twice or far beyond the number of tokens.
+/// Ids of {"token": id, ..}. Throws Error if an id is a duplicate or far above the number of tokens.
 TokenIds read_vocabulary(const JsonEntry& entry);
 
-/// The token of a byte where characters fall back to bytes: <0x0A>.
+/// The token of a byte for byte fallback: <0x0A>.
 std::string byte_token(unsigned char byte);
 
 }  // namespace tutti

@@ -7,7 +7,7 @@
 namespace tutti {
 namespace {
 
-/// Calls `f(character, out)` for each character; it appends what the character becomes.
+/// Calls `f(character, out)` for each character; it appends the replacement of the character.
 template <class F>
 void rewrite(NormalText& text, F&& f) {
   std::string out;
@@ -56,7 +56,7 @@ class StripSpace : public Normalizer {
  public:
   StripSpace(bool left, bool right) : left_(left), right_(right) {}
   void apply(NormalText& text) const override {
-    size_t begin = 0, end = 0;  // of what is no space
+    size_t begin = 0, end = 0;  // of the text without surrounding spaces
     bool found = false;
     for (size_t i = 0; i < text.text.size();) {
       const Utf8Char c = decode_utf8(text.text, i);
@@ -91,7 +91,8 @@ class StripAccents : public Normalizer {
   }
 };
 
-/// What neural machine translation does to white space and controls. Source: sentencepiece, nmt_nfkc.
+/// The treatment of white space and control characters in neural machine translation. Source: sentencepiece,
+/// nmt_nfkc.
 class Nmt : public Normalizer {
  public:
   void apply(NormalText& text) const override {
@@ -249,7 +250,7 @@ void read(const JsonEntry& entry, std::vector<std::unique_ptr<Normalizer>>& all)
   } else if (type == "BertNormalizer") {
     add(Bert(entry));
   } else {
-    entry.check(false, "normalizer '{}', which is not supported", shown(type));
+    entry.check(false, "normalizer '{}' is not supported", shown(type));
   }
 }
 

@@ -10,7 +10,7 @@ namespace tutti {
 namespace {
 
 bool has(const JsonEntry& root, const char* key) {
-  // {} and null, some writers' ways to say that there is none
+  // {} and null both mean absent
   return !root.null(key) && !(root.value().at(key).is_object() && root.value().at(key).empty());
 }
 
@@ -21,7 +21,7 @@ std::vector<AddedToken> read_added(const JsonEntry& root) {
   for (size_t i = 0; i < list.size(); ++i) {
     const JsonEntry item = list.item(i);
     item.check(item.value().is_object(), "expected an object");
-    (void)item.at("id").id();  // its number is what the vocabulary says
+    (void)item.at("id").id();  // its number comes from the vocabulary
     AddedToken token{.content = item.text("content"), .special = item.flag("special", false)};
     token.normalized = item.flag("normalized", !token.special);
     token.single_word = item.flag("single_word", false);
@@ -35,8 +35,8 @@ std::vector<AddedToken> read_added(const JsonEntry& root) {
 }  // namespace
 
 Tokenizer::Tables::Tables(std::string text, const std::string& name) : json(std::move(text)) {
-  require(static_cast<int64_t>(json.size()) <= kMaxTokenizerBytes, "{}: {} bytes; at most {} are possible",
-          name, json.size(), kMaxTokenizerBytes);
+  require(static_cast<int64_t>(json.size()) <= kMaxTokenizerBytes, "{}: {} bytes; the maximum is {}", name,
+          json.size(), kMaxTokenizerBytes);
   require(!json.empty(), "{}: the file is empty", name);
   require(!json.starts_with("\xef\xbb\xbf"), "{}: begins with a byte order mark; expected JSON without one",
           name);
@@ -52,7 +52,7 @@ void Tokenizer::Tables::read_parts(const JsonEntry& root, const std::string& nam
   if (has(root, "decoder")) decoders = read_decoders(root.at("decoder"));
   if (has(root, "post_processor")) frame = read_post_processor(root.at("post_processor"));
   model = read_token_model(root.object("model"));
-  // truncation and padding are for batches: AutoTokenizer switches them off, too.
+  // truncation and padding are for batches: AutoTokenizer disables them, too.
   if (auto* const last = stages.empty() ? nullptr : dynamic_cast<ByteLevelSplit*>(stages.back().get())) {
     const bool alone = std::none_of(stages.begin(), stages.end() - 1, [](const auto& stage) {
       return dynamic_cast<ByteLevelSplit*>(stage.get()) != nullptr;
@@ -66,7 +66,7 @@ void Tokenizer::Tables::read_parts(const JsonEntry& root, const std::string& nam
 
 bool Tokenizer::Tables::ends_a_word(std::string_view text) const {
   if (normalizers.empty()) return true;
-  // With a few characters before it, and by itself: what is before may become one with it.
+  // With some characters before it, and alone: characters before it may combine with it.
   for (const size_t characters : {1, 4}) {
     size_t begin = text.size();
     for (size_t i = 0; i < characters && begin > 0; ++i) begin = character_before(text, begin);
@@ -98,7 +98,7 @@ void Tokenizer::Tables::read_tokens(const JsonEntry& root, const std::string& na
     tokens[i] = token;
   };
   for (const auto& [token, id] : ids) put(token, id);
-  // Tokens that are looked for in normalized text decode to that.
+  // Tokens that are matched in normalized text decode to that text.
   for (const AddedToken& token : added.tokens()) {
     put(token.normalized ? normalize(token.content) : token.content, token.id);
   }
@@ -107,7 +107,7 @@ void Tokenizer::Tables::read_tokens(const JsonEntry& root, const std::string& na
                        [&](int32_t id) { return static_cast<size_t>(id) < tokens.size(); });
   };
   require(in_vocabulary(frame.before) && in_vocabulary(frame.behind),
-          "{}: post_processor: an id is outside of the vocabulary of {}", name, tokens.size());
+          "{}: post_processor: an id is outside the vocabulary of {}", name, tokens.size());
 }
 
 void Tokenizer::Tables::find_properties() {
@@ -147,7 +147,7 @@ void Tokenizer::Tables::find_properties() {
   } else if (stable && boundary) {
     cuts = Cuts::kBeforeSpaces;
   } else if (stable) {
-    NormalText space{" ", 0, true};  // what the model sees where the text is cut
+    NormalText space{" ", 0, true};  // input of the model at a split
     for (const auto& step : normalizers) step->apply(space);
     std::string seen = space.text;
     const auto keep = [&](const Piece& piece) { seen = piece.text; };

@@ -31,7 +31,7 @@ Frame read_template(const JsonEntry& entry) {
   return frame;
 }
 
-/// How many put tokens around a text.
+/// Number of post-processors that add tokens to a text.
 size_t count_templates(const JsonEntry& entry) {
   const std::string type = entry.text("type");
   if (type != "Sequence") return type == "ByteLevel" ? 0 : 1;
@@ -50,14 +50,14 @@ Frame read_post_processor(const JsonEntry& entry) {
   if (type == "BertProcessing" || type == "RobertaProcessing") {
     return {{named_id(entry.at("cls"))}, {named_id(entry.at("sep"))}};
   }
-  entry.check(type == "Sequence", "post_processor '{}', which is not supported", shown(type));
+  entry.check(type == "Sequence", "post_processor '{}' is not supported", shown(type));
   Frame all;
   size_t templates = 0;
   const JsonEntry steps = entry.list("processors");
   for (size_t i = 0; i < steps.size(); ++i) {
     const Frame frame = read_post_processor(steps.item(i));
     templates += count_templates(steps.item(i));
-    // tokenizers does not put the tokens of a second one around those of the first.
+    // tokenizers does not add the tokens of a second one around those of the first.
     steps.item(i).check(templates <= 1, "a second template in a Sequence; at most one is supported");
     all.before.insert(all.before.begin(), frame.before.begin(), frame.before.end());
     all.behind.insert(all.behind.end(), frame.behind.begin(), frame.behind.end());

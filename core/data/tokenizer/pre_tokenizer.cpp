@@ -8,7 +8,7 @@
 namespace tutti {
 namespace {
 
-/// What becomes of a delimiter, as `tokenizers` names it.
+/// Treatment of a delimiter, with the names of `tokenizers`.
 enum class Delimiter : uint8_t { kRemoved, kIsolated, kWithPrevious, kWithNext, kContiguous };
 
 Delimiter read_delimiter(const JsonEntry& entry, const std::string& name) {
@@ -16,7 +16,7 @@ Delimiter read_delimiter(const JsonEntry& entry, const std::string& name) {
   if (name == "Isolated") return Delimiter::kIsolated;
   if (name == "MergedWithPrevious") return Delimiter::kWithPrevious;
   if (name == "MergedWithNext") return Delimiter::kWithNext;
-  entry.check(name == "Contiguous", "behavior '{}', which is not supported", shown(name));
+  entry.check(name == "Contiguous", "behavior '{}' is not supported", shown(name));
   return Delimiter::kContiguous;
 }
 
@@ -52,7 +52,7 @@ void emit_ranges(const Piece& piece, std::vector<Range>& ranges, Delimiter delim
   for (const Range& r : merged) out(r);
 }
 
-/// Splits at what `find(text, found)` finds: without memory where delimiters are left out or stand alone.
+/// Splits at the matches of `find(text, found)`; without allocation if delimiters are removed or isolated.
 template <class Find>
 void split_at(const Piece& piece, Delimiter delimiter, bool invert, Emit emit, Find&& find) {
   std::vector<Range> ranges;
@@ -80,7 +80,7 @@ class Split : public PreTokenizer {
       : pattern_(entry.at("pattern")),
         delimiter_(read_delimiter(entry, entry.text("behavior"))),
         invert_(entry.flag("invert")) {
-    // All that the known rules match is every character.
+    // The known rules match every character.
     if (delimiter_ == Delimiter::kIsolated || (delimiter_ == Delimiter::kRemoved && invert_)) {
       known_ = known_rule(pattern_.regex());
     }
@@ -146,7 +146,7 @@ class SplitAtDelimiter : public PreTokenizer {
   std::string delimiter_;
 };
 
-/// Runs of word characters and runs of what is neither word nor space: \w+|[^\w\s]+
+/// Runs of word characters and runs of characters that are neither word nor space: \w+|[^\w\s]+
 class Words : public PreTokenizer {
  public:
   void split(const Piece& piece, Emit emit) const override {
@@ -193,7 +193,7 @@ class Metaspace : public PreTokenizer {
     }
     const Piece whole{text, front};
     if (!split_) return emit(whole);
-    size_t begin = 0;  // each piece begins with a mark, but for the first
+    size_t begin = 0;  // each piece except the first begins with a mark
     for (size_t at = text.find(mark_, 1); at != std::string::npos; at = text.find(mark_, at + mark_.size())) {
       if (at == begin) continue;
       emit(whole.part(begin, at));
@@ -260,7 +260,7 @@ void read(const JsonEntry& entry, std::vector<std::unique_ptr<PreTokenizer>>& al
     entry.check(length > 0, "expected a length above 0");
     add(FixedLength(static_cast<size_t>(length)));
   } else {
-    entry.check(false, "pre_tokenizer '{}', which is not supported", shown(type));
+    entry.check(false, "pre_tokenizer '{}' is not supported", shown(type));
   }
 }
 

@@ -21,31 +21,31 @@ struct Piece {
 };
 using Emit = FunctionRef<void(const Piece&)>;
 
-/// A step that splits text into pieces, and may rewrite them. May be used by several threads at once.
+/// A step that splits text into pieces, and may rewrite them. Thread-safe.
 class PreTokenizer {
  public:
   virtual ~PreTokenizer() = default;
-  /// Calls `emit` for each piece in order; empty ones are dropped behind it. What a piece refers to lives
-  /// until `emit` returns.
+  /// Calls `emit` for each piece in order; the caller drops empty ones. The memory of a piece is valid until
+  /// `emit` returns.
   virtual void split(const Piece& piece, Emit emit) const = 0;
 
-  /// What the step does with a text that is cut between a letter or number and a space.
+  /// Pieces of a text that is split between a letter or number and a space.
   enum class BeforeSpace : uint8_t {
-    kUnknown,   ///< other pieces, perhaps
-    kStable,    ///< the same pieces, but for the one that holds the cut
-    kBoundary,  ///< it cuts there itself, and the two sides do not depend on each other
+    kUnknown,   ///< possibly other pieces
+    kStable,    ///< the same pieces, except the one at the split
+    kBoundary,  ///< the step splits there itself, and the two sides are independent
   };
   [[nodiscard]] virtual BeforeSpace before_space() const { return BeforeSpace::kUnknown; }
 
-  /// Whether the pieces are the text, cut.
+  /// Whether the pieces are substrings of the text.
   [[nodiscard]] virtual bool keeps_text() const { return false; }
 
-  /// Splits by a rule that needs no other memory: where the word at `begin` ends; null if there is none.
+  /// The end of the word at `begin`, by a rule that needs no other state; null if there is none.
   using WordEnd = size_t (*)(std::string_view, size_t);
   [[nodiscard]] virtual WordEnd word_end() const { return nullptr; }
 };
 
-/// ByteLevel: splits by GPT-2's rule if asked, and writes bytes as symbols unless `as_bytes` was called.
+/// ByteLevel: optionally splits by GPT-2's rule, and writes bytes as symbols unless `as_bytes` was called.
 class ByteLevelSplit : public PreTokenizer {
  public:
   explicit ByteLevelSplit(const JsonEntry& entry);
@@ -53,7 +53,7 @@ class ByteLevelSplit : public PreTokenizer {
   [[nodiscard]] BeforeSpace before_space() const override;
   [[nodiscard]] WordEnd word_end() const override;
   [[nodiscard]] bool keeps_text() const override { return !add_space_ && !symbols_; }
-  /// The model takes bytes.
+  /// The input of the model is bytes.
   void as_bytes() noexcept { symbols_ = false; }
   [[nodiscard]] bool adds_space() const noexcept { return add_space_; }
 
@@ -62,8 +62,8 @@ class ByteLevelSplit : public PreTokenizer {
   bool symbols_ = true;
 };
 
-/// Reads the steps under "pre_tokenizer" of a tokenizer.json, those of sequences one behind the other. Throws
-/// Error naming the place of a step that is not supported.
+/// Reads the steps under "pre_tokenizer" of a tokenizer.json, with those of sequences in order. Throws Error
+/// naming the path of a step that is not supported.
 std::vector<std::unique_ptr<PreTokenizer>> read_pre_tokenizers(const JsonEntry& entry);
 
 }  // namespace tutti

@@ -35,13 +35,13 @@ Regex::Regex(const std::string& pattern, std::string place) : pattern_(pattern),
     OnigEncoding encodings[] = {ONIG_ENCODING_UTF8};
     onig_initialize(encodings, 1);
   });
-  require(pattern.size() <= kLongestPattern, "{}: an expression of {} bytes; at most {} are possible", place_,
+  require(pattern.size() <= kLongestPattern, "{}: an expression of {} bytes; the maximum is {}", place_,
           pattern.size(), kLongestPattern);
   OnigRegex regex = nullptr;
   OnigErrorInfo info{};
   const int code = onig_new(&regex, bytes_of(pattern_), bytes_of(pattern_) + pattern_.size(),
                             ONIG_OPTION_NONE, ONIG_ENCODING_UTF8, ONIG_SYNTAX_DEFAULT, &info);
-  require(code == ONIG_NORMAL, "{}: '{}' is no regular expression: {}", place_, shown(pattern_),
+  require(code == ONIG_NORMAL, "{}: '{}' is not a regular expression: {}", place_, shown(pattern_),
           code == ONIG_NORMAL ? "" : onig_message(code, &info));
   compiled_ = std::shared_ptr<void>(regex, [](void* r) { onig_free(static_cast<OnigRegex>(r)); });
 }
@@ -53,7 +53,7 @@ void Regex::each(std::string_view text, FunctionRef<void(size_t, size_t)> found)
                                                                           onig_free_match_param);
   require(region != nullptr && limits != nullptr, "{}: out of memory", place_);
   onig_initialize_match_param(limits.get());
-  // Enough for any expression that looks at each character a few times; backtracking without end stops.
+  // Enough for any expression that visits each character a few times; ends unlimited backtracking.
   const auto steps = static_cast<unsigned long>(std::min<size_t>(10'000'000, 100'000 + 64 * text.size()));
   onig_set_retry_limit_in_match_of_match_param(limits.get(), steps);
   onig_set_retry_limit_in_search_of_match_param(limits.get(), steps);

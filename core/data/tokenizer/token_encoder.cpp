@@ -35,7 +35,7 @@ struct WordKey {
 
 struct alignas(64) CacheEntry {
   WordKey key;                            // all zero: empty, since no word has length 0
-  std::array<int32_t, kCachedIds> ids{};  // -1 behind the last
+  std::array<int32_t, kCachedIds> ids{};  // -1 after the last
 };
 
 constexpr auto kKeyMasks = [] {
@@ -71,16 +71,15 @@ struct TokenEncoder::State {
 
   [[nodiscard]] const Tokenizer::Tables& tables() const { return *tokenizer.tables_; }
 
-  /// Text between added tokens that are looked for in raw text.
+  /// Text between added tokens that are matched in raw text.
   void plain(const TextSection& section, std::vector<int32_t>& ids, bool find_added) {
     const Tokenizer::Tables& t = tables();
     if (t.any_bytes || is_utf8(section.text)) return well_formed(section, ids, find_added);
-    require(
-        t.byte_level && t.normalizers.empty(),
-        "the text is not UTF-8 at byte {} of {}: this tokenizer takes UTF-8 only; convert the text, or take "
-        "a byte-level tokenizer",
-        invalid_byte(section.text), section.text.size());
-    // `tokenizers` takes no such text. Bytes that are no characters are words of their own here.
+    require(t.byte_level && t.normalizers.empty(),
+            "the text is not valid UTF-8 at byte {} of {}: this tokenizer requires UTF-8; convert the text, "
+            "or use a byte-level tokenizer",
+            invalid_byte(section.text), section.text.size());
+    // `tokenizers` does not accept such text. Invalid bytes are separate words here.
     const std::string_view text = section.text;
     for (size_t begin = 0; begin < text.size();) {
       size_t end = begin + invalid_byte(text.substr(begin));
@@ -146,7 +145,7 @@ struct TokenEncoder::State {
     const WordKey key = word_key(text, begin, length);
     const size_t mask = cache.size() - 1;
     const size_t home = key.hash() & mask;
-    size_t slot = home;  // taken over if none of the places is free
+    size_t slot = home;  // replaced if no slot is free
     for (size_t i = 0; i < kProbes; ++i) {
       CacheEntry& entry = cache[(home + i) & mask];
       if (entry.key == key) {

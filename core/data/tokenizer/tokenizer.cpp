@@ -10,11 +10,11 @@
 namespace tutti {
 namespace {
 
-/// Ends of documents by their published names: GPT-2, Llama-3, DeepSeek, SentencePiece, Gemma.
+/// Published names of end-of-text tokens: GPT-2, Llama-3, DeepSeek, SentencePiece, Gemma.
 constexpr std::array<std::string_view, 5> kEnds = {kEndOfText, "<|end_of_text|>", "<｜end▁of▁sentence｜>",
                                                    "</s>", "<eos>"};
 
-/// Bytes at the end of a text that begin a character without ending it.
+/// Bytes of an incomplete character at the end of a text.
 size_t incomplete_bytes(std::string_view text) {
   for (size_t n = 1; n <= std::min<size_t>(3, text.size()); ++n) {
     const auto byte = static_cast<unsigned char>(text[text.size() - n]);
@@ -25,7 +25,7 @@ size_t incomplete_bytes(std::string_view text) {
   return 0;
 }
 
-/// A list of ids for messages; empty where the text cannot be encoded.
+/// A list of ids for messages; empty if the text cannot be encoded.
 std::string ids_of(const Tokenizer& tokenizer, std::string_view text) {
   try {
     return fmt::format("ids {}", fmt::join(tokenizer.encode(text, AddedTokens::kAsText), " "));
@@ -60,7 +60,7 @@ int64_t Tokenizer::vocabulary() const noexcept {
 
 const BpeModel& Tokenizer::model() const {
   require(tables_->made_of.has_value(),
-          "tokenizer: was read from a file; only one that was made here has a BpeModel");
+          "tokenizer: was read from a file; only one that was created from a BpeModel has one");
   return *tables_->made_of;
 }
 
@@ -104,7 +104,7 @@ std::optional<std::string> Tokenizer::difference(const Tokenizer& expected) cons
                        id < theirs.size() ? fmt::format("'{}'", shown(theirs[id]))
                                           : fmt::format("at most {} tokens", theirs.size()));
   }
-  // Merges, scores and the rules for words show in the ids of texts: those of tokens, and one with numbers,
+  // Merges, scores and word rules are compared by the ids of texts: those of tokens, and one with numbers,
   // contractions and other scripts.
   std::vector<std::string> texts;
   for (size_t id = 0; id < theirs.size(); id += 1 + theirs.size() / kTexts) {
@@ -140,7 +140,7 @@ std::string Tokenizer::decode(std::span<const int32_t> ids) const {
   std::string text;
   std::vector<std::string> tokens;
   for (const int32_t id : ids) {
-    require(id >= 0 && id < vocabulary(), "tokenizer: id {} is outside of the vocabulary of {}", id,
+    require(id >= 0 && id < vocabulary(), "tokenizer: id {} is outside the vocabulary of {}", id,
             vocabulary());
     const auto i = static_cast<size_t>(id);
     if (!t.bytes.empty()) {
@@ -184,7 +184,7 @@ std::vector<TextSection> Tokenizer::sections(std::string_view document, size_t b
       document,
       [&](size_t begin, size_t end) {
         const std::string_view text = document.substr(begin, end - begin);
-        // Without normalizers, what is looked for in normalized text is looked for here.
+        // Without normalizers, tokens of normalized text are also matched here.
         if (!t.normalizers.empty() || t.added.normalized.empty()) return plain(text, begin == 0);
         t.added.normalized.split(
             text, [&](size_t b, size_t e) { plain(text.substr(b, e - b), begin + b == 0); }, token);
@@ -198,18 +198,18 @@ std::string TokenDecoder::add(int32_t id) {
   ids_.push_back(id);
   const std::string text = tokenizer_.decode(ids_);
   size_t end = text.size() - incomplete_bytes(text);
-  // Bytes that a decoder could not read yet: more of the character may come.
+  // Bytes that a decoder could not read yet: the rest of the character may follow.
   const std::string_view all(text);
   while (all.substr(0, end).ends_with("\ufffd") && end + 3 * kMostHeld > text.size()) end -= 3;
-  if (end <= told_) return {};
-  std::string fresh = text.substr(told_, end - told_);
-  told_ = end;
-  // Forget tokens that the text of the last ones does not depend on. Of four numbers of tokens to keep, one
-  // begins with a whole character even where each token is a byte.
+  if (end <= returned_) return {};
+  std::string fresh = text.substr(returned_, end - returned_);
+  returned_ = end;
+  // Removes tokens that the text of the last ones does not depend on. Of four numbers of tokens to keep, one
+  // begins with a complete character even if each token is a byte.
   for (size_t kept = kFewest; end == text.size() && ids_.size() >= kRemembered && kept < kMost; ++kept) {
     const std::string rest = tokenizer_.decode(std::span(ids_).last(kept));
     if (!all.ends_with(rest)) continue;
-    told_ = rest.size();
+    returned_ = rest.size();
     ids_.erase(ids_.begin(), ids_.end() - static_cast<std::ptrdiff_t>(kept));
   }
   return fresh;
@@ -217,9 +217,9 @@ std::string TokenDecoder::add(int32_t id) {
 
 std::string TokenDecoder::finish() {
   const std::string text = tokenizer_.decode(ids_);
-  std::string fresh = text.size() > told_ ? text.substr(told_) : "";
+  std::string fresh = text.size() > returned_ ? text.substr(returned_) : "";
   ids_.clear();
-  told_ = 0;
+  returned_ = 0;
   return fresh;
 }
 

@@ -12,8 +12,8 @@ namespace {
 constexpr double kUnknownPenalty = 10;
 constexpr size_t kWindow = size_t{1} << 16;
 
-/// The most probable segmentation. Source: Kudo 2018, "Subword regularization"; ties and what the vocabulary
-/// does not have as tokenizers decides them.
+/// The most probable segmentation. Source: Kudo 2018, "Subword regularization"; ties and unknown characters
+/// as in tokenizers.
 class Unigram : public TokenModel {
  public:
   explicit Unigram(const JsonEntry& entry) {
@@ -43,13 +43,13 @@ class Unigram : public TokenModel {
 
   void encode(std::string_view word, std::vector<int32_t>& ids) const override {
     Output output{*this, word, ids};
-    // Best ways to each place from `base` on. Where no token reaches beyond a place, what is before it is
-    // settled: so the memory does not grow with the word.
+    // Best paths to each position from `base` on. If no token extends beyond a position, everything before it
+    // is final, so the memory does not grow with the word.
     std::vector<Best> best(1);
     size_t base = 0, reach = 0;
     for (size_t begin = 0; begin < word.size();) {
       if (reach <= begin && begin - base >= kWindow) {
-        settle(best, begin - base, base, output);
+        emit_best(best, begin - base, base, output);
         best = {Best{best[begin - base].score, 0, 0}};
         base = begin;
       }
@@ -77,7 +77,7 @@ class Unigram : public TokenModel {
       if (!single) offer(one, kUnknownPiece, unknown_score_ + score);
       begin += one;
     }
-    settle(best, word.size() - base, base, output);
+    emit_best(best, word.size() - base, base, output);
     output.finish();
   }
 
@@ -86,10 +86,10 @@ class Unigram : public TokenModel {
   struct Best {
     double score = 0;
     int32_t id = 0;
-    uint32_t length = 0;  ///< of the last token on the way; 0: no way yet
+    uint32_t length = 0;  ///< of the last token of the path; 0: no path yet
   };
 
-  /// Takes pieces in order; unknown ones in a row are one.
+  /// Emits pieces in order; consecutive unknown ones are one.
   struct Output {
     const Unigram& model;
     std::string_view word;
@@ -114,7 +114,7 @@ class Unigram : public TokenModel {
     }
   };
 
-  static void settle(const std::vector<Best>& best, size_t end, size_t base, Output& output) {
+  static void emit_best(const std::vector<Best>& best, size_t end, size_t base, Output& output) {
     std::vector<size_t> ends;
     for (size_t at = end; at > 0; at -= best[at].length) ends.push_back(at);
     std::reverse(ends.begin(), ends.end());

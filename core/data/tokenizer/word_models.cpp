@@ -29,7 +29,7 @@ class WordLevel : public TokenModel {
   std::string unknown_;
 };
 
-/// The longest tokens from the left. Source: Wu et al. 2016, section 4.1, as BERT does it.
+/// Greedy longest match from the left. Source: Wu et al. 2016, section 4.1, as in BERT.
 class WordPiece : public WordLevel {
  public:
   explicit WordPiece(const JsonEntry& entry)
