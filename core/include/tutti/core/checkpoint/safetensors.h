@@ -18,7 +18,7 @@
 
 namespace tutti {
 
-/// Limits of the reader; real files are far below.
+/// Limits of the reader; real files are far smaller.
 inline constexpr int64_t kMaxSafetensorsHeader = 100'000'000;  // bytes, the format's own limit
 inline constexpr int64_t kMaxSafetensorsTensors = 200'000;
 

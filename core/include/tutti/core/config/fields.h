@@ -14,7 +14,7 @@
 
 namespace tutti {
 
-/// What values of a key are possible. Applies to each element of a list and to the value of an optional.
+/// Valid values of a key. Applies to each element of a list and to the value of an optional.
 struct Constraint {
   double minimum = -std::numeric_limits<double>::infinity();
   double maximum = std::numeric_limits<double>::infinity();
@@ -23,9 +23,9 @@ struct Constraint {
   bool not_empty = false;  ///< of a string or list
   int64_t length = -1;     ///< of a list; -1 for any
 
-  /// Whether the number lies in the range; false for NaN.
+  /// Whether the number is in the range; false for NaN.
   [[nodiscard]] bool allows(double value) const;
-  /// "at least 1", "between 0 and 0.999", "above 0", "not empty"; empty when everything is possible.
+  /// "at least 1", "between 0 and 0.999", "above 0", "not empty"; empty if every value is valid.
   [[nodiscard]] std::string text() const;
 };
 
@@ -58,20 +58,20 @@ inline Constraint list_of(int64_t length, double minimum = -std::numeric_limits<
   return {.minimum = minimum, .maximum = maximum, .length = length};
 }
 
-/// The member that a key reads and writes. An empty optional stands as `null` in a run file.
+/// The member of a key. An empty optional is `null` in a run file.
 using FieldTarget =
     std::variant<int64_t*, double*, bool*, std::string*, DType*, std::vector<int64_t>*, std::vector<double>*,
                  std::vector<std::string>*, std::optional<int64_t>*, std::optional<double>*,
                  std::optional<bool>*, std::optional<std::string>*, std::optional<DType>*>;
 
-/// One key as its struct describes it.
+/// The description of one key.
 struct Field {
   std::string_view key;
   FieldTarget target;
   std::string_view help;
   Constraint constraint;
-  std::span<const std::string> choices;  ///< the possible strings; empty when any is
-  bool is_path = false;                  ///< a file or directory: a leading `~` stands for a home directory
+  std::span<const std::string> choices;  ///< the valid strings; empty if all are
+  bool is_path = false;  ///< a file or directory: a leading `~` is expanded to a home directory
 };
 
 /// Describes a struct of settings, once for all uses: reading run files, `--set`, writing resolved run files
@@ -88,8 +88,8 @@ struct Field {
 ///       }
 ///     };
 ///
-/// The members' first values are the defaults. A member has its final value as soon as its own line of
-/// describe() has run, so a later line may depend on it. `help` and keys are texts that outlive the call.
+/// The initial values of the members are the defaults. A member has its final value as soon as its own line
+/// of describe() has run, so a later line may depend on it. `help` and keys must outlive the call.
 class Fields {
  public:
   virtual ~Fields() = default;
@@ -111,32 +111,32 @@ class Fields {
               .is_path = true});
   }
 
-  /// A string out of a list.
+  /// A string from a list.
   void choice(std::string_view key, std::string& target, const std::vector<std::string>& choices,
               std::string_view help) {
     on_value({.key = key, .target = &target, .help = help, .constraint = {}, .choices = choices});
   }
 
-  /// A nested struct with a describe() of its own.
+  /// A nested struct with a describe() function.
   template <class T>
   void section(std::string_view key, T& nested, std::string_view help) {
     on_section(key, help, [&] { nested.describe(*this); });
   }
 
-  /// A rule over several keys, to be stated after them: refuses the value of `key` (one of this struct) with
+  /// A rule over several keys, which must follow them: refuses the value of `key` (one of this struct) with
   /// `message` ("must divide width 384") unless `ok`.
   void check(bool ok, std::string_view key, std::string_view message) {
     if (!ok) on_refused(key, message);
   }
 
-  /// True for help printers: describe() should then go through all alternatives, also those that the present
-  /// values do not choose.
+  /// True for help printers: describe() should then list all alternatives, also those that are not selected
+  /// by the current values.
   [[nodiscard]] virtual bool wants_all() const { return false; }
 
  protected:
   virtual void on_value(const Field& field) = 0;
   virtual void on_section(std::string_view key, std::string_view help, FunctionRef<void()> describe) = 0;
-  /// A rule of check() is broken. Readers throw; printers do not care.
+  /// Called if a rule of check() is violated. Readers throw; printers ignore it.
   virtual void on_refused(std::string_view key, std::string_view message) {
     (void)key;
     (void)message;
@@ -149,9 +149,9 @@ concept Described = requires(T& settings, Fields& fields) { settings.describe(fi
 
 void check_fields(std::string_view name, FunctionRef<void(Fields&)> describe);
 
-/// Checks values that did not come from a run file as if they did. Throws one Error that lists all problems,
-/// a line each: `name` and key, what was expected, what came and the nearest valid name. Problems: numbers
-/// out of their range or not finite, unknown choices, broken rules of Fields::check.
+/// Checks values that are not from a run file like those of a run file. Throws one Error that lists all
+/// problems, one per line: `name` and key, the expected and the actual value and the closest valid name.
+/// Problems: numbers that are out of range or not finite, unknown choices, violated rules of Fields::check.
 template <Described T>
 void check_settings(const T& settings, std::string_view name) {
   T copy = settings;

@@ -9,12 +9,12 @@
 
 namespace tutti {
 
-/// A piece of a run file as parsed: text with its place, types not yet looked at.
+/// A parsed node of a run file: text with its location, without types.
 struct ConfigNode {
   enum class Kind : uint8_t { kNull, kScalar, kList, kMap };
   Kind kind = Kind::kNull;
   std::string text;                           ///< of a scalar
-  bool quoted = false;                        ///< the scalar stood in quotes, so it is no number
+  bool quoted = false;                        ///< the scalar is quoted, so it is not a number
   std::optional<std::string> typed;           ///< of a `--set` value: as it was typed
   std::shared_ptr<const std::string> source;  ///< file name, or the `--set` argument
   int64_t line = 0;                           ///< from 1; 0 for none

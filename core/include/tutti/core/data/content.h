@@ -7,27 +7,26 @@
 
 namespace tutti {
 
-/// A file that a data set is made of.
+/// A file of a data set.
 struct ContentFile {
   std::filesystem::path path;
-  std::string name;         ///< below the data set's directory
-  int64_t bytes = -1;       ///< -1: not known yet
-  std::string sha256;       ///< as recorded when the file was made; empty: not recorded
-  std::string recorded_in;  ///< the file that says so
+  std::string name;         ///< relative to the data set's directory
+  int64_t bytes = -1;       ///< -1: unknown
+  std::string sha256;       ///< as recorded when the file was created; empty: not recorded
+  std::string recorded_in;  ///< the file with the record
 };
 
-/// What decides which sample stands behind each number, so that a run can tell whether it goes on with the
-/// same data.
+/// Determines the sample of each number, so that a resumed run can check that it has the same data.
 struct DataContent {
   std::vector<ContentFile> files;    ///< in the order of the samples
-  std::vector<std::string> classes;  ///< names by number; empty where they have none
-  /// What else changes samples: the tokenizer, samples that are left out.
+  std::vector<std::string> classes;  ///< names by number; empty if there are none
+  /// Other influences on samples: the tokenizer, skipped samples.
   std::vector<std::string> facts;
-  /// Many small files, which are told apart by names and sizes; contents count up to a bound on their sum.
+  /// Many small files, which are identified by names and sizes; contents are compared up to a total size.
   bool small_files = false;
 };
 
-/// Of a few files without recorded checksums. Throws Error with the path where one is not there.
+/// Content of a few files without recorded checksums. Throws Error with the path of a missing file.
 DataContent content_of_files(const std::vector<std::filesystem::path>& files);
 
 }  // namespace tutti

@@ -10,7 +10,7 @@
 
 namespace tutti {
 
-/// Where labelled images of one size come from. All members may be called from several threads at once.
+/// A source of labelled images of one size. Thread-safe.
 class ImageSource {
  public:
   virtual ~ImageSource() = default;
@@ -20,26 +20,26 @@ class ImageSource {
   [[nodiscard]] virtual Shape image_shape() const = 0;
   /// Class of an image, in [0, classes()).
   [[nodiscard]] virtual int32_t label(int64_t id) const = 0;
-  /// What a skip list and messages call an image: its number, unless there is a better name.
+  /// The name of an image in skip lists and messages: its number, unless there is a better name.
   [[nodiscard]] virtual std::string name(int64_t id) const { return std::to_string(id); }
-  /// The numbers of the images with these names (sorted), in order. Throws Error naming one that is none.
+  /// The numbers of the images with these names (sorted), in order. Throws Error with an unknown name.
   [[nodiscard]] virtual std::vector<int64_t> find(const std::vector<std::string>& names) const;
-  /// Where the images are, for messages.
+  /// The location of the images, for messages.
   [[nodiscard]] virtual std::string place() const { return "images"; }
-  /// What was found beside the images, in a few words; empty if nothing was.
+  /// Short description of other files that were found; empty if there are none.
   [[nodiscard]] virtual std::string left_out() const { return {}; }
-  /// Copies the H * W * C pixels of an image to `pixels`. `augment`, if any, is where a source that chooses a
-  /// part of a larger picture draws from: blocks 1 and up, block 0 is the data set's.
+  /// Copies the H * W * C pixels of an image to `pixels`. `augment`, if any, is the random key for a source
+  /// that crops larger pictures: it uses blocks 1 and up; block 0 is used by the data set.
   virtual void load(int64_t id, std::span<uint8_t> pixels, const RandomKey* augment) const = 0;
   /// See Dataset::content.
   [[nodiscard]] virtual DataContent content() const { return {}; }
 };
 
-/// How pixels become inputs.
+/// Conversion of pixels to inputs.
 struct ImageConfig {
   int64_t crop_padding = 0;  ///< training: black border to crop from, in pixels
   bool flip = false;         ///< training: mirrors half of the images, left to right
-  std::vector<double> mean;  ///< of pixels in [0, 1]: one for all channels, or one each
+  std::vector<double> mean;  ///< of pixels in [0, 1]: one for all channels, or one per channel
   std::vector<double> deviation;
 
   void describe(Fields& f);
@@ -49,17 +49,17 @@ struct ImageConfig {
 enum class Augment : uint8_t { kOff, kOn };
 
 /// Classification of images: inputs (B, H, W, C) fp32, (pixel / 255 - mean) / deviation; targets (B) int32.
-/// Augmentation draws from RandomKey{seed, epoch, sample id}, so a sample looks the same at every batch size
+/// Augmentation draws from RandomKey{seed, epoch, sample id}, so a sample is the same for every batch size
 /// and number of ranks, and different in each epoch.
 ///
-/// Samples may be skipped: they keep their numbers, so that the order of all others stays as it is. In
-/// training, another image takes the place of a skipped one, drawn by (seed, epoch, sample id) and augmented
-/// by the skipped one's key; in validation its target is -1 and it counts for nothing.
+/// Samples may be skipped: they keep their numbers, so that the order of all others does not change. In
+/// training, a skipped image is replaced by another one, drawn by (seed, epoch, sample id) and augmented with
+/// the skipped one's key; in validation its target is -1 and it is not counted.
 class ImageDataset final : public Dataset {
  public:
-  /// `skip` holds names of ImageSource::name, sorted; `damage_advice` follows the message of a DamagedSample.
-  /// Throws Error unless mean and deviation have none, one, or one value a channel; if a name is unknown; or
-  /// if no image is left.
+  /// `skip` contains names of ImageSource::name, sorted; `damage_advice` is appended to the message of a
+  /// DamagedSample. Throws Error unless mean and deviation have none, one, or one value per channel; if a
+  /// name is unknown; or if no image is left.
   ImageDataset(std::unique_ptr<const ImageSource> source, const ImageConfig& config, Augment augment,
                const std::vector<std::string>& skip = {}, std::string damage_advice = {});
 
@@ -73,9 +73,9 @@ class ImageDataset final : public Dataset {
 
  private:
   [[nodiscard]] bool skips(int64_t id) const;
-  /// The image that stands in for a skipped one.
+  /// The replacement of a skipped image.
   [[nodiscard]] int64_t stand_in(int64_t id, AugmentKey key) const;
-  /// Reads `image` as sample `id`, which it is or stands in for.
+  /// Reads `image` as sample `id`, which it is or replaces.
   void read_one(int64_t id, int64_t image, AugmentKey key, std::span<float> out) const;
 
   std::unique_ptr<const ImageSource> source_;
@@ -84,7 +84,7 @@ class ImageDataset final : public Dataset {
   bool training_ = false;
   int64_t crop_padding_ = 0;
   bool flip_ = false;
-  std::vector<float> values_;  // (channels, 256): the input that each pixel value becomes
+  std::vector<float> values_;  // (channels, 256): the input for each pixel value
 };
 
 }  // namespace tutti

@@ -10,14 +10,14 @@ namespace tutti {
 
 struct ImageFolderConfig {
   int64_t size = 224;  ///< height and width of the samples
-  int64_t resize = 0;  ///< shorter side before the middle is cropped out; 0: `size`
+  int64_t resize = 0;  ///< shorter side before the centre crop; 0: `size`
   int64_t channels = 3;
-  double crop_area = 1;  ///< training: least share of the picture in a random crop; 1: no such crops
+  double crop_area = 1;  ///< training: minimum fraction of the picture in a random crop; 1: no random crops
 
   void describe(Fields& f);
 };
 
-/// Something in a directory of images that is no sample.
+/// An entry of a directory of images that is not a sample.
 struct LeftOutFile {
   std::string name;    ///< below the directory
   std::string reason;  ///< "dangling link"
@@ -25,20 +25,19 @@ struct LeftOutFile {
 
 /// A directory with one folder of JPEG, PNG and WebP files for each class. Classes are the folders in byte
 /// order of their names, or those of other data, of which some may be missing; samples are the files in byte
-/// order. An image is resized so that its shorter side is `config.resize`, then its middle is taken. In
+/// order. An image is resized so that its shorter side is `config.resize`, then its centre is cropped. In
 /// training, with `config.crop_area` below 1, a random part of it is scaled to the sample instead: of an area
 /// from that share to the whole and an aspect from 3:4 to 4:3 (Szegedy et al. 2015, section 6). Files are
 /// decoded when they are read.
 ///
 /// Samples are the files whose names end with .jpg, .jpeg, .png or .webp in any case, regular or linked to.
-/// What else is there is counted by reason; an empty or damaged image is a sample, for a skip list to leave
-/// out.
+/// Other files are counted by reason; an empty or damaged image is a sample, to be listed in a skip list.
 class ImageFolder final : public ImageSource {
  public:
-  /// `classes` are the names of classes 0, 1, ..., where other data has numbered them. Files in `skip`, named
-  /// CLASS/FILE, have a number even if they are not there any more. Throws Error naming the directory if it
-  /// is missing, has no folders, one without images, or one that is none of `classes`; or a name in `skip`
-  /// that can be none of an image.
+  /// `classes` are the names of classes 0, 1, ..., if other data has numbered them. Files in `skip`, named
+  /// CLASS/FILE, have a number even if they are missing. Throws Error naming the directory if it is missing,
+  /// has no folders, one without images, or one that is none of `classes`; or a name in `skip` that can be
+  /// none of an image.
   ImageFolder(const std::filesystem::path& directory, const ImageFolderConfig& config,
               std::vector<std::string> classes = {}, const std::vector<std::string>& skip = {});
 
@@ -55,7 +54,7 @@ class ImageFolder final : public ImageSource {
   [[nodiscard]] std::string place() const override { return directory_.string(); }
   [[nodiscard]] std::string left_out() const override;
   [[nodiscard]] const std::vector<LeftOutFile>& left_out_files() const noexcept { return left_out_; }
-  /// The names in `skip` that no file has, each of which keeps its place among the images.
+  /// The names in `skip` without a file, each of which keeps its number.
   [[nodiscard]] const std::vector<std::string>& missing_files() const noexcept { return missing_; }
   /// The file of an image.
   [[nodiscard]] const std::filesystem::path& path(int64_t id) const {
@@ -83,7 +82,7 @@ class ImageFolder final : public ImageSource {
   std::vector<std::string> names_;
   std::vector<File> files_;  // by label, then by name
   std::vector<LeftOutFile> left_out_;
-  std::vector<std::string> missing_;  // files of the skip list that are not there
+  std::vector<std::string> missing_;  // missing files of the skip list
 };
 
 }  // namespace tutti

@@ -11,31 +11,31 @@
 namespace tutti {
 
 struct LoaderOptions {
-  /// Ranges of a step's global batch of `samples` samples that this rank needs, one a microbatch, in order.
+  /// Ranges of a step's global batch of `samples` samples that this rank needs, one per microbatch, in order.
   /// Called from the loader's thread: a pure function.
   std::function<std::vector<Parallel::Shard>(int64_t step, int64_t samples)> ranges;
   int64_t first_step = 0;
-  /// No step at or behind this one is read.
+  /// Steps from this one on are not read.
   int64_t end_step = std::numeric_limits<int64_t>::max();
-  /// Steps that are kept ready, at least 2.
+  /// Number of steps to prefetch, at least 2.
   int64_t ahead = 2;
-  /// Threads that read; 1 is the loader's own.
+  /// Number of reading threads; 1: only the loader's thread.
   int threads = 1;
-  /// Where the batches shall be. To a CUDA device they are copied through page-locked memory on a stream of
-  /// the loader's own while earlier steps run; Batch::use_on makes a stream wait for them.
+  /// Device of the batches. To a CUDA device they are copied through page-locked memory on a separate stream
+  /// while earlier steps run; Batch::use_on makes a stream wait for them.
   Device device;
 };
 
-/// LoaderOptions::ranges of this rank: its shards, cut into microbatches. `parallel` outlives the result.
+/// LoaderOptions::ranges of this rank: its shards, divided into microbatches. `parallel` outlives the result.
 std::function<std::vector<Parallel::Shard>(int64_t step, int64_t samples)> local_ranges(
     const Parallel& parallel, int64_t microbatch);
 
-/// Reads the batches of coming steps on a thread of its own. What it delivers depends on data set, sampler
-/// and step alone; ranges only choose the part.
+/// Prefetches the batches of the next steps on a separate thread. Batches depend only on data set, sampler
+/// and step; ranges select the part.
 class Loader final : public BatchSource {
  public:
   Loader(std::shared_ptr<const Dataset> data, Sampler sampler, LoaderOptions options);
-  /// Stops reading, at once or after the sample that is being read.
+  /// Stops reading, immediately or after the current sample.
   ~Loader() override;
   Loader(const Loader&) = delete;
   Loader& operator=(const Loader&) = delete;
@@ -45,11 +45,11 @@ class Loader final : public BatchSource {
   [[nodiscard]] double epoch(int64_t step) const override;
   [[nodiscard]] bool has_next() override;
   bool wait(double most_s) override;
-  /// The batches of the next step, one for each range. Rethrows what reading threw, now and at every later
-  /// call; throws Error behind the end.
+  /// The batches of the next step, one for each range. Rethrows an exception of reading, at this and every
+  /// later call; throws Error after the end.
   std::vector<Batch> next() override;
 
-  /// Seconds that next() has waited for data in all.
+  /// Total seconds that next() has waited for data.
   [[nodiscard]] double waited_s() const noexcept;
 
  private:

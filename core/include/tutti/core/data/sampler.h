@@ -8,13 +8,13 @@
 namespace tutti {
 
 /// A pseudo-random permutation of 0 .. size - 1 that is computed entry by entry, not stored: a Feistel
-/// network on a rectangle just larger than `size`, walked until it falls inside. Source: Black & Rogaway
-/// 2002, "Ciphers with arbitrary finite domains".
+/// network on a rectangle just larger than `size`, with cycle walking. Source: Black & Rogaway 2002, "Ciphers
+/// with arbitrary finite domains".
 class Permutation {
  public:
   /// `key.sample` is not used.
   Permutation(int64_t size, RandomKey key);
-  /// Where `i` of 0 .. size - 1 goes.
+  /// The image of `i` in 0 .. size - 1.
   [[nodiscard]] int64_t operator()(int64_t i) const;
 
  private:
@@ -26,7 +26,7 @@ class Permutation {
 enum class SampleOrder : uint8_t { kShuffled, kSequential };
 
 /// The global cursor: which samples make up the global batch of each step. A pure function of seed, sizes and
-/// step, so it is the same on every rank, at every number of ranks, and after a resume.
+/// step, so it is the same on every rank, for every number of ranks, and after a resume.
 ///
 /// Each epoch is a pass over all samples. The last batch of an epoch is shorter when the batch size does not
 /// divide the number of samples: nothing is dropped, and no batch spans two epochs.
