@@ -1,5 +1,5 @@
-// What every backend must do, on integer-valued data whose sums are exact, and on random fp32 data whose sums
-// must have the bits of the documented tree.
+// Requirements for every backend, on integer-valued data whose sums are exact, and on random fp32 data whose
+// sums must have the bits of the documented tree.
 #include "tests/comm/ranks.h"
 
 #include <tutti/comm/peers.h>
@@ -16,7 +16,7 @@ constexpr DType kAllTypes[] = {DType::kFloat32, DType::kBFloat16, DType::kFloat1
                                DType::kInt32,   DType::kInt64,    DType::kUInt8};
 constexpr int64_t kSizes[] = {0, 1, 3, 1000, 20011};
 
-/// A small whole number that tells ranks and positions apart; a sum of 16 of them is exact in all dtypes.
+/// A small whole number that distinguishes ranks and positions; a sum of 16 of them is exact in all dtypes.
 int64_t value(int rank, int64_t i) {
   return (i * 7 + rank * 3) % 13;
 }
@@ -51,7 +51,7 @@ void expect(const Tensor& anywhere, const std::function<int64_t(int64_t)>& f, co
   });
 }
 
-/// The tree of Reduce, straight from its definition.
+/// The tree of Reduce, directly from its definition.
 float tree_sum(const std::vector<float>& v, size_t low, size_t high) {
   if (high - low == 1) return v[low];
   const size_t middle = low + std::bit_floor(high - low - 1);
@@ -59,7 +59,7 @@ float tree_sum(const std::vector<float>& v, size_t low, size_t high) {
 }
 
 std::vector<float> random_floats(int rank, size_t n, unsigned seed) {
-  // Of sizes so different that another order of additions shows.
+  // Of different magnitudes, so that another order of additions changes the sum.
   std::minstd_rand engine(seed * 16 + static_cast<unsigned>(rank) + 1);
   std::vector<float> v(n);
   for (float& x : v) {
@@ -102,7 +102,7 @@ TEST(Conformance, SumsFollowTheTree) {
   SCOPED_TRACE(seed);
   on_ranks([&](Collective& world) {
     const Compute on;
-    // All ranks must draw alike.
+    // All ranks must draw the same numbers.
     const Tensor shared_seed = Tensor::from(std::vector{static_cast<int64_t>(seed)}, {1}, on.stream);
     world.broadcast(shared_seed, 0, on.stream);
     const auto common = static_cast<unsigned>(shared_seed.item());
@@ -130,7 +130,7 @@ TEST(Conformance, SumsFollowTheTree) {
       world.all_reduce(window, Reduce::kSum, on.stream);
       same(window, 0, "all_reduce of allocated memory");
 
-      // In place only on some ranks: all must take the other way.
+      // In place only on some ranks: all must use the other algorithm.
       copy(window, Tensor::from(mine, shape, on.stream), on.stream);
       const Tensor mixed = world.rank() == 0 ? window : window.clone(on.stream);
       world.all_reduce(mixed, Reduce::kSum, on.stream);
@@ -321,7 +321,7 @@ TEST(Conformance, QueuedStreamsAndTwoGroupsAtOnce) {
           quick, [&](int64_t) { return (10 + i) * world.size(); }, "all_reduce on a second group");
     }
     queue.synchronize();
-    // Errors of waiting show here, too.
+    // Errors of waiting are thrown here, too.
     on.stream.wait(queue.record());
     for (int64_t i = 0; i < 8; ++i)
       expect(
@@ -341,9 +341,9 @@ TEST(Conformance, Misuse) {
     EXPECT_THROW(world.broadcast(t, world.size(), on.stream), Error);
     EXPECT_THROW(world.send(t, world.rank(), on.stream), Error);
     EXPECT_THROW(world.recv(t, -1, on.stream), Error);
-    // NCCL does not tell that ranks disagree: its kernels wait until the deadline.
+    // NCCL does not detect that operations do not match: its kernels wait until the deadline.
     if (world.size() != 2 || !world.supports(DeviceType::kCpu)) return;
-    // Ranks of one process or node that disagree get an Error, all of them, and can go on.
+    // If operations of ranks of one process or node do not match, all ranks throw Error and can continue.
     for (const int64_t size : {int64_t{10}, int64_t{100000}}) {
       const Tensor odd = Tensor::zeros({size + (world.rank() == 0 ? 1 : 0)}, DType::kFloat32, on.stream);
       EXPECT_THROW(world.all_reduce(odd, Reduce::kSum, on.stream), Error);
@@ -353,7 +353,7 @@ TEST(Conformance, Misuse) {
 
 TEST(Conformance, Peers) {
   on_ranks([](Collective& world) {
-    if (!world.supports(DeviceType::kCpu)) return;  // the control plane's business
+    if (!world.supports(DeviceType::kCpu)) return;  // tested with the control plane
     CollectivePeers peers(world);
     const auto text = [](int r) {
       return std::string(static_cast<size_t>(r) * 1000, static_cast<char>('a' + r));

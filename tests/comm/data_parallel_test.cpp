@@ -109,8 +109,8 @@ class Regression final : public Task {
   Net net;
 };
 
-/// Numbers keyed by step and sample, to be given back in part; every third step has fewer samples than there
-/// are shards.
+/// Numbers keyed by step and sample, of which each rank returns a part; every third step has fewer samples
+/// than there are shards.
 class Samples final : public BatchSource {
  public:
   Samples(const Parallel& parallel, int64_t microbatch, const Stream& stream)
@@ -316,7 +316,7 @@ class Counting final : public Collective {
     std::mutex mutex;
     std::condition_variable changed;
     int value = 0;
-    /// False if it has not come to `wanted` in a minute, which only a defect can cause.
+    /// False if it has not reached `wanted` in a minute, which only a defect can cause.
     bool reaches(int wanted) {
       std::unique_lock lock(mutex);
       return changed.wait_for(lock, std::chrono::minutes(1), [&] { return value >= wanted; });
@@ -386,7 +386,7 @@ TEST(DataParallel, GroupsAreReducedWhileBackwardRuns) {
           if (shard + 1 < shards) {
             EXPECT_EQ(count.value, 0) << "only the last shard sends";
           } else {
-            // "last", "rare" and "tied" are complete; their reductions end while backward stands here.
+            // "last", "rare" and "tied" are complete; their reductions end while backward waits here.
             EXPECT_TRUE(count.reaches(3)) << mode;
           }
         });

@@ -48,7 +48,7 @@ TEST(WaitUntilDone, EndsAtTheDeadlineAndLooksOnceMore) {
   EXPECT_EQ(wait_until_done(never, 3, clock), CallState::kTimedOut);
   EXPECT_NEAR(clock.now, 1003, 1e-9);
   EXPECT_NEAR(last_asked, 1003, 1e-9);
-  // What comes to its end during the last sleep counts.
+  // A call that ends during the last sleep is done.
   EXPECT_EQ(wait_until_done([&] { return clock.now >= 1006 ? CallState::kDone : CallState::kPending; },
                             1006 - clock.now, clock),
             CallState::kDone);
@@ -69,7 +69,7 @@ TEST(OperationWatchdog, TheOldestOperationIsLate) {
   EXPECT_EQ(watchdog.overdue(122.5), "operation 1 (barrier) has not ended within 10 s");
   watchdog.ended(123);
   EXPECT_TRUE(watchdog.idle());
-  // Idle time counts for nothing.
+  // Idle time is not counted.
   EXPECT_EQ(watchdog.issued("broadcast", 500), 2U);
   EXPECT_EQ(watchdog.overdue(509), "");
   EXPECT_NE(watchdog.overdue(511), "");

@@ -31,7 +31,7 @@ std::string refusal(const std::vector<RankDevices>& all, const std::string& want
       ADD_FAILURE() << "rank " << r << " got a device";
     } catch (const Error& error) {
       if (r == 0) first = error.what();
-      EXPECT_EQ(error.what(), first) << "ranks must say the same";
+      EXPECT_EQ(error.what(), first) << "the messages of all ranks must be equal";
     }
   }
   return first;

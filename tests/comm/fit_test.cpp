@@ -23,7 +23,7 @@ struct Line : Module {
   Var forward(Tape& t, const Var& x) override { return linear(t, x, t.leaf(w), t.leaf(b)); }
 };
 
-constexpr int64_t kSamples = 21;  // divisible by no number of ranks but 3
+constexpr int64_t kSamples = 21;  // among the numbers of ranks divisible only by 3
 
 /// Sum of squared errors of y = 3 a - 2 b + 1 over samples.
 Var squares(Tape& tape, Line& line, const std::vector<int64_t>& samples) {
@@ -139,7 +139,7 @@ TEST(Fit, EvaluatesTheSameAtAnyNumberOfRanks) {
   for (const double loss : found) EXPECT_NEAR(loss, found[0], 1e-5);
 }
 
-/// Saves in the middle at `ranks_before`, goes on at `ranks_after`; the last loss.
+/// Saves in the middle with `ranks_before`, resumes with `ranks_after`; returns the last loss.
 double saved_and_resumed(int ranks_before, int ranks_after, const ParallelConfig& parallel,
                          const std::filesystem::path& dir) {
   FitOptions options = line_options();
@@ -262,7 +262,7 @@ struct Steps final : Observer {
   int checkpoints = 0;
 };
 
-/// Trains LineTask on `ranks`; what rank 0 saw.
+/// Trains LineTask on `ranks`; returns the result of rank 0.
 Steps run_task(int ranks, const FitRun& asked, FitOptions options = line_options(2)) {
   Steps seen;
   run_ranks(ranks, [&](Collective& world) {

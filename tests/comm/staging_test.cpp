@@ -11,8 +11,8 @@ namespace {
 
 using Kind = StagingAction::Kind;
 
-/// Runs a schedule on buffers that remember what they hold. Every element is downloaded, exchanged and
-/// uploaded once, in order, and no buffer is filled before its last chunk is on its way up.
+/// Runs a schedule on buffers with recorded contents. Every element must be downloaded, exchanged and
+/// uploaded once, in order, and no buffer may be filled before the upload of its last chunk was started.
 void simulate(int64_t count, int64_t chunk, int buffers) {
   SCOPED_TRACE(testing::Message() << count << " by " << chunk << " with " << buffers);
   struct Held {
@@ -56,7 +56,7 @@ void simulate(int64_t count, int64_t chunk, int buffers) {
   EXPECT_EQ(down, count);
   EXPECT_EQ(across, count);
   EXPECT_EQ(up, count);
-  EXPECT_EQ(most_ahead, std::min(count, chunk * buffers)) << "all buffers are put to use";
+  EXPECT_EQ(most_ahead, std::min(count, chunk * buffers)) << "all buffers are used";
 }
 
 TEST(Staging, EveryChunkPassesOnceInOrder) {

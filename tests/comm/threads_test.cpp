@@ -1,4 +1,4 @@
-// What is particular to ranks as threads: a rank that fails must not leave the others waiting.
+// Properties of the threads backend: if a rank fails, the others must not wait for it.
 #include <tutti/comm/factory.h>
 #include <tutti/comm/threads.h>
 
@@ -41,7 +41,7 @@ TEST(Threads, ARankThatThrowsEndsTheOthers) {
             throw;
           }
         });
-        FAIL() << "the exception must come here";
+        FAIL() << "the exception must be rethrown here";
       } catch (const Error& error) {
         EXPECT_STREQ(error.what(), "no more disk");
       }

@@ -10,7 +10,7 @@
 namespace tutti {
 namespace {
 
-/// What a test does to the training of one rank of several.
+/// Disturbance of the training of one rank by a test.
 struct Disturbance {
   std::function<void(int64_t step)> in_training;
   std::function<void(int64_t step)> in_evaluation;

@@ -111,7 +111,7 @@ TEST(Builder, FitsModelsToData) {
   fit_to_data(config, {.sample = {64}, .classes = 1000});
   EXPECT_EQ(config.gpt.vocabulary, 1000);
   EXPECT_EQ(config.gpt.context, 64);
-  fit_to_data(config, {.sample = {32}, .classes = 900});  // smaller is no problem
+  fit_to_data(config, {.sample = {32}, .classes = 900});  // smaller is allowed
   EXPECT_EQ(config.gpt.vocabulary, 1000);
   EXPECT_THROW(fit_to_data(config, {.sample = {64}, .classes = 1001}), Error);
   EXPECT_THROW(fit_to_data(config, {.sample = {65}, .classes = 1000}), Error);

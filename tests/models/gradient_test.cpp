@@ -153,7 +153,7 @@ TEST_F(ModelGradientTest, EvaluationIsTheLossWithoutDropout) {
     inference.training = false;
     Tape tape(test::stream(), inference);
     EXPECT_NEAR(model.task->loss(tape, batch, 1).value.item(), sums.loss, 1e-9 * sums.loss);
-    // Parts add up.
+    // The sum over parts is that of the whole.
     EvaluationSums parts;
     for (const auto& [begin, end] : {std::pair{0, 1}, std::pair{1, 6}}) {
       const Batch part{batch.inputs.slice(0, begin, end), batch.targets.slice(0, begin, end), begin};
@@ -184,7 +184,7 @@ TEST_F(ModelGradientTest, EveryModelLearnsABatchByHeart) {
       const Batch batch = test::random_batch(config, 4, random);
       double first = 0;
       double loss_value = 0;
-      // Most need some 30 steps, an unlucky start more; a model that cannot learn needs for ever.
+      // Most need some 30 steps, an unlucky start more; a model that cannot learn never ends.
       for (int64_t step = 0; step < 400 && (step == 0 || loss_value >= 0.3 * first); ++step) {
         for (const auto& group : groups) group->clear_grads();
         StepContext now = context(4);

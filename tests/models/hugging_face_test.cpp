@@ -113,7 +113,7 @@ TEST_F(HuggingFaceTest, WhatIsNotSupportedIsRefusedByKeyAndValue) {
       {with(kGpt2, "n_inner", "0"), "n_inner", "0"},
       {with(kLlama, "rope_scaling", R"({"rope_type": "yarn", "factor": 2, "attention_factor": 0})"),
        "attention_factor", "0"},
-      // Two keys that say the same, or not.
+      // Two keys for one setting that agree or not.
       {with(with(kLlama, "rope_scaling", linear), "rope_parameters", R"({"rope_type": "default"})"),
        "rope_parameters", "default"},
       {with(with(kLlama, "rope_scaling", linear), "rope_parameters",
@@ -218,7 +218,7 @@ TEST_F(HuggingFaceTest, EveryKeyThatChangesTheFunctionIsCompared) {
   EXPECT_EQ(
       difference(tiny_llama(), with(kLlama, "rope_scaling", R"({"rope_type": "dynamic", "factor": 2.0})")),
       "");
-  // A window that is no shorter than the sequences hides nothing.
+  // A window at least as long as the sequences has no effect.
   const std::string mistral = with(with(kLlama, "model_type", "\"mistral\""), "architectures", "null");
   EXPECT_EQ(difference(tiny_llama(), with(mistral, "sliding_window", "7")), "");
   EXPECT_EQ(difference(tiny_llama(), mistral), "");  // 4096 where the key is absent

@@ -69,7 +69,7 @@ TEST_F(HuggingFaceWeightsTest, TheConfigBesideWeightsDecides) {
   for (const bool whole : {true, false}) {
     EXPECT_NE(folder.load(to, whole).find("set model.rotary_base: 500000"), std::string::npos);
   }
-  // Anybody may have a config.json beside a file; in a folder it has to be the model's.
+  // A config.json next to a file may be unrelated; in a folder it must be that of the model.
   folder.write(from, R"({"port": 80})");
   EXPECT_EQ(folder.load(to, false), "");
   EXPECT_NE(folder.load(to).find("model_type"), std::string::npos);
@@ -109,7 +109,7 @@ TEST_F(HuggingFaceWeightsTest, ATiedHeadIsTheEmbedding) {
   EXPECT_NE(folder.load(to).find("set model.tied: false"), std::string::npos);
   folder.write(from, "", "", {{"lm_head.weight", random.normal({22, 24})}});
   EXPECT_NE(folder.load(to).find("lm_head.weight"), std::string::npos);
-  // What counts is the values, not the dtypes.
+  // Values are compared, not dtypes.
   copy(embedding, embedding.to(DType::kBFloat16, test::stream()), test::stream());
   folder.write(from, "", "", {{"lm_head.weight", embedding.to(DType::kBFloat16, test::stream())}});
   EXPECT_EQ(folder.load(to), "");

@@ -90,7 +90,7 @@ struct LiveModel {
   std::vector<std::unique_ptr<ParamGroup>> groups;
 };
 
-/// Random inputs and targets for a model; some tokens' targets do not count.
+/// Random inputs and targets for a model; some tokens have no target.
 inline Batch random_batch(const ModelConfig& config, int64_t samples, Random& random) {
   Batch batch;
   if (config.kind == "gpt") {
