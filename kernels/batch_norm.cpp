@@ -90,8 +90,8 @@ Statistics<T> batch_statistics(const Tensor& x, const Layout& l, const Stream& s
         const int64_t channel = r % c;
         const int64_t rows_before = (r - begin) / c;
         const A before = A(rows_before * l.width);
-        const auto all = row::merge(row::Spread<A>{before, mean[channel], squares[channel]},
-                                    row::spread(team, from + r * l.width, l.width));
+        const auto all = row::merge(row::RowVariance<A>{before, mean[channel], squares[channel]},
+                                    row::row_variance(team, from + r * l.width, l.width));
         mean[channel] = all.mean;
         squares[channel] = all.squares;
       }
@@ -99,13 +99,13 @@ Statistics<T> batch_statistics(const Tensor& x, const Layout& l, const Stream& s
   });
   Statistics<T> result;
   for (int64_t channel = 0; channel < c; ++channel) {
-    row::Spread<double> all{0, 0, 0};
+    row::RowVariance<double> all{0, 0, 0};
     for (int64_t k = 0; k < l.chunks(); ++k) {
       const int64_t runs = std::min(chunk, l.runs - k * chunk);
       const A* p = out + k * 4 * c + channel;
-      all = row::merge(all,
-                       row::Spread<double>{static_cast<double>(l.channels_last ? runs : runs / c * l.width),
-                                           static_cast<double>(p[0]), static_cast<double>(p[c])});
+      all = row::merge(
+          all, row::RowVariance<double>{static_cast<double>(l.channels_last ? runs : runs / c * l.width),
+                                        static_cast<double>(p[0]), static_cast<double>(p[c])});
     }
     result.mean.push_back(A(all.mean));
     result.variance.push_back(A(all.squares / all.count));

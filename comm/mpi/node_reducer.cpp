@@ -13,8 +13,7 @@ namespace {
 
 constexpr int kTurns = 3;
 constexpr int64_t kStageBytes = int64_t{1} << 18;
-constexpr int64_t kSmallBytes = int64_t{1}
-                                << 14;  // up to this size every rank reduces everything: one barrier
+constexpr int64_t kOneBarrierBytes = int64_t{1} << 14;  // up to this size, every rank reduces everything
 constexpr int64_t kHeaderBytes = 4096;
 constexpr int kSpins = 2000;  // some 20 us
 
@@ -134,7 +133,7 @@ void NodeReducer::check_agreement(const Contribution& mine) const {
 void NodeReducer::all_reduce(const Elements& inout, Reduce op, ThreadPool& pool,
                              FunctionRef<void(const Elements& part)> between_nodes) {
   const Contribution mine = publish(inout, op);
-  const bool small = inout.bytes() <= kSmallBytes;
+  const bool small = inout.bytes() <= kOneBarrierBytes;
   if (small) copy_elements(stage(me_, inout.count, inout.dtype), inout);
   barrier();
   check_agreement(mine);

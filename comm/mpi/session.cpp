@@ -27,7 +27,7 @@ namespace tutti {
 namespace {
 
 // Size of a piece of a message: counts are far below INT_MAX, and a long message makes steady progress.
-constexpr int64_t kPieceBytes = int64_t{1} << 22;
+constexpr int64_t kMessagePieceBytes = int64_t{1} << 22;
 constexpr std::chrono::seconds kAbortTimeout{2};
 
 /// Ends the processes of all ranks without further output on stderr, as far as the MPI library allows. Aborts
@@ -207,8 +207,8 @@ struct MpiSession::Impl {
 
   void begin_message(const Message& message, const std::shared_ptr<Transfer::State>& transfer) {
     const auto total = static_cast<int64_t>(message.memory.size());
-    for (int64_t at = 0; at == 0 || at < total; at += kGatherBytes) {
-      const auto bytes = static_cast<int>(std::min(kGatherBytes, total - at));
+    for (int64_t at = 0; at == 0 || at < total; at += kMessagePieceBytes) {
+      const auto bytes = static_cast<int>(std::min(kMessagePieceBytes, total - at));
       std::byte* data = message.memory.data() + at;
       MPI_Request request = MPI_REQUEST_NULL;
       if (message.direction == Message::Direction::kSend) {

@@ -35,7 +35,7 @@ void check_group(const std::string& group, std::span<const StateTensor> tensors)
     check(!tensor.name.empty() && is_utf8(tensor.name), "has no valid name");
     check(names.insert(tensor.name).second, "is a duplicate");
     check(tensor.data.defined() && tensor.data.contiguous(), "is not a contiguous tensor");
-    if (tensor.spread == Sharding::kSharded) {
+    if (tensor.sharding == Sharding::kSharded) {
       check(group != "model", "is sharded; weights must not be");
       check(tensor.begin >= 0 && tensor.end() <= numel(tensor.shape), "exceeds its shape");
     } else {
@@ -50,7 +50,7 @@ std::string fingerprint(const TrainingState& state) {
   for (const auto* group : {&state.model, &state.optimizer}) {
     for (const StateTensor& tensor : *group) {
       hash.update(fmt::format("{} {} {} {}\n", tensor.name, name(tensor.data.dtype()),
-                              to_string(tensor.shape), static_cast<int>(tensor.spread)));
+                              to_string(tensor.shape), static_cast<int>(tensor.sharding)));
     }
     hash.update("\n");
   }

@@ -19,7 +19,7 @@ std::vector<int> writers(std::span<const StateTensor> tensors, int ranks) {
   std::vector<int64_t> load(static_cast<size_t>(ranks), 0);
   std::vector<int> writer(tensors.size(), -1);
   for (const size_t i : order) {
-    if (tensors[i].spread == Sharding::kSharded) continue;
+    if (tensors[i].sharding == Sharding::kSharded) continue;
     const auto least = std::min_element(load.begin(), load.end());
     writer[i] = static_cast<int>(least - load.begin());
     // An empty tensor counts too: otherwise one rank would get all of them.
@@ -60,7 +60,7 @@ Manifest write_group(const std::filesystem::path& dir, const std::string& group,
   std::map<std::string_view, const StateTensor*> mine;
   for (size_t i = 0; i < tensors.size(); ++i) {
     const StateTensor& tensor = tensors[i];
-    const bool sharded = tensor.spread == Sharding::kSharded;
+    const bool sharded = tensor.sharding == Sharding::kSharded;
     // Every rank lists every tensor, so that tensors without elements are included.
     if (writer_of[i] == rank.rank || sharded) map[tensor.name] = {tensor.data.dtype(), tensor.shape, {}};
     if (sharded ? tensor.data.numel() == 0 : writer_of[i] != rank.rank) continue;
@@ -71,15 +71,16 @@ Manifest write_group(const std::filesystem::path& dir, const std::string& group,
   if (specs.empty()) return part;
 
   // All ranks compute the number of files without communication: whole tensors go to the first ranks.
-  const bool any_sharded = std::any_of(
-      tensors.begin(), tensors.end(), [](const auto& tensor) { return tensor.spread == Sharding::kSharded; });
+  const bool any_sharded = std::any_of(tensors.begin(), tensors.end(), [](const auto& tensor) {
+    return tensor.sharding == Sharding::kSharded;
+  });
   const int files = any_sharded ? rank.ranks : std::min(rank.ranks, static_cast<int>(tensors.size()));
   const std::string file = file_name(group, rank.rank, files);
   // Other readers require "pt" to accept the file as weights.
   SafetensorsWriter writer(dir / file, std::move(specs), {{"format", "pt"}});
   for (const SafetensorsEntry& entry : writer.order()) {
     const StateTensor& tensor = *mine.at(entry.name);
-    const int64_t begin = tensor.spread == Sharding::kSharded ? tensor.begin : 0;
+    const int64_t begin = tensor.sharding == Sharding::kSharded ? tensor.begin : 0;
     map[entry.name].pieces.push_back({file, writer.data_begin() + entry.begin, begin,
                                       begin + tensor.data.numel(), write_data(writer, tensor.data)});
   }

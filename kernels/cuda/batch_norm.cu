@@ -92,7 +92,7 @@ struct PlaneMoments {
   int64_t channels, width;
   template <class Team>
   __device__ void operator()(Team& team, int64_t r) const {
-    const auto all = row::spread(team, x + r * width, width);
+    const auto all = row::row_variance(team, x + r * width, width);
     if (team.lane() != 0) return;
     A* out = parts + r / channels * 2 * channels + r % channels;
     out[0] = all.mean;
@@ -107,11 +107,11 @@ struct MergeChunks {
   A* mean;
   A* variance;
   __device__ void operator()(int64_t c) const {
-    row::Spread<double> all{0, 0, 0};
+    row::RowVariance<double> all{0, 0, 0};
     for (int64_t k = 0; k < chunks; ++k) {
       const int64_t left = count - k * chunk;
       const A* p = parts + k * 2 * channels + c;
-      all = row::merge(all, row::Spread<double>{static_cast<double>(left < chunk ? left : chunk),
+      all = row::merge(all, row::RowVariance<double>{static_cast<double>(left < chunk ? left : chunk),
                                                 static_cast<double>(p[0]), static_cast<double>(p[channels])});
     }
     mean[c] = A(all.mean);

@@ -15,7 +15,7 @@ HOST_DEVICE inline A channel(const A* parameters, int64_t i) {
 
 /// Count, mean and sum of squared deviations of a set of numbers.
 template <class A>
-struct Spread {
+struct RowVariance {
   A count;
   A mean;
   A squares;
@@ -23,7 +23,7 @@ struct Spread {
 
 /// Those of the union of two sets. Source: Chan, Golub & LeVeque 1983, eq. 1.5.
 template <class A>
-HOST_DEVICE Spread<A> merge(const Spread<A>& a, const Spread<A>& b) {
+HOST_DEVICE RowVariance<A> merge(const RowVariance<A>& a, const RowVariance<A>& b) {
   const A count = a.count + b.count;
   if (count == 0) return {A(0), A(0), A(0)};
   const A delta = b.mean - a.mean;
@@ -33,7 +33,7 @@ HOST_DEVICE Spread<A> merge(const Spread<A>& a, const Spread<A>& b) {
 
 /// Mean and sum of squared deviations of n numbers, in two passes.
 template <class Team, class T>
-HOST_DEVICE Spread<Accumulate<T>> spread(Team& t, const T* x, int64_t n) {
+HOST_DEVICE RowVariance<Accumulate<T>> row_variance(Team& t, const T* x, int64_t n) {
   using A = Accumulate<T>;
   A sum = 0;
   for (int64_t i = t.lane(); i < n; i += t.lanes()) sum += A(x[i]);

@@ -149,7 +149,7 @@ StepBench bench_step(const StepBenchOptions& options, Collective& world) {
     fit_to_data(settings.model, data);
     task = make_task(settings.model);
   });
-  const Compute compute(peers, settings.run.compute);
+  const Compute compute(peers, settings.run.compute, settings.parallel.data.algorithm_selection());
   resolve_settings(settings, compute, peers);
   const Stream& stream = compute.stream();
 

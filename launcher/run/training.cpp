@@ -60,7 +60,7 @@ class Training {
     // Before threads are bound to cores, so that the exporter's thread may use all cores of this rank.
     std::optional<MetricsExporter> exporter;
     if (settings_.metrics.port > 0) exporter.emplace(settings_.metrics, metrics_identity(), peers_);
-    const Compute compute(peers_, settings_.run.compute);
+    const Compute compute(peers_, settings_.run.compute, settings_.parallel.data.algorithm_selection());
     resolve_settings(settings_, compute, peers_);
     const int threads = compute.threads().threads;
 

@@ -239,7 +239,7 @@ TEST_F(CheckpointTest, UnfitStatesAreRefusedOnAllRanks) {
             }),
             "checkpoint: rank 2 lists different tensors than rank 0");
   EXPECT_EQ(
-      refused([](TrainingState& s, CheckpointMetadata&, int) { s.model[0].spread = Sharding::kSharded; }),
+      refused([](TrainingState& s, CheckpointMetadata&, int) { s.model[0].sharding = Sharding::kSharded; }),
       "checkpoint: model tensor 'embedding.weight' is sharded; weights must not be");
   EXPECT_EQ(refused([](TrainingState&, CheckpointMetadata& m, int) { m.run_file = "\xff"; }),
             "checkpoint: a string in the metadata is not valid UTF-8");

@@ -165,7 +165,7 @@ TEST_F(MuonTest, OrthogonalisesMatricesAndLeavesTheRestToAdamW) {
 TEST_F(MuonTest, RefusesShardedMatrices) {
   OptimizerConfig c = config();
   c.algorithm = "muon";
-  Model setup({.placement = {.state = Spread::kSharded}, .shard = {1, 3}, .seed = 1});
+  Model setup({.placement = {.state = Sharding::kSharded}, .shard = {1, 3}, .seed = 1});
   try {
     const Optimizer optimizer(c, setup.groups, setup.stream);
     FAIL() << "accepted";

@@ -255,7 +255,7 @@ TEST_F(OptimizerTest, StatesOfShardsCoverEachParameterOnce) {
         {.placement = {.state = Sharding::kSharded}, .shard = {rank, 3}, .seed = 1, .bucket_bytes = 4000});
     const Optimizer optimizer(config(), setup.groups, setup.stream);
     for (const StateTensor& state : optimizer.states()) {
-      EXPECT_EQ(state.spread, Sharding::kSharded);
+      EXPECT_EQ(state.sharding, Sharding::kSharded);
       std::vector<int>& counts = covered[state.name];
       counts.resize(static_cast<size_t>(numel(state.shape)));
       for (int64_t i = state.begin; i < state.end(); ++i) ++counts.at(static_cast<size_t>(i));
@@ -264,100 +264,6 @@ TEST_F(OptimizerTest, StatesOfShardsCoverEachParameterOnce) {
   EXPECT_EQ(covered.size(), 7 * 2 + 8U);  // averages of all but the statistic, masters of all
   for (const auto& [name, counts] : covered) {
     EXPECT_EQ(std::count(counts.begin(), counts.end(), 1), static_cast<int64_t>(counts.size())) << name;
-  }
-}
-
-/// update = the Newton-Schulz iteration of the paper in fp64, by definition.
-std::vector<double> orthogonalised(const std::vector<double>& g, int64_t rows, int64_t columns,
-                                   int64_t iterations) {
-  const auto product = [](const std::vector<double>& a, const std::vector<double>& b, int64_t m, int64_t k,
-                          int64_t n) {
-    std::vector<double> c(static_cast<size_t>(m * n));
-    for (int64_t i = 0; i < m; ++i) {
-      for (int64_t j = 0; j < n; ++j) {
-        for (int64_t l = 0; l < k; ++l)
-          c[static_cast<size_t>(i * n + j)] +=
-              a[static_cast<size_t>(i * k + l)] * b[static_cast<size_t>(l * n + j)];
-      }
-    }
-    return c;
-  };
-  double norm = 0;
-  for (const double v : g) norm += v * v;
-  std::vector<double> x = g;
-  for (double& v : x) v /= std::sqrt(norm) + 1e-7;
-  for (int64_t it = 0; it < iterations; ++it) {
-    std::vector<double> t(x.size());
-    for (int64_t i = 0; i < rows; ++i) {
-      for (int64_t j = 0; j < columns; ++j)
-        t[static_cast<size_t>(j * rows + i)] = x[static_cast<size_t>(i * columns + j)];
-    }
-    const auto gram = product(x, t, rows, columns, rows);
-    const auto cubic = product(gram, x, rows, rows, columns);
-    const auto quintic = product(gram, cubic, rows, rows, columns);
-    for (size_t i = 0; i < x.size(); ++i) x[i] = 3.4445 * x[i] - 4.7750 * cubic[i] + 2.0315 * quintic[i];
-  }
-  return x;
-}
-
-TEST_F(OptimizerTest, MuonOrthogonalisesMatricesAndLeavesTheRestToAdamW) {
-  for (const auto& [scale_name, nesterov] : {std::pair{"match_adamw", true}, std::pair{"spectral", false}}) {
-    OptimizerConfig c = config();
-    c.algorithm = "muon";
-    c.muon.scale = scale_name;
-    c.muon.nesterov = nesterov;
-    Model setup({.precision = kDouble, .seed = random.seed()});
-    Model single({.precision = kMixed, .seed = random.seed()});
-    Optimizer optimizer(c, setup.groups, setup.stream);
-    Optimizer mixed(c, single.groups, single.stream);
-    Reference reference = reference_of(c, setup);
-    for (int64_t step = 0; step < 10; ++step) {
-      setup.draw_gradients(random.seed(), step);
-      single.draw_gradients(random.seed(), step);
-      for (Parameter* p : setup.bag.parameters()) {
-        std::vector<double> g = test::to_doubles(p->grad);
-        const bool matrix = p->role == Role::kWeight;
-        for (size_t i = 0; i < g.size(); ++i) {
-          if (p->role == Role::kStatistic)
-            reference.statistic(*p, i, g[i]);
-          else if (!matrix)
-            reference.adamw(*p, i, g[i], rate(step), step);
-        }
-        if (!matrix) continue;
-        std::vector<double>& average = reference.first[p->name];
-        for (size_t i = 0; i < g.size(); ++i) {
-          average[i] = c.muon.momentum * average[i] + (1 - c.muon.momentum) * g[i];
-          g[i] = nesterov ? (1 - c.muon.momentum) * g[i] + c.muon.momentum * average[i] : average[i];
-        }
-        const int64_t rows = p->shape[0];
-        const int64_t columns = p->numel() / rows;
-        const auto o = orthogonalised(g, rows, columns, c.muon.iterations);
-        const auto ratio = static_cast<double>(rows) / static_cast<double>(columns);
-        const double scale = std::string(scale_name) == "spectral"
-                                 ? std::sqrt(std::max(1.0, ratio))
-                                 : 0.2 * std::sqrt(static_cast<double>(std::max(rows, columns)));
-        for (size_t i = 0; i < o.size(); ++i) {
-          double& w = reference.x[p->name][i];
-          w -= rate(step) * (c.weight_decay * w + scale * o[i]);
-        }
-      }
-      optimizer.step(rate(step), 1, step);
-      mixed.step(rate(step), 1, step);
-    }
-    expect_values(masters({&setup}), reference.x, 1e-11);
-    expect_values(masters({&single}), reference.x, 1e-4);
-  }
-}
-
-TEST_F(OptimizerTest, MuonRefusesShardedMatrices) {
-  OptimizerConfig c = config();
-  c.algorithm = "muon";
-  Model setup({.placement = {.state = Sharding::kSharded}, .shard = {1, 3}, .seed = 1});
-  try {
-    const Optimizer optimizer(c, setup.groups, setup.stream);
-    FAIL() << "accepted";
-  } catch (const Error& error) {
-    EXPECT_NE(std::string(error.what()).find("muon needs whole matrices"), std::string::npos) << error.what();
   }
 }
 

@@ -165,11 +165,11 @@ TEST_F(RowProgram, BatchNorm) {
         },
         1e-3);
     check({0, 0, 0}, [&](auto& t, float* out) {
-      const auto spread = row::spread(t, x.data(), n);
+      const auto variance = row::row_variance(t, x.data(), n);
       if (t.lane() == 0) {
-        out[0] = spread.count;
-        out[1] = spread.mean;
-        out[2] = spread.squares;
+        out[0] = variance.count;
+        out[1] = variance.mean;
+        out[2] = variance.squares;
       }
     });
     const auto rows = normal(7 * n);

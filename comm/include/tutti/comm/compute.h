@@ -47,7 +47,9 @@ class Compute {
   /// object. Throws the same Error on all ranks: for settings out of range; if GPUs are requested and a rank
   /// has none (with all such ranks and their reasons); or if two ranks would share a GPU and share_gpus is
   /// false (with a map of ranks, hosts and UUIDs).
-  Compute(Peers& peers, const ComputeConfig& config);
+  /// `selection` is that of the stream: DataParallelConfig::algorithm_selection().
+  Compute(Peers& peers, const ComputeConfig& config,
+          AlgorithmSelection selection = AlgorithmSelection::kAutotuned);
   /// Must be destroyed by the thread that constructed it.
   ~Compute();
   Compute(const Compute&) = delete;

@@ -33,6 +33,8 @@ struct DataParallelConfig {
   void describe(Fields& f);
   /// Replaces auto by its mode on such a device.
   void resolve_mode(DeviceType device);
+  /// Required of the compute stream: in ordered mode on a GPU, only kHeuristic is accepted.
+  [[nodiscard]] AlgorithmSelection algorithm_selection() const;
 };
 
 /// Data parallelism over parameter groups (Li et al. 2020, "PyTorch distributed: experiences on accelerating

@@ -62,7 +62,8 @@ class Stream {
   enum class Priority : uint8_t { kNormal, kHigh };
   /// Work of a high-priority stream is scheduled first. Throws Error if the build has no CUDA, if the device
   /// does not exist, or if the build has no kernels for it.
-  static Stream cuda(int device, Priority priority = Priority::kNormal);
+  static Stream cuda(int device, Priority priority = Priority::kNormal,
+                     AlgorithmSelection selection = AlgorithmSelection::kAutotuned);
 
   [[nodiscard]] const Device& device() const;
   /// The threads for parallel loops of work on this stream.

@@ -38,7 +38,7 @@ struct StateTensor {
   /// [begin, end) of the row-major tensor; a shard may be empty, but not undefined.
   Tensor data;
   Shape shape;
-  Sharding spread = Sharding::kReplicated;
+  Sharding sharding = Sharding::kReplicated;
   int64_t begin = 0;  ///< first element of a shard
 
   /// A replicated tensor.
