@@ -419,14 +419,14 @@ TEST(TokenizerJson, RefusesWhatWouldGiveOtherIds) {
       replaced(good, "\"post_processor\": null", R"("post_processor": {"type": "TemplateProcessing"})"),
       "post_processor");
   expect_refused(replaced(good, "\"dropout\": null", "\"dropout\": 0.1"), "dropout");
-  expect_refused(replaced(good, "\"a b\"", "\"a c\""), "does not have");
+  expect_refused(replaced(good, "\"a b\"", "\"a c\""), "which is not in the vocabulary");
   expect_refused(replaced(good, "\"a b\"", "\"a zz\""), "zz");
   expect_refused(replaced(good, "\"a b\"", "\"a  b\""), "merge 0");
   expect_refused(replaced(good, "\"a b\"", "7"), "merge 0");
   expect_refused(replaced(good, "\"a\": 97", "\"a\": 98"), "98");
   expect_refused(replaced(good, "\"a\": 97", "\"a\": -1"), "id");
   expect_refused(replaced(good, "\"a\": 97", "\"a\": 4000000"), "4000000");
-  expect_refused(replaced(good, "\"a\": 97", "\"b\": 97"), "twice");
+  expect_refused(replaced(good, "\"a\": 97", "\"b\": 97"), "duplicate key");
   expect_refused(replaced(good, "\"a\": 97", "\"aa\": 97"), "merge");
   expect_refused(replaced(good, "{\"id\": 258", "{\"id\": -1"), "added_tokens[0]");
 }

@@ -114,7 +114,7 @@ TEST(RepairTest, LinesThatAreNoRecordsAreTakenOut) {
     for (const std::string& text : {a + b + damage, a + damage + b, damage + a + b}) {
       write_all(file, text);
       const std::string said = repair_records(file);
-      EXPECT_NE(said.find("taken out"), std::string::npos) << said;
+      EXPECT_NE(said.find("removed"), std::string::npos) << said;
       EXPECT_EQ(read_all(file), a + b);
     }
   }
