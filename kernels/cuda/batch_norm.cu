@@ -111,7 +111,8 @@ struct MergeChunks {
     for (int64_t k = 0; k < chunks; ++k) {
       const int64_t left = count - k * chunk;
       const A* p = parts + k * 2 * channels + c;
-      all = row::merge(all, row::RowVariance<double>{static_cast<double>(left < chunk ? left : chunk),
+      all = row::merge(all,
+                       row::RowVariance<double>{static_cast<double>(left < chunk ? left : chunk),
                                                 static_cast<double>(p[0]), static_cast<double>(p[channels])});
     }
     mean[c] = A(all.mean);
