@@ -24,10 +24,9 @@ Module& named(Module& model) {
 
 /// The metadata of a checkpoint of Fit::run(), with the order of its data.
 CheckpointMetadata metadata_of(const Sampler& sampler, int64_t step) {
-  const int64_t in_epoch = std::min(sampler.size(), step % sampler.steps_per_epoch() * sampler.batch());
   CheckpointMetadata metadata;
   metadata.step = step;
-  metadata.next_sample = sampler.epoch_of(step) * sampler.size() + in_epoch;
+  metadata.next_sample = sampler.next_sample(step);
   metadata.seed = sampler.seed();
   metadata.extra = {{"batch", std::to_string(sampler.batch())}, {"samples", std::to_string(sampler.size())}};
   return metadata;

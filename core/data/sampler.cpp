@@ -49,8 +49,12 @@ Sampler::Sampler(int64_t size, int64_t batch, SampleOrder order, uint64_t seed)
 }
 
 double Sampler::epochs(int64_t step) const noexcept {
-  const int64_t within = std::min(step % steps_per_epoch() * batch_, size_);
+  const int64_t within = step % steps_per_epoch() * batch_;
   return static_cast<double>(epoch_of(step)) + static_cast<double>(within) / static_cast<double>(size_);
+}
+
+int64_t Sampler::next_sample(int64_t step) const noexcept {
+  return epoch_of(step) * size_ + step % steps_per_epoch() * batch_;
 }
 
 int64_t Sampler::samples(int64_t step) const noexcept {

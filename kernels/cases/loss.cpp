@@ -1,4 +1,5 @@
 // Softmax and the losses.
+#include "kernels/cases/cross_entropy_settings.h"
 #include "kernels/cases/table.h"
 
 #include <tutti/kernels/linear_cross_entropy.h>
@@ -21,20 +22,8 @@ OpCase softmax_row(bool logarithm, const Shape& shape, double spread) {
   return make_case("softmax", {normal(shape, spread)}, [](Tape& t, Vars v) { return softmax(t, v[0]); });
 }
 
-struct Setting {
-  CrossEntropyOptions options;
-  double ignored;  // share of rows
-};
-
-const Setting kSettings[] = {
-    {{}, 0},
-    {{.ignore_index = -1, .label_smoothing = 0.1, .scale = 0.25}, 0.3},
-    {{.ignore_index = 2, .label_smoothing = 0, .scale = 3}, 0},
-    {{.ignore_index = -100, .label_smoothing = 0.3, .scale = 1}, 0.5},
-    {{}, 1},
-};
-
-OpCase cross_entropy_row(const Shape& logits, double spread, const Setting& setting, DType index) {
+OpCase cross_entropy_row(const Shape& logits, double spread, const CrossEntropySetting& setting,
+                         DType index) {
   Input targets = integers({logits.begin(), logits.end() - 1}, 0, logits.back() - 1, index);
   targets.share = setting.ignored;
   targets.instead = static_cast<double>(setting.options.ignore_index);
@@ -72,7 +61,7 @@ void add_loss_rows(Rows& rows) {
     for (const Shape& shape : {Shape{33, 7}, Shape{2, 9, 1000}, Shape{17, 5003}, Shape{3, 50304}})
       rows.push_back(softmax_row(logarithm, shape, 3).for_checks(kCuda));
   }
-  for (const Setting& setting : kSettings) {
+  for (const CrossEntropySetting& setting : kCrossEntropySettings) {
     for (const DType index : {DType::kInt32, DType::kInt64})
       rows.push_back(cross_entropy_row({3, 4, 7}, 2, setting, index).for_checks(kDifferences));
     rows.push_back(cross_entropy_row({61, 3001}, 3, setting, DType::kInt32).for_checks(kPrecisions));
@@ -80,7 +69,7 @@ void add_loss_rows(Rows& rows) {
   for (const DType index : {DType::kInt32, DType::kInt64}) {
     for (const int64_t classes : {3, 1000, 50304}) {
       for (const double smoothing : {0.0, 0.1}) {
-        const Setting setting{{.label_smoothing = smoothing, .scale = 1.0 / 38}, 0.1};
+        const CrossEntropySetting setting{{.label_smoothing = smoothing, .scale = 1.0 / 38}, 0.1};
         rows.push_back(cross_entropy_row({2, 19, classes}, 3, setting, index).for_checks(kCuda));
       }
     }

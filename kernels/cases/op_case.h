@@ -75,7 +75,7 @@ struct OpCase {
   double relative = 1e-6;
   int64_t max_elements = 64;
   bool kinks = false;  ///< a step of the difference may cross one
-  /// On CUDA, the last bits follow the timing unless choosing() is kPredicted.
+  /// On CUDA, the last bits follow the timing unless the stream's algorithm_selection() is kHeuristic.
   bool timing_chooses = false;
   /// For elementwise ops: an element of the result from those of the inputs, in fp64.
   std::function<double(std::span<const double>)> element;

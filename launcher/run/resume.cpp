@@ -44,11 +44,9 @@ void require_own_checkpoint(int64_t step, const std::string& owner, const RunNow
 
 CheckpointMetadata checkpoint_metadata(const RunSettings& settings, const Sampler& sampler, int64_t step,
                                        const std::map<std::string, std::string>& facts) {
-  const int64_t epochs = step / sampler.steps_per_epoch();
-  const int64_t in_epoch = std::min(sampler.size(), step % sampler.steps_per_epoch() * sampler.batch());
   CheckpointMetadata data;
   data.step = step;
-  data.next_sample = epochs * sampler.size() + in_epoch;
+  data.next_sample = sampler.next_sample(step);
   data.seed = static_cast<uint64_t>(settings.run.seed);
   data.run_file = to_yaml(settings);
   data.version = build_version();

@@ -1,5 +1,5 @@
-#include <tutti/core/config/run_file.h>
-#include <tutti/core/error.h>
+#include "tests/core/config_settings.h"
+
 #include "core/config/nearest.h"
 #include "core/config/utf8.h"
 
@@ -10,81 +10,8 @@
 #include <limits>
 #include <random>
 
-namespace tutti {
+namespace tutti::test {
 namespace {
-
-struct OptimizerSettings {
-  double learning_rate = 3e-4;
-  std::vector<double> betas = {0.9, 0.95};
-  std::optional<double> clip_norm = 1.0;
-  std::string algorithm = "adamw";
-
-  void describe(Fields& f) {
-    f.choice("algorithm", algorithm, {"sgd", "adamw", "muon"}, "update rule");
-    f.value("learning_rate", learning_rate, "peak of the schedule", positive());
-    f.value("betas", betas, "decay of the two moments", list_of(2, 0, 1));
-    f.value("clip_norm", clip_norm, "largest gradient norm", positive());
-  }
-};
-
-struct ModelSettings {
-  int64_t layers = 6;
-  int64_t heads = 6;
-  int64_t width = 384;
-  double dropout = 0;
-  DType dtype = DType::kFloat32;
-
-  void describe(Fields& f) {
-    f.value("layers", layers, "number of blocks", at_least(1));
-    f.value("heads", heads, "attention heads", at_least(1));
-    f.value("width", width, "channels", between(1, 65536));
-    f.check(width % heads == 0, "width", fmt::format("must be a multiple of heads ({})", heads));
-    f.value("dropout", dropout, "probability of dropping an activation", fraction_below_one());
-    f.value("dtype", dtype, "of activations");
-  }
-};
-
-struct Settings {
-  std::string name = "run";
-  bool shuffle = true;
-  std::vector<std::string> tags;
-  std::vector<int64_t> sizes = {1, 2};
-  std::optional<std::string> comment;
-  std::optional<int64_t> seed;
-  std::optional<bool> flag;
-  std::optional<DType> dtype;
-  ModelSettings model;
-  OptimizerSettings optimizer;
-
-  void describe(Fields& f) {
-    f.value("name", name, "of the run", not_empty());
-    f.value("shuffle", shuffle, "whether samples are shuffled");
-    f.value("tags", tags, "labels");
-    f.value("sizes", sizes, "some sizes", at_least(0));
-    f.value("comment", comment, "free text");
-    f.value("seed", seed, "of all random numbers");
-    f.value("flag", flag, "yes, no or unknown");
-    f.value("dtype", dtype, "unless given");
-    f.section("model", model, "what is trained");
-    f.section("optimizer", optimizer, "how weights are updated");
-  }
-};
-
-Settings read(const std::string& text, const std::vector<std::string>& sets = {}) {
-  Settings settings;
-  read_text(text, "run.yaml", settings, sets);
-  return settings;
-}
-
-/// The message with which a text is refused, "" if it is accepted.
-std::string refusal(const std::string& text, const std::vector<std::string>& sets = {}) {
-  try {
-    (void)read(text, sets);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
-}
 
 TEST(Config, ReadsEveryType) {
   const Settings s = read(R"(# a comment
@@ -465,132 +392,6 @@ TEST(Config, FilesAreNamedInErrors) {
   std::filesystem::remove(path);
 }
 
-std::string random_text(std::mt19937_64& random) {
-  std::string text;
-  const size_t length = random() % 12;
-  while (text.size() < length) {
-    const auto code = static_cast<uint32_t>(random() % 3 == 0 ? random() % 0x11000 : random() % 0x80);
-    if (code < 0x80) {
-      text += static_cast<char>(code);
-    } else if (code < 0x800) {
-      text += {static_cast<char>(0xc0 | (code >> 6)), static_cast<char>(0x80 | (code & 0x3f))};
-    } else if (code < 0x10000) {
-      text += {static_cast<char>(0xe0 | (code >> 12)), static_cast<char>(0x80 | ((code >> 6) & 0x3f)),
-               static_cast<char>(0x80 | (code & 0x3f))};
-    }
-    if (!is_utf8(text)) text.clear();  // a surrogate
-  }
-  return text;
-}
-
-TEST(Config, ResolvedFileReadsBack) {
-  const uint64_t seed = std::random_device{}();
-  SCOPED_TRACE(seed);
-  std::mt19937_64 random(seed);
-  const std::vector<std::string> hard = {"null",
-                                         "~",
-                                         "true",
-                                         "no",
-                                         "1",
-                                         "1e5",
-                                         "-",
-                                         "",
-                                         " ",
-                                         "a: b",
-                                         "#",
-                                         "a #b",
-                                         "{",
-                                         "[",
-                                         "*a",
-                                         "&a",
-                                         "!t",
-                                         "'",
-                                         "\"",
-                                         "\\",
-                                         "\n",
-                                         "\r\n",
-                                         "\t",
-                                         "---",
-                                         "...",
-                                         "a\nb",
-                                         "\x7f",
-                                         "\xc2\x85",
-                                         "\xe2\x80\xa8",
-                                         "\xef\xbb\xbf",
-                                         "@",
-                                         "`",
-                                         "%",
-                                         "|",
-                                         ">",
-                                         "?",
-                                         ":",
-                                         ",",
-                                         "0x10",
-                                         "/tmp/a b",
-                                         "/tmp/x-1.y"};
-  for (size_t round = 0; round < 600; ++round) {
-    const auto text = [&] { return round < hard.size() ? hard[round] : random_text(random); };
-    const auto number = [&] {
-      double value = 0;
-      while (!std::isfinite(value = std::bit_cast<double>(random()))) {
-      }
-      return std::abs(value);
-    };
-    Settings in;
-    in.name = "n" + text();
-    in.shuffle = random() % 2 == 0;
-    in.tags.assign(random() % 4, text());
-    in.sizes.assign(random() % 3, static_cast<int64_t>(random() >> 1));
-    if (random() % 2 == 0) in.comment = text();
-    if (random() % 2 == 0) in.seed = static_cast<int64_t>(random());
-    if (random() % 2 == 0) in.flag = random() % 2 == 0;
-    if (random() % 2 == 0) in.dtype = static_cast<DType>(random() % 7);
-    in.model.dtype = static_cast<DType>(random() % 7);
-    in.optimizer.learning_rate = number();
-    in.optimizer.clip_norm = number();
-    const std::string yaml = to_yaml(in, round % 2 == 0 ? YamlComments::kHelp : YamlComments::kNone);
-    SCOPED_TRACE(yaml);
-    Settings out;
-    out.name = "other";
-    out.tags = {"other"};
-    out.comment = "other";
-    out.seed = 1;
-    out.flag = true;
-    out.dtype = DType::kUInt8;
-    read_text(yaml, "resolved.yaml", out);
-    ASSERT_EQ(out.name, in.name);
-    ASSERT_EQ(out.shuffle, in.shuffle);
-    ASSERT_EQ(out.tags, in.tags);
-    ASSERT_EQ(out.sizes, in.sizes);
-    ASSERT_EQ(out.comment, in.comment);
-    ASSERT_EQ(out.seed, in.seed);
-    ASSERT_EQ(out.flag, in.flag);
-    ASSERT_EQ(out.dtype, in.dtype);
-    ASSERT_EQ(out.model.dtype, in.model.dtype);
-    ASSERT_EQ(out.optimizer.learning_rate, in.optimizer.learning_rate);
-    ASSERT_EQ(out.optimizer.clip_norm, in.optimizer.clip_norm);
-    ASSERT_EQ(to_yaml(out), to_yaml(in));
-  }
-}
-
-TEST(Config, WriterRefusesWhatYamlCannotHold) {
-  Settings settings;
-  settings.name = "\xff";
-  EXPECT_THROW((void)to_yaml(settings), Error);
-  settings.name = "a";
-  settings.optimizer.learning_rate = std::numeric_limits<double>::infinity();
-  EXPECT_THROW((void)to_yaml(settings), Error);
-}
-
-TEST(Config, HelpShowsEveryKey) {
-  const std::string help = help_text(Settings{});
-  for (const char* wanted : {"optimizer.learning_rate", "0.0003", "peak of the schedule (above 0)",
-                             "sgd, adamw, muon", "model.dropout", "(at least 0, below 1)", "[0.9, 0.95]",
-                             "integer", "choice", "optimizer: how weights are updated"}) {
-    EXPECT_NE(help.find(wanted), std::string::npos) << wanted << "\n" << help;
-  }
-}
-
 struct NoKeys {
   void describe(Fields&) {}
 };
@@ -636,4 +437,4 @@ TEST(Config, Utf8) {
 }
 
 }  // namespace
-}  // namespace tutti
+}  // namespace tutti::test

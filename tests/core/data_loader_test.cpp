@@ -16,6 +16,17 @@ namespace {
 using test::draw;
 using test::expect_error;
 
+TEST(Sampler, TheCursorCountsTheSamplesOfEarlierSteps) {
+  for (const auto& [size, batch] : {std::pair<int64_t, int64_t>{23, 7}, {21, 7}, {5, 9}, {1, 1}}) {
+    const Sampler sampler(size, batch, SampleOrder::kShuffled, 1);
+    int64_t read = 0;
+    for (int64_t step = 0; step < 12; ++step) {
+      EXPECT_EQ(sampler.next_sample(step), read) << size << " by " << batch << ", step " << step;
+      read += sampler.samples(step);
+    }
+  }
+}
+
 TEST(Permutation, HasEachElementOnce) {
   for (const int64_t size : {1, 2, 3, 4, 5, 7, 16, 17, 99, 1000, 4097, 60000}) {
     const Permutation permutation(size, {.seed = draw(1000), .tensor = 5, .step = draw(10)});

@@ -1,6 +1,8 @@
 // Softmax and the losses.
 #include "tests/kernels/op_check.h"
 
+#include "kernels/cases/cross_entropy_settings.h"
+
 #include <tutti/kernels/cross_entropy.h>
 #include <tutti/kernels/linear.h>
 #include <tutti/kernels/linear_cross_entropy.h>
@@ -81,21 +83,8 @@ TEST_F(Softmax, InfinityAndNan) {
   }
 }
 
-struct Setting {
-  CrossEntropyOptions options;
-  double ignored;  // share of rows
-};
-
-const Setting kSettings[] = {
-    {{}, 0},
-    {{.ignore_index = -1, .label_smoothing = 0.1, .scale = 0.25}, 0.3},
-    {{.ignore_index = 2, .label_smoothing = 0, .scale = 3}, 0},
-    {{.ignore_index = -100, .label_smoothing = 0.3, .scale = 1}, 0.5},
-    {{}, 1},
-};
-
-Tensor draw_targets(Random& random, const Shape& shape, int64_t classes, const Setting& setting,
-                    DType dtype) {
+Tensor draw_targets(Random& random, const Shape& shape, int64_t classes,
+                    const cases::CrossEntropySetting& setting, DType dtype) {
   Tensor targets = random.integers(shape, 0, classes - 1, DType::kInt64);
   for (int64_t& target : targets.span<int64_t>()) {
     if (random.uniform() < setting.ignored) target = setting.options.ignore_index;
@@ -120,7 +109,7 @@ double reference_loss(const std::vector<double>& x, const std::vector<double>& t
 }
 
 TEST_F(CrossEntropy, Values) {
-  for (const Setting& setting : kSettings) {
+  for (const cases::CrossEntropySetting& setting : cases::kCrossEntropySettings) {
     for (const DType dtype : {DType::kInt32, DType::kInt64}) {
       const Tensor x = random.normal({3, 4, 7}, 2);
       const Tensor targets = draw_targets(random, {3, 4}, 7, setting, dtype);

@@ -43,6 +43,8 @@ class Sampler {
   [[nodiscard]] int64_t epoch_of(int64_t step) const noexcept { return step / steps_per_epoch(); }
   /// Passes over the data when `step` begins.
   [[nodiscard]] double epochs(int64_t step) const noexcept;
+  /// Samples read before `step` begins: the global data cursor.
+  [[nodiscard]] int64_t next_sample(int64_t step) const noexcept;
   /// Samples in the global batch of `step`.
   [[nodiscard]] int64_t samples(int64_t step) const noexcept;
   /// Ids of samples [begin, end) of the global batch of `step`, in order.
