@@ -34,16 +34,18 @@ std::unique_ptr<Collective> gradient_collective(const ParallelConfig& config, co
 }  // namespace
 
 void ParallelConfig::describe(Fields& f) {
+  constexpr double kMostMib = int64_t{1} << 20;
+  constexpr double kMostCtas = 1024;
   data.describe(f);
   f.value("zero", zero, "1: each rank stores and updates only its part of the optimizer state (ZeRO-1)",
           between(0, 1));
-  f.value("bucket_mib", bucket_mib, "gradients are reduced in buckets of this size", at_least(1));
+  f.value("bucket_mib", bucket_mib, "gradients are reduced in buckets of this size", between(1, kMostMib));
   f.choice(
       "gpu_backend", gpu_backend, {"auto", "nccl", "host"},
       "how GPUs add gradients: with NCCL, or through the host and MPI; auto: nccl unless ranks share GPUs");
   f.value("max_ctas", max_ctas,
           "NCCL: maximum thread blocks of a gradient reduction during backward; 0: NCCL's default",
-          at_least(0));
+          between(0, kMostCtas));
   f.value("timeout_s", timeout_s,
           "NCCL: time-out after which an operation that a rank has not joined ends the run", positive());
 }

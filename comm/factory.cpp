@@ -1,6 +1,7 @@
 #include <tutti/comm/factory.h>
 #include <tutti/comm/threads.h>
 #include "comm/mpi/world.h"
+#include "comm/rank_variables.h"
 #include "core/memory/out_of_memory.h"
 #include "core/signal_thread.h"
 
@@ -42,12 +43,8 @@ void WorldConfig::describe(Fields& f) {
 }
 
 std::string_view detect_backend() {
-  // Variables that launchers set in each process: Open MPI, PMIx (srun, prte), PMI (MPICH's hydra, srun,
-  // Cray), PALS, MVAPICH.
-  constexpr std::array kSigns{"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "PALS_RANKID",
-                              "MV2_COMM_WORLD_RANK"};
-  for (const char* sign : kSigns) {
-    if (std::getenv(sign) != nullptr) return "mpi";
+  for (const char* variable : kMpiRankVariables) {
+    if (std::getenv(variable) != nullptr) return "mpi";
   }
   return "self";
 }

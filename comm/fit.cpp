@@ -10,9 +10,8 @@ namespace {
 
 FitOptions checked(const FitOptions& options) {
   check_settings(options.schedule, "schedule");
-  require(options.schedule.kind == "constant" || options.schedule_steps > 0,
-          "fit: the schedule '{}' needs schedule_steps, its length, of 1 or more, not {}",
-          options.schedule.kind, options.schedule_steps);
+  require(options.schedule_steps >= 0, "fit: schedule_steps is {}, expected 0 or more",
+          options.schedule_steps);
   require(options.microbatch >= 0, "fit: microbatch is {}, expected 0 or more", options.microbatch);
   return options;
 }
@@ -32,11 +31,16 @@ CheckpointMetadata metadata_of(const Sampler& sampler, int64_t step) {
   return metadata;
 }
 
+/// Throws Error if a training with `seed` that resumes from `found` would draw other random numbers.
+void require_same_seed(const CheckpointMetadata& found, uint64_t seed) {
+  require(found.seed == seed, "fit: the checkpoint of step {} was written with seed {}, this run has {}",
+          found.step, found.seed, seed);
+}
+
 /// Throws Error if a run that resumes from `found` would read its data in another order.
 void require_same_order(const CheckpointMetadata& found, const Sampler& sampler) {
   const CheckpointMetadata now = metadata_of(sampler, found.step);
-  require(found.seed == now.seed, "fit: the checkpoint of step {} was written with seed {}, this run has {}",
-          found.step, found.seed, now.seed);
+  require_same_seed(found, now.seed);
   for (const auto& [key, value] : now.extra) {
     const auto then = found.extra.find(key);
     require(then == found.extra.end() || then->second == value,
@@ -44,6 +48,34 @@ void require_same_order(const CheckpointMetadata& found, const Sampler& sampler)
             then == found.extra.end() ? "" : then->second, value);
   }
 }
+
+/// The size of a data set, 0 if there is none.
+int64_t samples_in(const std::shared_ptr<const Dataset>& data) {
+  return data != nullptr ? data->size() : 0;
+}
+
+/// Throws Error on all ranks if their runs would take other steps: they would wait for each other, or train
+/// on different data.
+void require_same_run(const FitRun& run, Peers& peers) {
+  const std::string mine = fmt::format(
+      "{} samples to train on, {} to validate with, {} steps of {}, evaluations every {}",
+      samples_in(run.training), samples_in(run.validation), run.steps, run.batch, run.evaluate_every);
+  const std::vector<std::string> all = peers.all_gather(mine);
+  for (size_t rank = 1; rank < all.size(); ++rank) {
+    if (all[rank] != all[0])
+      throw AgreedError(fmt::format("fit: rank {} has {}; rank 0 has {}", rank, all[rank], all[0]));
+  }
+}
+
+/// Counts the steps of a run, so that their number is right after a run that throws.
+class StepCounter final : public Observer {
+ public:
+  explicit StepCounter(int64_t& steps) : steps_(steps) {}
+  void on_step(const StepReport& report) override { steps_ = report.step; }
+
+ private:
+  int64_t& steps_;
+};
 
 }  // namespace
 
@@ -57,6 +89,8 @@ Fit::Fit(Collective& world, Module& model, const FitOptions& options)
       optimizer_(options_.optimizer, model_.groups(), compute_.stream()) {}
 
 double Fit::step(int64_t samples, FunctionRef<Var(Tape& tape, const Parallel::Shard& part)> loss) {
+  require(options_.schedule.kind == "constant" || options_.schedule_steps > 0,
+          "fit: step() with the schedule '{}' needs schedule_steps, its length", options_.schedule.kind);
   const StepContext context{.seed = options_.seed, .step = static_cast<uint64_t>(steps_)};
   const double sum = model_.parallel().run_step(samples, options_.microbatch, stream(), context, loss);
   const double norm = optimizer_.grad_norm();
@@ -74,6 +108,7 @@ double Fit::step(int64_t samples, FunctionRef<Var(Tape& tape, const Parallel::Sh
 
 EvaluationSums Fit::evaluate(int64_t samples,
                              FunctionRef<EvaluationSums(Tape& tape, const Parallel::Shard& part)> part) {
+  require(samples >= 0, "fit: an evaluation of {} samples", samples);
   const auto shards = microbatches(model_.parallel().shards(samples), options_.microbatch);
   std::vector<std::vector<double>> leaves(shards.size(), {0.0, 0.0, 0.0});
   for (size_t s = 0; s < shards.size(); ++s) {
@@ -97,7 +132,8 @@ EvaluationSums Fit::evaluate(int64_t samples,
 
 TrainResult Fit::run(Task& task, const FitRun& run) {
   require(&task.model() == &model_.model(), "fit: the task has another model than this Fit");
-  require(run.training != nullptr && run.training->size() > 0, "fit: the training set is empty");
+  require_same_run(run, peers_);
+  require(samples_in(run.training) > 0, "fit: the training set is empty");
   const auto note = [&](const std::string& text) {
     if (peers_.rank() != 0) return;
     if (run.note)
@@ -132,18 +168,22 @@ TrainResult Fit::run(Task& task, const FitRun& run) {
                       .device = compute_.device()});
   };
   const auto training = loader(run.training, sampler, steps_, run.steps);
+  StepCounter counter(steps_);
+  std::vector<Observer*> observers{&counter};
+  observers.insert(observers.end(), run.observers.begin(), run.observers.end());
   TrainerParts parts{.task = task,
                      .parallel = model_.parallel(),
                      .optimizer = optimizer_,
                      .training = *training,
-                     .observers = run.observers,
+                     .observers = observers,
                      .stop_requested = run.stop_requested,
                      .note = note,
                      .stream = stream(),
                      .seed = options_.seed};
-  if (run.validation != nullptr && run.validation->size() > 0) {
+  if (samples_in(run.validation) > 0) {
     const Sampler order(run.validation->size(), run.batch, SampleOrder::kSequential, options_.seed);
     parts.validation_steps = order.steps_per_epoch();
+    parts.evaluate_first = steps_ >= run.steps;  // all steps are done: no other evaluation would follow
     parts.validation = [&run, order, loader]() -> std::unique_ptr<BatchSource> {
       return loader(run.validation, order, 0, order.steps_per_epoch());
     };
@@ -169,7 +209,8 @@ TrainResult Fit::run(Task& task, const FitRun& run) {
 }
 
 bool Fit::resume(Checkpoints& checkpoints) {
-  const auto found = checkpoints.restore(model_.state(optimizer_));
+  const auto accept = [&](const CheckpointMetadata& found) { require_same_seed(found, options_.seed); };
+  const auto found = checkpoints.restore(model_.state(optimizer_), accept);
   if (found) {
     model_.after_restore();
     steps_ = found->step;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <thread>
+#include <vector>
 
 namespace tutti {
 
@@ -11,5 +12,9 @@ void bind_thread(std::thread::native_handle_type thread, int core);
 /// inherits the CPUs of the thread that starts it: threads that read data or communicate during the
 /// computation call this, so that they do not share its core.
 void unbind_caller() noexcept;
+
+/// The logical CPUs, ascending, that the calling thread may use, or that it had if bind_thread() has bound
+/// it.
+std::vector<int> unbound_core_list();
 
 }  // namespace tutti

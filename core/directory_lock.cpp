@@ -3,6 +3,7 @@
 #include <tutti/core/random.h>
 #include "core/affinity.h"
 #include "core/io/json.h"
+#include "core/start_thread.h"
 
 #include <nlohmann/json.hpp>
 
@@ -394,11 +395,7 @@ struct DirectoryLock::State {
   }
 
   void start_heartbeat() {
-    sigset_t all{};
-    sigset_t before{};
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
-    heartbeat_thread = std::thread([this] {
+    heartbeat_thread = start_thread_without_signals("the lock of a directory", [this] {
       unbind_caller();
       std::unique_lock lock(mutex);
       while (!changed.wait_for(lock, options.heartbeat, [this] { return stop; })) {
@@ -407,7 +404,6 @@ struct DirectoryLock::State {
         lock.lock();
       }
     });
-    (void)pthread_sigmask(SIG_SETMASK, &before, nullptr);
   }
 
   void end() noexcept {

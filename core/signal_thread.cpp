@@ -2,6 +2,7 @@
 
 #include <tutti/core/error.h>
 #include "core/affinity.h"
+#include "core/start_thread.h"
 #include "core/system_check.h"
 
 #include <poll.h>
@@ -31,7 +32,7 @@ SignalThread::SignalThread() : ended_(eventfd(0, EFD_CLOEXEC)) {
     fail("pthread_sigmask: {}", system_error_text(error));
   }
   try {
-    thread_ = std::thread([this] {
+    thread_ = start_thread("signals", [this] {
       unbind_caller();
       (void)pthread_sigmask(SIG_SETMASK, &before_, nullptr);
       pollfd end{.fd = ended_, .events = POLLIN, .revents = 0};

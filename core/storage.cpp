@@ -100,7 +100,7 @@ class CpuAllocator {
   MemoryStats stats_;
 };
 
-// Pinned memory belongs to no stream: the host writes to it immediately, whatever work is pending on streams.
+// Pinned memory belongs to no stream: the host writes to it immediately, even if work on streams is pending.
 // So the use by every stream is recorded.
 constexpr BlockCache::StreamId kHost = 0;
 

@@ -3,6 +3,7 @@
 #include "core/affinity.h"
 #include "core/cuda/config.h"
 #include "core/cuda/stream_handle.h"
+#include "core/start_thread.h"
 
 #include <pthread.h>
 
@@ -126,7 +127,7 @@ Stream Stream::queued(const std::string& thread_name, int pool_threads) {
   auto impl = std::make_shared<Impl>();
   impl->owned_pool = std::make_unique<ThreadPool>(pool_threads);
   impl->pool = impl->owned_pool.get();
-  impl->worker = std::thread([raw = impl.get()] {
+  impl->worker = start_thread("a stream", [raw = impl.get()] {
     unbind_caller();
     raw->run_loop();
   });

@@ -1,6 +1,7 @@
 #include <tutti/core/error.h>
 #include <tutti/core/thread_pool.h>
 #include "core/affinity.h"
+#include "core/start_thread.h"
 
 #include <sched.h>
 
@@ -8,13 +9,12 @@
 #include <atomic>
 #include <exception>
 #include <mutex>
-#include <system_error>
 #include <thread>
 
 namespace tutti {
 namespace {
 
-// Spins of a worker before it sleeps: some 20 us, longer than the gap between two kernels of a step.
+// Spins of a worker before it sleeps: about 20 us, longer than the gap between two kernels of a step.
 constexpr int kSpins = 4000;
 
 thread_local bool inside_task = false;
@@ -56,11 +56,7 @@ struct ThreadPool::State {
   void start_workers(int threads) {
     workers.reserve(static_cast<size_t>(threads - 1));
     for (int i = 1; i < threads; ++i) {
-      try {
-        workers.emplace_back([this] { work(); });
-      } catch (const std::system_error& problem) {
-        fail("thread pool: cannot start thread {} of {}: {}", i + 1, threads, problem.code().message());
-      }
+      workers.push_back(start_thread("a thread pool", [this] { work(); }));
       if (!cores.empty()) bind_thread(workers.back().native_handle(), cores[static_cast<size_t>(i)]);
     }
   }

@@ -7,7 +7,7 @@
 
 namespace tutti {
 
-/// Calls f(functor) with the functor (kernels/row/pointwise.h) of an activation that is one.
+/// Calls f(functor) with the functor (kernels/row/pointwise.h) of an activation; does nothing for kNone.
 template <class F>
 void with_activation(Activation activation, F&& f) {
   switch (activation) {

@@ -13,7 +13,7 @@ namespace tutti {
 namespace {
 
 constexpr int64_t kQueryBlock = 64;
-// Keys are taken in blocks, so that the products have few different shapes.
+// Keys are processed in blocks, so that the products have few different shapes.
 constexpr int64_t kKeyBlock = 256;
 
 struct Sizes {
@@ -41,22 +41,22 @@ Sizes check_sizes(const Tensor& qkv, const AttentionConfig& config) {
   Sizes s{qkv.size(0),     qkv.size(1),   qkv.size(2),  qkv.size(2) / parts, config.heads,
           config.kv_heads, config.causal, config.scale, config.window,       config.softcap};
   require(config.window >= 0 && (config.window == 0 || config.causal) && config.softcap >= 0,
-          "attention: a window of {} positions{} and a soft cap of {}", config.window,
-          config.causal ? "" : " without a causal mask", config.softcap);
+          "attention: window {}{}, soft cap {}: neither may be negative, and a window needs a causal mask",
+          config.window, config.causal ? "" : " without a causal mask", config.softcap);
   if (s.scale == 0) s.scale = 1 / std::sqrt(static_cast<double>(s.head_dim));
   return s;
 }
 
-/// A block of query rows of one head against the keys that it sees.
+/// A block of query rows of one head, and the keys that are visible to it.
 struct Block {
   int64_t rows;      // queries
-  int64_t position;  // of the first query among the keys
-  int64_t keys;      // that the last query sees
+  int64_t position;  // position of the first query, counted from the first key
+  int64_t keys;      // keys up to the last one that is visible to the last query
   int64_t head_dim;
   bool causal;
   int64_t window;
 
-  /// Keys that a row sees: [hidden(row), visible(row)).
+  /// The keys that are visible to a row: [hidden(row), visible(row)).
   [[nodiscard]] int64_t visible(int64_t row) const {
     return causal ? std::min(keys, position + row + 1) : keys;
   }
@@ -65,8 +65,8 @@ struct Block {
   }
 };
 
-/// `rows` queries from position `first` on, which see at most `keys` keys. Keys before all of their windows
-/// are left out: the block begins with key `skipped`.
+/// `rows` queries from position `first`, to which at most `keys` keys are visible. Keys before all of their
+/// windows are skipped: the keys of the block begin with key `skipped`.
 struct Cut {
   Block block;
   int64_t skipped;
@@ -78,7 +78,7 @@ Cut cut(const Sizes& s, int64_t rows, int64_t first, int64_t keys) {
   return {{rows, first - skipped, last - skipped, s.head_dim, s.causal, s.window}, skipped};
 }
 
-/// How scores become probabilities.
+/// Factor and soft cap of scores before the softmax.
 struct Scoring {
   double scale, softcap;
 };
@@ -105,7 +105,7 @@ void scores(const Block& b, const T* q, int64_t ldq, const T* k, int64_t ldk, Ac
   });
 }
 
-/// out (rows, ldo) = p v; p (rows, ld).
+/// out (rows, ldo) = p v; p is (rows, ld).
 template <class T>
 void weighted(const Block& b, const T* p, int64_t ld, const T* v, int64_t ldv, Accumulate<T>* out,
               int64_t ldo) {
@@ -123,7 +123,7 @@ void weighted(const Block& b, const T* p, int64_t ld, const T* v, int64_t ldv, A
   });
 }
 
-/// Sums over query blocks: rows of `out`, one a key, ld apart.
+/// Sums over query blocks: `out` has one row per key, ld elements apart.
 template <class A>
 struct KeySums {
   A* out;
@@ -131,7 +131,7 @@ struct KeySums {
   [[nodiscard]] KeySums from(int64_t key) const { return {out + key * ld, ld}; }
 };
 
-/// sums (keys, D) = or += p^T x; p (rows, ld), x (rows, D).
+/// sums (keys, D) = or += p^T x; p is (rows, ld), x is (rows, D).
 template <class T>
 void weighted_transposed(const Block& b, const T* p, int64_t ld, const T* x, int64_t ldx,
                          const KeySums<Accumulate<T>>& sums, bool accumulate) {
@@ -149,7 +149,7 @@ void weighted_transposed(const Block& b, const T* p, int64_t ld, const T* x, int
   });
 }
 
-/// Where one query block reads and writes; leading dims in elements.
+/// The operands of one query block; leading dims in elements.
 template <class T>
 struct ForwardBlock {
   Block block;
@@ -168,7 +168,7 @@ void forward_block(const ForwardBlock<T>& f, const Scoring& scoring, int64_t ld,
   A* const s = scratch.data<A>();
   A* const sum = s + b.rows * ld;
   A* const o = sum + b.rows;
-  // Probabilities in T: in place of the scores where T is A.
+  // Probabilities in T: they overwrite the scores if T is A.
   const Tensor narrow = std::is_same_v<T, A> ? scratch : Tensor::empty({b.rows * ld}, dtype_of<T>(), stream);
   T* const p = narrow.data<T>();
   scores(b, f.q, f.ldq, f.k, f.ldkv, s, ld);
@@ -204,7 +204,7 @@ template <class T>
 void forward(const Sizes& s, const Tensor& qkv, const Tensor& out, const Tensor& lse, const Stream& stream) {
   const T* const data = qkv.data<T>();
   stream.pool().parallel_for(s.batch * s.heads * s.query_blocks(), [&](int64_t task) {
-    // The longest blocks first within a head: they end together.
+    // The longest blocks of a head first, for load balance.
     const int64_t first = (s.query_blocks() - 1 - task % s.query_blocks()) * kQueryBlock;
     const int64_t head = task / s.query_blocks() % s.heads;
     const int64_t b = task / s.query_blocks() / s.heads;
@@ -227,7 +227,7 @@ void forward(const Sizes& s, const Tensor& qkv, const Tensor& out, const Tensor&
   });
 }
 
-/// Rows of D sums, ld apart, rounded to T.
+/// Rounds rows of D sums to T and writes them ld elements apart.
 template <class T>
 void round_rows(const Accumulate<T>* from, T* to, int64_t rows, int64_t head_dim, int64_t ld) {
   run_best_isa([&] {
@@ -237,7 +237,7 @@ void round_rows(const Accumulate<T>* from, T* to, int64_t rows, int64_t head_dim
   });
 }
 
-/// With a window, no query block sees all keys: each adds to sums that begin with 0.
+/// With a window, no query block writes the sums of all keys: all blocks add to sums that begin with 0.
 template <class T>
 void clear_keys(const Sizes& s, const KeySums<Accumulate<T>>& dk, const KeySums<Accumulate<T>>& dv) {
   for (int64_t key = 0; key < s.queries; ++key) {
@@ -246,12 +246,13 @@ void clear_keys(const Sizes& s, const KeySums<Accumulate<T>>& dk, const KeySums<
   }
 }
 
-/// Gradients of one key and value head of one sample, over all query heads that it serves.
+/// Gradients of one key and value head of one sample and of all its query heads.
 template <class T>
 void backward_head(const Sizes& s, const T* qkv, const T* out, const T* dout, const Accumulate<T>* lse,
                    T* dqkv, int64_t kv_head, const Stream& stream) {
   using A = Accumulate<T>;
-  constexpr bool kNarrow = !std::is_same_v<T, A>;  // sums are rounded; else they grow where they belong
+  constexpr bool kNarrow =
+      !std::is_same_v<T, A>;  // sums are in scratch memory and rounded at the end; else in dqkv
   const int64_t d = s.head_dim;
   const int64_t ld = padded(s.queries);
   const Tensor scratch = Tensor::empty({kQueryBlock * (2 * ld + d + 1) + (kNarrow ? 2 * s.queries * d : 0)},
@@ -277,21 +278,22 @@ void backward_head(const Sizes& s, const T* qkv, const T* out, const T* dout, co
   const auto cap = static_cast<A>(s.softcap);
   if (s.window > 0) clear_keys<T>(s, dk, dv);
   for (int64_t head = kv_head * s.group(); head < (kv_head + 1) * s.group(); ++head) {
-    // The last queries see all keys: they go first and write the sums that the others add to.
+    // All keys are visible to the last block of queries: it is first, and writes the sums that the others add
+    // to.
     for (int64_t block = s.query_blocks() - 1; block >= 0; --block) {
       const bool adds = s.window > 0 || head > kv_head * s.group() || block < s.query_blocks() - 1;
       const int64_t first = block * kQueryBlock;
       const int64_t rows = std::min(kQueryBlock, s.queries - first);
-      const Cut seen = cut(s, rows, first, s.queries);  // clang's OpenMP captures no structured bindings
-      const Block& b = seen.block;
-      const int64_t skipped = seen.skipped;
-      const T* const k_seen = k + skipped * s.width;
-      const T* const v_seen = v + skipped * s.width;
+      const Cut part = cut(s, rows, first, s.queries);  // clang's OpenMP cannot capture structured bindings
+      const Block& b = part.block;
+      const int64_t skipped = part.skipped;
+      const T* const k_visible = k + skipped * s.width;
+      const T* const v_visible = v + skipped * s.width;
       const T* const q = qkv + first * s.width + head * d;
       const T* const o = out + first * s.q_width() + head * d;
       const T* const g = dout + first * s.q_width() + head * d;
-      scores(b, q, s.width, k_seen, s.width, score, ld);
-      scores(b, g, s.q_width(), v_seen, s.width, dp, ld);
+      scores(b, q, s.width, k_visible, s.width, score, ld);
+      scores(b, g, s.q_width(), v_visible, s.width, dp, ld);
       run_best_isa([&] {
         SerialTeam team;
         for (int64_t r = 0; r < rows; ++r) {
@@ -319,10 +321,10 @@ void backward_head(const Sizes& s, const T* qkv, const T* out, const T* dout, co
       weighted_transposed(b, ds, ld, q, s.width, dk.from(skipped), adds);
       T* const dq = dqkv + first * s.width + head * d;
       if constexpr (kNarrow) {
-        weighted(b, ds, ld, k_seen, s.width, dq_sums, d);
+        weighted(b, ds, ld, k_visible, s.width, dq_sums, d);
         round_rows(dq_sums, dq, rows, d, s.width);
       } else {
-        weighted(b, ds, ld, k_seen, s.width, dq, s.width);
+        weighted(b, ds, ld, k_visible, s.width, dq, s.width);
       }
     }
   }
@@ -340,15 +342,15 @@ DType accumulate_dtype(DType dtype) {
   return {s.heads, s.kv_heads, s.head_dim, s.causal, s.scale};
 }
 
-/// There are no CUDA kernels for soft caps, nor for windows where there are more positions than they see.
+/// Throws Error for soft caps and for windows shorter than the sequence, for which there are no CUDA kernels.
 [[maybe_unused]] void require_plain(const Sizes& s, int64_t keys) {
   require(s.softcap == 0 && (s.window == 0 || s.window >= keys),
-          "attention: a {} is computed on the CPU only, not on CUDA yet (run.device: cpu)",
+          "attention: a {} is not supported on CUDA, only on the CPU (run.device: cpu)",
           s.softcap > 0 ? fmt::format("soft cap of {}", s.softcap)
                         : fmt::format("window of {} of {} positions", s.window, keys));
 }
 
-/// `lse` is undefined where no backward follows.
+/// `lse` is undefined in inference.
 void run_forward(const Sizes& s, const Tensor& qkv, const Tensor& out, const Tensor& lse,
                  const Stream& stream) {
   dispatch_compute(qkv.dtype(), "attention", [](auto) {});

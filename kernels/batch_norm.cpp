@@ -15,9 +15,9 @@ namespace tutti {
 namespace {
 
 constexpr int64_t kMaxChunks = 64;
-constexpr int64_t kBlockElements = 8192;  // read twice in a row: they stay in the first-level cache
+constexpr int64_t kBlockElements = 8192;  // read twice: a block fits the L1 cache
 
-/// x as runs of neighbouring elements: rows of all channels (kNhwc) or planes of one channel (kNchw).
+/// x as runs of adjacent elements: rows of all channels (kNhwc) or planes of one channel (kNchw).
 struct Layout {
   bool channels_last = true;
   int64_t channels = 0;
@@ -26,7 +26,7 @@ struct Layout {
   [[nodiscard]] int64_t count() const {
     return channels_last ? runs : runs / std::max<int64_t>(1, channels) * width;
   }
-  /// Runs whose sums over them make up one chunk: whole images in kNchw.
+  /// Runs of one chunk: whole images in kNchw.
   [[nodiscard]] int64_t chunk() const {
     const int64_t group = channels_last ? 1 : channels;
     const int64_t groups = runs / std::max<int64_t>(1, group);
@@ -50,7 +50,7 @@ Layout layout_of(const Tensor& x, ImageLayout order) {
   return l;
 }
 
-/// f(std::true_type) where every element of a run has its own channel, else f(std::false_type).
+/// Calls f(std::true_type) if each element of a run has its own channel, else f(std::false_type).
 template <class F>
 void by_layout(const Layout& l, F&& f) {
   if (l.channels_last)
@@ -66,7 +66,7 @@ struct Statistics {
   std::vector<A> mean, variance;
 };
 
-/// Chunks of runs are reduced in parallel and merged in their order, in fp64.
+/// Reduces chunks of runs in parallel and merges them in their order, in fp64.
 template <class T>
 Statistics<T> batch_statistics(const Tensor& x, const Layout& l, const Stream& stream) {
   using A = Accumulate<T>;
@@ -120,7 +120,7 @@ std::vector<A> wide_values(const Tensor& x, const Stream& stream) {
   return {values.begin(), values.end()};
 }
 
-/// What backward needs besides x and y.
+/// Saved for backward besides x and y.
 template <class T>
 struct Saved {
   using A = Accumulate<T>;
@@ -167,8 +167,8 @@ Saved<T> forward(const Tensor& x, const Tensor& w, const Tensor& b, const Tensor
   return saved;
 }
 
-/// Sums of g and g (x - mean) over each channel, in rows 0 and 1 of (2, C). With `y` defined, g = dy where y
-/// > 0 is written first.
+/// (2, C): the sums of g and of g (x - mean) over each channel. If `y` is defined, first writes g = dy where
+/// y > 0, else 0.
 template <class T>
 Tensor backward_sums(const Tensor& dy, const Tensor& y, const Tensor& g, const Tensor& x,
                      const Saved<T>& saved, const Layout& l, const Stream& stream) {
@@ -232,7 +232,7 @@ void input_gradient(const Tensor& g, const Tensor& x, const Tensor& dx, GradMode
 }
 
 template <class A>
-void give(const Gradients& gradients, size_t i, const std::vector<A>& values, const Stream& stream) {
+void add_gradient(const Gradients& gradients, size_t i, const std::vector<A>& values, const Stream& stream) {
   if (!gradients.needs(i)) return;
   const auto [destination, mode] = gradients.slot(i);
   store(Tensor::from(values, {static_cast<int64_t>(values.size())}, stream), destination, mode, stream);
@@ -257,11 +257,11 @@ void backward(const Tensor& dy, const Gradients& gradients, const Tensor& x, con
     mean.push_back(A(share * static_cast<double>(saved.mean[c])));
     variance.push_back(A(share * unbiased * static_cast<double>(saved.variance[c])));
   }
-  give(gradients, kWeight, dw, stream);
-  give(gradients, kBias, db, stream);
+  add_gradient(gradients, kWeight, dw, stream);
+  add_gradient(gradients, kBias, db, stream);
   if (training) {
-    give(gradients, kMean, mean, stream);
-    give(gradients, kVariance, variance, stream);
+    add_gradient(gradients, kMean, mean, stream);
+    add_gradient(gradients, kVariance, variance, stream);
   }
   if (gradients.needs(kX)) {
     write_gradient(gradients, kX, g.dtype(), stream, [&](const Tensor& dx, GradMode mode) {
@@ -271,7 +271,7 @@ void backward(const Tensor& dy, const Gradients& gradients, const Tensor& x, con
   gradients.add(kResidual, g);
 }
 
-/// The whole operation on CUDA, its inputs checked.
+/// The whole op on CUDA, for inputs that were checked.
 [[maybe_unused]] Var batch_norm_on_cuda(Tape& tape, const std::array<Var, 6>& inputs, const Tensor& in,
                                         const Tensor& add, const Layout& l, const BatchNormOptions& options) {
   if constexpr (kWithCuda) {
@@ -338,7 +338,7 @@ Var batch_norm(Tape& tape, const Var& x, const Var& w, const Var& b, const Var& 
   return dispatch_compute(in.dtype(), "batch_norm", [&]<class T>(TypeTag<T>) {
     Saved<T> saved = forward<T>(in, w.value, b.value, running_mean.value, running_var.value, add, y, l,
                                 options, training, stream);
-    // ReLU's mask is read off the output; without ReLU the output is not kept.
+    // The mask of ReLU follows from the output; without ReLU the output is not saved.
     return tape.record("batch_norm", y, {x, w, b, running_mean, running_var, residual},
                        [=, saved = std::move(saved), masked = options.relu ? y : Tensor()](
                            const Tensor& dy, const Gradients& gradients) {

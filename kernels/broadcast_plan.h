@@ -6,8 +6,8 @@
 
 namespace tutti {
 
-/// How `count` contiguous tensors broadcast to one shape, with dims merged where all of them allow it. The
-/// last dim's strides are 0 or 1.
+/// Sizes and strides with which `count` contiguous tensors broadcast to one shape; dims are merged where all
+/// tensors allow it. The strides of the last dim are 0 or 1.
 template <int count>
 struct BroadcastPlan {
   Shape sizes;                               // outermost first, at least one dim

@@ -36,7 +36,9 @@ ConvShape check_shape(const Tensor& x, const Tensor& w, const Conv2dOptions& o) 
               .dtype = x.dtype()};
   for (const size_t i : {0, 1}) {
     require(o.stride[i] >= 1 && o.padding[i] >= 0 && o.dilation[i] >= 1,
-            "conv2d: stride {}, padding {}, dilation {}", o.stride[i], o.padding[i], o.dilation[i]);
+            "conv2d: stride {}, padding {}, dilation {}: stride and dilation must be positive, padding not "
+            "negative",
+            o.stride[i], o.padding[i], o.dilation[i]);
   }
   require(o.groups >= 1 && s.c % o.groups == 0 && s.o % o.groups == 0 && w.size(1) == s.c / o.groups &&
               s.kh >= 1 && s.kw >= 1,
@@ -44,12 +46,12 @@ ConvShape check_shape(const Tensor& x, const Tensor& w, const Conv2dOptions& o) 
           to_string(x.shape()), nhwc ? "NHWC" : "NCHW");
   s.oh = output_size(s.h, s.kh, s.stride[0], s.padding[0], s.dilation[0]);
   s.ow = output_size(s.w, s.kw, s.stride[1], s.padding[1], s.dilation[1]);
-  require(s.oh >= 1 && s.ow >= 1, "conv2d: filters {} reach beyond images {}", to_string(w.shape()),
+  require(s.oh >= 1 && s.ow >= 1, "conv2d: filters {} are larger than images {}", to_string(w.shape()),
           to_string(x.shape()));
   return s;
 }
 
-/// NCHW images as NHWC and back; NHWC ones as they are.
+/// Converts images from `layout` to NHWC, and back.
 Tensor to_nhwc(const Tensor& x, ImageLayout layout, const Stream& stream) {
   return (layout == ImageLayout::kNhwc ? x : x.permute({0, 2, 3, 1})).to_contiguous(stream);
 }

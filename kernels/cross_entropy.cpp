@@ -28,7 +28,7 @@ void require_smoothing(const CrossEntropyOptions& options) {
           "cross_entropy: label smoothing {} is outside [0, 1)", options.label_smoothing);
 }
 
-/// One target a row as int64, kIgnored for ignored rows.
+/// The targets as int64, with kIgnored for ignored rows.
 Tensor checked_targets(const Tensor& logits, const Tensor& targets, int64_t ignore_index,
                        const Stream& stream) {
   require_shapes(logits, targets);
@@ -54,7 +54,7 @@ row::TargetWeights<A> target_weights(double smoothing, int64_t classes) {
   return {A(1 - smoothing), A(smoothing / static_cast<double>(classes))};
 }
 
-/// What the CUDA kernels are told; targets are brought to the device.
+/// The arguments of the CUDA kernels; copies targets to the device.
 cuda::CrossEntropy on_device(const Tensor& logits, const Tensor& targets, const CrossEntropyOptions& options,
                              const Stream& stream) {
   require_shapes(logits, targets);
@@ -75,7 +75,7 @@ Var cross_entropy_on_cuda(Tape& tape, const Var& logits, const Tensor& targets,
     return tape.record(
         "cross_entropy", std::move(y), {logits},
         [work = std::move(work), stream](const Tensor& dy, const Gradients& gradients) mutable {
-          // As on the CPU, the logits' memory becomes their gradient's.
+          // As on the CPU, the gradient may overwrite the logits.
           const Tensor dx = reuse_or_empty(work.logits, stream);
           cuda::cross_entropy_backward(work, dy, dx, stream);
           work.logits = Tensor();
@@ -127,7 +127,7 @@ Var cross_entropy(Tape& tape, const Var& logits, const Tensor& targets, const Cr
         if (label[r] == kIgnored) continue;
         const T* row = x + r * n;
         saved[r] = row::log_sum_exp(team, row, n);
-        // The weights of all classes add up to one, and so does their part of the log-sum-exp.
+        // The weights of all classes sum to one, so that the log-sum-exp has weight one.
         loss[r] = static_cast<double>(saved[r]) - static_cast<double>(weights.target * A(row[label[r]]));
         if (smoothing > 0) loss[r] -= static_cast<double>(weights.every * row::row_sum(team, row, n));
       }
@@ -140,7 +140,7 @@ Var cross_entropy(Tape& tape, const Var& logits, const Tensor& targets, const Cr
   return tape.record("cross_entropy", y, {logits},
                      [in = std::move(in), labels, lse, options, n, rows, stream](
                          const Tensor& dy, const Gradients& gradients) mutable {
-                       // Nobody else sees the logits any more: their memory becomes their gradient's.
+                       // Overwrites the logits if this node has the only reference to them.
                        const Tensor dx = reuse_or_empty(in, stream);
                        dispatch_compute(in.dtype(), "cross_entropy", [&]<class T>(TypeTag<T>) {
                          using A = Accumulate<T>;

@@ -15,7 +15,7 @@ namespace {
 void apply(const Tensor& from, const Tensor& to, double p, uint64_t site, const StepContext& context,
            const Stream& stream) {
   const int64_t per_sample = from.numel() / context.samples;
-  // Whole blocks of four a task: a block is drawn once.
+  // Each task has whole blocks of four elements, so that each block of random words is computed once.
   const int64_t chunks = (per_sample + kElementsPerTask - 1) / kElementsPerTask;
   const row::DropoutRule rule{.threshold = static_cast<uint32_t>(std::ceil(p * 0x1.0p24)),
                               .scale = static_cast<float>(1 / (1 - p))};
@@ -56,7 +56,7 @@ Var dropout(Tape& tape, const Var& x, double p, uint64_t site) {
   const StepContext& context = tape.context();
   if (p == 0 || !context.training) return x;
   require(context.samples >= 1 && x.value.numel() % context.samples == 0,
-          "dropout: {} of {} elements does not divide among {} samples", to_string(x.shape()),
+          "dropout: x {} has {} elements, not a multiple of {} samples", to_string(x.shape()),
           x.value.numel(), context.samples);
   const Stream& stream = tape.stream();
   const Tensor in = x.value.to_contiguous(stream);

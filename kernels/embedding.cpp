@@ -16,8 +16,8 @@ struct Occurrence {
   int64_t position;
 };
 
-/// Adds rows of dy to the rows of the table's gradient that their tokens name. A task owns a range of the
-/// vocabulary, in which `sorted` (by token, then position) fixes the order of the sums.
+/// Adds each row of dy to the row of its token in the table's gradient. Each task processes a range of the
+/// vocabulary; the order of `sorted` (by token, then position) is that of the additions.
 template <class T, class G>
 void scatter(const std::vector<Occurrence>& sorted, const Tensor& dy, const Tensor& destination,
              GradMode mode, const Stream& stream) {

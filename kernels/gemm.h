@@ -5,12 +5,12 @@
 
 namespace tutti {
 
-/// The product by the matrix library of the stream's device.
+/// Computes the product with the matrix library of the stream's device.
 void gemm(const Gemm& product, const Stream& stream);
 
-/// Writes or adds the product to the gradient of input `i`, straight into its slot where the library can:
-/// also fp32 slots of bf16 products, so that gradients are never rounded to bf16. `product` comes without c;
-/// the gradient is (m, n), contiguous.
+/// Writes or adds the product to the gradient of input `i`, directly into its slot where the library supports
+/// it, as it does for fp32 slots of bf16 products: these gradients are never rounded to bf16. `product` is
+/// passed without c; the gradient is (m, n), contiguous.
 void gemm_gradient(const Gradients& gradients, size_t i, Gemm product, const Stream& stream);
 
 }  // namespace tutti

@@ -2,11 +2,12 @@
 
 #include <tutti/core/tape.h>
 
-// How backward passes hand on gradients.
+// Helpers with which backward passes write gradients.
 namespace tutti {
 
 /// Calls `write(destination, mode)` with a contiguous tensor of `dtype` for the gradient of input `i`: the
-/// slot itself where it has the dtype, else a temporary that is then converted.
+/// slot itself if it has that dtype and is contiguous, else a temporary, which is then converted into the
+/// slot.
 template <class Write>
 void write_gradient(const Gradients& gradients, size_t i, DType dtype, const Stream& stream,
                     const Write& write) {
@@ -23,8 +24,8 @@ void write_gradient(const Gradients& gradients, size_t i, DType dtype, const Str
     add_in_place(destination, temporary, stream);
 }
 
-/// The gradient's own memory if nobody else needs it, else a new tensor: where to put something of its shape
-/// and dtype that is computed from it element by element.
+/// The destination of a tensor that is computed from `gradient` element by element, in its shape and dtype:
+/// `gradient` itself if there is no other reference to it, else a new tensor.
 inline Tensor reuse_or_empty(const Tensor& gradient, const Stream& stream) {
   if (gradient.unique() && gradient.contiguous()) return gradient;
   return Tensor::empty(gradient.shape(), gradient.dtype(), stream);

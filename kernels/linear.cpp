@@ -36,7 +36,7 @@ void add_bias(const Tile& tile, const T* bias, T* y) {
   });
 }
 
-/// before += bias where there is one, and y = op(before), over a tile.
+/// before += bias unless it is null, and y = op(before), over a tile.
 template <class T, class Op>
 void activate(const Tile& tile, T* before, const T* bias, T* y, Op op) {
   using A = Accumulate<T>;
@@ -57,7 +57,7 @@ void activate(const Tile& tile, T* before, const T* bias, T* y, Op op) {
     run_best_isa([=] { run([](int64_t) { return A(0); }); });
 }
 
-/// `p.before` becomes p.product + bias, `p.y` the activation of it.
+/// p.before = p.product + bias; p.y = activation(p.before).
 void forward(const cuda::LinearForward& p, const Stream& stream) {
   if constexpr (kWithCuda) {
     if (on_cuda(stream)) return cuda::linear(p, stream);
@@ -109,9 +109,9 @@ LinearResult linear_forward(std::string_view op, const Tape& tape, const LinearI
   Shape shape = x.shape;
   shape.back() = outputs;
   const Tensor out = Tensor::empty(shape, x.dtype, stream);
-  const int64_t rows = numel({shape.begin(), shape.end() - 1});  // without inputs, y is the bias
+  const int64_t rows = numel({shape.begin(), shape.end() - 1});  // if there are no inputs, y is the bias
 
-  // kRelu's derivative is a function of its output, the others' of their input.
+  // The derivative of kRelu is a function of its output, that of the others of their input.
   const bool keeps_input = activation != Activation::kNone && activation != Activation::kRelu;
   const Tensor before = keeps_input ? Tensor::empty(shape, x.dtype, stream) : out;
   const Tensor bias_row = has_bias ? bias.value.to_contiguous(stream) : Tensor();

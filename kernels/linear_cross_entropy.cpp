@@ -44,13 +44,13 @@ LossSizes check_sizes(const Tensor& x, const Tensor& w, const Tensor& targets,
   return s;
 }
 
-/// Gradients for a loss gradient of 1; undefined where not wanted.
-struct HeldGradients {
+/// Gradients for a loss gradient of 1; undefined if not needed.
+struct SavedGradients {
   Tensor dx;  // (rows, inputs)
-  Tensor dw;  // (classes, inputs), wide
+  Tensor dw;  // (classes, inputs), in LossSizes::wide
 };
 
-/// product() written to, or added to, contiguous c.
+/// Writes product() to contiguous c, or adds it.
 void multiply_into(Gemm product, const Tensor& c, bool accumulate, const Stream& stream) {
   product.c = c.raw();
   product.ldc = product.n;
@@ -59,13 +59,13 @@ void multiply_into(Gemm product, const Tensor& c, bool accumulate, const Stream&
   gemm(product, stream);
 }
 
-/// The loss of a chunk and, where `gradient` says so, what the gradient of its logits is made of.
+/// The loss of a chunk and, if `gradient`, the source of the gradient of its logits.
 struct ChunkLoss {
   Tensor loss;
   OperandSource d;
 };
 
-/// In fp8 on CUDA, the gradient is computed in the pass that rounds it.
+/// For fp8 on CUDA: the gradient is computed in the pass that rounds it.
 ChunkLoss fused_loss(const Tensor& logits, const Tensor& targets, const CrossEntropyOptions& options,
                      const Stream& stream) {
   auto [loss, saved] = loss_of_logits(logits, targets, options, stream);
@@ -79,7 +79,7 @@ ChunkLoss loss_of(Tensor logits, const Tensor& targets, const LinearCrossEntropy
   const Var loss = cross_entropy(inner, options.soft_cap > 0 ? soft_cap(inner, x, options.soft_cap) : x,
                                  targets, options.loss);
   if (!gradient) return {loss.value, {}};
-  x.value = Tensor();  // so that the gradient may take its memory
+  x.value = Tensor();  // so that the gradient may overwrite it
   inner.backward(loss);
   return {loss.value, inner.gradient(x)};
 }
@@ -91,11 +91,11 @@ struct Chunks {
   const LinearCrossEntropyOptions& options;
 };
 
-/// The loss of rows [first, first + rows), whose gradients go to `held`.
+/// The loss of rows [first, first + rows). Writes their gradients to `saved`.
 Tensor chunk_loss(const LossSizes& s, const Chunks& chunks, const Tensor& x, const ProductOperand& w,
-                  const Tensor& targets, int64_t first, const HeldGradients& held, const Stream& stream) {
+                  const Tensor& targets, int64_t first, const SavedGradients& saved, const Stream& stream) {
   const int64_t rows = x.size(0);
-  const bool gradient = held.dx.defined() || held.dw.defined();
+  const bool gradient = saved.dx.defined() || saved.dw.defined();
   const ProductOperand x_operand = chunks.fp8.operand(Fp8Pass::kX, x, stream);
   Tensor logits = Tensor::empty({rows, s.classes}, s.dtype, stream);
   multiply_into(product(x_operand, false, w, true), logits, false, stream);
@@ -103,14 +103,14 @@ Tensor chunk_loss(const LossSizes& s, const Chunks& chunks, const Tensor& x, con
                                 : loss_of(std::move(logits), targets, chunks.options, gradient, stream);
   if (!gradient) return loss;
   const ProductOperand d_operand = chunks.fp8.operand(Fp8Pass::kDy, d, stream);
-  if (held.dx.defined())
-    multiply_into(product(d_operand, false, w, false), held.dx.slice(0, first, first + rows), false, stream);
-  if (held.dw.defined())
-    multiply_into(product(d_operand, true, x_operand, false), held.dw, first > 0, stream);
+  if (saved.dx.defined())
+    multiply_into(product(d_operand, false, w, false), saved.dx.slice(0, first, first + rows), false, stream);
+  if (saved.dw.defined())
+    multiply_into(product(d_operand, true, x_operand, false), saved.dw, first > 0, stream);
   return loss;
 }
 
-/// tensor * factor (), in the factor's dtype; the host does not read the factor.
+/// tensor * factor (), in the dtype of the factor, which the host does not read.
 Tensor scaled(const Tensor& tensor, const Tensor& factor, const Stream& stream) {
   Tape inner(stream, {}, Tape::Mode::kInference);
   return mul(inner, Var(tensor.to(factor.dtype(), stream)), Var(factor)).value;
@@ -125,14 +125,14 @@ Var record_linear_cross_entropy(Tape& tape, const Var& x, const Var& w, const Te
   const Tensor in = x.value.to_contiguous(stream).view({s.rows, s.inputs});
   const Tensor weight = w.value.to_contiguous(stream);
   const Tensor labels = targets.to_contiguous(stream).view({s.rows});
-  HeldGradients held;
-  if (tape.recording() && x.needs_grad()) held.dx = Tensor::empty({s.rows, s.inputs}, s.dtype, stream);
+  SavedGradients saved;
+  if (tape.recording() && x.needs_grad()) saved.dx = Tensor::empty({s.rows, s.inputs}, s.dtype, stream);
   if (tape.recording() && w.needs_grad()) {
-    // Without rows nothing is ever written to it.
-    held.dw = s.rows == 0 ? Tensor::zeros(weight.shape(), s.wide, stream)
-                          : Tensor::empty(weight.shape(), s.wide, stream);
+    // If there are no rows, nothing is written to dw below.
+    saved.dw = s.rows == 0 ? Tensor::zeros(weight.shape(), s.wide, stream)
+                           : Tensor::empty(weight.shape(), s.wide, stream);
   }
-  // Every chunk has to have extents that fp8 takes, the last one too.
+  // The extents of all chunks, including the last, must be valid for fp8.
   const std::array<int64_t, 3> extents{s.rows % kFp8Multiple == 0 ? std::min(s.chunk, s.rows) : 0, s.inputs,
                                        s.classes};
   const Fp8Pass fp8(tape, ranges, s.dtype, extents);
@@ -144,19 +144,19 @@ Var record_linear_cross_entropy(Tape& tape, const Var& x, const Var& w, const Te
     const int64_t last = std::min(first + s.chunk, s.rows);
     add_in_place(total,
                  chunk_loss(s, chunks, in.slice(0, first, last), w_operand, labels.slice(0, first, last),
-                            first, held, stream),
+                            first, saved, stream),
                  stream);
   }
-  return tape.record(
-      "linear_cross_entropy", total, {x, w, ranges.x, ranges.w, ranges.dy},
-      [held = std::move(held), shape = x.shape(), fp8, stream](const Tensor& dy, const Gradients& gradients) {
-        constexpr size_t kRanges = 2;  // the first of them among the inputs
-        fp8.record_ranges(gradients, kRanges, stream);
-        if (gradients.needs(0)) gradients.add(0, scaled(held.dx, dy, stream).view(shape));
-        if (!gradients.needs(1)) return;
-        const auto [slot, mode] = gradients.slot(1);
-        store(scaled(held.dw, dy, stream), slot, mode, stream);
-      });
+  return tape.record("linear_cross_entropy", total, {x, w, ranges.x, ranges.w, ranges.dy},
+                     [saved = std::move(saved), shape = x.shape(), fp8, stream](const Tensor& dy,
+                                                                                const Gradients& gradients) {
+                       constexpr size_t kRanges = 2;  // index of the first range among the inputs
+                       fp8.record_ranges(gradients, kRanges, stream);
+                       if (gradients.needs(0)) gradients.add(0, scaled(saved.dx, dy, stream).view(shape));
+                       if (!gradients.needs(1)) return;
+                       const auto [slot, mode] = gradients.slot(1);
+                       store(scaled(saved.dw, dy, stream), slot, mode, stream);
+                     });
 }
 
 Var linear_cross_entropy(Tape& tape, const Var& x, const Var& w, const Tensor& targets,

@@ -5,20 +5,20 @@
 
 #include <string_view>
 
-// What linear(), mlp() and linear_cross_entropy() are put together from, in the compute dtype and in fp8:
-// without ranges, in the compute dtype.
+// Parts of linear(), mlp() and linear_cross_entropy(), in the compute dtype and in fp8: without ranges, in
+// the compute dtype.
 namespace tutti {
 
-/// x of a linear layer: values, or what the layer makes them of.
+/// x of a linear layer: values, or a source that the layer computes them from.
 struct LinearInput {
   Shape shape;  ///< (..., inputs)
   DType dtype = DType::kFloat32;
   OperandSource source;     ///< (rows, inputs)
-  NodeId node = kConstant;  ///< where its gradient goes
+  NodeId node = kConstant;  ///< the node that receives its gradient
 
-  /// Throws Error, with `op` in front, for an undefined x.
+  /// Throws Error, with `op` in the message, for an undefined x.
   static LinearInput of(std::string_view op, const Var& x, const Stream& stream);
-  /// For tape.record(): its place, without values.
+  /// Its node without values, for tape.record().
   [[nodiscard]] Var place() const { return Var(Tensor(), node); }
 };
 
@@ -26,17 +26,17 @@ struct DeferredNorm::Parts {
   LinearInput input;
 };
 
-/// What a linear layer keeps for backward.
+/// The tensors that a linear layer saves for backward.
 struct LinearSaved {
   ProductOperand x;  ///< (rows, inputs)
   ProductOperand w;  ///< (outputs, inputs)
   Fp8Pass fp8;
-  Tensor derived;  ///< what the activation's derivative is a function of; undefined for kNone
+  Tensor derived;  ///< the argument of the activation's derivative; undefined for kNone
   Activation activation = Activation::kNone;
   int64_t rows = 0, outputs = 0;
 
   /// Writes or adds the gradients of w, bias and the ranges, inputs 1, 2 and 3 to 5; `d` (..., outputs) is
-  /// the gradient of what goes into the activation. Returns it as an operand, for input_gradient.
+  /// the gradient of the activation's input. Returns it as an operand, for input_gradient.
   ProductOperand parameter_gradients(const Tensor& d, const Gradients& gradients, const Stream& stream) const;
   /// d W without its destination: the gradient of x.
   [[nodiscard]] Gemm input_gradient(const ProductOperand& d) const { return product(d, false, w, false); }
@@ -46,11 +46,11 @@ struct LinearResult {
   Tensor y;
   LinearSaved saved;
 };
-/// activation(x W^T + bias); throws what linear() throws, with `op` in front.
+/// activation(x W^T + bias); throws what linear() throws, with `op` in the message.
 LinearResult linear_forward(std::string_view op, const Tape& tape, const LinearInput& x, const Var& w,
                             const Var& bias, Activation activation, const Fp8Ranges& ranges);
 
-/// The ops themselves; without ranges in the compute dtype.
+/// The ops; in the compute dtype if the ranges are undefined.
 Var record_linear(Tape& tape, const LinearInput& x, const Var& w, const Var& bias, Activation activation,
                   const Fp8Ranges& ranges);
 struct MlpWeights {
@@ -61,7 +61,8 @@ Var record_mlp(Tape& tape, const LinearInput& x, const MlpWeights& weights, Acti
 Var record_linear_cross_entropy(Tape& tape, const Var& x, const Var& w, const Tensor& targets,
                                 const LinearCrossEntropyOptions& options, const Fp8Ranges& ranges);
 
-/// dx = dy times the derivative of an activation other than kNone; `derived` as in LinearSaved, dx may be dy.
+/// dx = dy times the derivative of an activation other than kNone; `derived` is that of LinearSaved. dx may
+/// be dy.
 void activation_backward(const Tensor& dy, const Tensor& derived, const Tensor& dx, Activation activation,
                          const Stream& stream);
 

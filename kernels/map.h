@@ -43,7 +43,7 @@ void map_backward(const Tensor& dy, const Tensor& saved, const Tensor& dx, Op op
 
 }  // namespace detail
 
-/// A unary operation from its functor (kernels/row/pointwise.h).
+/// The unary operation of a functor (kernels/row/pointwise.h).
 template <row::Listed<row::UnaryOps> Op>
 Var map(Tape& tape, std::string_view name, const Var& x, Op op) {
   const Stream& stream = tape.stream();

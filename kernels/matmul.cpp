@@ -8,8 +8,8 @@
 namespace tutti {
 namespace {
 
-/// A batched product c (..., m, n) = a (..., m, k) b (..., k, n); tensors are contiguous, a and b stored
-/// transposed or not.
+/// An operand of a batched product c (..., m, n) = a (..., m, k) b (..., k, n): contiguous, its matrices
+/// stored transposed or not.
 struct Operand {
   Tensor tensor;
   bool transposed = false;
@@ -20,7 +20,7 @@ struct Operand {
   [[nodiscard]] Operand flipped() const { return {tensor, !transposed}; }
 };
 
-/// Matrix number for each batch index of `batch`: broadcast dims repeat theirs.
+/// The index of an operand's matrix for each index of `batch`; broadcast dims repeat matrices.
 class BatchIndex {
  public:
   BatchIndex(const Shape& own, const Shape& batch) : batch_(batch), strides_(batch.size(), 0) {
@@ -43,7 +43,7 @@ class BatchIndex {
 
 constexpr int64_t kTileRows = 128;
 
-/// The product of matrix 0 of a and b into matrix 0 of c.
+/// The product of the first matrices of a and b, written to the first matrix of c.
 Gemm first_product(const Operand& a, const Operand& b, const Tensor& c) {
   const int64_t m = a.rows();
   const int64_t k = a.columns();
@@ -59,7 +59,7 @@ Gemm first_product(const Operand& a, const Operand& b, const Tensor& c) {
           .c_dtype = c.dtype()};
 }
 
-/// On CUDA: as few batched products as broadcasting lets them be.
+/// On CUDA: as few batched products as broadcasting allows.
 [[maybe_unused]] void multiply_on_cuda(const Operand& a, const Operand& b, const Shape& batch,
                                        const Tensor& c, const Stream& stream) {
   if constexpr (kWithCuda) {
@@ -142,19 +142,18 @@ Var matmul(Tape& tape, const Var& a, const Var& b, const MatmulOptions& options)
   return tape.record("matmul", multiply(x, y, batch, stream), {a, b},
                      [x, y, batch, stream](const Tensor& dy, const Gradients& gradients) {
                        const Operand d{dy, false};
-                       // d(op(a)) = dy op(b)^T and its transpose where a is stored transposed; likewise for
-                       // b.
-                       const auto give = [&](size_t i, const Tensor& full) {
+                       // d(op(a)) = dy op(b)^T, transposed if a is stored transposed; likewise for b.
+                       const auto add_gradient = [&](size_t i, const Tensor& full) {
                          const auto [slot, mode] = gradients.slot(i);
                          sum_to(full, slot, mode, stream);
                        };
                        if (gradients.needs(0)) {
-                         give(0, x.transposed ? multiply(y, d.flipped(), batch, stream)
-                                              : multiply(d, y.flipped(), batch, stream));
+                         add_gradient(0, x.transposed ? multiply(y, d.flipped(), batch, stream)
+                                                      : multiply(d, y.flipped(), batch, stream));
                        }
                        if (gradients.needs(1)) {
-                         give(1, y.transposed ? multiply(d.flipped(), x, batch, stream)
-                                              : multiply(x.flipped(), d, batch, stream));
+                         add_gradient(1, y.transposed ? multiply(d.flipped(), x, batch, stream)
+                                                      : multiply(x.flipped(), d, batch, stream));
                        }
                      });
 }

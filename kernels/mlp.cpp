@@ -8,7 +8,7 @@
 namespace tutti {
 namespace {
 
-/// d becomes (dy W2) times the derivative of the activation between the layers.
+/// d = (dy W2) times the derivative of the activation between the layers.
 void hidden_gradient(const LinearSaved& down, const ProductOperand& dy, Activation activation,
                      const Tensor& derived, const Tensor& d, const Stream& stream) {
   Gemm product = down.input_gradient(dy);
@@ -22,7 +22,7 @@ void hidden_gradient(const LinearSaved& down, const ProductOperand& dy, Activati
   if (activation != Activation::kNone) activation_backward(d, derived, d, activation, stream);
 }
 
-/// Whether the activation between the layers is applied in the pass that makes the second one's operand in
+/// Whether the activation between the layers is applied in the pass that rounds the second layer's operand to
 /// fp8.
 bool defers_activation(const Tape& tape, const LinearInput& x, const MlpWeights& weights,
                        Activation activation, const Fp8Ranges& ranges) {
@@ -50,8 +50,8 @@ Var record_mlp(Tape& tape, const LinearInput& x, const MlpWeights& weights, Acti
   // The derivative of ReLU is the same function of its input and of its output.
   const Tensor derived = defers ? up.y : up.saved.derived;
 
-  // Two nodes, so that the second layer's parameters are complete, and may travel, before the first one's
-  // products are made. The gradient that goes from one to the other is that of what goes into the activation.
+  // Two nodes, so that the gradients of the second layer's parameters are complete, and can be reduced,
+  // before backward of the first layer. The gradient between the nodes is that of the activation's input.
   const Var hidden = tape.record("mlp", up.y, {x.place(), w1, b1, ranges.up.x, ranges.up.w, ranges.up.dy},
                                  [up = up.saved, stream](const Tensor& d, const Gradients& gradients) {
                                    const ProductOperand operand =
@@ -63,7 +63,7 @@ Var record_mlp(Tape& tape, const LinearInput& x, const MlpWeights& weights, Acti
       "mlp", down.y, {hidden, w2, b2, ranges.down.x, ranges.down.w, ranges.down.dy},
       [down = down.saved, activation, derived, stream](const Tensor& dy, const Gradients& gradients) {
         const ProductOperand operand = down.parameter_gradients(dy, gradients, stream);
-        // The first and only gradient that the node between the layers gets.
+        // This is the only gradient of the node between the layers: its slot is overwritten.
         if (gradients.needs(0))
           hidden_gradient(down, operand, activation, derived, gradients.slot(0).tensor, stream);
       });

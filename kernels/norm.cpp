@@ -34,14 +34,14 @@ NormInputs checked(std::string_view op, const Var& x, const Var& w, const Var& b
   return in;
 }
 
-/// Writes dx, or adds to it, unless it is undefined. Returns parts of the parameters' gradients, (chunks, 2
-/// n).
+/// Writes dx, or adds to it, unless it is undefined. Returns partial sums of the parameters' gradients,
+/// (chunks, 2 n).
 template <bool kCentred, class T>
 Tensor backward_rows(const NormInputs& in, const Tensor& moments, const Tensor& dy, const Tensor& dx,
                      bool accumulate, const Stream& stream) {
   using A = Accumulate<T>;
   const int64_t n = in.width;
-  // Fixed chunks of rows: each leaves its part of the parameters' gradients in a row of `partials`.
+  // Chunks depend on the shape alone; each writes its partial sums to a row of `partials`.
   const int64_t chunk = std::max(rows_per_task(n), (in.rows + 63) / 64);
   const int64_t chunks = (in.rows + chunk - 1) / chunk;
   const Tensor partials = Tensor::empty({std::max<int64_t>(1, chunks), 2 * n}, dtype_of<A>(), stream);
@@ -65,7 +65,7 @@ Tensor backward_rows(const NormInputs& in, const Tensor& moments, const Tensor& 
   return partials;
 }
 
-/// Gradients of x, w and (where kCentred) b. `moments` holds mean (of 0 if not centred) and rstd of each row.
+/// Gradients of x, w and (if kCentred) b. `moments` has the mean (0 if not centred) and rstd of each row.
 template <bool kCentred>
 void backward(const NormInputs& in, const Tensor& moments, const Tensor& dy, const Gradients& gradients,
               bool has_bias, const Stream& stream) {
@@ -105,7 +105,7 @@ void backward(const NormInputs& in, const Tensor& moments, const Tensor& dy, con
   }
 }
 
-/// The terms of a sum that is normalised; undefined where it is there already.
+/// The terms of a sum that is computed and normalised; undefined if x is normalised as it is.
 struct Terms {
   Tensor x, residual;
 };
@@ -144,9 +144,9 @@ void forward(std::string_view op, const NormInputs& in, const Terms& terms, cons
       for (int64_t r = begin; r < end; ++r) {
         if (first != nullptr) row::add(team, first + r * n, second + r * n, from + r * n, n);
         if constexpr (kCentred) {
-          const auto got = row::layer_norm(team, from + r * n, weight, bias, to + r * n, n, A(eps));
-          m[2 * r] = got.mean;
-          m[2 * r + 1] = got.rstd;
+          const auto result = row::layer_norm(team, from + r * n, weight, bias, to + r * n, n, A(eps));
+          m[2 * r] = result.mean;
+          m[2 * r + 1] = result.rstd;
         } else {
           m[2 * r] = 0;
           m[2 * r + 1] = row::rms_norm(team, from + r * n, weight, to + r * n, n, A(eps));
@@ -156,15 +156,15 @@ void forward(std::string_view op, const NormInputs& in, const Terms& terms, cons
   });
 }
 
-/// What forward leaves for backward.
-struct Normed {
+/// Saved for backward.
+struct Saved {
   NormInputs in;
   Tensor moments;
 };
 
 template <bool kCentred>
-Normed run_forward(std::string_view op, NormInputs in, const Terms& terms, const Tensor& y, double eps,
-                   const Stream& stream) {
+Saved run_forward(std::string_view op, NormInputs in, const Terms& terms, const Tensor& y, double eps,
+                  const Stream& stream) {
   const bool wide = in.x.dtype() == DType::kFloat64;
   const Tensor moments = Tensor::empty({in.rows, 2}, wide ? DType::kFloat64 : DType::kFloat32, stream);
   forward<kCentred>(op, in, terms, y, moments, eps, stream);
@@ -172,13 +172,13 @@ Normed run_forward(std::string_view op, NormInputs in, const Terms& terms, const
 }
 
 template <bool kCentred>
-Backward backward_of(Normed normed, bool has_bias, const Stream& stream) {
-  return [normed = std::move(normed), has_bias, stream](const Tensor& dy, const Gradients& gradients) {
-    backward<kCentred>(normed.in, normed.moments, dy, gradients, has_bias, stream);
+Backward backward_of(Saved saved, bool has_bias, const Stream& stream) {
+  return [saved = std::move(saved), has_bias, stream](const Tensor& dy, const Gradients& gradients) {
+    backward<kCentred>(saved.in, saved.moments, dy, gradients, has_bias, stream);
   };
 }
 
-/// Scale and shift, and what is added to the variance.
+/// Scale and shift, and the number added to the variance.
 struct Affine {
   Var w, b;
   double eps;
@@ -190,32 +190,31 @@ Var normalise(std::string_view op, Tape& tape, const Var& x, const Affine& affin
   const auto& [w, b, eps] = affine;
   NormInputs in = checked(op, x, w, b, stream);
   const Tensor y = Tensor::empty(in.x.shape(), in.x.dtype(), stream);
-  Normed normed = run_forward<kCentred>(op, std::move(in), terms, y, eps, stream);
+  Saved saved = run_forward<kCentred>(op, std::move(in), terms, y, eps, stream);
   const bool has_bias = b.value.defined();
   return tape.record(op, y, {x, w, has_bias ? b : Var{}},
-                     backward_of<kCentred>(std::move(normed), has_bias, stream));
+                     backward_of<kCentred>(std::move(saved), has_bias, stream));
 }
 
 template <bool kCentred>
 DeferredNorm defer(std::string_view op, Tape& tape, const Var& x, const Affine& affine,
                    const Terms& terms = {}) {
   const Stream& stream = tape.stream();
-  require(on_cuda(stream), "{}: deferred on {}; only fp8 layers on CUDA devices take that", op,
-          name(stream.device()));
+  require(on_cuda(stream), "{}: deferred norms need a CUDA device, not {}", op, name(stream.device()));
   const auto& [w, b, eps] = affine;
-  Normed normed = run_forward<kCentred>(op, checked(op, x, w, b, stream), terms, Tensor(), eps, stream);
-  const NormInputs& in = normed.in;
+  Saved saved = run_forward<kCentred>(op, checked(op, x, w, b, stream), terms, Tensor(), eps, stream);
+  const NormInputs& in = saved.in;
   LinearInput input{.shape = in.x.shape(),
                     .dtype = in.x.dtype(),
-                    .source = Normalised{in.x.view({in.rows, in.width}), in.w, in.b, normed.moments}};
+                    .source = Normalised{in.x.view({in.rows, in.width}), in.w, in.b, saved.moments}};
   const bool has_bias = b.value.defined();
   const std::array<Var, 3> inputs{x, w, has_bias ? b : Var{}};
   input.node = tape.record_without_output(op, input.shape, input.dtype, inputs,
-                                          backward_of<kCentred>(std::move(normed), has_bias, stream));
+                                          backward_of<kCentred>(std::move(saved), has_bias, stream));
   return DeferredNorm(std::make_shared<const DeferredNorm::Parts>(std::move(input)));
 }
 
-/// x + residual, to be filled by the norm, and its terms.
+/// x + residual, whose values the norm writes, and its terms.
 struct PlannedSum {
   Var sum;
   Terms terms;
@@ -227,7 +226,7 @@ PlannedSum plan_sum(std::string_view op, Tape& tape, const Var& x, const Var& re
           to_string(residual.shape()), name(residual.dtype()));
   const Stream& stream = tape.stream();
   Terms terms{x.value.to_contiguous(stream), residual.value.to_contiguous(stream)};
-  // On the tape before the norm that fills it: the norm is a function of the sum.
+  // Recorded before the norm, which writes its values and is a function of it.
   Var sum = tape.record("add", Tensor::empty(x.shape(), x.dtype(), stream), {x, residual},
                         [](const Tensor& dy, const Gradients& gradients) {
                           for (size_t i = 0; i < 2; ++i) {

@@ -32,8 +32,8 @@ PoolGeometry geometry(std::string_view op, const Tensor& x, const Pool2dOptions&
             op, g.kernel[d], g.in[d], g.padding[d]);
     g.out[d] = (g.in[d] + 2 * g.padding[d] - g.kernel[d]) / g.stride[d] + 1;
   }
-  require(g.kernel[0] * g.kernel[1] <= 65535, "{}: a window of {} x {} is too large", op, g.kernel[0],
-          g.kernel[1]);
+  require(g.kernel[0] * g.kernel[1] <= 65535, "{}: a window of {} x {} has more than 65535 elements", op,
+          g.kernel[0], g.kernel[1]);
   return g;
 }
 

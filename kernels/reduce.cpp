@@ -16,16 +16,16 @@ Mask reduced_dims(std::string_view op, const Tensor& x, const std::vector<int>& 
   Mask mask{};
   for (const int given : dims) {
     const int dim = given < 0 ? given + x.dims() : given;
-    require(dim >= 0 && dim < x.dims(), "{}: dim {} of a tensor of shape {}", op, given,
+    require(dim >= 0 && dim < x.dims(), "{}: dim {} is out of range for shape {}", op, given,
             to_string(x.shape()));
-    require(!mask[static_cast<size_t>(dim)], "{}: dim {} stands twice", op, given);
+    require(!mask[static_cast<size_t>(dim)], "{}: dim {} is repeated", op, given);
     mask[static_cast<size_t>(dim)] = true;
   }
   if (dims.empty()) mask.fill(true);
   return mask;
 }
 
-/// x's shape with the reduced dims 1, or without them.
+/// x's shape with reduced dims of size 1 if `keep_dims`, else without them.
 Shape reduced_shape(const Shape& shape, const Mask& mask, bool keep_dims) {
   Shape result;
   for (size_t d = 0; d < shape.size(); ++d) {
@@ -37,8 +37,8 @@ Shape reduced_shape(const Shape& shape, const Mask& mask, bool keep_dims) {
   return result;
 }
 
-/// Sums over the masked dims, in the accumulate dtype; flat. Runs of neighbouring dims are summed at once,
-/// the innermost first, as that leaves the least for the others.
+/// Sums over the masked dims, in the accumulate dtype, as a flat tensor. Adjacent dims are summed together,
+/// starting with the innermost, as that leaves the fewest elements for the others.
 Tensor sum_masked(const Tensor& x, const Mask& mask, const Stream& stream) {
   Shape sizes;  // runs of dims that are all reduced or all kept
   std::array<bool, size_t{kMaxDims}> reduced{};
@@ -115,7 +115,7 @@ void max_rows(const Tensor& rows, const Tensor& y, const Tensor& winners, const 
   });
 }
 
-/// (permuted), zeros but for dy at the winners of the rows.
+/// (permuted): dy at the winners of the rows, 0 elsewhere.
 Tensor max_rows_backward(const Tensor& dy, const Tensor& winners, const Shape& permuted,
                          const Stream& stream) {
   if constexpr (kWithCuda) {
@@ -158,7 +158,7 @@ Var mean(Tape& tape, const Var& x, const std::vector<int>& dims, bool keep_dims)
 Var max(Tape& tape, const Var& x, const std::vector<int>& dims, bool keep_dims) {
   const Stream& stream = tape.stream();
   const Mask mask = reduced_dims("max", x.value, dims);
-  // Reduced dims last: a view, and a copy only where they were not.
+  // Reduced dims last: copies only if they are not last in x.
   Shape order;
   for (int reduced = 0; reduced < 2; ++reduced) {
     for (size_t d = 0; d < x.shape().size(); ++d) {

@@ -10,10 +10,10 @@
 namespace tutti {
 namespace {
 
-/// Rotates `rotated` heads of `head_dim` in each row of x and copies the rest; direction -1 turns back.
+/// Rotates `rotated` heads of `head_dim` in each row of x and copies the rest; direction -1 is the inverse.
 template <class T>
-void rotate(const Tensor& x, const Tensor& y, int64_t rotated, int64_t head_dim, const RotaryConfig& config,
-            double direction, const Stream& stream) {
+void rotate_on_cpu(const Tensor& x, const Tensor& y, int64_t rotated, int64_t head_dim,
+                   const RotaryConfig& config, double direction, const Stream& stream) {
   using A = Accumulate<T>;
   const int64_t positions = x.size(1);
   const int64_t width = x.size(2);
@@ -52,8 +52,8 @@ void rotate(const Tensor& x, const Tensor& y, int64_t rotated, int64_t head_dim,
   });
 }
 
-void turn(const Tensor& x, const Tensor& y, int64_t rotated, int64_t head_dim, const RotaryConfig& config,
-          double direction, const Stream& stream) {
+void rotate(const Tensor& x, const Tensor& y, int64_t rotated, int64_t head_dim, const RotaryConfig& config,
+            double direction, const Stream& stream) {
   if constexpr (kWithCuda) {
     if (on_cuda(stream)) {
       return cuda::rotate(x, y,
@@ -67,7 +67,7 @@ void turn(const Tensor& x, const Tensor& y, int64_t rotated, int64_t head_dim, c
     }
   }
   dispatch_compute(x.dtype(), "rotary", [&]<class T>(TypeTag<T>) {
-    rotate<T>(x, y, rotated, head_dim, config, direction, stream);
+    rotate_on_cpu<T>(x, y, rotated, head_dim, config, direction, stream);
   });
 }
 
@@ -87,17 +87,17 @@ Var rotary(Tape& tape, const Var& qkv, const RotaryConfig& config) {
   require(config.scaling.kind == RotaryScaling::Kind::kNone ||
               (config.scaling.factor > 0 &&
                (config.scaling.kind == RotaryScaling::Kind::kLinear || config.scaling.original_context > 0)),
-          "rotary: scaled by a factor of {} from a context of {}", config.scaling.factor,
-          config.scaling.original_context);
+          "rotary: scaling factor {} and (unless scaling is linear) original context {} must be positive",
+          config.scaling.factor, config.scaling.original_context);
   const Tensor in = qkv.value.to_contiguous(stream);
   const Tensor out = Tensor::empty(in.shape(), in.dtype(), stream);
   const int64_t rotated = config.heads + config.kv_heads;
   const int64_t head_dim = in.size(2) / parts;
-  turn(in, out, rotated, head_dim, config, 1, stream);
+  rotate(in, out, rotated, head_dim, config, 1, stream);
   return tape.record("rotary", out, {qkv},
                      [rotated, head_dim, config, stream](const Tensor& dy, const Gradients& gradients) {
                        const Tensor dx = reuse_or_empty(dy, stream);
-                       turn(dy, dx, rotated, head_dim, config, -1, stream);
+                       rotate(dy, dx, rotated, head_dim, config, -1, stream);
                        gradients.add(0, dx);
                      });
 }

@@ -16,11 +16,11 @@ namespace {
 
 int normal_dim(std::string_view op, int dim, const Shape& shape) {
   const int dims = static_cast<int>(shape.size());
-  require(dim >= -dims && dim < dims, "{}: dim {} of a tensor of shape {}", op, dim, to_string(shape));
+  require(dim >= -dims && dim < dims, "{}: dim {} is out of range for shape {}", op, dim, to_string(shape));
   return dim < 0 ? dim + dims : dim;
 }
 
-/// Sizes before, at and after `dim`.
+/// The numbers of elements before, in and after `dim`.
 SumExtents around(const Shape& shape, int dim) {
   SumExtents e;
   for (int d = 0; d < static_cast<int>(shape.size()); ++d) {
@@ -31,7 +31,7 @@ SumExtents around(const Shape& shape, int dim) {
 
 template <class I>
 std::vector<int64_t> checked_indices(const Tensor& indices, int64_t size) {
-  // Looked at by the CPU, also where they come from a device.
+  // Checked on the CPU, also if they are on a device.
   ThreadPool one_thread(1);
   const Stream host = Stream::inline_on(one_thread);
   const Tensor flat = indices.to(indices.dtype(), host).to_contiguous(host);
@@ -67,8 +67,8 @@ Var gather_on_cuda(Tape& tape, const Var& x, const Tensor& in, const std::vector
 }  // namespace
 
 Var view(Tape& tape, const Var& x, const Shape& shape) {
-  // Tensor::view throws for shapes that do not fit and for strides that allow no view: only the latter is
-  // mended.
+  // Tensor::view throws for shapes that do not fit and for strides that allow no view. A copy avoids the
+  // latter.
   Tensor y = x.value.contiguous() ? x.value.view(shape) : x.value.to_contiguous(tape.stream()).view(shape);
   return tape.record(
       "view", std::move(y), {x},
@@ -119,11 +119,11 @@ Var concat(Tape& tape, std::span<const Var> parts, int dim) {
   for (const Var& part : parts) {
     Shape others = part.shape();
     require(others.size() == shape.size() && part.dtype() == parts[0].dtype(),
-            "concat: {} of {} does not go with {} of {}", name(part.dtype()), to_string(others),
-            name(parts[0].dtype()), to_string(parts[0].shape()));
+            "concat: {} {} and {} {} differ in dtype or number of dims", name(part.dtype()),
+            to_string(others), name(parts[0].dtype()), to_string(parts[0].shape()));
     const int64_t size = others[index];
     others[index] = shape[index];
-    require(others == shape, "concat along dim {}: shapes {} and {} differ elsewhere", at,
+    require(others == shape, "concat along dim {}: shapes {} and {} differ in another dim", at,
             to_string(part.shape()), to_string(parts[0].shape()));
     shape[index] += size;
   }
@@ -179,7 +179,7 @@ Var gather(Tape& tape, const Var& x, int dim, const Tensor& indices) {
         using A = Accumulate<T>;
         const T* d = dy.data<T>();
         T* out = dx.data<T>();
-        // A task owns whole slices of dx, so that repeated indices add up in their order.
+        // Each task writes whole slices of dx, so that repeated indices are added in their order.
         for_ranges(stream, e.outer, rows_per_task(count * e.inner), [=, &picks](int64_t begin, int64_t end) {
           for (int64_t i = begin * count; i < end * count; ++i) {
             T* sum = out + (i / count * e.reduced + picks[static_cast<size_t>(i % count)]) * e.inner;

@@ -7,7 +7,7 @@
 namespace tutti {
 
 Tensor sum_middle(const Tensor& x, const SumExtents& extents, const Stream& stream) {
-  if (extents.outer == 0 || extents.inner == 0) {  // no sums: nothing to cut into tasks
+  if (extents.outer == 0 || extents.inner == 0) {  // the result is empty
     const DType wide = x.dtype() == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
     return Tensor::empty({extents.outer, extents.inner}, wide, stream);
   }

@@ -78,8 +78,7 @@ void describe_smoothing(ModelConfig& config, Fields& f) {
 void describe_fp8(ModelConfig& config, Fields& f) {
   f.choice("fp8", config.fp8, {"none", "linear", "linear_and_head"},
            "products of these layers in fp8, the head's at some loss in narrow models (precision.compute: "
-           "bf16; GPUs from sm_89 on; CPUs imitate it, "
-           "slower)");
+           "bf16; GPUs from sm_89 on; slower emulation on CPUs)");
 }
 
 const std::vector<Kind>& kinds() {
@@ -134,11 +133,10 @@ void ModelConfig::describe(Fields& f) {
   for (const Kind& row : kinds()) {
     if (f.wants_all() || row.name == kind) row.describe(*this, f);
   }
-  f.path(
-      "weights", weights,
-      "safetensors file or folder to begin from: with Hugging Face's names (GPT-2, Llama and their "
-      "relatives; "
-      "their config.json must say the same), torchvision's (ResNet) or those of a checkpoint; empty: random");
+  f.path("weights", weights,
+         "safetensors file or folder with initial weights: with names of Hugging Face (GPT-2, Llama and "
+         "related models; their config.json must match), of torchvision (ResNet) or of a checkpoint; empty: "
+         "random");
 }
 
 void fit_to_data(ModelConfig& config, const DataShape& data) {

@@ -286,7 +286,7 @@ Wanted wanted_from(Module& model, const ModelFiles& files) {
 std::vector<ExternalTensor> external_names(Module& model) {
   if (auto* gpt = dynamic_cast<Gpt*>(&model))
     return hugging_face::tensor_names(*gpt, hugging_face::Packing::kApart);
-  if (dynamic_cast<ResNet*>(&model) != nullptr) return own_names(model);  // these are torchvision's names
+  if (dynamic_cast<ResNet*>(&model) != nullptr) return own_names(model);  // equal to torchvision's
   fail("external names: only gpt and resnet models have equivalents in other libraries");
 }
 

@@ -155,7 +155,7 @@ class Gpt::Block final : public Module {
   }
 
  private:
-  /// A pair of norms that only some models have.
+  /// A pair of norms, which only some models have.
   struct Norms {
     Norms(const GptConfig& c, int64_t width) : first(make_norm(c, width)), second(make_norm(c, width)) {}
     Norm first, second;

@@ -1,4 +1,4 @@
-// What most sources include, precompiled where TUTTI_PRECOMPILE asks for it.
+// Headers that most sources include, precompiled if TUTTI_PRECOMPILE is set.
 #pragma once
 #include <fmt/format.h>
 #include <algorithm>

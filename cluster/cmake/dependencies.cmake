@@ -1,4 +1,4 @@
-# What Tutti is built with. Everything that is missing is named at once, with its package of Debian and Ubuntu.
+# The dependencies of Tutti. All missing ones are listed in one message, with their packages of Debian and Ubuntu.
 set(missing "")
 set(left_out "")
 
@@ -59,7 +59,7 @@ tutti_need("pkg-config" pkg-config PkgConfig_FOUND)
 tutti_need("hwloc" libhwloc-dev HWLOC_FOUND)
 tutti_want("cairo" libcairo2-dev "`tutti report` writes no PNG files" CAIRO_FOUND)
 
-# Debian's oneDNN package file asks for OpenCL headers that its CPU library does not use: look for the library itself.
+# Debian's oneDNN package file requires OpenCL headers that its CPU library does not use: find the library directly.
 find_path(ONEDNN_INCLUDE_DIR oneapi/dnnl/dnnl.hpp)
 find_library(ONEDNN_LIBRARY dnnl)
 find_path(OPENBLAS_INCLUDE_DIR cblas.h PATH_SUFFIXES openblas x86_64-linux-gnu)
@@ -78,14 +78,14 @@ foreach(library ONEDNN OPENBLAS UTF8PROC ONIGURUMA WEBP)
 endforeach()
 tutti_want("oneDNN" libdnnl-dev "products and convolutions are slower" ONEDNN_FOUND)
 tutti_want("OpenBLAS" libopenblas-dev "products that oneDNN does not compute are slower" OPENBLAS_FOUND)
-tutti_want("utf8proc" libutf8proc-dev "tokenizers take ASCII text only" UTF8PROC_FOUND)
+tutti_want("utf8proc" libutf8proc-dev "tokenizers support only ASCII text" UTF8PROC_FOUND)
 tutti_want("Oniguruma" libonig-dev "tokenizers with regular expressions are refused" ONIGURUMA_FOUND)
 tutti_want("libwebp" libwebp-dev "WebP images are refused" WEBP_FOUND)
 if(ONEDNN_FOUND)
   if(CMAKE_CXX_COMPILER_ID STREQUAL GNU)
     find_package(OpenMP QUIET COMPONENTS CXX)
     tutti_need("OpenMP" libgomp1 OpenMP_CXX_FOUND)
-  else()  # the OpenMP library that oneDNN itself uses: a second one in the process would have threads of its own
+  else()  # the OpenMP library that oneDNN itself uses: a second one in the process would have separate threads
     find_library(TUTTI_GOMP NAMES gomp libgomp.so.1)
     tutti_need("GNU OpenMP, which oneDNN uses" libgomp1 TUTTI_GOMP)
     add_library(OpenMP::OpenMP_CXX INTERFACE IMPORTED GLOBAL)
@@ -106,7 +106,7 @@ if(left_out)
   message(STATUS "Built without:${left_out}")
 endif()
 if(missing)
-  message(FATAL_ERROR "Tutti needs what is not found here:${missing}\n"
+  message(FATAL_ERROR "Dependencies of Tutti are missing:${missing}\n"
           "Debian and Ubuntu: cluster/install-deps, or apt-get install${missing_packages}\n"
-          "Elsewhere: load the modules or install the libraries, and set CMAKE_PREFIX_PATH to where they are.")
+          "Other systems: load the modules or install the libraries, and set CMAKE_PREFIX_PATH to their directories.")
 endif()

@@ -1,4 +1,4 @@
-# The program, its recipes and completion, and the library with its public headers: everything that is used without this tree.
+# The program, its recipes and completion, and the library with its public headers: everything for use without this tree.
 include(CMakePackageConfigHelpers)
 install(TARGETS tutti_all tutti_core tutti_kernels tutti_models tutti_comm EXPORT tuttiTargets
         ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})

@@ -9,7 +9,7 @@
 namespace tutti {
 namespace {
 
-constexpr int kTagsAGroup = 2;  // collectives; send and recv
+constexpr int kTagsPerGroup = 2;  // collectives; send and recv
 
 /// How a group is distributed over nodes.
 struct Layout {
@@ -130,9 +130,9 @@ class MpiCollective final : public Collective {
 
  private:
   static int tag_of(const MpiSession& session, int64_t context) {
-    require(context * kTagsAGroup + 1 <= session.max_tag(),
+    require(context * kTagsPerGroup + 1 <= session.max_tag(),
             "split: no MPI tags (up to {}) are left after {} groups", session.max_tag(), context);
-    return static_cast<int>(context * kTagsAGroup);
+    return static_cast<int>(context * kTagsPerGroup);
   }
   static Elements of(std::vector<int64_t>& values) {
     return {reinterpret_cast<std::byte*>(values.data()), static_cast<int64_t>(values.size()), DType::kInt64};

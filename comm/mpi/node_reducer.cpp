@@ -15,7 +15,7 @@ constexpr int kTurns = 3;
 constexpr int64_t kStageBytes = int64_t{1} << 18;
 constexpr int64_t kOneBarrierBytes = int64_t{1} << 14;  // up to this size, every rank reduces everything
 constexpr int64_t kHeaderBytes = 4096;
-constexpr int kSpins = 2000;  // some 20 us
+constexpr int kSpins = 2000;  // about 20 us
 
 // std::atomic::wait works within one process only: its futex is private.
 void sleep_while_equal(std::atomic<uint32_t>& word, uint32_t value) {

@@ -3,6 +3,7 @@
 #include "comm/mpi/handles.h"
 #include "comm/mpi/window.h"
 #include "core/memory/out_of_memory.h"
+#include "core/start_thread.h"
 
 #include <pthread.h>
 #include <sys/ioctl.h>
@@ -133,7 +134,7 @@ struct MpiSession::Impl {
       require(level == MPI_THREAD_MULTIPLE,
               "the program has initialised MPI with thread level {}; Tutti needs MPI_THREAD_MULTIPLE ({}), "
               "or must initialise MPI itself",
-              level, MPI_THREAD_MULTIPLE);
+              level, static_cast<int>(MPI_THREAD_MULTIPLE));
     }
     check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, &handles.world), "MPI_Comm_dup");
     check_mpi(MPI_Comm_set_errhandler(handles.world, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
@@ -319,7 +320,7 @@ struct MpiSession::Impl {
 MpiSession::MpiSession(const MpiOptions& options)
     : impl_(std::make_unique<Impl>()), exceptions_at_start_(std::uncaught_exceptions()) {
   impl_->options = options;
-  impl_->thread = std::thread([raw = impl_.get()] { raw->run_loop(); });
+  impl_->thread = start_thread("MPI", [raw = impl_.get()] { raw->run_loop(); });
   // The name is only for debuggers: a failure has no consequence.
   (void)pthread_setname_np(impl_->thread.native_handle(), "tutti-mpi");
   try {

@@ -2,9 +2,9 @@
 
 #include <tutti/comm/peers.h>
 #include "core/cuda/runtime.h"
+#include "core/start_thread.h"
 
 #include <array>
-#include <atomic>
 #include <condition_variable>
 #include <cstring>
 #include <deque>
@@ -55,13 +55,24 @@ struct NcclCommunicator::State {
   State(Collective& control_plane, const Stream& compute_stream, const DeviceCollectiveOptions& how)
       : control(&control_plane), compute(compute_stream), options(how), watchdog(how.timeout_s) {}
 
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+  ~State() {
+    stop_polling();
+    stop_kernels();
+  }
+
   Collective* control;
   Stream compute;
   DeviceCollectiveOptions options;
-  ncclComm_t comm = nullptr;
   std::vector<std::pair<Tensor, void*>> registered;
   int exceptions_at_start = std::uncaught_exceptions();
-  std::atomic<bool> aborted = false;
+
+  // Locked during each call of NCCL: the owner's thread and the poll thread may not use a communicator at
+  // once.
+  std::mutex calls;
+  ncclComm_t comm = nullptr;
+  bool aborted = false;
 
   std::mutex mutex;
   std::condition_variable changed;
@@ -70,27 +81,40 @@ struct NcclCommunicator::State {
   std::deque<Event> ends;  // of the operations in `watchdog`
   std::thread poll_thread;
 
-  /// Waits until an asynchronous call has ended.
+  /// Calls `use(comm)` as the only thread. Throws Error after an abort.
+  template <class Use>
+  auto call(std::string_view what, Use use) {
+    const std::scoped_lock lock(calls);
+    require(!aborted, "NCCL: {} after the group was aborted", what);
+    return use(comm);
+  }
+
+  /// Of asynchronous calls. Called with `calls` locked.
+  [[nodiscard]] ncclResult_t progress() const {
+    ncclResult_t state = ncclSuccess;
+    const ncclResult_t asked = ncclCommGetAsyncError(comm, &state);
+    return asked != ncclSuccess ? asked : state;
+  }
+
+  /// Waits until an asynchronous call has ended. The poll thread may call NCCL between two polls of this one.
   void finish(ncclResult_t result, std::string_view what) {
     if (result != ncclSuccess && result != ncclInProgress) fail_as(result, what, comm);
-    ncclResult_t state = ncclInProgress;
     const CallState end = wait_until_done(
         [&] {
-          const ncclResult_t asked = ncclCommGetAsyncError(comm, &state);
-          if (asked != ncclSuccess) state = asked;
-          return state == ncclInProgress ? CallState::kPending
-                 : state == ncclSuccess  ? CallState::kDone
-                                         : CallState::kFailed;
+          result = call(what, [&](ncclComm_t) { return progress(); });
+          return result == ncclInProgress ? CallState::kPending
+                 : result == ncclSuccess  ? CallState::kDone
+                                          : CallState::kFailed;
         },
         options.timeout_s, steady_clock());
-    if (end == CallState::kFailed) fail_as(state, what, comm);
+    if (end == CallState::kFailed) fail_as(result, what, comm);
     require(end != CallState::kTimedOut,
-            "NCCL: {} has waited {:g} s for the other ranks of a group of {}; NCCL_DEBUG=INFO shows where",
-            what, options.timeout_s, control->size());
+            "NCCL: {} timed out after {:g} s in a group of {} ranks; NCCL_DEBUG=INFO shows where", what,
+            options.timeout_s, control->size());
   }
 
   void start_polling() {
-    poll_thread = std::thread([this] { poll_loop(); });
+    poll_thread = start_thread("NCCL", [this] { poll_loop(); });
   }
 
   void poll_loop() {
@@ -117,8 +141,10 @@ struct NcclCommunicator::State {
       return fmt::format("NCCL: {} or a kernel before it: {}", watchdog.oldest(), error.what());
     }
     ncclResult_t state = ncclSuccess;
-    const ncclResult_t asked = ncclCommGetAsyncError(comm, &state);
-    if (asked != ncclSuccess) state = asked;
+    {
+      const std::scoped_lock alone(calls);
+      if (!aborted) state = progress();
+    }
     if (state != ncclSuccess && state != ncclInProgress) {
       return fmt::format("NCCL: {}: {}", watchdog.idle() ? "between operations" : watchdog.oldest(),
                          ncclGetErrorString(state));
@@ -138,10 +164,11 @@ struct NcclCommunicator::State {
   }
 
   void stop_kernels() noexcept {
-    if (comm != nullptr && !aborted.exchange(true)) (void)ncclCommAbort(comm);
+    const std::scoped_lock lock(calls);
+    if (comm != nullptr && !std::exchange(aborted, true)) (void)ncclCommAbort(comm);
   }
 
-  /// Whether the stream is being captured: its events cannot be queried then.
+  /// Whether the stream is being captured; its events cannot be queried during a capture.
   [[nodiscard]] static bool capturing(const Stream& stream) {
     cudaStreamCaptureStatus status = cudaStreamCaptureStatusNone;
     cuda::check(cudaStreamIsCapturing(cuda::native(stream), &status), "cudaStreamIsCapturing");
@@ -169,11 +196,15 @@ std::unique_ptr<NcclCommunicator> NcclCommunicator::split(NcclCommunicator& pare
   const cuda::UseDevice use(p.compute.device().index);
   ncclConfig_t config = make_config(p.options);
   ncclComm_t part = nullptr;
-  p.finish(ncclCommSplit(p.comm, color < 0 ? NCCL_SPLIT_NOCOLOR : color, key, &part, &config),
-           "splitting a communicator");
-  if (control == nullptr) return nullptr;
-  auto state = std::make_unique<State>(*control, p.compute, p.options);
-  state->comm = part;
+  std::unique_ptr<State> state;
+  if (control != nullptr) state = std::make_unique<State>(*control, p.compute, p.options);
+  constexpr std::string_view kWhat = "splitting a communicator";
+  const ncclResult_t result = p.call(kWhat, [&](ncclComm_t comm) {
+    return ncclCommSplit(comm, color < 0 ? NCCL_SPLIT_NOCOLOR : color, key, &part, &config);
+  });
+  if (state != nullptr) state->comm = part;
+  p.finish(result, kWhat);
+  if (state == nullptr) return nullptr;
   state->finish(ncclSuccess, "creating a part of a communicator");
   state->start_polling();
   return std::unique_ptr<NcclCommunicator>(new NcclCommunicator(std::move(state)));
@@ -182,19 +213,20 @@ std::unique_ptr<NcclCommunicator> NcclCommunicator::split(NcclCommunicator& pare
 NcclCommunicator::~NcclCommunicator() {
   State& s = *state_;
   s.stop_polling();
-  if (s.comm == nullptr || s.aborted) return;
-  // Other ranks may have ended or hang: finalising would wait for them.
-  if (std::uncaught_exceptions() > s.exceptions_at_start) {
-    s.stop_kernels();
-    return;
-  }
+  // Finalising would wait for other ranks, which may have exited or may hang: the state aborts.
+  if (std::uncaught_exceptions() > s.exceptions_at_start) return;
   try {
     const cuda::UseDevice use(s.compute.device().index);
-    for (const auto& [tensor, handle] : s.registered) (void)ncclCommDeregister(s.comm, handle);
-    s.finish(ncclCommFinalize(s.comm), "finalising a communicator");
-    (void)ncclCommDestroy(s.comm);
-  } catch (const std::exception&) {
-    s.stop_kernels();
+    constexpr std::string_view kWhat = "finalising a communicator";
+    s.finish(s.call(kWhat,
+                    [&](ncclComm_t comm) {
+                      for (const auto& [tensor, handle] : s.registered)
+                        (void)ncclCommDeregister(comm, handle);
+                      return ncclCommFinalize(comm);
+                    }),
+             kWhat);
+    (void)s.call(kWhat, [&](ncclComm_t) { return ncclCommDestroy(std::exchange(s.comm, nullptr)); });
+  } catch (const std::exception&) {  // as above
   }
 }
 
@@ -209,12 +241,14 @@ const Stream& NcclCommunicator::compute() const noexcept {
 void NcclCommunicator::run(std::string what, const Stream& stream,
                            FunctionRef<ncclResult_t(ncclComm_t)> operation) {
   State& s = *state_;
-  require(!s.aborted, "NCCL: {} after the group was aborted", what);
   const cuda::UseDevice use(stream.device().index);
-  check(ncclGroupStart(), "ncclGroupStart");
-  const ncclResult_t given = operation(s.comm);
-  const ncclResult_t ended = ncclGroupEnd();
-  // The result of the operation itself is the cause; that of the group only repeats it.
+  ncclResult_t given = ncclSuccess;
+  const ncclResult_t ended = s.call(what, [&](ncclComm_t comm) {
+    check(ncclGroupStart(), "ncclGroupStart");
+    given = operation(comm);
+    return ncclGroupEnd();
+  });
+  // An error of the operation itself is the cause; ncclGroupEnd then returns a less specific one.
   const bool refused = given != ncclSuccess && given != ncclInProgress;
   s.finish(refused ? given : ended, what);
   if (State::capturing(stream)) return;
@@ -228,9 +262,10 @@ void NcclCommunicator::use_memory(const Tensor& tensor) {
   State& s = *state_;
   const cuda::UseDevice use(s.compute.device().index);
   void* handle = nullptr;
-  const ncclResult_t result =
-      ncclCommRegister(s.comm, tensor.raw(), static_cast<size_t>(tensor.bytes()), &handle);
-  // Transports that do not support registration return an error; operations then copy as with any memory.
+  const ncclResult_t result = s.call("registering memory", [&](ncclComm_t comm) {
+    return ncclCommRegister(comm, tensor.raw(), static_cast<size_t>(tensor.bytes()), &handle);
+  });
+  // Transports without support for registration return an error; operations then copy from and to the memory.
   if (result != ncclSuccess && result != ncclInProgress) return;
   s.finish(result, "registering memory");
   if (handle != nullptr) s.registered.emplace_back(tensor, handle);

@@ -15,9 +15,9 @@
 
 namespace tutti {
 
-/// A non-blocking NCCL communicator of a group of ranks with a watchdog. Calls return before NCCL has
-/// completed them; each is waited for with the deadline of the group, so that a lost rank causes an Error and
-/// not a hang.
+/// A non-blocking NCCL communicator of a group of ranks with a watchdog. NCCL's calls return before they are
+/// complete; each is waited for with the time-out of the group, so that a lost rank causes an Error and not a
+/// hang.
 ///
 /// A thread polls NCCL for asynchronous errors and the device for completed operations; on a failure or
 /// time-out, it stops NCCL's kernels and ends the world through the control plane, with one message.

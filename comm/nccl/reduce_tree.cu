@@ -1,13 +1,13 @@
 #include "comm/combine.h"
 #include "comm/nccl/reduce_tree.h"
-#include "core/cuda/runtime.h"
+#include "core/cuda/launch.h"
 
 #include <algorithm>
 
 namespace tutti {
 namespace {
 
-constexpr int kLeaves = 16;  // operands of one kernel: a power of two, so that it is a subtree
+constexpr int kLeaves = 16;  // operands of one kernel: a power of two, so that they are a subtree
 constexpr int kThreads = 256;
 constexpr int64_t kMostBlocks = 1024;  // concurrent with NCCL and backward, on a high-priority stream
 
@@ -16,7 +16,7 @@ struct Leaves {
   const T* at[kLeaves];
 };
 
-/// Bytes: all operands once, the output once.
+/// Memory traffic: reads all operands once, writes the output once.
 template <class T, Reduce op>
 __global__ void reduce_tree_kernel(T* out, Leaves<T> leaves, int count, int64_t n) {
   const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.x;
@@ -42,9 +42,8 @@ void launch(const Elements& out, std::span<const Elements> operands, const Strea
   Leaves<T> leaves{};
   for (size_t k = 0; k < operands.size(); ++k) leaves.at[k] = reinterpret_cast<const T*>(operands[k].data);
   const int64_t blocks = std::clamp<int64_t>((out.count + kThreads - 1) / kThreads, 1, kMostBlocks);
-  reduce_tree_kernel<T, op><<<static_cast<unsigned>(blocks), kThreads, 0, cuda::native(stream)>>>(
-      reinterpret_cast<T*>(out.data), leaves, static_cast<int>(operands.size()), out.count);
-  cuda::check_launch("reduce_tree");
+  cuda::launch("reduce_tree", stream, {static_cast<unsigned>(blocks), kThreads}, reduce_tree_kernel<T, op>,
+               reinterpret_cast<T*>(out.data), leaves, static_cast<int>(operands.size()), out.count);
 }
 
 }  // namespace
@@ -52,7 +51,6 @@ void launch(const Elements& out, std::span<const Elements> operands, const Strea
 void reduce_tree(const Elements& out, std::vector<Elements> operands, Reduce op, const Stream& stream) {
   require(!operands.empty(), "reduce_tree: no operands");
   if (out.count == 0) return;
-  const cuda::UseDevice use(stream.device().index);
   const auto reduce = [&](const Elements& to, std::span<const Elements> from) {
     dispatch_all(out.dtype, [&]<class T>(TypeTag<T>) {
       switch (op) {
@@ -66,8 +64,8 @@ void reduce_tree(const Elements& out, std::vector<Elements> operands, Reduce op,
     });
   };
   // Aligned blocks of leaves are subtrees: their results are the leaves of the next level. Each level has
-  // separate memory, as a leaf may be the caller's input. An element of the last level is read and written by
-  // one thread, so that `out` may be an operand.
+  // separate memory, as a leaf may be the caller's input. In the last level, one thread reads all operands of
+  // an element before it writes the result, so that `out` may be an operand.
   Tensor level;
   while (operands.size() > kLeaves) {
     const size_t blocks = (operands.size() + kLeaves - 1) / kLeaves;

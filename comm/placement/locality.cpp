@@ -1,7 +1,7 @@
 #include "comm/placement/locality.h"
 
 #include <tutti/core/error.h>
-#include <tutti/core/thread_pool.h>
+#include "core/affinity.h"
 
 #include <hwloc.h>
 
@@ -105,7 +105,7 @@ std::vector<std::string> Locality::networks_near_device(const std::string& pci) 
 }
 
 std::vector<int> cpus_of_rank(const std::string& gpu_pci) {
-  std::vector<int> cpus = usable_core_list();
+  std::vector<int> cpus = unbound_core_list();
   try {
     const auto machine = Locality::of_this_machine(!gpu_pci.empty());
     cpus = machine.near_device(gpu_pci, machine.ordered(cpus));

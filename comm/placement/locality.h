@@ -40,7 +40,8 @@ class Locality {
 };
 
 /// The logical CPUs that this process may use, ordered; with a GPU's PCI address, those near it. In the order
-/// of the system if hwloc fails.
+/// of the system if hwloc fails. Does not depend on whether the calling thread is bound: one thread may have
+/// several Compute.
 std::vector<int> cpus_of_rank(const std::string& gpu_pci);
 
 }  // namespace tutti

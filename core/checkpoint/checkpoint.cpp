@@ -111,7 +111,7 @@ struct Leftovers {
   std::string problem;  ///< why one could not be removed
 };
 
-/// Removes only what an interrupted save or deletion of this training left.
+/// Removes only the remains of an interrupted save or deletion of this training.
 Leftovers remove_leftovers(const fs::path& dir, const std::string& prefix) {
   Leftovers found;
   std::vector<fs::path> leftovers;
@@ -181,7 +181,7 @@ Checkpoints::Checkpoints(CheckpointConfig config, Peers& peers, Log log)
   require(!dir_.empty(), "checkpoint: the directory's name is empty");
 }
 
-void Checkpoints::say(const std::string& message) const {
+void Checkpoints::log(const std::string& message) const {
   if (peers_.rank() == 0 && log_) log_(message);
 }
 
@@ -257,7 +257,7 @@ CheckpointReport Checkpoints::save(const TrainingState& state, CheckpointMetadat
       fs::remove_all(temporary, ignored);
     }
     report.error = error.what();
-    say(fmt::format("checkpoint of step {} failed: {}", metadata.step, report.error));
+    log(fmt::format("checkpoint of step {} failed: {}", metadata.step, report.error));
   }
   if (report.error.empty() && older == OlderCheckpoints::kDelete) retain(metadata.step);
   report.wall_s = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -274,8 +274,8 @@ void Checkpoints::write(const TrainingState& state, const CheckpointMetadata& me
     require(!error, "{}: cannot create: {}", dir_.string(), error.message());
     const Leftovers found = remove_leftovers(dir_, temporary_prefix());
     if (found.removed > 0)
-      say(fmt::format("{}: removed {}", dir_.string(), counted(found.removed, "unfinished checkpoint")));
-    if (!found.problem.empty() && found.problem != leftover_problem_) say(found.problem);
+      log(fmt::format("{}: removed {}", dir_.string(), counted(found.removed, "unfinished checkpoint")));
+    if (!found.problem.empty() && found.problem != leftover_problem_) log(found.problem);
     leftover_problem_ = found.problem;
     require_system(::mkdir(temporary.c_str(), 0777) == 0, "{}: cannot create", temporary.string());
   });
@@ -310,7 +310,7 @@ void Checkpoints::write(const TrainingState& state, const CheckpointMetadata& me
     sync_directory(temporary);
     if (fs::exists(final_path)) {
       if (const std::string reason = why_kept(final_path, owner_); !reason.empty())
-        say(fmt::format("{}; it is kept as {}", reason, move_aside(final_path).string()));
+        log(fmt::format("{}; it is kept as {}", reason, move_aside(final_path).string()));
     }
     rename_over(temporary, final_path);
     sync_directory(dir_);
@@ -328,7 +328,7 @@ void Checkpoints::retain(int64_t step) {
         if (place.step > step || kept++ < config_.keep_last) continue;
         if (config_.keep_every > 0 && place.step % config_.keep_every == 0) continue;
         if (const std::string reason = why_kept(place.path, owner_); !reason.empty()) {
-          if (told_.insert(place.step).second) say(reason + "; it is not deleted");
+          if (reported_.insert(place.step).second) log(reason + "; it is not deleted");
           continue;
         }
         victims.push_back(place.path);
@@ -342,18 +342,18 @@ void Checkpoints::retain(int64_t step) {
     const fs::path newest = dir_ / checkpoint_name(step);
     peers_.agree([&] { verify_files(newest, read_manifest(newest), {peers_.rank(), peers_.size()}); });
   } catch (const Error& error) {
-    say(fmt::format("older checkpoints are kept: the new one cannot be verified: {}", error.what()));
+    log(fmt::format("older checkpoints are kept: the new one cannot be verified: {}", error.what()));
     return;
   }
   for (const fs::path& victim : victims) {
     // Renamed first: an interrupted deletion must not leave an incomplete checkpoint under its name.
-    const fs::path doomed = victim.parent_path() / (temporary_prefix() + victim.filename().string());
+    const fs::path renamed = victim.parent_path() / (temporary_prefix() + victim.filename().string());
     std::error_code error;
-    fs::rename(victim, doomed, error);
-    if (!error) fs::remove_all(doomed, error);
+    fs::rename(victim, renamed, error);
+    if (!error) fs::remove_all(renamed, error);
     if (error) problem = fmt::format("{}: cannot delete: {}", victim.string(), error.message());
   }
-  if (!problem.empty()) say(problem);
+  if (!problem.empty()) log(problem);
 }
 
 std::optional<CheckpointMetadata> Checkpoints::restore(const TrainingState& state, const Accept& accept) {
@@ -379,7 +379,7 @@ std::optional<CheckpointMetadata> Checkpoints::restore(const TrainingState& stat
       throw;
     } catch (const Error& error) {
       if (first_problem.empty()) first_problem = error.what();
-      say(fmt::format("checkpoint rejected: {}{}", error.what(),
+      log(fmt::format("checkpoint rejected: {}{}", error.what(),
                       begin < names.size() ? "; falling back to the one before it" : ""));
       continue;
     }

@@ -3,6 +3,7 @@
 #include <tutti/core/interruption.h>
 #include <tutti/core/io/sha256.h>
 #include "core/affinity.h"
+#include "core/start_thread.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -53,7 +54,15 @@ class Crew {
     const size_t count = std::min(static_cast<size_t>(std::max(options_.threads, 1)), units_.size());
     working_ = count;
     threads.reserve(count);
-    for (size_t i = 0; i < count; ++i) threads.emplace_back([this] { take_units(); });
+    try {
+      for (size_t i = 0; i < count; ++i) {
+        threads.push_back(start_thread(options_.name, [this] { take_units(); }));
+      }
+    } catch (const Error&) {
+      if (threads.empty()) throw;  // otherwise, those that run do it all
+      const std::scoped_lock lock(mutex_);
+      working_ -= count - threads.size();
+    }
     {
       std::unique_lock lock(mutex_);
       while (!changed_.wait_for(lock, kSayEvery, [&] { return working_ == 0; })) {

@@ -97,7 +97,7 @@ std::optional<int64_t> verify_weights(const fs::path& path, Peers& peers, const 
         const Recorded& file = recorded[unit];
         const std::string found = sha256_of_file(file.path, -1, progress);
         if (found == file.sha256) return "";
-        // An intact manifest of a checkpoint tells which tensor is damaged.
+        // With an intact manifest of a checkpoint, the message names the damaged tensor.
         const fs::path directory = file.path.parent_path();
         if (fs::exists(directory / "manifest.json")) {
           const std::string name = file.path.filename().string();

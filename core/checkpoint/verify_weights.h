@@ -17,7 +17,7 @@ bool has_checkpoint_manifest(const std::filesystem::path& directory);
 /// Parses the output of `sha256sum`: file -> digest. Throws Error naming `name` and the invalid line.
 std::map<std::string, std::string> parse_checksum_list(std::string_view text, const std::string& name);
 
-/// Compares the files that ModelFiles::open(path) reads with the checksums recorded beside them, in
+/// Compares the files that ModelFiles::open(path) reads with the checksums recorded in their directory, in
 /// SHA256SUMS and in the manifest of a checkpoint. Each rank reads a share. Returns the number of files with
 /// a recorded checksum; empty if the work was cancelled. Throws AgreedError on all ranks naming the damaged
 /// files, or the record that cannot be read. Collective.

@@ -220,7 +220,11 @@ ConfigNode parse_yaml(std::string_view text, const std::string& name, bool lines
     }
     return root;
   } catch (const YAML::Exception& error) {
-    fail("{}: not valid YAML: {}", lines ? place(name, error.mark) : name, error.msg);
+    const std::string where = lines ? place(name, error.mark) : name;
+    // An alias without its anchor; newer versions of yaml-cpp add its name.
+    if (error.msg.starts_with("the referenced anchor is not defined"))
+      fail("{}: anchors and aliases are not allowed in run files", where);
+    fail("{}: not valid YAML: {}", where, error.msg);
   }
 }
 

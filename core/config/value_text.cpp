@@ -202,19 +202,19 @@ std::string check_typed(const T& value, const Field& field) {
   }
 }
 
-/// Whether every YAML reader reads the unquoted word as text: letters, digits and a few signs, but no word
-/// that some readers parse as a number, a boolean or null.
+/// Whether all YAML readers read the unquoted word as text: letters, digits and a few other characters, but
+/// not a word that some readers parse as a number, a boolean or null.
 bool plain(std::string_view text) {
   if (text.empty() || !(std::isalpha(static_cast<unsigned char>(text.front())) || text.front() == '/'))
     return false;
-  const bool tame = std::all_of(text.begin(), text.end(), [](char c) {
+  const bool plain_characters = std::all_of(text.begin(), text.end(), [](char c) {
     return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
            c == '-' || c == '.' || c == '/' || c == '+';
   });
   std::string lower(text);
   for (char& c : lower) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
   constexpr std::array kWords{"null", "true", "false", "yes", "no", "on", "off", "y", "n", "inf", "nan"};
-  return tame && std::find(kWords.begin(), kWords.end(), lower) == kWords.end();
+  return plain_characters && std::find(kWords.begin(), kWords.end(), lower) == kWords.end();
 }
 
 std::string quoted(std::string_view text, std::string_view path) {

@@ -8,7 +8,7 @@
 
 namespace tutti {
 
-/// At most some 60 characters of a text, for messages.
+/// A text truncated to about 60 characters, for messages.
 std::string shortened(std::string_view text);
 
 /// Describes a node's value for messages: "'many'", "a list", "nothing".

@@ -4,6 +4,8 @@
 #include "core/cuda/runtime.h"
 
 #include <bit>
+#include <cstdlib>
+#include <string_view>
 
 namespace tutti::cuda {
 namespace {
@@ -30,7 +32,7 @@ class CudaDriver final : public BlockCache::Driver {
   }
 
   void release(std::byte* memory) noexcept override {
-    // Both wait for all work on the device.
+    // Both calls wait for all work on the device.
     (void)(kind_ == Kind::kDevice ? cudaFree(memory) : cudaFreeHost(memory));
   }
 
@@ -76,13 +78,20 @@ class CudaDriver final : public BlockCache::Driver {
  private:
   int device_;
   Kind kind_;
-  std::vector<cudaEvent_t> spare_;  // guarded by the cache's mutex, under which all calls come
+  std::vector<cudaEvent_t> spare_;  // guarded by the cache's mutex, which is locked in all calls
 };
 
 struct Memory {
   Memory(int device, Kind kind)
       : driver(device, kind),
-        cache(fmt::format("{}cuda:{}", kind == Kind::kPinned ? "pinned memory for " : "", device), driver) {}
+        cache(fmt::format("{}cuda:{}", kind == Kind::kPinned ? "pinned memory for " : "", device), driver,
+              caching()) {}
+  /// For compute-sanitizer and the like, which know the driver's allocations only.
+  static BlockCache::Caching caching() {
+    const char* const chosen = std::getenv("TUTTI_MEMORY_CACHE");
+    return chosen != nullptr && std::string_view(chosen) == "off" ? BlockCache::Caching::kOff
+                                                                  : BlockCache::Caching::kOn;
+  }
   CudaDriver driver;
   BlockCache cache;
 };

@@ -2,14 +2,14 @@
 
 #include "core/memory/block_cache.h"
 
-// The allocators of the CUDA backend, one of each kind a device. They are never destroyed: tensors with
-// static storage duration may outlive any order of destruction.
+// The allocators of the CUDA backend, one of each kind per device. They are never destroyed, as tensors with
+// static storage duration may be destroyed after them.
 namespace tutti::cuda {
 
-/// Memory of a device.
+/// The allocator of device memory.
 BlockCache& device_memory(int device);
 
-/// Page-locked memory of the host, which the device copies from and to while the host goes on.
+/// The allocator of page-locked host memory, for asynchronous copies from and to the device.
 BlockCache& pinned_memory(int device);
 
 }  // namespace tutti::cuda

@@ -2,8 +2,8 @@
 
 namespace tutti {
 
-/// Whether this build has the CUDA backend. Branches on it are `if constexpr`: what they call exists only in
-/// a build with CUDA.
+/// Whether this build has the CUDA backend. Branch on it with `if constexpr`: the functions that such a
+/// branch calls are defined only in a build with CUDA.
 #if defined(TUTTI_WITH_CUDA)
 inline constexpr bool kWithCuda = true;
 #else

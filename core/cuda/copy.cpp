@@ -17,10 +17,10 @@ void copy_bytes(void* to, const void* from, int64_t bytes, const Stream& stream)
         "cudaMemcpyAsync");
 }
 
-// Pinned buffers of memory that is copied through them: large enough for the bus, and few pages.
+// Size of a pinned staging buffer: large enough to saturate the bus, with few page-locked pages.
 constexpr int64_t kStagingBytes = int64_t{8} << 20;
 
-/// Contiguous, equal dtypes. Reads `source` before it returns.
+/// Contiguous, equal dtypes. A source that is not pinned has been read when this returns.
 void to_device(const Tensor& destination, const Tensor& source, const Stream& stream) {
   if (source.storage().pinned()) {
     copy_bytes(destination.raw(), source.raw(), destination.bytes(), stream);
@@ -38,7 +38,7 @@ void to_device(const Tensor& destination, const Tensor& source, const Stream& st
   }
 }
 
-/// Contiguous, equal dtypes. Memory that is not pinned is written when this returns.
+/// Contiguous, equal dtypes. A destination that is not pinned has been written when this returns.
 void to_host(const Tensor& destination, const Tensor& source, const Stream& stream) {
   copy_bytes(destination.raw(), source.raw(), destination.bytes(), stream);
   source.record_use(stream);
@@ -65,7 +65,8 @@ void copy(const Tensor& destination, const Tensor& source, const Stream& stream)
     source.record_use(on);
     return;
   }
-  // Between devices, the source's side makes it contiguous and gives it the destination's dtype.
+  // Before a copy between devices, the source is made contiguous and converted to the destination's dtype on
+  // its own device.
   ThreadPool one_thread(1);
   const Stream host = Stream::inline_on(one_thread);
   const auto side_of = [&](const Tensor& tensor) -> const Stream& { return on_cuda(tensor) ? on : host; };

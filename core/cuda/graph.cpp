@@ -21,10 +21,11 @@ void forget(int device, MemoryCapture::Id memory) {
   MemoryCapture::forget(pinned_memory(device), memory);
 }
 
-/// Captures `work`; leaves the stream as it was whatever happens.
+/// Captures `work`. Ends the capture even if `work` throws.
 OwnedGraph capture_work(const Stream& stream, MemoryCapture::Id memory, FunctionRef<void()> work) {
   const MemoryCapture capturing(memory);
-  // Relaxed: this thread may still allocate and ask events of other work; other threads go on as ever.
+  // In relaxed mode this thread may allocate memory and query events of other work during the capture, and
+  // calls of other threads are not restricted.
   check(cudaStreamBeginCapture(native(stream), cudaStreamCaptureModeRelaxed), "cudaStreamBeginCapture");
   cudaGraph_t graph = nullptr;
   try {

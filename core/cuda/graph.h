@@ -6,25 +6,25 @@
 #include <cstdint>
 #include <memory>
 
-// Captured work of CUDA streams. Only in builds with CUDA; needs no CUDA header.
+// CUDA graphs. Only in builds with CUDA; needs no CUDA header.
 namespace tutti::cuda {
 
-/// Work that was captured once and can be given to the device again and again, in one call.
+/// Work that is captured once and can be replayed any number of times, each with one call.
 ///
-/// Memory that the work takes while it is captured belongs to the graph: what its kernels read and write is
-/// there at each replay, at the same addresses. What it reads besides must stay where it is.
+/// Memory that the work allocates during the capture belongs to the graph, so that it has the same addresses
+/// in each replay. Other memory that the work uses must not be freed or moved before the last replay.
 class Graph {
  public:
-  /// Calls `work`, which gives its work to `stream`, and to other streams that wait for events of it and that
-  /// it waits for in the end; nothing runs yet. Throws what `work` throws, and Error where something in it
-  /// cannot be captured (a wait of the host, say); the streams are then as before.
+  /// Calls `work`, which submits to `stream`, and to other streams that first wait for an event of `stream`
+  /// and that `stream` waits for at the end. Nothing runs yet. Throws what `work` throws, and Error if part
+  /// of it cannot be captured, such as a synchronization of the host; the capture is then ended.
   static std::unique_ptr<Graph> capture(const Stream& stream, FunctionRef<void()> work);
-  /// Waits until the last replay is done.
+  /// Waits for the last replay.
   ~Graph();
   Graph(const Graph&) = delete;
   Graph& operator=(const Graph&) = delete;
 
-  /// Gives the work to the stream that it was captured from.
+  /// Replays the work on the stream that it was captured from.
   void launch();
 
  private:
@@ -33,8 +33,8 @@ class Graph {
   std::unique_ptr<State> state_;
 };
 
-/// While it lives, kernels of this thread's work that depend on the step's number read it from `counter`, a
-/// uint64 in memory of the device, instead of taking it by value.
+/// During its lifetime, kernels launched by this thread that depend on the number of the step read it from
+/// `counter`, a uint64 in device memory, instead of receiving it by value.
 class UseStepCounter {
  public:
   explicit UseStepCounter(const uint64_t* counter) noexcept;
@@ -42,7 +42,7 @@ class UseStepCounter {
   UseStepCounter(const UseStepCounter&) = delete;
   UseStepCounter& operator=(const UseStepCounter&) = delete;
 
-  /// Null outside of any.
+  /// The counter of this thread's innermost UseStepCounter; null if there is none.
   static const uint64_t* current() noexcept;
 
  private:

@@ -2,35 +2,70 @@
 
 #include "core/cuda/device.h"
 
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+
 namespace tutti::cuda {
+namespace {
+
+thread_local std::array<char, 64> last_kernel{};  // ends with a zero
+
+/// What else is known about an error of work that had been submitted before the call which returned it; else
+/// "".
+std::string about_earlier_work(cudaError_t status) {
+  switch (status) {
+    case cudaErrorIllegalAddress:
+    case cudaErrorLaunchFailure:
+    case cudaErrorMisalignedAddress:
+    case cudaErrorIllegalInstruction:
+    case cudaErrorInvalidAddressSpace:
+    case cudaErrorInvalidPc:
+    case cudaErrorHardwareStackError:
+    case cudaErrorLaunchTimeout:
+    case cudaErrorAssert:
+    case cudaErrorECCUncorrectable:
+      break;
+    default:
+      return "";
+  }
+  const char* const blocking = std::getenv("CUDA_LAUNCH_BLOCKING");
+  if (blocking != nullptr && std::string_view(blocking) == "1") return "";
+  return fmt::format(
+      "; a kernel or copy before it failed while it ran{}. CUDA_LAUNCH_BLOCKING=1 names the kernel",
+      last_kernel[0] == '\0' ? ""
+                             : fmt::format(" (the last kernel launched here: '{}')", last_kernel.data()));
+}
+
+}  // namespace
+
+void remember_kernel(std::string_view name) noexcept {
+  const size_t length = std::min(name.size(), last_kernel.size() - 1);
+  std::copy_n(name.data(), length, last_kernel.data());
+  last_kernel[length] = '\0';
+}
 
 void check(cudaError_t status, std::string_view call, std::source_location where) {
   if (status == cudaSuccess) [[likely]]
     return;
-  // An error that is not sticky would otherwise come back from the next launch check.
+  // Clear an error that is not sticky, which the next launch check would otherwise report again.
   (void)cudaGetLastError();
   int device = -1;
   const bool known = cudaGetDevice(&device) == cudaSuccess;
-  throw Error(fmt::format("{} failed on {}: {} ({})", call, known ? fmt::format("cuda:{}", device) : "CUDA",
-                          cudaGetErrorName(status), cudaGetErrorString(status)),
+  throw Error(fmt::format("{} failed on {}: {} ({}){}", call, known ? fmt::format("cuda:{}", device) : "CUDA",
+                          cudaGetErrorName(status), cudaGetErrorString(status), about_earlier_work(status)),
               where);
-}
-
-void check_launch(std::string_view kernel, std::source_location where) {
-  if (const cudaError_t status = cudaGetLastError(); status != cudaSuccess) {
-    check(status, fmt::format("the launch of kernel '{}'", kernel), where);
-  }
 }
 
 namespace {
 
 thread_local int device_in_use = -1;  // of this thread's innermost UseDevice
-thread_local bool chosen = false;     // some device, on this thread
+thread_local bool chosen = false;     // whether this thread has called cudaSetDevice
 
 }  // namespace
 
 UseDevice::UseDevice(int device) : outer_(device_in_use) {
-  // Asked, not remembered: other code of the process may have made another device current.
+  // Queried each time: other code of the process may have made another device current.
   int now = -1;
   check(cudaGetDevice(&now), "cudaGetDevice");
   if (now != device || !chosen) check(cudaSetDevice(device), "cudaSetDevice");
@@ -45,8 +80,8 @@ UseDevice::~UseDevice() {
 }
 
 cudaStream_t native(const Stream& stream) {
-  require(stream.device().type == DeviceType::kCuda, "a CUDA operation was given a stream of {}",
-          name(stream.device()));
+  require(stream.device().type == DeviceType::kCuda,
+          "a CUDA operation needs a stream of a CUDA device, got one of {}", name(stream.device()));
   return static_cast<cudaStream_t>(stream.native());
 }
 
@@ -66,7 +101,7 @@ std::string why_no_device() {
   (void)cudaGetLastError();
   int driver = 0;
   if (status == cudaErrorInsufficientDriver && cudaDriverGetVersion(&driver) == cudaSuccess && driver > 0) {
-    return fmt::format("the NVIDIA driver knows CUDA up to {}.{}, this build needs {}.{}", driver / 1000,
+    return fmt::format("the NVIDIA driver supports CUDA up to {}.{}, this build needs {}.{}", driver / 1000,
                        driver % 1000 / 10, CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
   }
   return status == cudaSuccess ? "there is no CUDA device" : cudaGetErrorString(status);
@@ -91,8 +126,8 @@ DeviceInfo device_info(int device) {
   return info;
 }
 
-// tutti::cuda::probe_kernel is any kernel of this build: whether it can be loaded tells whether the device's
-// architecture was compiled for.
+// tutti::cuda::probe_kernel is an empty kernel of this build. It can be loaded only if the build was compiled
+// for the device's architecture.
 const void* probe_kernel();
 
 void require_usable(int device) {

@@ -8,20 +8,20 @@
 #include <source_location>
 #include <string_view>
 
-// For host code of the CUDA backend: what every call of the runtime goes through.
+// For host code of the CUDA backend: error checks and the current device of calls of the CUDA runtime.
 namespace tutti::cuda {
 
-/// Throws Error naming `call`, the current device and CUDA's name and text for `status` unless it is
-/// cudaSuccess.
+/// Throws Error with `call`, the current device and CUDA's name and text for `status` unless it is
+/// cudaSuccess. If a kernel has failed while it ran, with the last one that this thread launched.
 void check(cudaError_t status, std::string_view call,
            std::source_location where = std::source_location::current());
 
-/// Reports a kernel that could not be launched; `kernel` names it.
-void check_launch(std::string_view kernel, std::source_location where = std::source_location::current());
+/// Of the kernel that this thread has launched last.
+void remember_kernel(std::string_view name) noexcept;
 
-/// Makes a device current on this thread while it lives. Afterwards the device of an enclosing UseDevice is
-/// current again; the outermost one leaves its device current, as making any other one so would give this
-/// process a context, some hundred MiB, on a device that it has no business with.
+/// Makes a device current on this thread during its lifetime. The destructor restores the device of the
+/// enclosing UseDevice. The outermost one does not change the current device: setting another one would
+/// create a context, some hundred MiB, on a device that this process does not use.
 class UseDevice {
  public:
   explicit UseDevice(int device);
@@ -33,7 +33,7 @@ class UseDevice {
   int outer_;  // of the enclosing one; -1: none
 };
 
-/// The CUDA stream under a Stream of a CUDA device. Throws Error for a stream of the CPU.
+/// The CUDA stream of a Stream. Throws Error for a stream of the CPU.
 cudaStream_t native(const Stream& stream);
 
 }  // namespace tutti::cuda

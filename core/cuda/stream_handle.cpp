@@ -26,7 +26,7 @@ Handle make_stream(int device, bool high_priority) {
   check(cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, high_priority ? high : low),
         "cudaStreamCreateWithPriority");
   return {stream, [](cudaStream_t s) {
-            // The allocator may hand this stream's cached blocks to a new stream that gets the same address.
+            // The allocator may reuse this stream's cached blocks for a new stream with the same address.
             (void)cudaStreamSynchronize(s);
             (void)cudaStreamDestroy(s);
           }};

@@ -1,5 +1,5 @@
 // fill, convert and add_in_place on one CUDA device.
-#include "core/cuda/runtime.h"
+#include "core/cuda/launch.h"
 #include "core/cuda/tensor_ops.h"
 
 #include <algorithm>
@@ -26,7 +26,7 @@ __device__ D converted(S value) {
     return static_cast<D>(value);
 }
 
-/// Two tensors of one shape, dims merged where both allow it; innermost dim first.
+/// Strides of two tensors of the same shape, innermost dim first; dims are merged where both allow it.
 struct Walk {
   int dims = 0;
   int64_t size[kMaxDims];
@@ -83,7 +83,7 @@ __global__ void walk_kernel(Walk w, int64_t n, D* destination, const S* source) 
   }
 }
 
-/// Elements of one thread's turn in contiguous walks: the wider of the two types moves 16 bytes at a time.
+/// Elements per thread and iteration for contiguous tensors: 16 bytes of the wider of the two types.
 template <class D, class S>
 constexpr int kPack = 16 / std::max(sizeof(D), sizeof(S));
 
@@ -92,7 +92,8 @@ struct alignas(sizeof(T) * n) Pack {
   T at[n];
 };
 
-/// Bytes: n (sizeof(S) + sizeof(D)), and n sizeof(D) more with kAdd. Pointers are aligned to their packs.
+/// Memory traffic in bytes: n (sizeof(S) + sizeof(D)), and n sizeof(D) more with kAdd. Pointers are aligned
+/// to their packs.
 template <bool kAdd, class D, class S>
 __global__ void contiguous_kernel(int64_t n, D* destination, const S* source) {
   constexpr int kWide = kPack<D, S>;
@@ -131,15 +132,17 @@ bool aligned(const void* pointer, size_t bytes) {
 }
 
 template <bool kAdd, class D, class S>
-void launch(const Tensor& destination, const Tensor& source, const Stream& stream) {
+void copy_or_add(std::string_view name, const Tensor& destination, const Tensor& source,
+                 const Stream& stream) {
   const int64_t n = destination.numel();
   D* to = destination.data<D>();
   const S* from = source.data<S>();
   if (destination.contiguous() && source.contiguous() && aligned(to, kPack<D, S> * sizeof(D)) &&
       aligned(from, kPack<D, S> * sizeof(S))) {
-    contiguous_kernel<kAdd><<<blocks_for(n / kPack<D, S>), kThreads, 0, native(stream)>>>(n, to, from);
+    launch(name, stream, {blocks_for(n / kPack<D, S>), kThreads}, contiguous_kernel<kAdd, D, S>, n, to, from);
   } else {
-    walk_kernel<kAdd><<<blocks_for(n), kThreads, 0, native(stream)>>>(walk(destination, source), n, to, from);
+    launch(name, stream, {blocks_for(n), kThreads}, walk_kernel<kAdd, D, S>, walk(destination, source), n, to,
+           from);
   }
 }
 
@@ -171,32 +174,28 @@ void fill(const Tensor& destination, double value, const Stream& stream) {
       v = T(static_cast<float>(value));
     else
       v = static_cast<T>(value);
-    fill_kernel<<<blocks_for(n), kThreads, 0, native(stream)>>>(walk(destination, destination), n,
-                                                                destination.data<T>(), v);
+    launch("fill", stream, {blocks_for(n), kThreads}, fill_kernel<T>, walk(destination, destination), n,
+           destination.data<T>(), v);
   });
-  check_launch("fill");
 }
 
 void convert(const Tensor& destination, const Tensor& source, const Stream& stream) {
   dispatch_all(destination.dtype(), [&]<class D>(TypeTag<D>) {
     dispatch_all(source.dtype(),
-                 [&]<class S>(TypeTag<S>) { launch<false, D, S>(destination, source, stream); });
+                 [&]<class S>(TypeTag<S>) { copy_or_add<false, D, S>("copy", destination, source, stream); });
   });
-  check_launch("copy");
 }
 
 Tensor one_if_finite(const Tensor& value, const Stream& stream) {
   require(value.numel() == 1, "one_if_finite: a tensor of shape {}", to_string(value.shape()));
-  const UseDevice use(value.device().index);
   const Tensor out = Tensor::empty(value.shape(), value.dtype(), stream);
   const auto launch_for = [&]<class T>(TypeTag<T>) {
-    one_if_finite_kernel<<<1, 1, 0, native(stream)>>>(value.data<T>(), out.data<T>());
+    launch("one_if_finite", stream, {1, 1}, one_if_finite_kernel<T>, value.data<T>(), out.data<T>());
   };
   if (value.dtype() == DType::kFloat64)
     launch_for(TypeTag<double>{});
   else
-    launch_for(TypeTag<float>{});  // losses are never narrower
-  check_launch("one_if_finite");
+    launch_for(TypeTag<float>{});  // a loss is fp32 or fp64
   return out;
 }
 
@@ -204,7 +203,6 @@ void add_in_place(const Tensor& destination, const Tensor& source, const Stream&
   require(destination.device() == source.device(), "add_in_place: {} += {}", name(destination.device()),
           name(source.device()));
   if (destination.numel() == 0) return;
-  const UseDevice use(destination.device().index);
   const auto dispatch_floating = [](DType dtype, auto&& f) {
     if (dtype == DType::kFloat16)
       f(TypeTag<Float16>{});
@@ -212,10 +210,10 @@ void add_in_place(const Tensor& destination, const Tensor& source, const Stream&
       dispatch_compute(dtype, "add_in_place", f);
   };
   dispatch_floating(destination.dtype(), [&]<class D>(TypeTag<D>) {
-    dispatch_floating(source.dtype(),
-                      [&]<class S>(TypeTag<S>) { launch<true, D, S>(destination, source, stream); });
+    dispatch_floating(source.dtype(), [&]<class S>(TypeTag<S>) {
+      copy_or_add<true, D, S>("add_in_place", destination, source, stream);
+    });
   });
-  check_launch("add_in_place");
 }
 
 }  // namespace tutti::cuda

@@ -83,7 +83,7 @@ class PairCounts {
   static int32_t left_of(uint64_t key) { return static_cast<int32_t>(key >> 32); }
   static int32_t right_of(uint64_t key) { return static_cast<int32_t>(key & 0xffffffffU); }
 
-  /// Merges the pair in one word, which may not hold it any more: only pairs beside a merge change.
+  /// Merges the pair in one word, if the word still contains it: only the counts of adjacent pairs change.
   void merge_in(uint32_t w, int32_t left, int32_t right, int32_t id) {
     Word& word = words_[w];
     std::vector<int32_t>& ids = word.ids;
@@ -103,7 +103,7 @@ class PairCounts {
         ids[out++] = ids[i++];
         continue;
       }
-      int64_t merges = 0;  // one behind the other
+      int64_t merges = 0;  // consecutive ones
       for (; is_pair(i); i += 2) ++merges;
       change(left, right, -merges);
       if (merges > 1) {
@@ -197,7 +197,7 @@ Tokenizer train_bpe(std::span<const std::string_view> texts, const BpeTrainOptio
     if (best.count < report.min_count) break;
     std::string joined =
         model.tokens[static_cast<size_t>(best.left)] + model.tokens[static_cast<size_t>(best.right)];
-    // Different pairs can make the same bytes (a+bc, ab+c): then that token gets one more merge.
+    // Different pairs can give the same bytes (a+bc, ab+c): that token then has several merges.
     const auto [known, fresh] = ids.emplace(joined, static_cast<int32_t>(model.tokens.size()));
     if (fresh) model.tokens.push_back(std::move(joined));
     model.merges.emplace_back(best.left, best.right);

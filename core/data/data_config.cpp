@@ -1,7 +1,9 @@
 #include <tutti/core/data/cifar.h>
 #include <tutti/core/data/data_config.h>
 #include <tutti/core/data/idx.h>
+#include <tutti/core/data/image_folder.h>
 #include <tutti/core/data/token_dataset.h>
+#include <tutti/core/data/tokenizer.h>
 #include <tutti/core/error.h>
 
 #include <algorithm>

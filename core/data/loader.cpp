@@ -3,6 +3,7 @@
 #include <tutti/core/memory/owner.h>
 #include <tutti/core/train/evaluate.h>
 #include "core/affinity.h"
+#include "core/start_thread.h"
 
 #include <chrono>
 #include <condition_variable>
@@ -18,7 +19,6 @@ struct Loader::State {
   std::shared_ptr<const Dataset> data;
   Sampler sampler;
   LoaderOptions options;
-  double waited_s = 0;
 
   std::mutex mutex;
   std::condition_variable changed;
@@ -105,7 +105,7 @@ Loader::Loader(std::shared_ptr<const Dataset> data, Sampler sampler, LoaderOptio
       "loader: needs ranges, at least 2 steps ahead (got {}), a thread (got {}) and a first step (got {})",
       options.ahead, options.threads, options.first_step);
   state_ = std::make_unique<State>(std::move(data), sampler, std::move(options));
-  state_->thread = std::thread([state = state_.get()] { state->work(); });
+  state_->thread = start_thread("loading data", [state = state_.get()] { state->work(); });
 }
 
 Loader::~Loader() {
@@ -140,21 +140,13 @@ bool Loader::wait(double most_s) {
   State& s = *state_;
   std::unique_lock lock(s.mutex);
   const auto settled = [&] { return !s.ready.empty() || s.ended; };
-  if (settled()) return true;
-  const auto begin = std::chrono::steady_clock::now();
-  const bool done = s.changed.wait_for(lock, std::chrono::duration<double>(most_s), settled);
-  s.waited_s += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  return done;
+  return s.changed.wait_for(lock, std::chrono::duration<double>(most_s), settled);
 }
 
 std::vector<Batch> Loader::next() {
   State& s = *state_;
   std::unique_lock lock(s.mutex);
-  if (s.ready.empty() && !s.ended) {
-    const auto begin = std::chrono::steady_clock::now();
-    s.changed.wait(lock, [&] { return !s.ready.empty() || s.ended; });
-    s.waited_s += std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-  }
+  s.changed.wait(lock, [&] { return !s.ready.empty() || s.ended; });
   if (s.ready.empty()) {
     if (s.error) std::rethrow_exception(s.error);
     fail("loader: no steps from {} on", s.options.end_step);
@@ -163,10 +155,6 @@ std::vector<Batch> Loader::next() {
   s.ready.pop_front();
   s.changed.notify_all();
   return batches;
-}
-
-double Loader::waited_s() const noexcept {
-  return state_->waited_s;
 }
 
 }  // namespace tutti

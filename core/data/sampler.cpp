@@ -7,7 +7,7 @@
 namespace tutti {
 namespace {
 
-// Four are enough for large sets (Luby & Rackoff 1988); more mix the few bits of small ones.
+// Four are enough for large sets (Luby & Rackoff 1988); small ones, with few bits, need more.
 constexpr uint64_t kRounds = 8;
 
 }  // namespace
@@ -28,8 +28,9 @@ int64_t Permutation::operator()(int64_t i) const {
     return static_cast<int64_t>((static_cast<uint64_t>(words[0]) << 31 | words[1] >> 1) %
                                 static_cast<uint64_t>(n));
   };
-  // Each round adds to one coordinate what depends on the other alone, so it can be undone: a permutation of
-  // the rectangle. Walking on from outside stays on one cycle, so it is one of the inside as well.
+  // Each round adds to one coordinate a number that depends only on the other, so it is invertible: a
+  // permutation of the rectangle. Repeating it until the result is below size_ follows one cycle, so the
+  // whole is a permutation of 0 .. size_ - 1.
   do {
     int64_t column = i % columns_;
     int64_t row = i / columns_;

@@ -33,7 +33,7 @@ CharClass category_class(char32_t code) {
       return CharClass::kOther;
   }
 #else
-  fail("the text holds U+{:04X}: this build has no utf8proc and takes ASCII only",
+  fail("the text contains U+{:04X}: this build has no utf8proc and supports only ASCII",
        static_cast<uint32_t>(code));
 #endif
 }
@@ -44,7 +44,7 @@ utf8proc_category_t category(char32_t code) {
 }
 #else
 [[noreturn]] void no_tables() {
-  fail("this build has no utf8proc, which normalizers and word classes beyond ASCII need");
+  fail("this build has no utf8proc, which is required for normalizers and word classes beyond ASCII");
 }
 #endif
 
@@ -79,7 +79,7 @@ size_t character_before(std::string_view text, size_t end) {
 
 CharClass char_class(char32_t code) {
   if (code > 0x10ffff) return CharClass::kOther;
-  // White_Space is a fixed list (PropList.txt), not a category: it holds controls and leaves out U+200B.
+  // White_Space is a fixed list (PropList.txt), not a category: it includes controls, but not U+200B.
   if ((code >= 0x09 && code <= 0x0d) || code == 0x20 || code == 0x85 || code == 0xa0 || code == 0x1680 ||
       (code >= 0x2000 && code <= 0x200a) || code == 0x2028 || code == 0x2029 || code == 0x202f ||
       code == 0x205f || code == 0x3000) {
@@ -162,8 +162,8 @@ std::string normalized(std::string_view text, NormalForm form) {
   const auto options =
       static_cast<utf8proc_option_t>(UTF8PROC_STABLE | (compose ? UTF8PROC_COMPOSE : UTF8PROC_DECOMPOSE) |
                                      (compatible ? UTF8PROC_COMPAT : 0));
-  // A character that the peer's tables do not know stays, and nothing moves or composes across it. Neither
-  // does anything across an ASCII character with another one behind it: long runs are copied.
+  // A character that is not in the peer's tables is kept, and nothing is reordered or composed across it, nor
+  // across an ASCII character that another one follows: long runs are copied.
   std::string out;
   out.reserve(text.size());
   size_t done = 0;

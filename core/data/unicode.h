@@ -6,12 +6,12 @@
 
 namespace tutti {
 
-/// What GPT-2's split rule tells apart: \p{L}, \p{N}, \s, and the rest.
+/// The character classes of GPT-2's split rule: \p{L}, \p{N}, \s, and all others.
 enum class CharClass : uint8_t { kOther, kLetter, kNumber, kSpace };
 
 /// One character of a text that may not be UTF-8.
 struct Utf8Char {
-  /// Stands for a byte that begins no well-formed character; its class is kOther, like that of U+FFFD.
+  /// The code of a byte that begins no well-formed character; its class is kOther, like that of U+FFFD.
   static constexpr char32_t kInvalid = 0xffffffffU;
   char32_t code = kInvalid;
   uint32_t bytes = 1;
@@ -38,7 +38,7 @@ inline bool is_space(char32_t code) {
 /// \w of regular expressions: Alphabetic, M, Nd, Pc, Join_Control. Source: Unicode Technical Standard 18,
 /// annex C.
 bool is_word(char32_t code);
-/// P*, and all of ASCII that is neither letter, digit, space nor control. This and the three below follow the
+/// P*, and all of ASCII that is neither letter, digit, space nor control. This and the next three follow the
 /// older tables of Hugging Face `tokenizers`.
 bool is_punctuation(char32_t code);
 /// Mn, Mc, Me.
@@ -52,7 +52,7 @@ void append_lower(std::string& text, char32_t code);
 
 /// Normalization forms. Source: Unicode Standard Annex 15.
 enum class NormalForm : uint8_t { kNfc, kNfd, kNfkc, kNfkd };
-/// A UTF-8 text in that form; characters that are newer than the tables of `tokenizers` stay as they are.
+/// A UTF-8 text in that form; characters that are newer than the tables of `tokenizers` are kept.
 std::string normalized(std::string_view text, NormalForm form);
 
 /// Where the extended grapheme cluster that begins at `begin` < text.size() ends. Source: Unicode Standard

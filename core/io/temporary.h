@@ -14,7 +14,7 @@ class TemporaryPath {
  public:
   enum class Kind : unsigned char { kFile, kDirectory };
 
-  /// Registers the name before anything is created, so that a signal in between leaves nothing behind.
+  /// Registers the name before anything is created, so that a signal in between leaves no file.
   explicit TemporaryPath(const std::filesystem::path& path, Kind kind = Kind::kFile);
   ~TemporaryPath();
   TemporaryPath(TemporaryPath&& other) noexcept;

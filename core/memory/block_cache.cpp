@@ -16,9 +16,9 @@ struct MemoryBlock {
   using EventId = BlockCache::EventId;
   std::byte* data = nullptr;
   int64_t size = 0;
-  StreamId stream = 0;            // whose requests it serves; in a capture, its capture_stream()
+  StreamId stream = 0;            // whose requests the segment serves; in a capture, its capture_stream()
   StreamId home = 0;              // the stream itself
-  MemoryCapture::Id capture = 0;  // the capture that owns the whole segment
+  MemoryCapture::Id capture = 0;  // which the segment belongs to
   bool shared = false;            // used by other streams of that capture too
   MemoryCapture::Id parked = 0;   // freed during this capture, which may use it at each replay
   bool small = false;
@@ -35,6 +35,16 @@ namespace {
 
 /// Of this thread.
 thread_local MemoryCapture::Id current_capture = 0;
+
+/// Captures that are open in any thread. The mutex is also held while an event is recorded: none begins then.
+struct OpenCaptures {
+  std::mutex mutex;
+  int count = 0;
+};
+OpenCaptures& open_captures() {
+  static OpenCaptures captures;
+  return captures;
+}
 
 /// The id of `stream` in a capture: a unique odd number. Stream ids are addresses, which are even.
 BlockCache::StreamId capture_stream(BlockCache::StreamId stream, MemoryCapture::Id capture) {
@@ -64,10 +74,15 @@ MemoryCapture::Id MemoryCapture::fresh() noexcept {
   return ++last;
 }
 
-MemoryCapture::MemoryCapture(Id id) noexcept : before_(std::exchange(current_capture, id)) {}
+MemoryCapture::MemoryCapture(Id id) noexcept : before_(std::exchange(current_capture, id)) {
+  const std::scoped_lock lock(open_captures().mutex);
+  ++open_captures().count;
+}
 
 MemoryCapture::~MemoryCapture() {
   current_capture = before_;
+  const std::scoped_lock lock(open_captures().mutex);
+  --open_captures().count;
 }
 
 void MemoryCapture::forget(BlockCache& cache, Id id) {
@@ -79,7 +94,8 @@ bool BlockCache::BySizeThenAddress::operator()(const Block* a, const Block* b) c
   return std::less<>()(a->data, b->data);
 }
 
-BlockCache::BlockCache(std::string what, Driver& driver) : what_(std::move(what)), driver_(driver) {}
+BlockCache::BlockCache(std::string what, Driver& driver, Caching caching)
+    : what_(std::move(what)), driver_(driver), caches_(caching == Caching::kOn) {}
 
 BlockCache::~BlockCache() {
   for (const Held& held : held_) {
@@ -98,24 +114,22 @@ BlockCache::Block* BlockCache::take(int64_t bytes, StreamId stream, std::string_
   require(bytes >= 0 && bytes < (int64_t{1} << 60), "{}: invalid request of {} bytes of memory", what_,
           bytes);
   const std::scoped_lock lock(mutex_);
-  const int64_t size = std::max(kUnit, round_up(bytes, kUnit));
+  const int64_t size = caches_ ? std::max(kUnit, round_up(bytes, kUnit)) : std::max<int64_t>(bytes, 1);
   const bool capturing = current_capture != 0;
   const StreamId place = capture_stream(stream, current_capture);
   if (!capturing) collect(false);
   Block* block = find(size, place);
-  if (block == nullptr) block = grow(size, place);
+  if (block == nullptr) block = grow(size, place, stream);
   if (block == nullptr && !capturing) {
     collect(true);
     block = find(size, place);
-    if (block == nullptr) block = grow(size, place);
+    if (block == nullptr) block = grow(size, place, stream);
   }
   if (block == nullptr) {
     fail("out of memory on {}: {:.1f} MiB requested by '{}'\n{}", what_, static_cast<double>(bytes) / kMiB,
          owner.empty() ? "(no owner)" : owner, report_locked(10));
   }
   block->used = true;
-  block->home = stream;
-  block->capture = current_capture;
   stats_.cached_bytes -= block->size;
   stats_.live_bytes += block->size;
   stats_.peak_bytes = std::max(stats_.peak_bytes, stats_.live_bytes);
@@ -125,6 +139,7 @@ BlockCache::Block* BlockCache::take(int64_t bytes, StreamId stream, std::string_
 }
 
 BlockCache::Block* BlockCache::find(int64_t size, StreamId stream) {
+  if (!caches_) return nullptr;
   const bool small = size <= kSmall;
   const auto pool = free_.find({stream, small});
   if (pool == free_.end()) return nullptr;
@@ -140,8 +155,8 @@ BlockCache::Block* BlockCache::find(int64_t size, StreamId stream) {
   return block;
 }
 
-BlockCache::Block* BlockCache::grow(int64_t size, StreamId stream) {
-  const int64_t bytes = segment_bytes(size);
+BlockCache::Block* BlockCache::grow(int64_t size, StreamId place, StreamId home) {
+  const int64_t bytes = caches_ ? segment_bytes(size) : size;
   std::byte* memory = driver_.allocate(bytes);
   if (memory == nullptr && current_capture == 0) {  // memory is not released while work is captured
     release_locked();
@@ -152,13 +167,16 @@ BlockCache::Block* BlockCache::grow(int64_t size, StreamId stream) {
   Block* block = owned.get();
   block->data = memory;
   block->size = bytes;
-  block->stream = stream;
+  block->stream = place;
+  block->home = home;
+  block->capture = current_capture;
   block->small = size <= kSmall;
   blocks_.emplace(block, std::move(owned));
   reserved_bytes_ += bytes;
   stats_.cached_bytes += bytes;
-  free_[{stream, block->small}].insert(block);
-  return find(size, stream);
+  if (!caches_) return block;
+  free_[{place, block->small}].insert(block);
+  return find(size, place);
 }
 
 void BlockCache::split(Block& block, int64_t size) {
@@ -167,6 +185,8 @@ void BlockCache::split(Block& block, int64_t size) {
   rest->data = block.data + size;
   rest->size = block.size - size;
   rest->stream = block.stream;
+  rest->home = block.home;
+  rest->capture = block.capture;
   rest->small = block.small;
   rest->previous = &block;
   rest->next = block.next;
@@ -205,9 +225,7 @@ void BlockCache::give_back(Block& block) noexcept {
       return;
     }
     held_.push_back({&block, {}});
-    held_.back().events.reserve(block.users.size());
-    for (const StreamId user : block.users) held_.back().events.push_back(driver_.record(user));
-    block.users.clear();
+    record_users(held_.back());
   } catch (...) {
     // The device failed, which the next call reports, or the host is out of memory. The block stays marked as
     // used and leaks: a stream may still write to it.
@@ -218,9 +236,22 @@ void BlockCache::give_back(Block& block) noexcept {
   }
 }
 
+void BlockCache::record_users(Held& held) {
+  std::vector<StreamId>& users = held.block->users;
+  // An event of a captured stream would be part of the capture. A later one covers the same work.
+  const std::scoped_lock lock(open_captures().mutex);
+  if (open_captures().count > 0) return;
+  held.events.reserve(held.events.size() + users.size());
+  while (!users.empty()) {
+    held.events.push_back(driver_.record(users.back()));
+    users.pop_back();
+  }
+}
+
 void BlockCache::make_free(Block& block) {
   block.used = false;
   block.shared = false;
+  if (!caches_ && block.capture == 0) return release_segment(block);
   Pool& pool = free_[{block.stream, block.small}];
   // `other` is merged into `into`, its left neighbour.
   const auto merge = [&](Block& into, Block& other) {
@@ -244,6 +275,7 @@ void BlockCache::make_free(Block& block) {
 
 void BlockCache::collect(bool wait) {
   std::erase_if(held_, [&](Held& held) {
+    record_users(held);
     std::erase_if(held.events, [&](EventId event) {
       if (wait)
         driver_.wait(event);
@@ -252,7 +284,7 @@ void BlockCache::collect(bool wait) {
       driver_.forget(event);
       return true;
     });
-    if (!held.events.empty()) return false;
+    if (!held.events.empty() || !held.block->users.empty()) return false;
     make_free(*held.block);
     return true;
   });
@@ -260,31 +292,23 @@ void BlockCache::collect(bool wait) {
 
 void MemoryBlock::forget_capture(BlockCache& cache, MemoryCapture::Id id) {
   const std::scoped_lock lock(cache.mutex_);
-  std::set<StreamId> places;  // streams of the capture
   std::vector<MemoryBlock*> parked;
   for (const auto& [block, owned] : cache.blocks_) {
     if (block->parked == id) parked.push_back(block);
-    if (block->capture == id) places.insert(block->stream);
-  }
-  // A segment belongs to one stream, so that its free and used blocks move together.
-  for (const StreamId place : places) {
-    StreamId home = 0;
-    for (const auto& [block, owned] : cache.blocks_) {
-      if (block->stream == place && block->capture == id) home = block->home;
+    if (block->capture != id) continue;
+    if (!block->used) {
+      cache.free_[{block->stream, block->small}].erase(block);
+      cache.free_[{block->home, block->small}].insert(block);
     }
-    for (const auto& [block, owned] : cache.blocks_) {
-      if (block->stream != place) continue;
-      if (!block->used) cache.free_[{home, block->small}].insert(block);
-      block->stream = home;
-      block->capture = 0;
-    }
-    for (const bool small : {false, true}) cache.free_.erase({place, small});
+    block->stream = block->home;
+    block->capture = 0;
   }
   for (MemoryBlock* block : parked) {
     block->parked = 0;
     block->users.clear();
     cache.make_free(*block);
   }
+  if (!cache.caches_) cache.release_locked();
 }
 
 void BlockCache::release_cached() {
@@ -296,14 +320,19 @@ void BlockCache::release_cached() {
 void BlockCache::release_locked() {
   for (auto& [key, pool] : free_) {
     std::erase_if(pool, [&](Block* block) {
-      if (block->previous != nullptr || block->next != nullptr) return false;
-      driver_.release(block->data);
-      reserved_bytes_ -= block->size;
-      stats_.cached_bytes -= block->size;
-      blocks_.erase(block);
+      // Replays use the addresses of all segments of their capture.
+      if (block->previous != nullptr || block->next != nullptr || block->capture != 0) return false;
+      release_segment(*block);
       return true;
     });
   }
+}
+
+void BlockCache::release_segment(Block& block) {
+  driver_.release(block.data);
+  reserved_bytes_ -= block.size;
+  stats_.cached_bytes -= block.size;
+  blocks_.erase(&block);
 }
 
 MemoryStats BlockCache::stats() const {

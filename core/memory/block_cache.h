@@ -47,6 +47,10 @@ class BlockCache {
 
   using Block = MemoryBlock;
 
+  /// kOff: each request is an allocation of the driver of exactly its size, which a tool can check accesses
+  /// against, and goes back to it after use. Slow.
+  enum class Caching { kOn, kOff };
+
   static constexpr int64_t kUnit = 512;                       ///< sizes and addresses are multiples of it
   static constexpr int64_t kSmall = int64_t{1} << 20;         ///< up to this, requests share small segments
   static constexpr int64_t kSmallSegment = int64_t{2} << 20;  ///< size of a small segment
@@ -54,7 +58,7 @@ class BlockCache {
   static constexpr int64_t kMediumSegment = int64_t{20} << 20;
 
   /// `what` names the memory in messages ("cuda:0"); `driver` outlives the cache.
-  BlockCache(std::string what, Driver& driver);
+  BlockCache(std::string what, Driver& driver, Caching caching = Caching::kOn);
   /// Releases all segments to the driver, including used ones.
   ~BlockCache();
   BlockCache(const BlockCache&) = delete;
@@ -70,7 +74,7 @@ class BlockCache {
   /// All work on the block has been submitted to its streams.
   void give_back(Block& block) noexcept;
 
-  /// Releases segments without used blocks to the driver.
+  /// Releases segments without used blocks to the driver, except those of captures that can be replayed.
   void release_cached();
   [[nodiscard]] MemoryStats stats() const;
   /// Resets the peak to the live bytes.
@@ -96,9 +100,14 @@ class BlockCache {
   };
 
   Block* find(int64_t size, StreamId stream);
-  Block* grow(int64_t size, StreamId stream);
+  /// `place` is whose pool, `home` the stream itself.
+  Block* grow(int64_t size, StreamId place, StreamId home);
   void split(Block& block, int64_t size);
   void make_free(Block& block);
+  /// Returns a segment that is one free block, in no pool, to the driver.
+  void release_segment(Block& block);
+  /// Records events of the streams that used the block, unless a capture is open.
+  void record_users(Held& held);
   void collect(bool wait);
   void release_locked();
   [[nodiscard]] std::string report_locked(size_t owners) const;
@@ -106,6 +115,7 @@ class BlockCache {
 
   std::string what_;
   Driver& driver_;
+  const bool caches_;
   mutable std::mutex mutex_;
   std::unordered_map<Block*, std::unique_ptr<Block>> blocks_;
   std::map<PoolKey, Pool> free_;

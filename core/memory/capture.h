@@ -10,8 +10,9 @@ namespace tutti {
 /// memory must not be reused as long as the graph can run.
 ///
 /// While a MemoryCapture exists, this thread captures work: its allocations, from any cache, come from memory
-/// reserved for the capture, and memory that it frees is not reused by others before forget(). No stream
-/// events are recorded, since events of captured streams cannot be queried, and no memory is released.
+/// reserved for the capture, and memory that it frees is not reused by others before forget(). No thread
+/// records stream events, since events of captured streams cannot be queried, and this one releases no
+/// memory.
 class MemoryCapture {
  public:
   using Id = uint64_t;  ///< 0 is none

@@ -6,6 +6,7 @@ namespace tutti {
 
 double Parallel::run_step(int64_t samples, int64_t microbatch, const Stream& stream, StepContext context,
                           FunctionRef<Var(Tape& tape, const Shard& part)> loss) {
+  require(samples >= 1, "a training step of {} samples", samples);
   const auto local = microbatches(shards(samples), microbatch);
   Readings losses;
   begin_step();

@@ -1,4 +1,4 @@
-// Gated units. The other activations are rows of pointwise.cpp.
+// Gated units. The rows of the other activations are in pointwise.cpp.
 #include "kernels/cases/table.h"
 
 #include <tutti/kernels/activation.h>

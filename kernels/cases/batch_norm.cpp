@@ -18,8 +18,8 @@ int64_t channels(const Shape& shape, ImageLayout layout) {
   return layout == ImageLayout::kNhwc || shape.size() == 2 ? shape.back() : shape[1];
 }
 
-/// Of x, w, b, running mean, running variance and maybe a residual. What backward gives to the running values
-/// are statistics of the batch, not derivatives.
+/// Inputs: x, w, b, running mean, running variance and optionally a residual. The "gradients" of the running
+/// values are statistics of the batch, not derivatives.
 OpCase batch_norm_row(const Shape& shape, const Variant& variant) {
   const int64_t c = channels(shape, variant.layout);
   std::vector<Input> inputs{normal(shape, 2), normal({c}), normal({c}), not_differentiable(normal({c})),
@@ -53,7 +53,7 @@ void add_differences(Rows& rows) {
   }
 }
 
-/// Past the sizes of chunks and blocks.
+/// Shapes larger than chunks and blocks.
 void add_precisions(Rows& rows) {
   const std::pair<Shape, ImageLayout> large[] = {{{9, 14, 15, 33}, ImageLayout::kNhwc},
                                                  {{9, 33, 14, 15}, ImageLayout::kNchw},
@@ -63,7 +63,7 @@ void add_precisions(Rows& rows) {
   for (const auto& [shape, layout] : large) {
     const Tolerance tolerance{.fp32 = 5e-5, .bf16 = 3e-2};
     rows.push_back(batch_norm_row(shape, {.layout = layout}).for_checks(kPrecisions).within(tolerance));
-    // With ReLU all results keep clear of its kink, where precisions would differ by whole gradients.
+    // With ReLU, all results are away from its kink, where gradients would differ between precisions.
     OpCase row = batch_norm_row(shape, {.layout = layout, .relu = true, .residual = true})
                      .for_checks(kPrecisions)
                      .within(tolerance);
@@ -76,17 +76,18 @@ void add_precisions(Rows& rows) {
   }
 }
 
-/// Channels in whole packs and not, one column and several blocks of columns, one chunk of rows and several.
+/// Channels that are and are not a multiple of the pack, one and several blocks of columns, one and several
+/// chunks.
 void add_on_cuda(Rows& rows) {
   for (const ImageLayout layout : {ImageLayout::kNhwc, ImageLayout::kNchw}) {
     for (const Shape& shape : {Shape{3, 5, 7, 64}, Shape{2, 3, 3, 17}, Shape{40, 12}, Shape{8, 33, 31, 8},
                                Shape{5, 40, 1, 9}, Shape{2, 3, 70, 20}, Shape{301, 1}}) {
-      for (const int flags : {0, 1, 2, 3, 6, 7}) {  // ReLU needs a residual, below
+      for (const int flags : {0, 1, 2, 3, 6, 7}) {  // ReLU only with a residual, which is set below
         const Variant variant{layout, (flags & 4) != 0, (flags & 2) != 0, (flags & 1) != 0};
         OpCase row = batch_norm_row(shape, variant)
                          .for_checks(kCuda)
                          .within({.fp32 = 1e-4, .bf16 = 4e-2, .fp64 = 1e-10});
-        // No sum is near zero, where rounding would decide: the residual is far from it on either side.
+        // With a large residual, no sum is near zero, where ReLU would depend on rounding.
         if (variant.relu) row.inputs[5] = two_sided(shape, 20, 25);
         rows.push_back(std::move(row));
       }
@@ -105,7 +106,7 @@ void add_batch_norm_rows(Rows& rows) {
 void add_timed_batch_norm(TimedRows& rows, const KernelSizes& s, double e) {
   const Shape shape{s.images, 56, 56, 256};
   const double one = count(numel(shape)) * e;
-  // The mean must be known before it is taken off: x and dy are read twice.
+  // x and dy are read twice: the means are needed before they can be subtracted.
   rows.push_back({.name = "batch_norm + residual + relu",
                   .shape = size_text(shape),
                   .forward = {.bytes = 4 * one},

@@ -4,7 +4,7 @@
 
 namespace tutti::cases {
 
-/// Options of a cross entropy, and which share of its rows has the ignored target.
+/// Options of a cross entropy, and the share of its rows with the ignored target.
 struct CrossEntropySetting {
   CrossEntropyOptions options;
   double ignored;

@@ -28,7 +28,7 @@ double fan_in(int64_t inputs) {
   return 1 / std::sqrt(static_cast<double>(inputs));
 }
 
-/// x, w and maybe a bias.
+/// Inputs: x, w and optionally a bias.
 OpCase linear_row(const Shape& x, int64_t outputs, Activation activation, bool bias, double deviation = 1) {
   std::vector<Input> inputs{normal(x), normal({outputs, x.back()}, deviation)};
   if (bias) inputs.push_back(normal({outputs}));
@@ -72,7 +72,7 @@ void add_linear(Rows& rows) {
   rows.push_back(linear_row({515, 200}, 900, Activation::kGeluTanh, true, 0.1)
                      .for_checks(kPrecisions)
                      .within({.fp32 = 1e-4, .bf16 = 3e-2}));
-  // Odd sizes with unaligned rows, GPT's widths, one row, and some that are large enough to be measured.
+  // Odd sizes with unaligned rows, GPT's widths, one row, and sizes that are large enough for autotuning.
   for (const auto& [batch, inputs, outputs] : std::initializer_list<std::array<int64_t, 3>>{{1, 1, 1},
                                                                                             {3, 17, 5},
                                                                                             {211, 33, 65},
@@ -84,7 +84,8 @@ void add_linear(Rows& rows) {
     for (const Activation activation : kActivations) {
       const bool relu = activation == Activation::kRelu;
       OpCase row = linear_row({batch, inputs}, outputs, activation, true, fan_in(inputs)).for_checks(kCuda);
-      // Among millions of sums some are so near zero that rounding decides on which side ReLU finds them.
+      // Among millions of sums some are so close to zero that ReLU depends on rounding: a large bias avoids
+      // that.
       if (relu) row.inputs[2] = two_sided({outputs}, 20, 25);
       rows.push_back(std::move(row));
       if (relu && many) continue;
@@ -92,7 +93,7 @@ void add_linear(Rows& rows) {
           linear_row({batch, inputs}, outputs, activation, false, fan_in(inputs)).for_checks(kCuda));
     }
   }
-  // The second use adds to what the first has written, for weights and inputs.
+  // The gradients of the second use are added to those of the first, for weights and inputs.
   for (const int64_t n : {24, 37, 640}) {
     rows.push_back(make_case("linear", {normal({51, n}), normal({n, n}, fan_in(n)), normal({n})},
                              [](Tape& t, Vars v) {
@@ -104,8 +105,8 @@ void add_linear(Rows& rows) {
   }
   rows.push_back(make_case("linear", {not_differentiable(normal({24, 31})), normal({16, 24}), normal({16})},
                            [](Tape& t, Vars v) {
-                             const Var turned(v[0].value.transpose(0, 1));
-                             return linear(t, turned, v[1], v[2], Activation::kRelu);
+                             const Var transposed(v[0].value.transpose(0, 1));
+                             return linear(t, transposed, v[1], v[2], Activation::kRelu);
                            })
                      .for_checks(kCuda)
                      .with("x is not contiguous"));
@@ -118,7 +119,7 @@ void add_mlp(Rows& rows) {
     rows.push_back(std::move(row));
   }
   rows.push_back(mlp_row({7}, 3, 2, Activation::kGeluTanh, false).for_checks(kDifferences));
-  // Weights that serve both layers get the sum of both gradients.
+  // The gradients of weights that both layers use are summed.
   rows.push_back(
       make_case("mlp", {normal({4, 6}), normal({6, 6}), normal({6})},
                 [](Tape& t, Vars v) { return mlp(t, v[0], v[1], v[2], v[1], v[2], Activation::kGeluTanh); })
@@ -128,7 +129,7 @@ void add_mlp(Rows& rows) {
     rows.push_back(mlp_row({2, 65, 31}, 70, 33, activation, true, {0.3, 0.3})
                        .for_checks(kPrecisions)
                        .within({.fp32 = 4e-5, .bf16 = 4e-2}));
-  // Widths that cuBLASLt's GELU gradient takes, widths that it does not, and GPT's, which are measured.
+  // Widths that cuBLASLt's GELU gradient supports, widths that it does not, and GPT's, which are autotuned.
   for (const auto& [batch, inputs, hidden, outputs] :
        std::initializer_list<std::array<int64_t, 4>>{{1, 1, 1, 1},
                                                      {3, 17, 5, 9},
@@ -208,7 +209,7 @@ void add_timed_dense(TimedRows& rows, const KernelSizes& s, double e) {
   add("linear, projection", s.tokens, {c, c}, Activation::kNone, true);
   add("linear + gelu", s.tokens, {c, 4 * c}, Activation::kGeluTanh, true);
   add("linear, down", s.tokens, {4 * c, c}, Activation::kNone, true);
-  // GPT-2's feed-forward layer as one op, whose parts are above.
+  // GPT-2's feed-forward layer as one op; its parts are the rows above.
   const int64_t h = 4 * c;
   const double flops = 4 * count(s.tokens) * count(c) * count(h);
   const double bytes = 2 * (count(s.tokens * c) + count(s.tokens * h) + count(c * h)) * e;

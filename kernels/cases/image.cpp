@@ -14,7 +14,7 @@ namespace {
 using Vars = std::span<const Var>;
 constexpr ImageLayout kLayouts[] = {ImageLayout::kNhwc, ImageLayout::kNchw};
 
-/// Images (N, H, W, C) as they are in `layout`.
+/// The shape of images (N, H, W, C) in `layout`.
 Shape images(const Shape& nhwc, ImageLayout layout) {
   return layout == ImageLayout::kNhwc ? nhwc : Shape{nhwc[0], nhwc[3], nhwc[1], nhwc[2]};
 }
@@ -60,7 +60,7 @@ void add_convolutions(Rows& rows) {
       conv_row({{19, 6, 6, 16}, {32, 16, 1, 1}, {.stride = {2, 2}}}, ImageLayout::kNhwc, false, 0.3)
           .for_checks(kPrecisions)
           .within(tolerance));
-  // 3 x 3 filters with many channels on large images go by Winograd's algorithm where the library has it.
+  // 3 x 3 filters with many channels on large images use Winograd's algorithm if the library supports it.
   for (const int64_t padding : {0, 1})
     rows.push_back(conv_row({{3, 23, 22, 32}, {48, 32, 3, 3}, {.padding = {padding, padding}}},
                             ImageLayout::kNhwc, true, 0.1)
@@ -117,7 +117,7 @@ OpCase global_row(const Shape& nhwc, ImageLayout layout) {
       .with(text(layout));
 }
 
-/// Both kinds of pool of one window; padding never wins, so that counting it is no matter to the largest.
+/// Both kinds of pool for one window. Max pools ignore padding: count_padding has no effect on them.
 template <class Change>
 void add_pools(Rows& rows, const Shape& nhwc, const Window& window, ImageLayout layout, Change change) {
   rows.push_back(change(pool_row("max_pool2d", max_pool2d, nhwc, window, layout, true)));

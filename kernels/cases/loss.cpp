@@ -25,8 +25,8 @@ OpCase softmax_row(bool logarithm, const Shape& shape, double spread) {
 OpCase cross_entropy_row(const Shape& logits, double spread, const CrossEntropySetting& setting,
                          DType index) {
   Input targets = integers({logits.begin(), logits.end() - 1}, 0, logits.back() - 1, index);
-  targets.share = setting.ignored;
-  targets.instead = static_cast<double>(setting.options.ignore_index);
+  targets.replaced_share = setting.ignored;
+  targets.replacement = static_cast<double>(setting.options.ignore_index);
   return make_case("cross_entropy", {normal(logits, spread), std::move(targets)},
                    [options = setting.options](Tape& t, Vars v) {
                      return cross_entropy(t, v[0], v[1].value, options);
@@ -36,12 +36,12 @@ OpCase cross_entropy_row(const Shape& logits, double spread, const CrossEntropyS
                         setting.options.scale));
 }
 
-/// A tenth of the targets is ignored.
+/// A tenth of the targets are ignored.
 OpCase linear_cross_entropy_row(const Shape& x, int64_t classes, double deviation,
                                 const LinearCrossEntropyOptions& options) {
   Input targets = integers({x.begin(), x.end() - 1}, 0, classes - 1);
-  targets.share = 0.1;
-  targets.instead = -1;
+  targets.replaced_share = 0.1;
+  targets.replacement = -1;
   return make_case("linear_cross_entropy", {normal(x), normal({classes, x.back()}, deviation), targets},
                    [=](Tape& t, Vars v) { return linear_cross_entropy(t, v[0], v[1], v[2].value, options); })
       .with(fmt::format("chunks of {}, smoothing {}, cap {}", options.chunk_rows,
@@ -56,7 +56,8 @@ void add_loss_rows(Rows& rows) {
       rows.push_back(softmax_row(logarithm, shape, 3).for_checks(kDifferences));
     for (const Shape& shape : {Shape{700, 67}, Shape{5, 7001}, Shape{40, 1025}})
       rows.push_back(softmax_row(logarithm, shape, 3).for_checks(kPrecisions));
-    // Where one element of the only row has nearly all of the weight, all gradients are rounding.
+    // A small spread: if one element of the only row had nearly all of the weight, gradients would be
+    // rounding errors.
     rows.push_back(softmax_row(logarithm, {5}, 1).for_checks(kCuda));
     for (const Shape& shape : {Shape{33, 7}, Shape{2, 9, 1000}, Shape{17, 5003}, Shape{3, 50304}})
       rows.push_back(softmax_row(logarithm, shape, 3).for_checks(kCuda));
@@ -96,7 +97,7 @@ void add_loss_rows(Rows& rows) {
 
 void add_timed_losses(TimedRows& rows, const KernelSizes& s, double e) {
   const Shape logits{std::min<int64_t>(s.tokens, 32768),
-                     s.vocabulary};  // all of a large batch are tens of GiB
+                     s.vocabulary};  // the logits of a large batch would have tens of GiB
   const double bytes = count(numel(logits)) * e;
   rows.push_back({.name = "cross_entropy",
                   .shape = size_text(logits),

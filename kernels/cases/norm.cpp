@@ -27,7 +27,7 @@ OpCase norm_row(Norm norm, const Shape& shape) {
                    [](Tape& t, Vars v) { return rms_norm(t, v[0], v[1], kEps); });
 }
 
-/// The sum is used again behind the norm, as in a residual network.
+/// Uses the sum again after the norm, as in a residual network.
 Var both(Tape& t, const AddNorm& r) {
   return mul(t, r.sum, r.y);
 }
@@ -49,8 +49,9 @@ void add_norm_rows(Rows& rows) {
     for (const Shape& shape : {Shape{7}, Shape{3, 5}, Shape{2, 3, 17}, Shape{5, 2}})
       rows.push_back(
           norm_row(norm, shape).for_checks(shape.size() == 1 ? kDifferences | kCuda : kDifferences));
-    // On CUDA: widths for a warp a row (1 to 3 packs a lane), a block a row, several packs a lane of a block,
-    // and rows that cannot be held: odd, unaligned from row to row, longer than a block holds.
+    // On CUDA: widths for one warp per row (1 to 3 packs per lane), for one block per row with one and
+    // several packs per lane, and rows that are not register-resident: of odd width, with unaligned rows, and
+    // too long for a block.
     for (const Shape& shape : {Shape{1000, 37}, Shape{3, 20001}})
       rows.push_back(norm_row(norm, shape).for_checks(kPrecisions | kCuda));
     rows.push_back(norm_row(norm, {301, 384}).for_checks(kPrecisions));
@@ -59,7 +60,7 @@ void add_norm_rows(Rows& rows) {
       rows.push_back(norm_row(norm, shape).for_checks(kCuda));
     rows.push_back(norm_row(norm, {0, 24}));
   }
-  // The gradient of x is added to what is there already: x is input, bias and what the weight is made of.
+  // Gradients of x are added: x is the input, the bias and the source of the weight.
   for (const int64_t n : {768, 35}) {
     rows.push_back(make_case("layer_norm", {normal({n}), normal({n})},
                              [](Tape& t, Vars v) {

@@ -15,12 +15,12 @@ double normal_cdf(double x) {
   return 0.5 * std::erfc(-x / std::numbers::sqrt2);
 }
 
-/// A row is all that a new operation needs here.
+/// Add one row for a new operation.
 struct Unary {
   const char* op;
   Var (*apply)(Tape&, const Var&);
   double (*element)(double);
-  double low, high;  // where inputs are drawn
+  double low, high;  // range of the inputs
   const char* variant = "";
 };
 
@@ -79,12 +79,12 @@ OpCase binary_row(const Binary& b, const Shape& left, const Shape& right) {
 }
 
 void add_unary(Rows& rows, const Unary& u) {
-  // Differences mean nothing at the kink of relu.
+  // Finite differences are wrong at the kink of relu.
   const bool real = u.low < 0;
   rows.push_back(unary_row(u, real ? two_sided({3, 37}, 1e-3, u.high) : uniform({3, 37}, u.low, u.high))
                      .for_checks(kDifferences));
   rows.push_back(unary_row(u, uniform({0, 3}, u.low, u.high)));
-  // More elements than a task has, and a ragged end.
+  // More elements than one task, and an incomplete last vector.
   rows.push_back(unary_row(u, uniform({70001}, u.low, u.high)).for_checks(kPrecisions));
   for (const Shape& shape : {Shape{7}, Shape{3, 4099}, Shape{64, 768}, Shape{5, 1001}})
     rows.push_back(unary_row(u, real ? normal(shape, 2) : uniform(shape, 0.5, 3)).for_checks(kCuda));

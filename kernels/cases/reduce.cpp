@@ -32,8 +32,8 @@ void add_reduce_rows(Rows& rows) {
         rows.push_back(reduce_row(op, apply, normal({3, 5, 7}), dims, keep).for_checks(kDifferences));
     }
   }
-  // Shapes past the sizes of chunks, segments and column blocks. Positive numbers, so that sums have no
-  // cancellation and small tolerances mean something.
+  // Shapes larger than chunks, segments and column blocks. Positive numbers, so that there is no cancellation
+  // and tolerances can be small.
   const std::pair<Shape, std::vector<int>> large[] = {
       {{70003}, {}},       {{3001, 67}, {0}},      {{37, 2049}, {1}}, {{2, 3, 20011}, {2}},
       {{5, 4099, 3}, {1}}, {{9, 33, 130}, {0, 2}}, {{2, 4100}, {0}}};
@@ -57,7 +57,7 @@ void add_reduce_rows(Rows& rows) {
   }
   rows.push_back(
       reduce_row("sum", sum, normal({100003}), {}, false).for_checks(kCuda).within({.fp32 = 1e-4}));
-  // The first of equal elements wins.
+  // The first of equal elements is the maximum.
   for (const std::vector<int>& dims : std::vector<std::vector<int>>{{}, {0}, {1}, {2}, {0, 2}})
     rows.push_back(reduce_row("max", max, with_ties({3, 70, 33}, 0, 9), dims, false)
                        .for_checks(kPrecisions | kCuda)

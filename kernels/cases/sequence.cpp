@@ -21,7 +21,7 @@ OpCase attention_row(std::array<int64_t, 3> sizes, const AttentionConfig& c) {
                          [=](Tape& t, Vars v) { return attention(t, v[0], c); });
   row.what += fmt::format(", {} heads over {}, {}, scale {}, window {}, cap {}", c.heads, c.kv_heads,
                           c.causal ? "causal" : "full", c.scale, c.window, c.softcap);
-  row.timing_chooses = true;
+  row.depends_on_timing = true;
   return row;
 }
 
@@ -111,11 +111,11 @@ void add_embedding(Rows& rows) {
                        .for_checks(kDifferences)
                        .with(std::string(name(dtype))));
   rows.push_back(embedding_row({4, 3}, integers({0, 2}, 0, 3)).for_checks(kDifferences));
-  // More rows than tasks, a width past one piece, tokens that repeat often.
+  // More rows than tasks, a width of more than one piece, tokens that repeat often.
   rows.push_back(embedding_row({1000, 300}, integers({2, 500}, 0, 40))
                      .for_checks(kPrecisions)
                      .within({.fp32 = 1e-5, .bf16 = 2e-2}));
-  // On CUDA, few tokens are runs over many pieces; many are runs inside one.
+  // On CUDA, runs of few distinct tokens span many pieces, runs of many distinct tokens are within one.
   for (const int64_t vocabulary : {1, 3, 50, 5000}) {
     for (const int64_t width : {1, 37, 768}) {
       for (const int64_t tokens : {1, 33, 64, 1501}) {
@@ -131,7 +131,7 @@ void add_dropout(Rows& rows) {
   rows.push_back(dropout_row(normal({3, 11}), 0.4).for_checks(kDifferences));
   rows.push_back(
       dropout_row(normal({3, 30011}), 0.4).for_checks(kPrecisions).within({.fp32 = 1e-6, .bf16 = 1e-2}));
-  // Whole packs, and samples whose ends cut packs and blocks of random words.
+  // Whole packs, and samples that end within a pack and a block of random words.
   for (const int64_t per_sample : {1024, 1021, 4, 3})
     rows.push_back(dropout_row(uniform({6, per_sample}, 1, 2), 0.3).for_checks(kCuda));
 }
@@ -176,7 +176,7 @@ void add_timed_attention(TimedRows& rows, const KernelSizes& s, double e) {
   const int64_t b = s.tokens / s.context;
   const int64_t t = s.context;
   const int64_t c = s.width;
-  // Two products of the half that the mask leaves; backward makes five.
+  // Two products of the half of the scores that is not masked; backward has five.
   const double flops = 2 * count(b) * count(t) * count(t + 1) * count(c);
   const double one = count(b * t * c) * e;
   rows.push_back({.name = "attention, causal",

@@ -5,16 +5,16 @@
 #include <string_view>
 #include <utility>
 
-// What the files of rows share.
+// Declarations for the files with the rows.
 namespace tutti::cases {
 
-/// A row named by its inputs' shapes.
+/// A row whose name is the shapes of its inputs.
 OpCase make_case(std::string_view op, std::vector<Input> inputs, Apply apply);
 
 using Rows = std::vector<OpCase>;
 using TimedRows = std::vector<TimedCase>;
 
-// One function a file.
+// One function per file.
 void add_pointwise_rows(Rows& rows);
 void add_activation_rows(Rows& rows);
 void add_reduce_rows(Rows& rows);
@@ -41,7 +41,7 @@ void add_timed_convolutions(TimedRows& rows, const KernelSizes& s, double e);
 
 /// "4096 x 384".
 std::string size_text(const Shape& shape);
-/// Elements as a factor of costs.
+/// A number of elements as a double, for costs.
 inline double count(int64_t n) {
   return static_cast<double>(n);
 }

@@ -4,7 +4,7 @@
 
 namespace tutti {
 
-/// Sizes that kernels are timed at: those of a transformer's layers, and of an image network's.
+/// Sizes at which kernels are timed: those of the layers of a transformer and of an image network.
 struct KernelSizes {
   int64_t tokens = 4096;
   int64_t context = 256;
@@ -13,31 +13,31 @@ struct KernelSizes {
   int64_t vocabulary = 4096;
   int64_t images = 4;
 
-  /// Of GPT-2 124M and ResNet-50 with the batches that the CUDA figures are given for.
+  /// The sizes of GPT-2 124M and ResNet-50 with the batches of the published CUDA results.
   static KernelSizes for_cuda() {
     return {.tokens = 65536, .context = 1024, .width = 768, .heads = 12, .vocabulary = 50304, .images = 256};
   }
 };
 
-/// The least memory traffic of some work (every input and output once) and its multiplications and additions.
+/// The minimum memory traffic of an op (each input and output once), and its multiplications and additions.
 struct Cost {
   double bytes = 0;
-  double flops = 0;  ///< 0 where memory is the bound
+  double flops = 0;  ///< 0 if the op is memory-bound
 };
 
 namespace cases {
 
-/// A row at a size that it is timed at.
+/// A row at a size at which it is timed.
 struct TimedCase {
   std::string name;   ///< "linear, qkv"
   std::string shape;  ///< "4096 x 384 -> 1152"
   Cost forward;
-  Cost backward;  ///< 0: there is none to time
+  Cost backward;  ///< 0: backward is not timed
   OpCase row;
 };
 
-/// Every op that training of the recipes spends its time in; `element_bytes` is the size of an activation's
-/// element.
+/// The ops on which training of the recipes spends its time; `element_bytes` is the size of an element of the
+/// activations.
 std::vector<TimedCase> timed_cases(const KernelSizes& sizes, double element_bytes);
 
 }  // namespace cases

@@ -12,15 +12,16 @@
 namespace tutti::cpu {
 namespace {
 
-// A tile of C: it fits the second-level cache, so that bias and activation find it there, and a step's
-// matrices give each thread several. Libraries copy the tile's operands into an order of their own, which
-// small tiles pay for more often. 192 x 768 of fp32, 384 x 1536 of bf16.
+// A tile of C: 192 x 768 of fp32, 384 x 1536 of bf16. It fits the L2 cache, so that bias and activation are
+// applied there, and the matrices of a step have several tiles per thread. Libraries pack the operands of
+// each tile, which costs more for small tiles.
 constexpr int64_t kTileColumnBytes = 768;
 constexpr int64_t kTileRowBytes = 3072;
-// Small products are cut further, for the sake of other threads, down to tiles whose own copying still pays.
+// Small products have smaller tiles, so that more threads have work, down to tiles for which packing still
+// pays.
 constexpr int64_t kEnoughTiles = 8;
 constexpr int64_t kLeastTile = int64_t{1} << 24;  // multiplications
-// From this many rows on, B is worth being transposed once for all tiles.
+// For this many rows or more, it pays to transpose B once for all tiles.
 constexpr int64_t kRowsToTransposeFor = 256;
 
 MathLibrary initial_library() {
@@ -30,7 +31,7 @@ MathLibrary initial_library() {
     if (wanted == nullptr || *wanted == '\0') {
       if (has_math_library(library)) return library;
     } else if (name(library) == wanted) {
-      require(has_math_library(library), "TUTTI_CPU_MATH={}: this build does not have it", wanted);
+      require(has_math_library(library), "TUTTI_CPU_MATH={}: not in this build", wanted);
       return library;
     }
   }
@@ -58,13 +59,13 @@ struct TileShape {
   int64_t rows, columns;
 };
 
-/// A function of the product's shape alone.
+/// The shape of the tiles; depends on the product's shape alone.
 TileShape tile_shape(const Gemm& g) {
   int64_t rows = tile_size(g.m, kTileColumnBytes / size_of(g.dtype));
   int64_t columns = tile_size(g.n, kTileRowBytes / size_of(g.dtype));
   const auto tiles = [&] { return ((g.m + rows - 1) / rows) * ((g.n + columns - 1) / columns); };
   while (tiles() < kEnoughTiles && rows * columns / 2 * g.k >= kLeastTile) {
-    // The squarer the tile, the less is copied for each multiplication.
+    // The squarer the tile, the less is packed per multiplication.
     if (rows > columns)
       rows = tile_size(g.m, rows / 2);
     else
@@ -73,39 +74,39 @@ TileShape tile_shape(const Gemm& g) {
   return {rows, columns};
 }
 
-/// A vector of 16 bytes of unsigned numbers: all x86-64 and Arm CPUs have it.
+/// A vector of 16 bytes of unsigned integers, which all x86-64 and Arm CPUs support.
 template <class U>
 struct Vector {
   static constexpr size_t kLanes = 16 / sizeof(U);
   typedef U Type __attribute__((vector_size(16)));
 };
 
-/// a0 b0 a1 b1 ... from lane `first` of both on.
+/// a0 b0 a1 b1 ... from lane `first` of both vectors.
 template <class U, size_t first, size_t... lane>
 typename Vector<U>::Type interleave(typename Vector<U>::Type a, typename Vector<U>::Type b,
                                     std::index_sequence<lane...>) {
   return __builtin_shufflevector(a, b, (first + lane / 2 + lane % 2 * Vector<U>::kLanes)...);
 }
 
-/// A square of kLanes rows, turned by log2(kLanes) rounds of interleaving the upper rows with the lower.
+/// Transposes a square of kLanes rows by log2(kLanes) rounds of interleaving the upper rows with the lower.
 template <class U>
 void transpose_square(const U* from, int64_t ld, U* to, int64_t ld_to) {
   constexpr size_t kLanes = Vector<U>::kLanes;
   constexpr auto kAll = std::make_index_sequence<kLanes>();
   typename Vector<U>::Type rows[kLanes];
-  typename Vector<U>::Type turned[kLanes];
+  typename Vector<U>::Type interleaved[kLanes];
   for (size_t i = 0; i < kLanes; ++i) std::memcpy(&rows[i], from + static_cast<int64_t>(i) * ld, 16);
   for (size_t round = 1; round < kLanes; round *= 2) {
     for (size_t i = 0; i < kLanes / 2; ++i) {
-      turned[2 * i] = interleave<U, 0>(rows[i], rows[i + kLanes / 2], kAll);
-      turned[2 * i + 1] = interleave<U, kLanes / 2>(rows[i], rows[i + kLanes / 2], kAll);
+      interleaved[2 * i] = interleave<U, 0>(rows[i], rows[i + kLanes / 2], kAll);
+      interleaved[2 * i + 1] = interleave<U, kLanes / 2>(rows[i], rows[i + kLanes / 2], kAll);
     }
-    std::copy_n(turned, kLanes, rows);
+    std::copy_n(interleaved, kLanes, rows);
   }
   for (size_t i = 0; i < kLanes; ++i) std::memcpy(to + static_cast<int64_t>(i) * ld_to, &rows[i], 16);
 }
 
-/// to (rows, columns) = from (columns, rows) transposed, both dense but for `from`'s leading dim.
+/// to (rows, columns) = the transpose of from (columns, rows), whose leading dim is ld; `to` is contiguous.
 template <class U>
 void transpose(const U* from, int64_t ld, U* to, int64_t rows, int64_t columns, const Stream& stream) {
   constexpr int64_t kLanes = Vector<U>::kLanes;
@@ -130,8 +131,9 @@ void transpose(const U* from, int64_t ld, U* to, int64_t rows, int64_t columns, 
   });
 }
 
-/// Every tile of C would have its columns of a transposed B turned anew; this does it once.
-Tensor straightened(const Gemm& g, const Stream& stream) {
+/// A copy of transposed B that is not transposed. Without it, the library would transpose columns of B for
+/// each tile of C again.
+Tensor untransposed(const Gemm& g, const Stream& stream) {
   const Tensor b = Tensor::empty({g.k, g.n}, g.dtype, stream);
   const auto run = [&]<class U>(U* to) {
     transpose(static_cast<const U*>(g.b.data), g.b.ld, to, g.k, g.n, stream);
@@ -143,7 +145,7 @@ Tensor straightened(const Gemm& g, const Stream& stream) {
   return b;
 }
 
-/// A dense fp32 copy, as stored, of a bf16 matrix of rows x columns.
+/// A contiguous fp32 copy of a bf16 matrix of rows x columns, in the same storage order.
 std::vector<float> widened(const MatrixOperand& m, int64_t rows, int64_t columns) {
   if (m.transposed) std::swap(rows, columns);
   std::vector<float> copy(static_cast<size_t>(rows * columns));
@@ -152,7 +154,7 @@ std::vector<float> widened(const MatrixOperand& m, int64_t rows, int64_t columns
   return copy;
 }
 
-/// A bf16 product by way of fp32, where the library has no fast one on this CPU.
+/// A bf16 product computed in fp32, if the library has no fast bf16 product on this CPU.
 void wide_gemm(const Gemm& g) {
   const std::vector<float> a = widened(g.a, g.m, g.k);
   const std::vector<float> b = widened(g.b, g.k, g.n);
@@ -219,7 +221,7 @@ MathLibrary math_library() {
 }
 
 void set_math_library(MathLibrary library) {
-  require(has_math_library(library), "set_math_library: this build does not have {}", name(library));
+  require(has_math_library(library), "set_math_library: {} is not in this build", name(library));
   current().store(library, std::memory_order_relaxed);
 }
 
@@ -240,13 +242,13 @@ void gemm(const Gemm& whole, const Stream& stream, TileDone done) {
   const int64_t row_tiles = (whole.m + rows - 1) / rows;
   const int64_t column_tiles = (whole.n + columns - 1) / columns;
   MatrixOperand b = whole.b;
-  Tensor straight;
+  Tensor b_copy;
   if (b.transposed && whole.dtype != DType::kFloat64 && whole.m >= kRowsToTransposeFor &&
       math_library() == MathLibrary::kOneDnn) {
-    straight = straightened(whole, stream);
-    b = {straight.raw(), whole.n};
+    b_copy = untransposed(whole, stream);
+    b = {b_copy.raw(), whole.n};
   }
-  // Neighbouring tasks share columns of B.
+  // Consecutive tasks use the same columns of B.
   stream.pool().parallel_for(row_tiles * column_tiles, [&](int64_t t) {
     const int64_t row = t % row_tiles * rows;
     const int64_t column = t / row_tiles * columns;

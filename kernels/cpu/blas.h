@@ -7,17 +7,17 @@
 #include <cstdint>
 #include <string_view>
 
-// The one door to the CPU's matrix library: oneDNN, else OpenBLAS, else own loops. All of them are called
-// with one thread; parallelism is ours, over tiles that depend on shapes alone, so that results do not depend
-// on the number of threads.
+// All matrix products on the CPU go through this file, by oneDNN, else OpenBLAS, else own loops. Libraries
+// are called with one thread. Products are parallel over tiles that depend on shapes alone, so that results
+// do not depend on the number of threads.
 namespace tutti::cpu {
 
-/// On the calling thread; for use inside tasks.
+/// Computes the product on the calling thread; for use inside tasks.
 void gemm_tile(const Gemm& gemm);
 
-/// Over the stream's threads, in tiles of C. `done(row_begin, row_end, column_begin, column_end)` is called
-/// on the tile's thread as soon as the tile is written and while it is still in the cache: the place for bias
-/// and activation.
+/// Computes the product on the stream's threads, in tiles of C. Calls `done(row_begin, row_end, column_begin,
+/// column_end)` on the thread of a tile after writing it, while it is in the cache, to apply bias and
+/// activation.
 using TileDone = FunctionRef<void(int64_t, int64_t, int64_t, int64_t)>;
 void gemm(const Gemm& gemm, const Stream& stream);
 void gemm(const Gemm& gemm, const Stream& stream, TileDone done);
@@ -26,12 +26,12 @@ enum class MathLibrary : uint8_t { kOwn, kOpenBlas, kOneDnn };
 std::string_view name(MathLibrary library);
 /// "oneDNN 2.6.3", "OpenBLAS 0.3.21", "own loops".
 std::string math_library_version(MathLibrary library);
-/// Whether this build has it.
+/// Whether the library is in this build.
 bool has_math_library(MathLibrary library);
-/// The best that this build has, or what the environment variable TUTTI_CPU_MATH (onednn, openblas, own)
-/// says; throws Error if that is not built in.
+/// The library in the environment variable TUTTI_CPU_MATH (onednn, openblas, own), else the first of these in
+/// this build. Throws Error if the variable's is not in this build.
 MathLibrary math_library();
-/// Changes it; for tests. Throws Error if this build does not have it.
+/// Changes the library, for tests. Throws Error if it is not in this build.
 void set_math_library(MathLibrary library);
 
 }  // namespace tutti::cpu

@@ -4,7 +4,8 @@
 
 #include <string>
 
-// What blas.cpp chooses from. Each runs one Gemm on the calling thread and is false for what it cannot do.
+// The implementations that blas.cpp selects from. Each runs one Gemm on the calling thread and returns false
+// for products that it does not support.
 namespace tutti::cpu {
 
 bool onednn_gemm(const Gemm& gemm);

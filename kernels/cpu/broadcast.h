@@ -10,7 +10,7 @@ namespace tutti {
 
 namespace detail {
 
-// One loop for each pattern of inner strides, so that each becomes plain vector code.
+// One loop for each pattern of inner strides, so that the compiler vectorises each.
 template <class T, class F>
 void broadcast_row(const std::array<const T*, 2>& in, const std::array<int64_t, 2>& step, T* out, int64_t n,
                    F f) {
@@ -34,7 +34,7 @@ void broadcast_row(const std::array<const T*, 2>& in, const std::array<int64_t, 
   }
 }
 
-// The first operand always has a stride: it is the gradient of the result.
+// The first operand is the gradient of the result: its stride is never 0.
 template <class T, class F>
 void broadcast_row(const std::array<const T*, 3>& in, const std::array<int64_t, 3>& step, T* out, int64_t n,
                    F f) {
@@ -58,8 +58,8 @@ void broadcast_row(const std::array<const T*, 3>& in, const std::array<int64_t, 
 
 }  // namespace detail
 
-/// out = f(in[0], in[1], ...) element by element with broadcasting; all contiguous, `out` may be an input of
-/// its own shape. Work is cut by the shapes alone.
+/// out = f(in[0], in[1], ...) element by element with broadcasting. All tensors are contiguous; `out` may be
+/// an input of the same shape. Tasks depend on the shapes alone.
 template <class T, int count, class F>
 void broadcast_apply(const std::array<Tensor, size_t{count}>& in, const Tensor& out, const Stream& stream,
                      F f) {

@@ -5,23 +5,23 @@
 #include <algorithm>
 #include <cstdint>
 
-// What conv.cpp chooses from on the CPU.
+// The implementations of convolutions on the CPU, which conv.cpp selects from.
 namespace tutti::cpu {
 
-/// Matrix products over unrolled patches: any dtype, any library.
+/// im2col and matrix products, for any dtype and library.
 const ConvBackend& im2col_conv();
-/// nullptr where oneDNN is not built in, not chosen, or has no fast code for the dtype on this CPU.
+/// nullptr if oneDNN is not in this build, not selected, or has no fast code for the dtype on this CPU.
 const ConvBackend* onednn_conv(DType dtype);
 
 /// The gradient of filters without groups as one matrix product over the pixels of all images.
 void product_backward_weights(const ConvShape& shape, const Tensor& dy, const Tensor& x, const Tensor& dw,
                               GradMode mode, const Stream& stream);
 
-/// Images are taken in this many chunks at most; each chunk is one task.
+/// Maximum number of chunks of images; each chunk is one task.
 inline constexpr int64_t kConvChunks = 16;
 
-/// The gradient of the filters is summed from this many chunks of images, in a fixed order; each chunk holds
-/// a copy of it, so large filters have few.
+/// Number of chunks of images whose gradients of the filters are added, in a fixed order. Each chunk has its
+/// own copy of the gradient, so that large filters have few chunks.
 inline int64_t conv_weight_chunks(const ConvShape& s) {
   constexpr int64_t kSmallFilters = int64_t{40} << 10;
   const int64_t filters = s.o * (s.c / s.groups) * s.kh * s.kw;

@@ -7,8 +7,8 @@
 namespace tutti::cpu {
 namespace {
 
-/// Calls f(position in the row of patches, offset in the image or -1 for padding) for each tap of an output
-/// pixel's patch; a tap has c / groups channels.
+/// Calls f(tap, offset in the image or -1 for padding) for each tap of the patch of an output pixel; a tap
+/// has c / groups channels.
 template <class F>
 void for_each_tap(const ConvShape& s, int64_t oy, int64_t ox, F f) {
   int64_t tap = 0;
@@ -21,7 +21,7 @@ void for_each_tap(const ConvShape& s, int64_t oy, int64_t ox, F f) {
   }
 }
 
-/// Filters as (o, kh, kw, c / groups): the order of patches.
+/// Filters as (o, kh, kw, c / groups), the order of patches.
 Tensor taps_first(const Tensor& w, const Stream& stream) {
   return w.permute({0, 2, 3, 1}).to_contiguous(stream);
 }
@@ -37,8 +37,8 @@ class Im2col {
   [[nodiscard]] int64_t pixels() const { return s_.oh * s_.ow; }
   [[nodiscard]] int64_t patch() const { return s_.kh * s_.kw * channels(); }
 
-  /// patches (pixels, patch) of one image and group.
-  void unroll(const T* image, int64_t group, T* patches) const {
+  /// Writes the patches (pixels, patch) of one image and group.
+  void im2col(const T* image, int64_t group, T* patches) const {
     const int64_t c = channels();
     for (int64_t p = 0; p < pixels(); ++p) {
       for_each_tap(s_, p / s_.ow, p % s_.ow, [&](int64_t tap, int64_t at) {
@@ -51,8 +51,9 @@ class Im2col {
     }
   }
 
-  /// Adds patches (pixels, patch) to the places of an image that they came from.
-  void roll(const A* patches, int64_t group, A* image) const {
+  /// Adds the elements of patches (pixels, patch) to the elements of the image that im2col() copies them
+  /// from.
+  void col2im(const A* patches, int64_t group, A* image) const {
     const int64_t c = channels();
     for (int64_t p = 0; p < pixels(); ++p) {
       for_each_tap(s_, p / s_.ow, p % s_.ow, [&](int64_t tap, int64_t at) {
@@ -67,7 +68,7 @@ class Im2col {
     stream_.pool().parallel_for(s_.n, [&](int64_t n) {
       const Tensor patches = Tensor::empty({pixels(), patch()}, dtype_of<T>(), stream_);
       for (int64_t g = 0; g < s_.groups; ++g) {
-        unroll(x.data<T>() + n * s_.h * s_.w * s_.c, g, patches.data<T>());
+        im2col(x.data<T>() + n * s_.h * s_.w * s_.c, g, patches.data<T>());
         gemm_tile({.m = pixels(),
                    .n = outputs(),
                    .k = patch(),
@@ -96,7 +97,7 @@ class Im2col {
                    .c = patches.raw(),
                    .ldc = patch(),
                    .c_dtype = dtype_of<A>()});
-        roll(patches.data<A>(), g, image.data<A>());
+        col2im(patches.data<A>(), g, image.data<A>());
       }
       copy(dx.select(0, n).view(image.shape()), image, stream_);
     });
@@ -109,7 +110,7 @@ class Im2col {
       const Tensor patches = Tensor::empty({pixels(), patch()}, dtype_of<T>(), stream_);
       for (int64_t n = chunk * s_.n / chunks; n < (chunk + 1) * s_.n / chunks; ++n) {
         for (int64_t g = 0; g < s_.groups; ++g) {
-          unroll(x.data<T>() + n * s_.h * s_.w * s_.c, g, patches.data<T>());
+          im2col(x.data<T>() + n * s_.h * s_.w * s_.c, g, patches.data<T>());
           gemm_tile({.m = outputs(),
                      .n = patch(),
                      .k = pixels(),
@@ -130,7 +131,7 @@ class Im2col {
   void product_backward_weights(const Tensor& dy, const Tensor& x, const Tensor& dw, GradMode mode) const {
     const Tensor patches = Tensor::empty({s_.n * pixels(), patch()}, dtype_of<T>(), stream_);
     stream_.pool().parallel_for(s_.n, [&](int64_t n) {
-      unroll(x.data<T>() + n * s_.h * s_.w * s_.c, 0, patches.data<T>() + n * pixels() * patch());
+      im2col(x.data<T>() + n * s_.h * s_.w * s_.c, 0, patches.data<T>() + n * pixels() * patch());
     });
     const Tensor sums = Tensor::empty({s_.o, patch()}, dtype_of<A>(), stream_);
     gemm({.m = s_.o,

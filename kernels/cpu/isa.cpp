@@ -13,7 +13,7 @@ Isa initial_isa() {
   if (wanted == nullptr || *wanted == '\0') return cpu_isa();
   for (const Isa isa : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512}) {
     if (name(isa) != wanted) continue;
-    require(isa <= cpu_isa(), "TUTTI_ISA={}: this CPU has {} at best", wanted, name(cpu_isa()));
+    require(isa <= cpu_isa(), "TUTTI_ISA={}: this CPU supports up to {}", wanted, name(cpu_isa()));
     return isa;
   }
   fail("TUTTI_ISA={}: expected baseline, avx2 or avx512", wanted);
@@ -54,7 +54,7 @@ Isa best_isa() {
 }
 
 void set_isa(Isa isa) {
-  require(isa <= cpu_isa(), "set_isa: this CPU has {} at best, not {}", name(cpu_isa()), name(isa));
+  require(isa <= cpu_isa(), "set_isa: this CPU supports up to {}, not {}", name(cpu_isa()), name(isa));
   current().store(isa, std::memory_order_relaxed);
 }
 

@@ -11,21 +11,21 @@ enum class Isa : uint8_t { kBaseline, kAvx2, kAvx512 };
 /// "baseline", "avx2", "avx512".
 std::string_view name(Isa isa);
 
-/// The best one of this CPU, or the one that the environment variable TUTTI_ISA names if the CPU has it.
-/// Throws Error if TUTTI_ISA names none, or one that the CPU lacks.
+/// The instruction set in the environment variable TUTTI_ISA, else cpu_isa(). Throws Error if TUTTI_ISA is
+/// not the name of an instruction set, or the CPU does not support it.
 Isa best_isa();
 
-/// Makes best_isa() return `isa` from now on; for tests. Throws Error if the CPU lacks it.
+/// Makes best_isa() return `isa`; for tests. Throws Error if the CPU does not support it.
 void set_isa(Isa isa);
-/// The best one that the CPU has, whatever was set.
+/// The best instruction set that the CPU supports.
 Isa cpu_isa();
 
 namespace detail {
 
-// `flatten` inlines everything that the body calls into these functions, so that the row programs inside are
-// compiled for their instruction set. Nothing compiled for AVX gets a symbol of its own that the linker could
-// merge with a baseline one, which is what happens to inline functions when whole files are compiled with
-// -mavx512f.
+// `flatten` inlines all calls of the body into these functions, so that the row programs in it are compiled
+// for the function's instruction set. Thus no inline function compiled for AVX has a symbol of its own. If
+// whole files were compiled with -mavx512f, the linker could replace baseline versions of inline functions
+// with AVX versions.
 #if defined(__x86_64__)
 template <class F>
 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,bmi2"), flatten, noinline)) void
@@ -44,8 +44,8 @@ __attribute__((flatten, noinline)) void run_baseline(F& body) {
 
 }  // namespace detail
 
-/// Runs `body` compiled for the best instruction set of this machine. The body is a plain loop over row
-/// programs: all that it calls must be inlinable.
+/// Runs `body`, compiled for best_isa(). The body is a loop over row programs; all functions that it calls
+/// must be inlinable.
 template <class F>
 void run_best_isa(F&& body) {
 #if defined(__x86_64__)

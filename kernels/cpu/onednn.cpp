@@ -1,5 +1,5 @@
-// oneDNN: matrix products. Convolutions are in onednn_conv.cpp; no other file sees the library. Works with
-// the 2.x and 3.x interfaces.
+// oneDNN: matrix products. Convolutions are in onednn_conv.cpp; no other file includes the library. Supports
+// versions 2.x and 3.x.
 #include "core/memory/out_of_memory.h"
 #include "kernels/cpu/blas_backends.h"
 
@@ -12,7 +12,7 @@
 #  include <array>
 #  include <unordered_map>
 
-// Of OpenMP's standard interface; omp.h belongs to one compiler, this declaration to all.
+// From the OpenMP standard. Declared here, as omp.h is part of a compiler and may be missing.
 extern "C" void omp_set_num_threads(int threads);
 
 namespace tutti::cpu {
@@ -23,8 +23,8 @@ dnnl::engine& onednn_engine() {
 }
 
 dnnl::stream& onednn_stream() {
-  // oneDNN divides work by OpenMP's idea of threads; ours are not OpenMP's. One thread a call, set once a
-  // thread.
+  // oneDNN uses as many threads as OpenMP's setting of the calling thread; the pool's threads are not
+  // OpenMP's. Each call must use one thread: set once per thread.
   thread_local dnnl::stream stream = [] {
     omp_set_num_threads(1);
     return dnnl::stream(onednn_engine());
@@ -52,7 +52,7 @@ struct ProductKeyHash {
   }
 };
 
-/// A product of one shape with its memory objects, whose pointers are set for each call.
+/// The primitive of a product of one shape, and its memory objects, whose pointers are set for each call.
 struct Product {
   dnnl::matmul primitive;
   dnnl::memory a, b, c, scratchpad;
@@ -93,7 +93,7 @@ Product& cached_product(const Gemm& g) {
   return cache.emplace(key, make_product(g)).first->second;
 }
 
-/// fp32: sgemm is some 6 % faster than the matmul primitive here, and needs no primitive.
+/// fp32: sgemm is some 6 % faster than the matmul primitive, and needs no cache of primitives.
 bool sgemm(const Gemm& g) {
   (void)onednn_stream();
   const dnnl::status status =
@@ -116,7 +116,7 @@ std::string error_text(dnnl_status_t status) {
     case dnnl_unimplemented:
       return "not implemented";
     case dnnl_runtime_error:
-      return "an error of the primitive";
+      return "runtime error of the primitive";
     default:
       return fmt::format("status {}", static_cast<int>(status));
   }
@@ -125,8 +125,8 @@ std::string error_text(dnnl_status_t status) {
 bool onednn_gemm(const Gemm& g) {
   if (g.dtype == DType::kFloat32 && g.c_dtype == DType::kFloat32) return sgemm(g);
   if (g.dtype != DType::kBFloat16) return false;
-  // Without instructions for bf16, oneDNN imitates them, three times slower than fp32 products of widened
-  // operands.
+  // On CPUs without bf16 instructions, oneDNN emulates them, which is three times slower than fp32 products
+  // of converted operands.
   static const bool fast = dnnl::get_effective_cpu_isa() >= dnnl::cpu_isa::avx512_core_bf16;
   if (!fast) return false;
   try {

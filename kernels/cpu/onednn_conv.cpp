@@ -18,11 +18,11 @@ using Tag = memory::format_tag;
 
 enum class Pass : uint8_t { kForward, kData, kWeights };
 
-/// One pass over `images` images: the primitive, and the layouts that it chose.
+/// The primitive of one pass, and the layouts that it prefers.
 struct Convolution {
   dnnl::primitive primitive;
   memory::desc source, filters, result, scratchpad;
-  memory::desc plain_source, plain_result;  // what source and result are for the caller: NHWC
+  memory::desc plain_source, plain_result;  // the caller's layouts of source and result: NHWC
 };
 
 struct ConvolutionKey {
@@ -43,12 +43,12 @@ memory::dims filter_dims(const ConvShape& s) {
   return {s.groups, s.o / s.groups, s.c / s.groups, s.kh, s.kw};
 }
 
-/// Filters as parameters hold them.
+/// The layout of filters in parameters.
 memory::desc plain_filters(const ConvShape& s, memory::data_type dtype) {
   return {filter_dims(s), dtype, s.groups == 1 ? Tag::oihw : Tag::goihw};
 }
 
-/// A primitive of `arguments`, which oneDNN 2 wants in an object of their own.
+/// A primitive descriptor of `arguments`, which oneDNN 2 requires as a separate object.
 template <typename Primitive, typename... Arguments>
 auto describe(const dnnl::primitive_attr& attributes, const Arguments&... arguments) {
   using Description = typename Primitive::primitive_desc;
@@ -59,7 +59,7 @@ auto describe(const dnnl::primitive_attr& attributes, const Arguments&... argume
 #  endif
 }
 
-/// The same for a pass that belongs to a `forward` one.
+/// The same for a backward pass, with the descriptor of its forward pass.
 template <typename Primitive, typename... Arguments>
 auto describe_backward(const dnnl::convolution_forward::primitive_desc& forward,
                        const dnnl::primitive_attr& attributes, const Arguments&... arguments) {
@@ -71,36 +71,38 @@ auto describe_backward(const dnnl::convolution_forward::primitive_desc& forward,
 #  endif
 }
 
-/// Throws dnnl::error where oneDNN lacks the algorithm for this shape.
+/// Throws dnnl::error if oneDNN does not have the algorithm for this shape.
 Convolution make_convolution(const ConvShape& s, int64_t images, Pass pass, dnnl::algorithm algorithm) {
-  (void)onednn_stream();  // before the primitive is made: it is divided among OpenMP's threads of this moment
+  (void)onednn_stream();  // called first: a primitive is created for OpenMP's current number of threads
   const auto dtype = onednn_dtype(s.dtype);
   const auto filter_dtype = pass == Pass::kWeights ? memory::data_type::f32 : dtype;
   const memory::dims x_dims{images, s.c, s.h, s.w};
   const memory::dims y_dims{images, s.o, s.oh, s.ow};
   const memory::desc plain_x(x_dims, dtype, Tag::nhwc);
   const memory::desc plain_y(y_dims, dtype, Tag::nhwc);
-  // Winograd's transforms work on blocks of channels; the other algorithms take NHWC as it is.
+  // Winograd's algorithm needs blocked channels; the others support NHWC.
   const Tag layout = algorithm == dnnl::algorithm::convolution_winograd ? Tag::any : Tag::nhwc;
   const memory::desc x(x_dims, dtype, layout);
   const memory::desc y(y_dims, dtype, layout);
   const memory::desc w(filter_dims(s), filter_dtype, Tag::any);
   const memory::dims stride{s.stride[0], s.stride[1]};
-  const memory::dims dilation{s.dilation[0] - 1, s.dilation[1] - 1};  // oneDNN counts the gaps
-  const memory::dims before{s.padding[0], s.padding[1]};
-  // What a stride skips at the end is not padding.
+  // oneDNN's dilation is 0 for adjacent taps.
+  const memory::dims dilation{s.dilation[0] - 1, s.dilation[1] - 1};
+  const memory::dims padding_begin{s.padding[0], s.padding[1]};
+  // Padding without the part at the end that the stride skips.
   const auto after = [](int64_t size, int64_t out, int64_t kernel, int64_t step, int64_t pad, int64_t gap) {
     return (out - 1) * step + (kernel - 1) * gap + 1 - size - pad;
   };
-  const memory::dims behind{after(s.h, s.oh, s.kh, s.stride[0], s.padding[0], s.dilation[0]),
-                            after(s.w, s.ow, s.kw, s.stride[1], s.padding[1], s.dilation[1])};
+  const memory::dims padding_end{after(s.h, s.oh, s.kh, s.stride[0], s.padding[0], s.dilation[0]),
+                                 after(s.w, s.ow, s.kw, s.stride[1], s.padding[1], s.dilation[1])};
   dnnl::primitive_attr attributes;
   attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-  // Its filters have the images' dtype, whatever the gradient's has: the other passes take it as a hint.
+  // Its filters have the dtype of the images, even if their gradient has another. For the other passes, this
+  // descriptor is a hint.
   const memory::desc forward_filters(filter_dims(s), dtype, Tag::any);
   const auto forward =
       describe<dnnl::convolution_forward>(attributes, dnnl::prop_kind::forward_training, algorithm, x,
-                                          forward_filters, y, stride, dilation, before, behind);
+                                          forward_filters, y, stride, dilation, padding_begin, padding_end);
   if (pass == Pass::kForward) {
     return {dnnl::convolution_forward(forward),
             forward.src_desc(),
@@ -111,8 +113,8 @@ Convolution make_convolution(const ConvShape& s, int64_t images, Pass pass, dnnl
             plain_y};
   }
   if (pass == Pass::kData) {
-    const auto data = describe_backward<dnnl::convolution_backward_data>(forward, attributes, algorithm, x, w,
-                                                                         y, stride, dilation, before, behind);
+    const auto data = describe_backward<dnnl::convolution_backward_data>(
+        forward, attributes, algorithm, x, w, y, stride, dilation, padding_begin, padding_end);
     return {dnnl::convolution_backward_data(data),
             data.diff_dst_desc(),
             data.weights_desc(),
@@ -122,7 +124,7 @@ Convolution make_convolution(const ConvShape& s, int64_t images, Pass pass, dnnl
             plain_x};
   }
   const auto weights = describe_backward<dnnl::convolution_backward_weights>(
-      forward, attributes, algorithm, x, w, y, stride, dilation, before, behind);
+      forward, attributes, algorithm, x, w, y, stride, dilation, padding_begin, padding_end);
   return {dnnl::convolution_backward_weights(weights),
           weights.src_desc(),
           weights.diff_weights_desc(),
@@ -132,8 +134,9 @@ Convolution make_convolution(const ConvShape& s, int64_t images, Pass pass, dnnl
           plain_y};
 }
 
-/// Whether Winograd's algorithm pays: large images, so that its transforms are small beside the products that
-/// it saves (Lavin & Gray 2016). It rounds more: some 1e-5 of the result's magnitude in fp32.
+/// Whether Winograd's algorithm pays, as it does for large images, for which its transforms cost less than
+/// the multiplications that it saves (Lavin & Gray 2016). Its rounding errors are larger: some 1e-5 of the
+/// result's magnitude in fp32.
 bool suits_winograd(const ConvShape& s) {
   constexpr int64_t kPixels = 400;
   const auto is = [](const std::array<int64_t, 2>& a, int64_t value) {
@@ -148,13 +151,13 @@ Convolution make_best_convolution(const ConvShape& s, int64_t images, Pass pass)
     try {
       return make_convolution(s, images, pass, dnnl::algorithm::convolution_winograd);
     } catch (const dnnl::error&) {
-      // This oneDNN or CPU has none; the direct one always exists.
+      // Not supported by this version of oneDNN or CPU; the direct algorithm always is.
     }
   }
   return make_convolution(s, images, pass, dnnl::algorithm::convolution_direct);
 }
 
-// For images as small as this the convolution's own code for the gradient of the filters spends its time on
+// For images with at most this many pixels, oneDNN's gradient of the filters spends most of its time on
 // reading and writing the filters.
 constexpr int64_t kPixelsForProduct = 16;
 
@@ -178,27 +181,27 @@ void reorder(memory from, memory to) {
   stream.wait();
 }
 
-/// An operand in the layout that a primitive wants: the caller's memory where that is it, else a copy.
+/// An operand in the layout that a primitive prefers: the caller's memory if it has that layout, else a copy.
 struct Operand {
-  memory plain, wanted;
-  Tensor copy;  // keeps `wanted` alive
+  memory plain, preferred;
+  Tensor copy;  // keeps `preferred` alive
 
   Operand(const memory::desc& plain_layout, const memory::desc& layout, const void* data,
           const Stream& stream)
-      : plain(wrap(plain_layout, data)), wanted(plain) {
+      : plain(wrap(plain_layout, data)), preferred(plain) {
     if (layout == plain_layout) return;
     copy = Tensor::empty({static_cast<int64_t>(layout.get_size())}, DType::kUInt8, stream);
-    wanted = wrap(layout, copy.raw());
+    preferred = wrap(layout, copy.raw());
   }
-  void fetch() const {
-    if (copy.defined()) reorder(plain, wanted);
+  void load() const {
+    if (copy.defined()) reorder(plain, preferred);
   }
-  void give_back() const {
-    if (copy.defined()) reorder(wanted, plain);
+  void store() const {
+    if (copy.defined()) reorder(preferred, plain);
   }
 };
 
-/// Runs a primitive with working memory from the stream's allocator.
+/// Runs a primitive with scratch memory from the stream's allocator.
 void execute(const Convolution& c, std::unordered_map<int, memory> arguments, const Stream& stream) {
   const Tensor scratch =
       Tensor::empty({static_cast<int64_t>(c.scratchpad.get_size())}, DType::kUInt8, stream);
@@ -208,12 +211,12 @@ void execute(const Convolution& c, std::unordered_map<int, memory> arguments, co
   queue.wait();
 }
 
-/// The filters in the layout that a primitive wants; `plain` itself where that is the plain one.
+/// The filters in the layout that a primitive prefers; `plain` itself if it has that layout.
 memory filters_for(const Convolution& convolution, const memory& plain) {
   if (convolution.filters == plain.get_desc()) return plain;
-  memory wanted(convolution.filters, onednn_engine());
-  reorder(plain, wanted);
-  return wanted;
+  memory preferred(convolution.filters, onednn_engine());
+  reorder(plain, preferred);
+  return preferred;
 }
 
 /// Images [begin, end) of chunk i.
@@ -226,7 +229,7 @@ const void* image(const Tensor& images, int64_t n) {
 }
 
 template <class F>
-void guarded(const ConvShape& s, F f) {
+void with_context(const ConvShape& s, F f) {
   try {
     f();
   } catch (const dnnl::error& error) {
@@ -254,8 +257,9 @@ class OneDnnConv final : public ConvBackend {
     const int64_t chunks = conv_weight_chunks(s);
     const memory::desc plain = plain_filters(s, memory::data_type::f32);
     memory::desc layout;
-    guarded(s, [&] {
-      // Chunks have two sizes at most, and sums the layout that both primitives chose, or else the plain one.
+    with_context(s, [&] {
+      // Chunks have at most two sizes. Sums have the layout that both primitives prefer, or else the plain
+      // one.
       layout = cached_convolution(s, s.n / chunks, Pass::kWeights).filters;
       if (s.n % chunks != 0 && cached_convolution(s, s.n / chunks + 1, Pass::kWeights).filters != layout) {
         layout = plain;
@@ -264,18 +268,18 @@ class OneDnnConv final : public ConvBackend {
     const auto size = static_cast<int64_t>(layout.get_size() / sizeof(float));
     const Tensor partial = Tensor::empty({chunks, size}, DType::kFloat32, stream);
     stream.pool().parallel_for(chunks, [&](int64_t i) {
-      guarded(s, [&] {
+      with_context(s, [&] {
         const auto [begin, end] = chunk_range(s.n, chunks, i);
         const Convolution& c = cached_convolution(s, end - begin, Pass::kWeights);
         const memory sums = wrap(layout, partial.data<float>() + i * size);
         const memory result = c.filters == layout ? sums : memory(c.filters, onednn_engine());
         const Operand source(c.plain_source, c.source, image(x, begin), stream);
         const Operand gradient(c.plain_result, c.result, image(dy, begin), stream);
-        source.fetch();
-        gradient.fetch();
+        source.load();
+        gradient.load();
         execute(c,
-                {{DNNL_ARG_SRC, source.wanted},
-                 {DNNL_ARG_DIFF_DST, gradient.wanted},
+                {{DNNL_ARG_SRC, source.preferred},
+                 {DNNL_ARG_DIFF_DST, gradient.preferred},
                  {DNNL_ARG_DIFF_WEIGHTS, result}},
                 stream);
         if (result.get_data_handle() != sums.get_data_handle()) reorder(result, sums);
@@ -285,46 +289,46 @@ class OneDnnConv final : public ConvBackend {
     const Tensor sum = partial.select(0, 0);
     const memory from = wrap(layout, sum.raw());
     if (mode == GradMode::kOverwrite) {
-      guarded(s, [&] { reorder(from, wrap(plain, dw.raw())); });
+      with_context(s, [&] { reorder(from, wrap(plain, dw.raw())); });
     } else {
       const Tensor ordered = Tensor::empty(dw.shape(), DType::kFloat32, stream);
-      guarded(s, [&] { reorder(from, wrap(plain, ordered.raw())); });
+      with_context(s, [&] { reorder(from, wrap(plain, ordered.raw())); });
       add_in_place(dw, ordered, stream);
     }
   }
 
  private:
-  /// Forward and backward-data differ in the names of their arguments alone.
+  /// Forward and backward-data differ only in the names of their arguments.
   static void run(const ConvShape& s, Pass pass, const Tensor& from, const Tensor& w, const Tensor& to,
                   const Stream& stream) {
     const int64_t chunks = std::min(kConvChunks, s.n);
     const memory plain = wrap(plain_filters(s, onednn_dtype(s.dtype)), w.raw());
-    // Chunks have two sizes at most; each gets the filters in its layout once.
+    // Chunks have at most two sizes; the filters are converted once to the layout of each.
     const auto size_of_chunk = [&](int64_t i) {
       const auto [begin, end] = chunk_range(s.n, chunks, i);
       return end - begin;
     };
     const int64_t small = s.n / chunks;
     memory filters[2];
-    guarded(s, [&] {
+    with_context(s, [&] {
       filters[0] = filters_for(cached_convolution(s, small, pass), plain);
       if (s.n % chunks != 0) filters[1] = filters_for(cached_convolution(s, small + 1, pass), plain);
     });
     const int source = pass == Pass::kForward ? DNNL_ARG_SRC : DNNL_ARG_DIFF_DST;
     const int result = pass == Pass::kForward ? DNNL_ARG_DST : DNNL_ARG_DIFF_SRC;
     stream.pool().parallel_for(chunks, [&](int64_t i) {
-      guarded(s, [&] {
+      with_context(s, [&] {
         const int64_t begin = i * s.n / chunks;
         const Convolution& c = cached_convolution(s, size_of_chunk(i), pass);
         const Operand in(c.plain_source, c.source, image(from, begin), stream);
         const Operand out(c.plain_result, c.result, image(to, begin), stream);
-        in.fetch();
+        in.load();
         execute(c,
-                {{source, in.wanted},
+                {{source, in.preferred},
                  {DNNL_ARG_WEIGHTS, filters[size_of_chunk(i) - small]},
-                 {result, out.wanted}},
+                 {result, out.preferred}},
                 stream);
-        out.give_back();
+        out.store();
       });
     });
   }

@@ -1,4 +1,4 @@
-// OpenBLAS, where oneDNN is absent: fp32 and fp64.
+// OpenBLAS, used if oneDNN is not in the build: fp32 and fp64.
 #include "kernels/cpu/blas_backends.h"
 
 #if defined(TUTTI_WITH_OPENBLAS)

@@ -1,4 +1,4 @@
-// Matrix products without a library: the reference in tests, and what is left on a machine that has none.
+// Matrix products without a library: the reference in tests, and the fallback in builds without a library.
 #include "kernels/cpu/blas_backends.h"
 #include "kernels/cpu/isa.h"
 
@@ -51,7 +51,7 @@ void own_gemm(const Gemm& g) {
   if (g.dtype == DType::kFloat64 && g.c_dtype == DType::kFloat64) return product<double, double>(g);
   if (g.dtype == DType::kBFloat16 && g.c_dtype == DType::kBFloat16) return product<BFloat16, BFloat16>(g);
   if (g.dtype == DType::kBFloat16 && g.c_dtype == DType::kFloat32) return product<BFloat16, float>(g);
-  fail("matrix product: {} operands and {} result", tutti::name(g.dtype), tutti::name(g.c_dtype));
+  fail("gemm: unsupported dtypes: {} operands and {} result", tutti::name(g.dtype), tutti::name(g.c_dtype));
 }
 
 }  // namespace tutti::cpu

@@ -6,15 +6,15 @@
 
 #include <algorithm>
 
-// What the CPU launches of row programs share.
+// Launches of row programs on the CPU.
 namespace tutti {
 
-/// Elements of one task of elementwise work: 128 KiB of fp32, so that a task's operands fit the second-level
+/// Elements of one task of elementwise work: 128 KiB of fp32, so that the operands of a task fit the L2
 /// cache.
 inline constexpr int64_t kElementsPerTask = int64_t{1} << 15;
 
 /// Cuts [0, n) into ranges of `grain` and calls `body(begin, end)`, compiled for the best instruction set,
-/// for each on the stream's threads. All that the body calls must be inlinable.
+/// for each on the stream's threads. All functions that the body calls must be inlinable.
 template <class Body>
 void for_ranges(const Stream& stream, int64_t n, int64_t grain, const Body& body) {
   require(stream.device().type == DeviceType::kCpu, "this operation has no kernel for {}",

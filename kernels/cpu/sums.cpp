@@ -5,12 +5,12 @@
 namespace tutti::cpu {
 namespace {
 
-constexpr int64_t kColumns = 2048;     // of one task: its sums stay in the first-level cache
-constexpr int64_t kMaxChunks = 64;     // of one sum
+constexpr int64_t kColumns = 2048;     // columns of one task: its sums fit the L1 cache
+constexpr int64_t kMaxChunks = 64;     // chunks of one sum
 constexpr int64_t kRowSegment = 8192;  // elements of one row summed by one task
 
-/// sums[c] = sum over rows of x[row * stride + c]. Four rows at a time, which saves loads and stores of the
-/// sums.
+/// sums[c] = sum over rows of x[row * stride + c]. Adds four rows at a time, which saves loads and stores of
+/// the sums.
 template <class A, class T>
 void add_rows(const T* x, int64_t rows, int64_t stride, A* sums, int64_t n) {
   for (int64_t c = 0; c < n; ++c) sums[c] = 0;
@@ -36,7 +36,7 @@ Tensor sum_columns(const Tensor& x, const SumExtents& e, const Stream& stream) {
                                       std::max<int64_t>(16, kElementsPerTask / std::min(e.inner, kColumns)));
   const int64_t chunks = std::max<int64_t>(1, (e.reduced + chunk_rows - 1) / chunk_rows);
   const int64_t blocks = (e.inner + kColumns - 1) / kColumns;
-  // Chunks outermost, so that they add up as rows of one matrix.
+  // Chunks are the outermost dim, so that they are added as rows of one matrix.
   const Tensor partials = Tensor::empty({chunks, e.outer * e.inner}, dtype_of<A>(), stream);
   const T* from = x.data<T>();
   A* to = partials.data<A>();

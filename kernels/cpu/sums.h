@@ -5,9 +5,9 @@
 // sum_middle and add_chunks (kernels/sums.h) on the CPU.
 namespace tutti::cpu {
 
-/// Extents are not empty.
+/// `extents.outer` and `extents.inner` are not 0.
 Tensor sum_middle(const Tensor& x, const SumExtents& extents, const Stream& stream);
-/// At least two rows, not empty.
+/// `partials` has at least two rows and is not empty.
 void add_chunks(const Tensor& partials, const Stream& stream);
 
 }  // namespace tutti::cpu

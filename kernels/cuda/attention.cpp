@@ -5,7 +5,7 @@
 namespace tutti::cuda {
 namespace {
 
-/// `saves`: backward will follow.
+/// `saves`: forward also writes what backward needs.
 AttentionProblem problem_of(const AttentionHeads& h, const Tensor& qkv, bool saves) {
   return {.batch = qkv.size(0),
           .positions = qkv.size(1),
@@ -24,7 +24,8 @@ AttentionProblem backward_of(AttentionProblem problem, const Stream& stream) {
   return problem;
 }
 
-/// Forward and backward go the same way, as what is kept between them is cuDNN's own affair.
+/// Whether cuDNN has plans for forward and, if it follows, backward. One of them may still fail when it runs;
+/// the other pass can then be by blocks: both save the logarithms of the sums of exponentials.
 bool by_cudnn(const AttentionProblem& problem, const Tensor& qkv, const Stream& stream) {
   if (qkv.dtype() != DType::kBFloat16 || problem.head_dim % 8 != 0 || qkv.numel() == 0) return false;
   return cudnn_has_plan(problem, stream) &&
@@ -52,37 +53,38 @@ AttentionTensors views(const AttentionHeads& h, const Tensor& qkv, const Tensor&
 void attention(const AttentionHeads& h, const Tensor& qkv, const Tensor& out, const Tensor& lse,
                const Stream& stream) {
   const AttentionProblem problem = problem_of(h, qkv, lse.defined());
-  if (!by_cudnn(problem, qkv, stream)) return attention_by_blocks(h, views(h, qkv, out, lse), stream);
-  const Tensor in = aligned(qkv, stream);
-  const Packed p = parts(h, in);
-  CudnnMemory memory{{kQuery, p.q}, {kKey, p.k}, {kValue, p.v}, {kAttended, out.raw()}};
-  if (lse.defined()) memory[kStatistics] = lse.raw();
-  require(cudnn_run(problem, std::move(memory), stream), "attention: cuDNN lost its plan for {}",
-          key(problem));
+  if (by_cudnn(problem, qkv, stream)) {
+    const Tensor in = aligned(qkv, stream);
+    const Packed p = parts(h, in);
+    CudnnMemory memory{{kQuery, p.q}, {kKey, p.k}, {kValue, p.v}, {kAttended, out.raw()}};
+    if (lse.defined()) memory[kStatistics] = lse.raw();
+    if (cudnn_run(problem, std::move(memory), stream)) return;
+  }
+  attention_by_blocks(h, views(h, qkv, out, lse), stream);
 }
 
 void attention_backward(const AttentionHeads& h, const Tensor& qkv, const Tensor& out, const Tensor& lse,
                         const Tensor& dout, const Tensor& dqkv, const Stream& stream) {
   const AttentionProblem problem = problem_of(h, qkv, true);
-  if (!by_cudnn(problem, qkv, stream)) {
-    return attention_by_blocks_backward(h, views(h, qkv, out, lse), dout, dqkv, stream);
+  if (by_cudnn(problem, qkv, stream)) {
+    const Tensor in = aligned(qkv, stream);
+    const Tensor gradient = aligned(dout, stream);
+    const Packed p = parts(h, in);
+    const Packed d = parts(h, dqkv);
+    const bool done = cudnn_run(backward_of(problem, stream),
+                                {{kQuery, p.q},
+                                 {kKey, p.k},
+                                 {kValue, p.v},
+                                 {kAttended, out.raw()},
+                                 {kStatistics, lse.raw()},
+                                 {kAttendedGradient, gradient.raw()},
+                                 {kQueryGradient, d.q},
+                                 {kKeyGradient, d.k},
+                                 {kValueGradient, d.v}},
+                                stream);
+    if (done) return;
   }
-  const Tensor in = aligned(qkv, stream);
-  const Tensor gradient = aligned(dout, stream);
-  const Packed p = parts(h, in);
-  const Packed d = parts(h, dqkv);
-  require(cudnn_run(backward_of(problem, stream),
-                    {{kQuery, p.q},
-                     {kKey, p.k},
-                     {kValue, p.v},
-                     {kAttended, out.raw()},
-                     {kStatistics, lse.raw()},
-                     {kAttendedGradient, gradient.raw()},
-                     {kQueryGradient, d.q},
-                     {kKeyGradient, d.k},
-                     {kValueGradient, d.v}},
-                    stream),
-          "attention: cuDNN lost its plan for {}", key(backward_of(problem, stream)));
+  attention_by_blocks_backward(h, views(h, qkv, out, lse), dout, dqkv, stream);
 }
 
 }  // namespace tutti::cuda

@@ -11,7 +11,7 @@ DType accumulate_dtype(DType dtype) {
   return dtype == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32;
 }
 
-/// Rows of one sample: element (row, column) stands at data + row * ld + column.
+/// Rows of one sample: element (row, column) is at data + row * ld + column.
 struct Matrix {
   std::byte* data;
   int64_t ld;
@@ -26,11 +26,11 @@ Matrix sample(const Tensor& t, int64_t b) {
   return Matrix{static_cast<std::byte*>(t.raw()), t.stride(1), t.dtype()}.at(0, b * t.stride(0));
 }
 
-/// Heads that one batched product takes: those with a key head each, or those that share one.
+/// The heads of one batched product: all heads if each has its own key head, else those that share one.
 struct Part {
   int64_t count;
-  int64_t head, kv_head;  // the first ones
-  int64_t kv_step;        // key heads from one to the next
+  int64_t head, kv_head;  // the first of each
+  int64_t kv_step;        // from the key head of one head to that of the next: 1, or 0 if shared
 };
 
 template <class F>
@@ -40,12 +40,12 @@ void for_parts(const AttentionHeads& h, F f) {
   for (int64_t kv = 0; kv < h.kv_heads; ++kv) f(Part{group, kv * group, kv, 0});
 }
 
-/// A block of queries against the keys that its last one sees.
+/// A block of queries, and the number of keys visible to its last query.
 struct Block {
   int64_t first, rows, position, keys;
 };
 
-/// Calls f for each block, the last one first: it sees all keys.
+/// Calls f for each block, starting from the last one, to which all keys are visible.
 template <class F>
 void for_blocks(const AttentionHeads& h, int64_t queries, int64_t keys, F f) {
   const int64_t blocks = (queries + kQueryBlock - 1) / kQueryBlock;
@@ -57,7 +57,7 @@ void for_blocks(const AttentionHeads& h, int64_t queries, int64_t keys, F f) {
   }
 }
 
-/// (count, rows, keys) = a b^T for each head of a part; a has rows of queries, b rows of keys.
+/// (count, rows, keys) = queries keys^T for each head of a part.
 Tensor products(const Part& part, const Block& b, const AttentionHeads& h, const Matrix& queries,
                 const Matrix& keys, const Stream& stream) {
   const DType wide = accumulate_dtype(queries.dtype);
@@ -75,9 +75,9 @@ Tensor products(const Part& part, const Block& b, const AttentionHeads& h, const
   return out;
 }
 
-/// Rows of queries in `out` = p times the keys' rows, for each head of a part; p (count, rows, keys).
-void weigh(const Part& part, const Block& b, const AttentionHeads& h, const Tensor& p, const Matrix& keys,
-           const Matrix& out, const Stream& stream) {
+/// The block's rows of `out` = p keys for each head of a part; p is (count, rows, keys).
+void multiply_by_keys(const Part& part, const Block& b, const AttentionHeads& h, const Tensor& p,
+                      const Matrix& keys, const Matrix& out, const Stream& stream) {
   const Matrix to = out.at(b.first, part.head * h.head_dim);
   cuda::gemm({.m = b.rows,
               .n = h.head_dim,
@@ -91,9 +91,9 @@ void weigh(const Part& part, const Block& b, const AttentionHeads& h, const Tens
              stream, {part.count, b.rows * b.keys, part.kv_step * h.head_dim, h.head_dim});
 }
 
-/// Rows of keys in `sums` = or += p^T times the queries' rows. Heads that share keys come one after another.
-void gather(const Part& part, const Block& b, const AttentionHeads& h, const Tensor& p, const Matrix& queries,
-            const Matrix& sums, bool adds, const Stream& stream) {
+/// The rows of `sums`, one per key, = or += p^T queries. Heads that share keys are added one after another.
+void multiply_by_queries(const Part& part, const Block& b, const AttentionHeads& h, const Tensor& p,
+                         const Matrix& queries, const Matrix& sums, bool adds, const Stream& stream) {
   const Matrix to = sums.at(0, part.kv_head * h.head_dim);
   const int64_t together = part.kv_step == 0 ? 1 : part.count;
   for (int64_t i = 0; i < part.count; i += together) {
@@ -134,7 +134,7 @@ void attention_by_blocks(const AttentionHeads& h, const AttentionTensors& t, con
         const Tensor scores = products(part, b, h, sample(t.q, n), sample(t.k, n), stream);
         const Tensor p = Tensor::empty(scores.shape(), t.q.dtype(), stream);
         score_rows(score_block(h, part, b, scores, t.lse, n), p, stream);
-        weigh(part, b, h, p, sample(t.v, n), sample(t.out, n), stream);
+        multiply_by_keys(part, b, h, p, sample(t.v, n), sample(t.out, n), stream);
       });
     });
   }
@@ -145,7 +145,7 @@ void attention_by_blocks_backward(const AttentionHeads& h, const AttentionTensor
   if (t.out.numel() == 0) return;
   const int64_t q_width = h.heads * h.head_dim;
   const int64_t kv_width = h.kv_heads * h.head_dim;
-  // dk | dv of one sample, summed wide.
+  // dk | dv of one sample, in the accumulate dtype.
   const Tensor sums = Tensor::empty({1, t.k.size(1), 2 * kv_width}, accumulate_dtype(t.q.dtype()), stream);
   const Matrix dk = sample(sums, 0);
   const Matrix dv = dk.at(0, kv_width);
@@ -164,9 +164,9 @@ void attention_by_blocks_backward(const AttentionHeads& h, const AttentionTensor
                              .width = h.head_dim,
                              .ld = q_width},
                             p, ds, stream);
-        gather(part, b, h, p, sample(dout, n), dv, adds, stream);
-        gather(part, b, h, ds, sample(t.q, n), dk, adds, stream);
-        weigh(part, b, h, ds, sample(t.k, n), sample(dqkv, n), stream);
+        multiply_by_queries(part, b, h, p, sample(dout, n), dv, adds, stream);
+        multiply_by_queries(part, b, h, ds, sample(t.q, n), dk, adds, stream);
+        multiply_by_keys(part, b, h, ds, sample(t.k, n), sample(dqkv, n), stream);
       });
     });
     copy(dqkv.select(0, n).slice(1, q_width, q_width + 2 * kv_width), sums.select(0, 0), stream);

@@ -1,5 +1,6 @@
 #include "kernels/cuda/batch_norm.h"
 
+#include "kernels/cuda/channel_packs.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/sums.h"
 #include "kernels/row/batch_norm.h"
@@ -9,18 +10,18 @@
 namespace tutti::cuda {
 namespace {
 
-constexpr int kColumns = 32;            // of a block
+constexpr int kColumns = 32;            // columns of a block
 constexpr int kRowThreads = 16;         // threads that share the rows of a column
-constexpr int64_t kMinChunkRows = 256;  // 16 a thread
+constexpr int64_t kMinChunkRows = 256;  // 16 rows per thread
 constexpr int64_t kMaxChunks = 512;
 
-/// Rows of one chunk of a column reduction. Follows from the shape alone.
+/// Rows of one chunk of a column reduction. Depends on the shape alone.
 int64_t chunk_rows(int64_t rows) {
   return std::max(kMinChunkRows, (rows + kMaxChunks - 1) / kMaxChunks);
 }
 
-/// Two sums for each column over the rows of a chunk: parts (chunks, 2, columns) of f.pair(row, column,
-/// pivot row). The threads of a column take every kRowThreads-th row; their sums are added in a tree.
+/// Two sums per column over the rows of each chunk, as f.add accumulates them: parts (chunks, 2, columns).
+/// Each thread of a column adds every kRowThreads-th row; the sums of the threads are added in a tree.
 template <class A, class F>
 __global__ void __launch_bounds__(kColumns* kRowThreads)
     column_pairs_kernel(A* parts, int64_t rows, int64_t columns, int64_t chunk, F f) {
@@ -57,13 +58,12 @@ void column_pairs(const char* kernel, const Tensor& parts, int64_t rows, int64_t
   const int64_t chunk = chunk_rows(rows);
   const dim3 grid(static_cast<unsigned>((columns + kColumns - 1) / kColumns),
                   static_cast<unsigned>((rows + chunk - 1) / chunk));
-  const UseDevice use(stream.device().index);
-  column_pairs_kernel<<<grid, dim3(kColumns, kRowThreads), 0, native(stream)>>>(parts.data<A>(), rows,
-                                                                                columns, chunk, f);
-  check_launch(kernel);
+  launch(kernel, stream, {grid, dim3(kColumns, kRowThreads)}, column_pairs_kernel<A, F>, parts.data<A>(),
+         rows, columns, chunk, f);
 }
 
-/// Mean and squared deviations of the rows of a chunk, summed around its first row.
+/// Mean and sum of squared deviations of the rows of a chunk; deviations are from the first row while
+/// summing.
 template <class T, class A = Accumulate<T>>
 struct Moments {
   const T* x;
@@ -79,12 +79,12 @@ struct Moments {
     const A spread = squares - sum * mean;
     squares = spread > A(0) ? spread : A(0);
     sum = pivot + mean;
-    // NaN and infinity go through to the result.
+    // The maximum above would discard NaN.
     if (!(spread == spread)) squares = spread;
   }
 };
 
-/// The same of one plane.
+/// Mean and sum of squared deviations of one plane.
 template <class T, class A = Accumulate<T>>
 struct PlaneMoments {
   const T* x;
@@ -101,24 +101,52 @@ struct PlaneMoments {
 };
 
 template <class A>
-struct MergeChunks {
-  const A* parts;
-  int64_t channels, chunks, chunk, count;  // `chunk` elements of a channel in each but the last
+struct ChunkMoments {
+  const A* parts;                          // (chunks, 2, channels): means and sums of squared deviations
+  int64_t channels, chunks, chunk, count;  // each chunk but the last has `chunk` elements of a channel
   A* mean;
   A* variance;
-  __device__ void operator()(int64_t c) const {
-    row::RowVariance<double> all{0, 0, 0};
-    for (int64_t k = 0; k < chunks; ++k) {
-      const int64_t left = count - k * chunk;
-      const A* p = parts + k * 2 * channels + c;
-      all = row::merge(all,
-                       row::RowVariance<double>{static_cast<double>(left < chunk ? left : chunk),
-                                                static_cast<double>(p[0]), static_cast<double>(p[channels])});
-    }
-    mean[c] = A(all.mean);
-    variance[c] = A(all.squares / all.count);
-  }
 };
+
+/// Merges the chunks of each channel: with the overall mean, the sums of the chunks' deviations and of their
+/// means' are those of all elements. Threads of a channel take every kRowThreads-th chunk.
+template <class A>
+__global__ void __launch_bounds__(kColumns* kRowThreads) merge_chunks_kernel(ChunkMoments<A> m) {
+  __shared__ double sums[kRowThreads][kColumns];
+  const int64_t channel = int64_t{blockIdx.x} * kColumns + threadIdx.x;
+  const auto elements = [&](int64_t k) {
+    const int64_t left = m.count - k * m.chunk;
+    return static_cast<double>(left < m.chunk ? left : m.chunk);
+  };
+  // The sum of f(k, part of chunk k) over all chunks of the channel, on each of its threads.
+  const auto total = [&](auto f) {
+    double sum = 0;
+    if (channel < m.channels) {
+      for (int64_t k = threadIdx.y; k < m.chunks; k += kRowThreads)
+        sum += f(k, m.parts + k * 2 * m.channels + channel);
+    }
+    sums[threadIdx.y][threadIdx.x] = sum;
+    for (int half = kRowThreads / 2; half > 0; half /= 2) {
+      __syncthreads();
+      if (static_cast<int>(threadIdx.y) < half)
+        sums[threadIdx.y][threadIdx.x] += sums[threadIdx.y + half][threadIdx.x];
+    }
+    __syncthreads();
+    sum = sums[0][threadIdx.x];
+    __syncthreads();  // all have read it before the next sum
+    return sum;
+  };
+  const auto n = static_cast<double>(m.count);
+  const double mean =
+      total([&](int64_t k, const A* part) { return elements(k) * static_cast<double>(part[0]); }) / n;
+  const double squares = total([&](int64_t k, const A* part) {
+    const double d = static_cast<double>(part[0]) - mean;
+    return static_cast<double>(part[m.channels]) + elements(k) * d * d;
+  });
+  if (threadIdx.y != 0 || channel >= m.channels) return;
+  m.mean[channel] = A(mean);
+  m.variance[channel] = A(squares / n);
+}
 
 template <class A>
 struct ScaleOf {
@@ -133,7 +161,7 @@ struct ScaleOf {
   }
 };
 
-/// Neighbouring elements of rows of channels. kCount of them stand in one row.
+/// kCount adjacent elements, all in one row of channels.
 template <class T, int kCount>
 using Elements = row::Pack<T, kCount>;
 
@@ -142,7 +170,7 @@ __device__ Elements<T, kCount> load(const T* from) {
   return *reinterpret_cast<const Elements<T, kCount>*>(from);
 }
 
-/// The one lane of a thread's own elements.
+/// A team of one thread, for the elements that the thread has loaded.
 struct OwnTeam {
   __device__ static constexpr int64_t lane() { return 0; }
   __device__ static constexpr int64_t lanes() { return 1; }
@@ -153,19 +181,16 @@ struct ApplyElements {
   const T* x;
   const T* residual;
   T* y;
-  row::ChannelParameters<A> p;
-  int64_t channels;
   A floor;
-  __device__ void operator()(int64_t i) const {
+  __device__ void operator()(const KeptChannels<A, kCount>& kept, int64_t i) const {
     const int64_t at = i * kCount;
-    const int64_t c = at % channels;
     const auto in = load<kCount>(x + at);
     Elements<T, kCount> more{};
     if (residual != nullptr) more = load<kCount>(residual + at);
     Elements<T, kCount> out;
     OwnTeam team;
     row::batch_norm<true>(team, in.at, residual == nullptr ? nullptr : more.at, out.at, int64_t{kCount},
-                          row::ChannelParameters<A>{p.mean + c, p.scale + c, p.shift + c, nullptr}, floor);
+                          kept.view(), floor);
     *reinterpret_cast<Elements<T, kCount>*>(y + at) = out;
   }
 };
@@ -224,7 +249,7 @@ struct GradientPlane {
     const int64_t at = r * width;
     const T* masked = dy + at;
     if (y != nullptr) {
-      // Each lane reads back only what it wrote itself.
+      // No barrier: each lane reads only elements of g that it has written itself.
       row::mask_by_output(team, dy + at, y + at, g + at, width);
       masked = g + at;
     }
@@ -250,7 +275,7 @@ struct ParameterGradients {
   }
 };
 
-/// Mean of g, and slope: of g xhat, over the deviation.
+/// The terms `shift` and `slope` of row::ChannelParameters in backward.
 template <class A>
 struct InputTerms {
   const A* sums;
@@ -270,20 +295,16 @@ struct InputElements {
   const T* g;
   const T* x;
   T* dx;
-  row::ChannelParameters<A> p;
-  int64_t channels;
   bool accumulate;
-  __device__ void operator()(int64_t i) const {
+  __device__ void operator()(const KeptChannels<A, kCount>& kept, int64_t i) const {
     const int64_t at = i * kCount;
-    const int64_t c = at % channels;
     const auto gradient = load<kCount>(g + at);
     const auto in = load<kCount>(x + at);
     Elements<T, kCount> out{};
     if (accumulate) out = load<kCount>(dx + at);
     OwnTeam team;
-    row::batch_norm_backward<true>(
-        team, gradient.at, in.at, out.at, accumulate, int64_t{kCount},
-        row::ChannelParameters<A>{p.mean + c, p.scale + c, p.shift + c, p.slope + c});
+    row::batch_norm_backward<true>(team, gradient.at, in.at, out.at, accumulate, int64_t{kCount},
+                                   kept.view());
     *reinterpret_cast<Elements<T, kCount>*>(dx + at) = out;
   }
 };
@@ -316,7 +337,7 @@ Tensor new_parts(int64_t chunks, const BatchNormLayout& l, const Stream& stream)
   return Tensor::zeros({chunks, 2 * l.channels}, dtype_of<Accumulate<T>>(), stream);
 }
 
-/// f(TypeTag<A>) for a tensor of channels.
+/// Calls f(TypeTag<A>) with the dtype of a tensor of channels.
 template <class F>
 void by_wide(const Tensor& channels, F&& f) {
   if (channels.dtype() == DType::kFloat64)
@@ -347,10 +368,12 @@ void batch_norm_statistics(const Tensor& x, const BatchNormLayout& l, const Batc
       for_rows("batch_norm_statistics", l.runs, l.width, stream,
                PlaneMoments<T>{x.data<T>(), parts.data<A>(), l.channels, l.width});
     }
-    for_elements(
-        "batch_norm_merge", l.channels, stream,
-        MergeChunks<A>{parts.data<A>(), l.channels, chunks, l.channels_last ? chunk_rows(l.runs) : l.width,
-                       l.count, channels.mean.data<A>(), channels.variance.data<A>()});
+    if (l.channels == 0) return;
+    const auto blocks = static_cast<unsigned>((l.channels + kColumns - 1) / kColumns);
+    launch(
+        "batch_norm_merge", stream, {blocks, dim3(kColumns, kRowThreads)}, merge_chunks_kernel<A>,
+        ChunkMoments<A>{parts.data<A>(), l.channels, chunks, l.channels_last ? chunk_rows(l.runs) : l.width,
+                        l.count, channels.mean.data<A>(), channels.variance.data<A>()});
   });
 }
 
@@ -379,11 +402,11 @@ void batch_norm(const BatchNormApply& p, const BatchNormLayout& l, const BatchNo
       for_rows("batch_norm", l.runs, l.width, stream,
                ApplyPlane<T>{x, residual, y, parameters, l.channels, l.width, floor});
     } else if (l.channels % kCount == 0 && aligned16(x, residual, y)) {
-      for_elements("batch_norm", p.x.numel() / kCount, stream,
-                   ApplyElements<T, kCount>{x, residual, y, parameters, l.channels, floor});
+      for_channel_packs<kCount>("batch_norm", p.x.numel(), l.channels, parameters, stream,
+                                ApplyElements<T, kCount>{x, residual, y, floor});
     } else {
-      for_elements("batch_norm", p.x.numel(), stream,
-                   ApplyElements<T, 1>{x, residual, y, parameters, l.channels, floor});
+      for_channel_packs<1>("batch_norm", p.x.numel(), l.channels, parameters, stream,
+                           ApplyElements<T, 1>{x, residual, y, floor});
     }
   });
 }
@@ -442,11 +465,11 @@ void batch_norm_input_gradient(const BatchNormInputGradient& p, const BatchNormL
       for_rows("batch_norm_backward", l.runs, l.width, stream,
                InputPlane<T>{g, x, dx, parameters, l.channels, l.width, p.accumulate});
     } else if (l.channels % kCount == 0 && aligned16(g, x, dx)) {
-      for_elements("batch_norm_backward", p.x.numel() / kCount, stream,
-                   InputElements<T, kCount>{g, x, dx, parameters, l.channels, p.accumulate});
+      for_channel_packs<kCount>("batch_norm_backward", p.x.numel(), l.channels, parameters, stream,
+                                InputElements<T, kCount>{g, x, dx, p.accumulate});
     } else {
-      for_elements("batch_norm_backward", p.x.numel(), stream,
-                   InputElements<T, 1>{g, x, dx, parameters, l.channels, p.accumulate});
+      for_channel_packs<1>("batch_norm_backward", p.x.numel(), l.channels, parameters, stream,
+                           InputElements<T, 1>{g, x, dx, p.accumulate});
     }
   });
 }

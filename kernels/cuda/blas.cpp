@@ -5,10 +5,10 @@
 #include "core/cuda/runtime.h"
 #include "core/tuning/autotune_cache.h"
 #include "kernels/cuda/cublaslt.h"
+#include "kernels/cuda/plan_search.h"
 #include "kernels/cuda/timer.h"
 
 #include <cctype>
-#include <limits>
 #include <map>
 #include <mutex>
 
@@ -16,10 +16,10 @@ namespace tutti::cuda {
 namespace {
 
 constexpr int kProposals = 16;
-// Smaller products are over before a measurement tells anything.
-constexpr double kMeasuredFlops = 1e8;
+// Products with fewer operations (5 us on an H200) are too short for a meaningful measurement.
+constexpr double kMeasuredFlops = 5e9;
 
-/// Where a product reads and writes, in cuBLASLt's order.
+/// Addresses of the operands of a product, in cuBLASLt's order.
 struct Operands {
   const void* a;
   const void* b;
@@ -31,7 +31,7 @@ struct Operands {
 /// cuBLASLt on one device, with its plans.
 class DeviceBlas {
  public:
-  /// Never destroyed, as the allocators: streams with static storage duration may outlive any order.
+  /// Never destroyed, like the allocators, as streams with static storage duration may be used after them.
   static DeviceBlas& of(int device) {
     static std::mutex mutex;
     static auto& all = *new std::map<int, std::unique_ptr<DeviceBlas>>;
@@ -50,7 +50,7 @@ class DeviceBlas {
     handle_.reset(handle);
   }
 
-  /// False if cuBLASLt cannot do it.
+  /// False if cuBLASLt has no algorithm for the problem.
   bool run(const GemmProblem& problem, const Operands& operands, const GemmFusion& fusion,
            const Stream& stream) {
     const std::lock_guard lock(mutex_);
@@ -90,7 +90,8 @@ class DeviceBlas {
       plan.algorithm = proposals.front().algo;
       plan.workspace_bytes = proposals.front().workspaceSize;
       if (measures && problem.flops() >= kMeasuredFlops) {
-        // Not while a graph is captured: nothing runs then. The plan is made again after it.
+        // No kernel runs during a graph capture. The plan is not cached, so that the first call after the
+        // capture measures.
         if (capturing(stream)) return unmeasured_ = std::move(plan);
         measure(plan, proposals, problem, operands, stream);
       }
@@ -112,8 +113,8 @@ class DeviceBlas {
 
   void measure(LtPlan& plan, const std::vector<cublasLtMatmulHeuristicResult_t>& proposals,
                const GemmProblem& problem, const Operands& operands, const Stream& stream) {
-    // Measured on the real operands. What is added to must not be added to more than once: it is measured on
-    // other memory.
+    // Measured on the caller's operands. C is replaced by scratch memory with `accumulate`, as the result may
+    // be added to it only once.
     Operands trial = operands;
     Tensor scratch;
     if (problem.accumulate) {
@@ -122,16 +123,14 @@ class DeviceBlas {
       trial.c = scratch.raw();
     }
     const Timer timer;
-    float best = std::numeric_limits<float>::infinity();
+    FasterPlan faster;
     for (const auto& proposal : proposals) {
       const auto once = [&] {
         return launch(plan, proposal.algo, proposal.workspaceSize, problem, trial, stream);
       };
-      // Proposals are not promises: one that fails is passed over.
+      // A proposed algorithm may fail; it is then skipped.
       if (once() != CUBLAS_STATUS_SUCCESS) continue;
-      const float ms = timer.milliseconds(stream, 5, [&] { check(once(), "cublasLtMatmul"); });
-      if (ms >= best) continue;
-      best = ms;
+      if (!faster(timer.milliseconds(stream, 5, [&] { check(once(), "cublasLtMatmul"); }))) continue;
       plan.algorithm = proposal.algo;
       plan.workspace_bytes = proposal.workspaceSize;
     }
@@ -140,7 +139,8 @@ class DeviceBlas {
 
   cublasStatus_t launch(const LtPlan& plan, const cublasLtMatmulAlgo_t& algorithm, size_t workspace_bytes,
                         const GemmProblem& problem, const Operands& operands, const Stream& stream) const {
-    // From the stream's cache and back to it at once: the stream's order keeps later users away.
+    // Returned to the stream's cache when this function returns: later work of the stream, which may reuse
+    // the memory, runs after the product.
     const Tensor workspace =
         workspace_bytes == 0 ? Tensor()
                              : Tensor::empty({static_cast<int64_t>(workspace_bytes)}, DType::kUInt8, stream);
@@ -156,11 +156,11 @@ class DeviceBlas {
   LtHandle handle_;
   AutotuneCache autotune_;
   std::mutex mutex_;
-  std::map<GemmProblem, LtPlan> measured_, predicted_;  // by how they were chosen
+  std::map<GemmProblem, LtPlan> measured_, predicted_;  // by AlgorithmSelection
   LtPlan unmeasured_;
 };
 
-/// C = 0 where there is nothing to add up.
+/// C = 0, the result for k = 0.
 void clear(const Gemm& product, const GemmBatch& batch, const Stream& stream) {
   const UseDevice use(stream.device().index);
   const auto bytes = static_cast<size_t>(size_of(product.c_dtype));

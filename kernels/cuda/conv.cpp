@@ -3,53 +3,70 @@
 #include "kernels/cuda/cudnn.h"
 #include "kernels/sums.h"
 
+#include <utility>
+
 namespace tutti::cuda {
 namespace {
 
-/// x, w (OHWI) and y of one pass, two of which are read.
+CudnnMemory memory_of(const Tensor& x, const Tensor& w, const Tensor& y) {
+  return {{kImages, x.raw()}, {kFilters, w.raw()}, {kResults, y.raw()}};
+}
+
+/// Runs a pass: reads two of x, w (OHWI) and y, and writes the third. False if cuDNN has no plan for it.
 bool run(ConvPass pass, const ConvShape& s, const Tensor& x, const Tensor& w, const Tensor& y,
          const Stream& stream) {
   if (s.dtype == DType::kFloat64) return false;
-  return cudnn_run(ConvProblem{pass, s, w.dtype()},
-                   {{kImages, x.raw()}, {kFilters, w.raw()}, {kResults, y.raw()}}, stream);
+  return cudnn_run(ConvProblem{pass, s, w.dtype()}, memory_of(x, w, y), stream);
 }
 
 class CudnnConv final : public ConvBackend {
  public:
   void forward(const ConvShape& s, const Tensor& x, const Tensor& w, const Tensor& y,
                const Stream& stream) const override {
-    const Tensor turned = aligned(to_ohwi(w, stream), stream);
-    if (!run(ConvPass::kForward, s, aligned(x, stream), turned, y, stream)) {
-      unfolded_conv().forward(s, x, w, y, stream);
+    const Tensor ohwi = aligned(to_ohwi(w, stream), stream);
+    if (!run(ConvPass::kForward, s, aligned(x, stream), ohwi, y, stream)) {
+      im2col_conv().forward(s, x, w, y, stream);
     }
   }
 
   void backward_data(const ConvShape& s, const Tensor& dy, const Tensor& w, const Tensor& dx,
                      const Stream& stream) const override {
-    const Tensor turned = aligned(to_ohwi(w, stream), stream);
-    if (!run(ConvPass::kData, s, dx, turned, aligned(dy, stream), stream)) {
-      unfolded_conv().backward_data(s, dy, w, dx, stream);
+    const Tensor ohwi = aligned(to_ohwi(w, stream), stream);
+    if (!run(ConvPass::kData, s, dx, ohwi, aligned(dy, stream), stream)) {
+      im2col_conv().backward_data(s, dy, w, dx, stream);
     }
   }
 
   void backward_weights(const ConvShape& s, const Tensor& dy, const Tensor& x, const Tensor& dw,
                         GradMode mode, const Stream& stream) const override {
-    const Tensor there = aligned(dy, stream);
-    const Tensor here = aligned(x, stream);
-    // In fp32 where cuDNN can write that from bf16 images.
-    for (const DType dtype : {dw.dtype(), s.dtype}) {
-      const Tensor turned = Tensor::empty({s.o, s.kh, s.kw, s.c / s.groups}, dtype, stream);
-      if (!run(ConvPass::kWeights, s, here, turned, there, stream)) continue;
-      return store(from_ohwi(turned), dw, mode, stream);
+    const Tensor aligned_dy = aligned(dy, stream);
+    const Tensor aligned_x = aligned(x, stream);
+    const auto result = [&](DType dtype) {
+      return Tensor::empty({s.o, s.kh, s.kw, s.c / s.groups}, dtype, stream);
+    };
+    // cuDNN may write fp32 gradients from bf16 images, but by a slow engine: the faster dtype is tried first.
+    DType first = dw.dtype();
+    DType second = s.dtype;
+    if (first != second && stream.algorithm_selection() == AlgorithmSelection::kAutotuned) {
+      const auto milliseconds = [&](DType dtype) {
+        return cudnn_measured(ConvProblem{ConvPass::kWeights, s, dtype},
+                              memory_of(aligned_x, result(dtype), aligned_dy), stream);
+      };
+      if (milliseconds(second) < milliseconds(first)) std::swap(first, second);
     }
-    unfolded_conv().backward_weights(s, dy, x, dw, mode, stream);
+    for (const DType dtype : {first, second}) {
+      const Tensor ohwi = result(dtype);
+      if (run(ConvPass::kWeights, s, aligned_x, ohwi, aligned_dy, stream))
+        return store(from_ohwi(ohwi), dw, mode, stream);
+    }
+    im2col_conv().backward_weights(s, dy, x, dw, mode, stream);
   }
 };
 
 }  // namespace
 
 Tensor to_ohwi(const Tensor& w, const Stream& stream) {
-  // Filters of one tap stand alike in both orders.
+  // 1 x 1 filters have the same memory layout in both orders.
   if (w.size(2) * w.size(3) == 1) return w.view({w.size(0), 1, 1, w.size(1)});
   return w.permute({0, 2, 3, 1}).to_contiguous(stream);
 }

@@ -2,16 +2,16 @@
 
 #include "kernels/plan/conv.h"
 
-// Convolutions of NHWC images on CUDA, behind the interface of the CPU's.
+// Convolutions of NHWC images on CUDA, with the same interface as those on the CPU.
 namespace tutti::cuda {
 
-/// cuDNN, its plans measured on first use; what it has no plan for goes to unfolded_conv().
+/// cuDNN, with plans that are autotuned on first use; im2col_conv() for problems without a plan.
 const ConvBackend& conv_backend();
 
-/// Matrix products over unfolded patches, in any dtype and shape.
-const ConvBackend& unfolded_conv();
+/// im2col and matrix products, for any dtype and shape.
+const ConvBackend& im2col_conv();
 
-/// OIHW filters as OHWI, which NHWC images want, and back.
+/// OIHW filters to OHWI, the order for NHWC images, and back.
 Tensor to_ohwi(const Tensor& w, const Stream& stream);
 Tensor from_ohwi(const Tensor& w);
 

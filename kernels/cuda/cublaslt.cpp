@@ -5,7 +5,7 @@
 namespace tutti::cuda {
 namespace {
 
-// On Hopper the best algorithms want 32 MiB; no choice of a measured shape used more than this.
+// On Hopper the fastest algorithms need 32 MiB; no measured shape needed more than this.
 constexpr uint64_t kMostWorkspace = uint64_t{64} << 20;
 
 cudaDataType_t cuda_type(DType dtype) {
@@ -17,7 +17,7 @@ cudaDataType_t cuda_type(DType dtype) {
     case DType::kFloat64:
       return CUDA_R_64F;
     default:
-      fail("gemm: no matrix product in {}", name(dtype));
+      fail("gemm: unsupported dtype {}", name(dtype));
   }
 }
 
@@ -82,8 +82,8 @@ LtLayout layout(cudaDataType_t type, const Extents& e, int64_t batch) {
   return result;
 }
 
-/// Parts of a sum that are added elsewhere than in fp32 or fp64, or in the order in which they are done, are
-/// not for us.
+/// Whether partial sums are added in the compute type (fp32 or fp64) and in an order that does not depend on
+/// timing.
 bool reproducible(const cublasLtMatmulAlgo_t& algorithm) {
   uint32_t scheme = 0;
   size_t written = 0;
@@ -158,7 +158,7 @@ std::vector<cublasLtMatmulHeuristicResult_t> propose(cublasLtHandle_t handle, co
   const cublasStatus_t status =
       cublasLtMatmulAlgoGetHeuristic(handle, plan.operation.get(), plan.a.get(), plan.b.get(), plan.c.get(),
                                      plan.c.get(), preference.get(), most, results.data(), &count);
-  // Both mean that the library has no algorithm for this: an epilogue or a leading dim that it does not take.
+  // Both mean that the library has no algorithm, as for an unsupported epilogue or leading dim.
   if (status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE) return {};
   check(status, "cublasLtMatmulAlgoGetHeuristic");
   results.resize(static_cast<size_t>(count));

@@ -11,14 +11,14 @@
 #include <string_view>
 #include <type_traits>
 
-// cuBLASLt's handles with owners, for kernels/cuda/blas.cpp alone.
+// Owners of cuBLASLt's handles and wrappers of its calls, for kernels/cuda/blas.cpp alone.
 namespace tutti::cuda {
 
-/// Throws Error naming `call` and cuBLASLt's name for `status` unless it is success.
+/// Throws Error with `call` and cuBLASLt's name for `status` unless it is success.
 void check(cublasStatus_t status, std::string_view call,
            std::source_location where = std::source_location::current());
 
-/// Owner of a cuBLASLt handle that `destroy` ends.
+/// Owner of a cuBLASLt handle that `destroy` frees.
 template <class Handle, auto destroy>
 struct CublasLtDeleter {
   void operator()(Handle handle) const noexcept { (void)destroy(handle); }
@@ -31,31 +31,32 @@ using LtOperation = CublasLtOwned<cublasLtMatmulDesc_t, cublasLtMatmulDescDestro
 using LtLayout = CublasLtOwned<cublasLtMatrixLayout_t, cublasLtMatrixLayoutDestroy>;
 using LtPreference = CublasLtOwned<cublasLtMatmulPreference_t, cublasLtMatmulPreferenceDestroy>;
 
-/// A problem in cuBLASLt's terms, and the algorithm for it.
+/// The cuBLASLt descriptors of a problem, and the algorithm for it.
 struct LtPlan {
   LtOperation operation;
   LtLayout a, b, c;
-  /// None: cuBLASLt cannot do this.
+  /// None: cuBLASLt has no algorithm for the problem.
   std::optional<cublasLtMatmulAlgo_t> algorithm;
   size_t workspace_bytes = 0;
 };
 
-/// The plan of a problem, without an algorithm yet.
+/// The plan of a problem, without an algorithm.
 LtPlan describe(const GemmProblem& problem);
 
 /// Sets the addresses of an epilogue.
 void set_fusion(const LtPlan& plan, const GemmProblem& problem, const GemmFusion& fusion);
 
-/// Sets the addresses of what a one of A and of B counts, fp32 on the device; null for other dtypes than fp8.
+/// Sets the addresses of the fp32 factors, on the device, that A's and B's fp8 values are multiplied by; null
+/// for dtypes other than fp8.
 void set_units(const LtPlan& plan, const float* a, const float* b);
 
-/// Up to `most` algorithms whose results do not depend on timing, the most promising first; none where
-/// cuBLASLt has none. Source: cuBLAS documentation, cublasLtMatmulAlgoGetHeuristic.
+/// Up to `most` algorithms whose results do not depend on timing, the fastest by cuBLASLt's estimate first;
+/// empty if cuBLASLt has none. Source: cuBLAS documentation, cublasLtMatmulAlgoGetHeuristic.
 std::vector<cublasLtMatmulHeuristicResult_t> propose(cublasLtHandle_t handle, const LtPlan& plan,
                                                      const GemmProblem& problem, int most);
 
-/// The workspace that a remembered algorithm needs; none if it does not fit the problem or may depend on
-/// timing.
+/// The workspace bytes of a cached algorithm; none if it does not fit the problem or its results may depend
+/// on timing.
 std::optional<size_t> accept(cublasLtHandle_t handle, const LtPlan& plan,
                              const cublasLtMatmulAlgo_t& algorithm);
 

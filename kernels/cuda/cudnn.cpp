@@ -3,10 +3,12 @@
 #include "core/cuda/device.h"
 #include "core/cuda/runtime.h"
 #include "core/tuning/autotune_cache.h"
+#include "kernels/cuda/plan_search.h"
 #include "kernels/cuda/timer.h"
 
 #include <cudnn_frontend.h>
 
+#include <bit>
 #include <cctype>
 #include <limits>
 #include <map>
@@ -19,7 +21,7 @@ namespace fe = cudnn_frontend;
 using Graph = std::shared_ptr<fe::graph::Graph>;
 using Attributes = std::shared_ptr<fe::graph::Tensor_attributes>;
 
-// Of a convolution; a deterministic backward pass of attention needs more.
+// A deterministic backward pass of attention needs more workspace than a convolution may use.
 constexpr int64_t kMostConvWorkspace = int64_t{1} << 30;
 constexpr int64_t kMostAttentionWorkspace = int64_t{4} << 30;
 constexpr int kMeasuredPlans = 4;
@@ -38,20 +40,22 @@ fe::DataType_t cudnn_type(DType dtype) {
     case DType::kBFloat16:
       return fe::DataType_t::BFLOAT16;
     default:
-      fail("cuDNN: no graph in {}", name(dtype));
+      fail("cuDNN: unsupported dtype {}", name(dtype));
   }
 }
 
-/// A device that is described instead of there.
-struct ToldDevice {
+/// A device that is given by its properties and need not be present.
+struct DescribedDevice {
   std::shared_ptr<fe::DeviceProperties> properties;
   int capability = 0;
 };
 
-/// `told` is null for the device that is there. Operations take it over from the graph when they are added.
-Graph new_graph(DType dtype, const ToldDevice* told) {
+/// `described` is null for the current device. Operations copy these settings from the graph when they are
+/// added.
+Graph new_graph(DType dtype, const DescribedDevice* described) {
   auto graph = std::make_shared<fe::graph::Graph>();
-  if (told != nullptr) graph->set_device_properties(told->properties).set_sm_version(told->capability);
+  if (described != nullptr)
+    graph->set_device_properties(described->properties).set_sm_version(described->capability);
   graph->set_io_data_type(cudnn_type(dtype))
       .set_intermediate_data_type(fe::DataType_t::FLOAT)
       .set_compute_data_type(fe::DataType_t::FLOAT);
@@ -72,7 +76,7 @@ Attributes input(const Graph& graph, const Operand& operand) {
                            .set_data_type(cudnn_type(operand.dtype)));
 }
 
-/// Makes what an operation of a graph returns a tensor in memory.
+/// Makes the result of a graph's operation an output in memory.
 void output(const Attributes& attributes, const Operand& operand) {
   attributes->set_output(true)
       .set_uid(operand.id)
@@ -89,12 +93,12 @@ Attributes geometry(const ConvShape& s) {
       .set_dilation({s.dilation[0], s.dilation[1]});
 }
 
-Graph describe(const ConvProblem& p, const ToldDevice* told) {
+Graph describe(const ConvProblem& p, const DescribedDevice* described) {
   const ConvShape& s = p.shape;
   const Operand x{kImages, s.dtype, image_layout(s.n, s.h, s.w, s.c)};
   const Operand w{kFilters, p.weights, image_layout(s.o, s.kh, s.kw, s.c / s.groups)};
   const Operand y{kResults, s.dtype, image_layout(s.n, s.oh, s.ow, s.o)};
-  Graph graph = new_graph(s.dtype, told);
+  Graph graph = new_graph(s.dtype, described);
   switch (p.pass) {
     case ConvPass::kForward:
       output(
@@ -115,7 +119,7 @@ Graph describe(const ConvProblem& p, const ToldDevice* told) {
   return graph;
 }
 
-/// Position t sees positions 0..t: the band of visible scores ends at the diagonal.
+/// Position t attends to positions 0..t: the band of unmasked scores ends at the diagonal.
 template <class Options>
 void mask(Options& options, const AttentionProblem& p) {
   options.set_attn_scale(static_cast<float>(p.scale));
@@ -123,7 +127,7 @@ void mask(Options& options, const AttentionProblem& p) {
   options.set_diagonal_alignment(fe::DiagonalAlignment_t::TOP_LEFT).set_diagonal_band_right_bound(0);
 }
 
-Graph describe(const AttentionProblem& p, const ToldDevice* told) {
+Graph describe(const AttentionProblem& p, const DescribedDevice* described) {
   constexpr DType kType = DType::kBFloat16;
   const int64_t width = p.width();
   const int64_t out_width = p.heads * p.head_dim;
@@ -135,7 +139,7 @@ Graph describe(const AttentionProblem& p, const ToldDevice* told) {
   const Operand statistics{kStatistics,
                            DType::kFloat32,
                            {{p.batch, p.heads, p.positions, 1}, {p.heads * p.positions, p.positions, 1, 1}}};
-  Graph graph = new_graph(kType, told);
+  Graph graph = new_graph(kType, described);
   const Attributes q = input(graph, queries(kQuery));
   const Attributes k = input(graph, keys(kKey));
   const Attributes v = input(graph, keys(kValue));
@@ -174,15 +178,15 @@ int64_t most_workspace(const CudnnProblem& problem) {
   return std::holds_alternative<ConvProblem>(problem) ? kMostConvWorkspace : kMostAttentionWorkspace;
 }
 
-std::string reason(fe::error_t error) {  // whose functions are not const
+std::string reason(fe::error_t error) {  // by value, as its functions are not const
   const std::string message = error.get_message();
   return message.empty() ? "no reason given" : message;
 }
 
-/// Lists the plans for a described graph; says why if there are none. fp32 means fp32: no plan that rounds
-/// inputs to TF32 or transforms them (Winograd, Fourier) is left. Nor is a convolution's whose bits depend on
-/// timing; attention is asked for its own way in the graph.
-/// `handle` is null for a graph that was told of its device.
+/// Creates the list of plans of a graph. Returns "", or the reason if there are none. Removes plans of
+/// convolutions whose results depend on timing, and for fp32 those that round inputs to TF32 or transform
+/// them (Winograd, Fourier). For attention, the graph itself says whether plans must be deterministic.
+/// `handle` is null for a graph with a described device.
 std::string list_plans(const Graph& graph, cudnnHandle_t handle, const CudnnProblem& problem) {
   using Note = fe::NumericalNote_t;
   auto status = graph->validate();
@@ -205,12 +209,13 @@ std::string list_plans(const Graph& graph, cudnnHandle_t handle, const CudnnProb
 /// cuDNN on one device.
 class Cudnn {
  public:
-  /// Never destroyed, as the allocators.
+  /// Never destroyed, like the allocators.
   static Cudnn& of(int device);
   explicit Cudnn(int device);
 
   bool has_plan(const CudnnProblem& problem, AlgorithmSelection selection);
   bool run(const CudnnProblem& problem, CudnnMemory& memory, const Stream& stream);
+  float measured(const CudnnProblem& problem, CudnnMemory& memory, const Stream& stream);
 
  private:
   struct Plan {
@@ -219,6 +224,7 @@ class Cudnn {
     int64_t workspace_bytes = 0;
     int64_t most_workspace = 0;
     bool measured = false;
+    float milliseconds = std::numeric_limits<float>::infinity();
   };
   struct Destroy {
     void operator()(cudnnHandle_t handle) const noexcept { (void)cudnnDestroy(handle); }
@@ -226,16 +232,17 @@ class Cudnn {
 
   using Plans = std::unordered_map<std::string, Plan>;
   Plan& plan_for(const CudnnProblem& problem, const std::string& name, AlgorithmSelection selection);
+  void measure_once(Plan& plan, const CudnnProblem& problem, CudnnMemory& memory, const Stream& stream);
   void measure(Plan& plan, const std::string& name, CudnnMemory& memory, const Stream& stream);
   [[nodiscard]] static bool build(Plan& plan, int64_t index);
-  /// The problem, or nothing.
+  /// The message of an error, or "".
   [[nodiscard]] std::string launch(const Plan& plan, CudnnMemory& memory, const Stream& stream) const;
 
   int device_;
   std::unique_ptr<std::remove_pointer_t<cudnnHandle_t>, Destroy> handle_;
-  AutotuneCache autotune_;  // which plan of cuDNN's list
+  AutotuneCache autotune_;  // of indices in cuDNN's lists of plans
   std::mutex mutex_;
-  Plans measured_, predicted_;  // by how they were chosen
+  Plans measured_, predicted_;  // by AlgorithmSelection
 };
 
 Cudnn& Cudnn::of(int device) {
@@ -280,8 +287,9 @@ Cudnn::Plan& Cudnn::plan_for(const CudnnProblem& problem, const std::string& nam
   if (list_plans(plan.graph, handle_.get(), problem).empty()) {
     const auto words = measures ? autotune_.find(name) : std::nullopt;
     const int64_t count = plan.graph->get_execution_plan_count();
-    if (words && words->size() == 1 && words->front() < static_cast<uint64_t>(count)) {
+    if (words && words->size() == 2 && words->front() < static_cast<uint64_t>(count)) {
       plan.measured = built = build(plan, static_cast<int64_t>(words->front()));
+      plan.milliseconds = std::bit_cast<float>(static_cast<uint32_t>(words->back()));
     }
     for (int64_t i = 0; !built && i < count; ++i) built = build(plan, i);
   }
@@ -301,41 +309,64 @@ bool Cudnn::run(const CudnnProblem& problem, CudnnMemory& memory, const Stream& 
   const std::string name = key(problem);
   Plan& plan = plan_for(problem, name, stream.algorithm_selection());
   if (plan.graph == nullptr) return false;
+  measure_once(plan, problem, memory, stream);
+  const std::string failure = launch(plan, memory, stream);
+  if (failure.empty()) return true;
+  // A failure may have ended the capture, and an error of the device itself would fail all plans.
+  require(!capturing(stream), "cuDNN: plan {} for {} failed while a graph was captured: {}", plan.index, name,
+          failure);
+  if (const cudaError_t status = cudaStreamQuery(native(stream)); status != cudaErrorNotReady)
+    cuda::check(status, fmt::format("cuDNN: plan {} for {}: {}", plan.index, name, failure));
+  const int64_t next = run_first(
+      plan.index + 1, plan.graph->get_execution_plan_count(), [&](int64_t i) { return build(plan, i); },
+      [&](int64_t) { return launch(plan, memory, stream).empty(); });
+  if (next < 0) plan.graph = nullptr;
+  plan.measured = false;  // the next call measures it and those after it
+  plan.milliseconds = std::numeric_limits<float>::infinity();
+  return next >= 0;
+}
+
+float Cudnn::measured(const CudnnProblem& problem, CudnnMemory& memory, const Stream& stream) {
+  const std::lock_guard lock(mutex_);
+  const UseDevice use(device_);
+  Plan& plan = plan_for(problem, key(problem), stream.algorithm_selection());
+  if (plan.graph != nullptr) measure_once(plan, problem, memory, stream);
+  return plan.milliseconds;
+}
+
+void Cudnn::measure_once(Plan& plan, const CudnnProblem& problem, CudnnMemory& memory, const Stream& stream) {
   check(cudnnSetStream(handle_.get(), native(stream)), "cudnnSetStream");
-  // Nothing runs while a graph is captured: the choice is made after it.
+  // No kernel runs during a graph capture: the plan is measured at the first call after it.
   if (std::holds_alternative<ConvProblem>(problem) &&
       stream.algorithm_selection() == AlgorithmSelection::kAutotuned && !plan.measured &&
       !capturing(stream)) {
-    measure(plan, name, memory, stream);
+    measure(plan, key(problem), memory, stream);
   }
-  const std::string failure = launch(plan, memory, stream);
-  require(failure.empty(), "cuDNN: plan {} for {} failed: {}", plan.index, name, failure);
-  return true;
 }
 
 void Cudnn::measure(Plan& plan, const std::string& name, CudnnMemory& memory, const Stream& stream) {
   const Timer timer;
   Plan best = plan;
-  float least = std::numeric_limits<float>::infinity();
+  FasterPlan faster;
   int tried = 0;
   for (int64_t i = plan.index; i < plan.graph->get_execution_plan_count() && tried < kMeasuredPlans; ++i) {
     Plan candidate = plan;
     if (!build(candidate, i)) continue;
     ++tried;
-    // Plans are not promises: one that fails is passed over.
+    // A plan may fail; it is then skipped.
     if (!launch(candidate, memory, stream).empty()) continue;
-    const float ms = timer.milliseconds(stream, 3, [&] { (void)launch(candidate, memory, stream); });
-    if (ms >= least) continue;
-    least = ms;
-    best = candidate;
+    if (faster(timer.milliseconds(stream, 3, [&] { (void)launch(candidate, memory, stream); })))
+      best = candidate;
   }
   plan = best;
   plan.measured = true;
-  autotune_.store(name, {static_cast<uint64_t>(plan.index)});
+  plan.milliseconds = faster.milliseconds();
+  autotune_.store(name, {static_cast<uint64_t>(plan.index), std::bit_cast<uint32_t>(plan.milliseconds)});
 }
 
 std::string Cudnn::launch(const Plan& plan, CudnnMemory& memory, const Stream& stream) const {
-  // From the stream's cache and back to it at once: the stream's order keeps later users away.
+  // Returned to the stream's cache when this function returns: later work of the stream, which may reuse the
+  // memory, runs after this.
   const Tensor workspace = Tensor::empty({std::max<int64_t>(plan.workspace_bytes, 1)}, DType::kUInt8, stream);
   auto status = plan.graph->execute_plan_at_index(handle_.get(), memory, workspace.raw(), plan.index);
   return status.is_good() ? std::string() : reason(status);
@@ -348,23 +379,23 @@ bool cudnn_has_plan(const CudnnProblem& problem, const Stream& stream) {
 }
 
 std::string cudnn_why_no_plan(const CudnnProblem& problem, const std::string& device, int capability) {
-  const ToldDevice told{std::make_shared<fe::DeviceProperties>(), capability};
-  const auto read = told.properties->deserialize(std::vector<uint8_t>(device.begin(), device.end()));
-  require(read.is_good(), "cuDNN {} takes no such description of a device: {}", cudnnGetVersion(),
+  const DescribedDevice described{std::make_shared<fe::DeviceProperties>(), capability};
+  const auto read = described.properties->deserialize(std::vector<uint8_t>(device.begin(), device.end()));
+  require(read.is_good(), "cuDNN {} cannot parse the description of the device: {}", cudnnGetVersion(),
           reason(read));
-  const Graph graph = std::visit([&](const auto& p) { return describe(p, &told); }, problem);
+  const Graph graph = std::visit([&](const auto& p) { return describe(p, &described); }, problem);
   std::string why = list_plans(graph, nullptr, problem);
   if (!why.empty()) return why;
   const auto supported = graph->check_support();
   return supported.is_good() ? std::string() : reason(supported);
 }
 
-bool cudnn_run(const CudnnProblem& problem, CudnnMemory memory, const Stream& stream) {
-  return Cudnn::of(stream.device().index).run(problem, memory, stream);
+float cudnn_measured(const CudnnProblem& problem, CudnnMemory memory, const Stream& stream) {
+  return Cudnn::of(stream.device().index).measured(problem, memory, stream);
 }
 
-Tensor aligned(const Tensor& x, const Stream& stream) {
-  return reinterpret_cast<uintptr_t>(x.raw()) % 16 == 0 ? x : x.clone(stream);
+bool cudnn_run(const CudnnProblem& problem, CudnnMemory memory, const Stream& stream) {
+  return Cudnn::of(stream.device().index).run(problem, memory, stream);
 }
 
 }  // namespace tutti::cuda

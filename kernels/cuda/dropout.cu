@@ -5,18 +5,19 @@
 namespace tutti::cuda {
 namespace {
 
-/// Thread i does the elements of kBlocks blocks of four random words of a sample (fewer at its end). Bytes: 2
-/// n sizeof(T); bound by the integer units, not by memory: ten rounds of Philox for four elements.
+/// Thread i computes the elements of kBlocks blocks of four random words of a sample (fewer at its end).
+/// Memory traffic: 2 n sizeof(T). Bound by integer arithmetic, not by memory: ten rounds of Philox per four
+/// elements.
 template <class T, int kBlocks>
 struct Drop {
   const T* x;
   T* y;
   RandomKey first;
-  const uint64_t* step;  // null: the key's own
+  const uint64_t* step;  // null: first.step is used
   int64_t per_sample;
   int64_t threads_a_sample;
   row::DropoutRule rule;
-  bool packed;  // kBlocks * 4 elements can be read at once everywhere
+  bool packed;  // all packs of kBlocks * 4 elements are full and aligned
   __device__ T dropped(T value, uint32_t word) const {
     using A = Accumulate<T>;
     return T((word >> 8) >= rule.threshold ? A(value) * A(rule.scale) : A(0));
@@ -61,7 +62,7 @@ void dropout(const Tensor& x, const Tensor& y, const RandomKey& first, int64_t s
   if (x.numel() == 0) return;
   const int64_t per_sample = x.numel() / samples;
   dispatch_compute(x.dtype(), "dropout", [&]<class T>(TypeTag<T>) {
-    // 8 bf16 or 4 fp32 are 16 bytes; 4 fp64 are two loads of them.
+    // 8 bf16 or 4 fp32 elements are one load of 16 bytes; 4 fp64 elements are two.
     constexpr int kBlocks = sizeof(T) == 2 ? 2 : 1;
     constexpr int64_t kCount = 4 * kBlocks;
     constexpr size_t kAlignment = alignof(row::Pack<T, 4 * kBlocks>);

@@ -6,8 +6,8 @@
 
 namespace tutti::cuda {
 
-/// y = x with the mask of kernels/dropout.h: the bits are those of the CPU. `samples` equal parts of x have
-/// the keys of first.sample and on. Contiguous, on the stream's device; y may be x.
+/// y = x with the mask of kernels/dropout.h, with the same bits as on the CPU. x has `samples` equal parts;
+/// part i has the key of sample first.sample + i. Contiguous, on the stream's device; y may be x.
 void dropout(const Tensor& x, const Tensor& y, const RandomKey& first, int64_t samples, row::DropoutRule rule,
              const Stream& stream);
 

@@ -8,7 +8,7 @@
 namespace tutti::cuda {
 namespace {
 
-/// One thread kCount elements of the output. Bytes: 2 tokens C sizeof(T), less where rows repeat.
+/// One thread per kCount elements of the output. Memory traffic: 2 tokens C sizeof(T), less if rows repeat.
 template <class T, class I, int kCount>
 struct Gather {
   using Part = row::Pack<T, kCount>;
@@ -16,7 +16,7 @@ struct Gather {
   const I* tokens;
   T* y;
   int64_t vocabulary;
-  int64_t parts;  // of a row
+  int64_t parts;  // parts of a row
   __device__ void operator()(int64_t i) const {
     const auto token = static_cast<int64_t>(tokens[i / parts]);
     Part part;
@@ -42,11 +42,11 @@ struct FillKeys {
   }
 };
 
-constexpr int64_t kPiece = 32;  // occurrences that one block adds up
+constexpr int64_t kPiece = 32;  // occurrences that one block adds
 
-/// The occurrences, sorted. A run (all occurrences of one token) that lies in one piece goes straight to the
-/// gradient. Of others, each piece leaves its sum: in part 0 if the run began in an earlier piece, in part 1
-/// if it begins in this one.
+/// Sorted occurrences, in pieces. A run is all occurrences of one token. The sum of a run within one piece is
+/// written to the gradient. For a longer run, each of its pieces writes a partial sum: to part 0 of the piece
+/// if the run began in an earlier piece, to part 1 if it begins in this piece.
 template <class T, class G>
 struct Runs {
   using A = Accumulate<T>;
@@ -63,7 +63,7 @@ struct Runs {
   __device__ int64_t end_of(int64_t piece) const {
     return (piece + 1) * kPiece < count ? (piece + 1) * kPiece : count;
   }
-  /// Whether occurrence i is of the same token as the one before it.
+  /// Whether occurrence i has the same token as the one before it.
   __device__ bool continues(int64_t i) const { return i > 0 && i < count && keys[i - 1] == keys[i]; }
   __device__ void emit(uint32_t token, int64_t column, A sum) const {
     if (token >= vocabulary) return;
@@ -72,7 +72,7 @@ struct Runs {
   }
 };
 
-/// A block a piece. Bytes: tokens C sizeof(T), and what is written.
+/// One block per piece. Memory traffic: tokens C sizeof(T), and the rows of the gradient.
 template <class T, class G>
 struct AddPieces {
   Runs<T, G> runs;
@@ -83,7 +83,7 @@ struct AddPieces {
     const int64_t end = runs.end_of(piece);
     for (int64_t c = team.lane(); c < runs.width; c += team.lanes()) {
       A sum = 0;
-      bool first = true;  // run of this piece
+      bool first = true;  // first run of this piece
       for (int64_t i = begin; i < end; ++i) {
         sum += A(runs.dy[runs.positions[i] * runs.width + c]);
         const bool goes_on = runs.continues(i + 1);
@@ -102,7 +102,7 @@ struct AddPieces {
   }
 };
 
-/// Adds up the parts of the run that begins in a piece and goes on in the next.
+/// Adds the partial sums of the run that begins in a piece and continues in the next.
 template <class T, class G>
 struct JoinRuns {
   Runs<T, G> runs;
@@ -126,11 +126,11 @@ struct JoinRuns {
 };
 
 struct Sorted {
-  Tensor keys;       // (count) uint32 in int32
+  Tensor keys;       // (count) uint32, stored as int32
   Tensor positions;  // (count) int32
 };
 
-/// Occurrences by token, and by position where tokens are equal: the sort is stable.
+/// Sorts occurrences by token, and by position for equal tokens, as the sort is stable.
 Sorted sort_occurrences(const Tensor& tokens, int64_t vocabulary, const Stream& stream) {
   const int64_t count = tokens.numel();
   require(count < std::numeric_limits<int32_t>::max(), "embedding: {} tokens", count);
@@ -152,7 +152,7 @@ Sorted sort_occurrences(const Tensor& tokens, int64_t vocabulary, const Stream& 
               static_cast<int>(count), 0, 32, native(stream)),
           "cub::DeviceRadixSort::SortPairs");
   };
-  sort(nullptr);  // asks for the size of its scratch memory
+  sort(nullptr);  // writes the size of its scratch memory to `bytes`
   const Tensor scratch = Tensor::empty({static_cast<int64_t>(bytes)}, DType::kUInt8, stream);
   sort(scratch.raw());
   return sorted;
@@ -166,7 +166,7 @@ void embedding(const Tensor& table, const Tensor& tokens, const Tensor& y, const
   const int64_t width = table.size(1);
   dispatch_compute(table.dtype(), "embedding", [&]<class T>(TypeTag<T>) {
     dispatch_index(tokens.dtype(), "embedding", [&]<class I>(TypeTag<I>) {
-      const auto launch = [&]<int kCount>(std::integral_constant<int, kCount>) {
+      const auto gather = [&]<int kCount>(std::integral_constant<int, kCount>) {
         for_elements("embedding", y.numel() / kCount, stream,
                      Gather<T, I, kCount>{.table = table.data<T>(),
                                           .tokens = tokens.data<I>(),
@@ -175,9 +175,9 @@ void embedding(const Tensor& table, const Tensor& tokens, const Tensor& y, const
                                           .parts = width / kCount});
       };
       if (width % row::kWide<T> == 0 && aligned16(table.raw(), y.raw()))
-        launch(std::integral_constant<int, row::kWide<T>>{});
+        gather(std::integral_constant<int, row::kWide<T>>{});
       else
-        launch(std::integral_constant<int, 1>{});
+        gather(std::integral_constant<int, 1>{});
     });
   });
 }
@@ -193,7 +193,6 @@ void embedding_backward(const Tensor& dy, const Tensor& tokens, const Gradients:
   if (count == 0 || width == 0) return;
   const Sorted sorted = sort_occurrences(tokens, table.size(0), stream);
   const int64_t pieces = (count + kPiece - 1) / kPiece;
-  const UseDevice use(stream.device().index);
   dispatch_compute(dy.dtype(), "embedding", [&]<class T>(TypeTag<T>) {
     dispatch_compute(table.dtype(), "embedding", [&]<class G>(TypeTag<G>) {
       using A = Accumulate<T>;
@@ -207,12 +206,13 @@ void embedding_backward(const Tensor& dy, const Tensor& tokens, const Gradients:
                             .count = count,
                             .width = width,
                             .vocabulary = table.size(0)};
-      const auto blocks = static_cast<unsigned>(std::min<int64_t>(pieces, int64_t{1} << 20));
-      block_rows_kernel<<<blocks, kThreads, 0, native(stream)>>>(pieces, AddPieces<T, G>{runs});
-      block_rows_kernel<<<blocks, kThreads, 0, native(stream)>>>(pieces, JoinRuns<T, G>{runs});
+      const Grid grid{blocks_of_rows(pieces), kThreads};
+      launch("embedding_backward", stream, grid, block_rows_kernel<AddPieces<T, G>>, pieces,
+             AddPieces<T, G>{runs});
+      launch("embedding_backward", stream, grid, block_rows_kernel<JoinRuns<T, G>>, pieces,
+             JoinRuns<T, G>{runs});
     });
   });
-  check_launch("embedding_backward");
 }
 
 }  // namespace tutti::cuda

@@ -13,16 +13,17 @@ namespace tutti::cuda {
 namespace {
 
 constexpr int kTile = 64;  // rows and columns of a block's tile
-constexpr int kPack = 4;   // neighbours that a thread reads and writes at a time
+constexpr int kPack = 4;   // adjacent elements that a thread reads and writes at a time
 constexpr int kAcross = kTile / kPack;
 constexpr int kRowsAtOnce = kThreads / kAcross;
 
-/// |x| as bits, which are in the order of the magnitudes, NaN last.
+/// The bits of |x|: their order as integers is that of the magnitudes, NaN last.
 __device__ uint32_t magnitude(float x) {
   return __float_as_uint(x) & 0x7fffffffU;
 }
 
-/// Raises *largest to the block's largest magnitude. The order of such updates changes nothing.
+/// *largest = max(*largest, the largest magnitude of the block). The result does not depend on the order of
+/// blocks.
 __device__ void raise(uint32_t mine, float* largest) {
   __shared__ uint32_t warps[kThreads / 32];
   mine = __reduce_max_sync(0xffffffffU, mine);
@@ -31,14 +32,14 @@ __device__ void raise(uint32_t mine, float* largest) {
   if (threadIdx.x != 0) return;
   for (const uint32_t other : warps) mine = max(mine, other);
   auto* const all = reinterpret_cast<unsigned int*>(largest);
-  if (mine > *reinterpret_cast<volatile unsigned int*>(all)) atomicMax(all, mine);
+  if (mine > __ldcv(all)) atomicMax(all, mine);
 }
 
 template <Fp8Format format>
 __device__ uint8_t code_of(float x) {
   constexpr auto kKind = format == Fp8Format::kE4M3 ? __NV_E4M3 : __NV_E5M2;
-  // The conversion saturates; x - x makes NaN of infinity, as to_fp8 does.
-  return __nv_cvt_float_to_fp8(x + (x - x), __NV_SATFINITE, kKind);
+  // The conversion saturates; 0 * x + x turns infinity into NaN, as in to_fp8, and keeps the sign of zero.
+  return __nv_cvt_float_to_fp8(fmaf(0.0F, x, x), __NV_SATFINITE, kKind);
 }
 
 __global__ void __launch_bounds__(kThreads) measure_kernel(const BFloat16* x, int64_t n, float* largest) {
@@ -56,7 +57,8 @@ __device__ void load(const BFloat16* from, Neighbours& to) {
   for (int i = 0; i < kPack; ++i) to[i] = pack.at[i];
 }
 
-// What makes kPack neighbours of row r from column c on, rounded to bf16 as the op itself would.
+// Sources: make() computes kPack adjacent elements of row r from column c, rounded to bf16 as the op itself
+// rounds them.
 
 struct Plain {
   const BFloat16* x;
@@ -104,7 +106,7 @@ struct GradientOfLoss {
     load(rows.x + r * columns + c, to);
     const int64_t target = rows.targets[r] - c;
     for (int i = 0; i < kPack; ++i) {
-      const float p = math::exp(to[i] - rows.lse[r]) - rows.weights.every;
+      const float p = math::exp_fast(to[i] - rows.lse[r]) - rows.weights.every;
       to[i] = BFloat16(factor * (i == target ? p - rows.weights.target : p));
     }
   }
@@ -120,7 +122,8 @@ struct Quantised {
   int64_t rows, columns;
 };
 
-/// Adds up a tile's columns, of which each thread has kPack over some of the rows, always in one order.
+/// Adds the columns of a tile in a fixed order; each thread has the sums of kPack columns over some of the
+/// rows.
 __device__ void write_sums(const float (&mine)[kPack], int across, int down, float* sums, int64_t columns) {
   __shared__ float parts[kRowsAtOnce][kTile];
   for (int i = 0; i < kPack; ++i) parts[down][across + i] = mine[i];
@@ -132,7 +135,7 @@ __device__ void write_sums(const float (&mine)[kPack], int across, int down, flo
   sums[column] = sum;
 }
 
-/// A tile a block: read and written by rows, turned in shared memory, written by columns.
+/// One block per tile: reads and writes it by rows, transposes it in shared memory, and writes it by columns.
 template <Fp8Format format, class Source>
 __global__ void __launch_bounds__(kThreads) quantise_kernel(Source source, Quantised q) {
   using Codes = row::Pack<uint8_t, kPack>;
@@ -148,7 +151,7 @@ __global__ void __launch_bounds__(kThreads) quantise_kernel(Source source, Quant
   float sums[kPack] = {};
   for (int r = down; r < kTile; r += kRowsAtOnce) {
     const int64_t at = (first_row + r) * q.columns + first_column + across;
-    // Extents are multiples of the pack: it lies inside or outside as a whole.
+    // Extents are multiples of kPack: no pack crosses the edge.
     if (first_row + r >= q.rows || first_column + across >= q.columns) continue;
     Neighbours values;
     source.make(first_row + r, first_column + across, q.columns, values);
@@ -175,18 +178,20 @@ __global__ void __launch_bounds__(kThreads) quantise_kernel(Source source, Quant
   raise(most, q.largest);
 }
 
-/// A matrix or vector that can be read in packs.
+/// `from`, or a copy if it is not aligned for packs.
 Tensor readable(const Tensor& from, const Stream& stream) {
   require_here("fp8", from, stream);
   return aligned16(from.raw()) ? from : from.clone(stream);
 }
 
-/// Calls f with the device's form of a source.
+/// Calls f with the device source of an OperandSource.
 template <class F>
 void with_source(const OperandSource& source, const Stream& stream, F f) {
   if (const auto* activated = std::get_if<Activated>(&source)) {
     const Tensor x = readable(activated->x, stream);
-    with_activation(activated->activation, [&](auto op) { f(ActivatedBy{x.data<BFloat16>(), op}); });
+    with_activation(activated->activation, [&](auto op) {
+      f(ActivatedBy<decltype(op)>{x.data<BFloat16>(), op});
+    });
   } else if (const auto* normalised = std::get_if<Normalised>(&source)) {
     const Tensor x = readable(normalised->x, stream);
     const Tensor w = readable(normalised->w, stream);
@@ -210,12 +215,10 @@ void with_source(const OperandSource& source, const Stream& stream, F f) {
 void measure(const Tensor& x, const Tensor& largest, const Stream& stream) {
   require_here("fp8", x, stream);
   if (x.numel() == 0) return;
-  const UseDevice use(stream.device().index);
-  // A few for each multiprocessor, so that few come to the one number.
+  // A few blocks per multiprocessor, so that there are few atomic operations on `largest`.
   const auto blocks = static_cast<unsigned>(std::min<int64_t>((x.numel() + kThreads - 1) / kThreads, 2048));
-  measure_kernel<<<blocks, kThreads, 0, native(stream)>>>(x.data<BFloat16>(), x.numel(),
-                                                          largest.data<float>());
-  check_launch("fp8_measure");
+  launch("fp8_measure", stream, {blocks, kThreads}, measure_kernel, x.data<BFloat16>(), x.numel(),
+         largest.data<float>());
 }
 
 Tensor quantise(const OperandSource& source, const Tensor& range, const Tensor& largest,
@@ -223,7 +226,6 @@ Tensor quantise(const OperandSource& source, const Tensor& range, const Tensor& 
   const int64_t tiles_down = (operand.rows + kTile - 1) / kTile;
   const Tensor sums =
       with_sums ? Tensor::empty({tiles_down, operand.columns}, DType::kFloat32, stream) : Tensor();
-  const UseDevice use(stream.device().index);
   const Quantised q{range.data<BFloat16>(),
                     operand.bytes.data<uint8_t>(),
                     operand.transposed.data<uint8_t>(),
@@ -236,13 +238,11 @@ Tensor quantise(const OperandSource& source, const Tensor& range, const Tensor& 
   require(tiles <= std::numeric_limits<int32_t>::max(), "fp8: a matrix of {} x {} is too large", q.rows,
           q.columns);
   const auto blocks = static_cast<unsigned>(tiles);
-  with_source(source, stream, [&](auto from) {
-    if (operand.format == Fp8Format::kE4M3)
-      quantise_kernel<Fp8Format::kE4M3><<<blocks, kThreads, 0, native(stream)>>>(from, q);
-    else
-      quantise_kernel<Fp8Format::kE5M2><<<blocks, kThreads, 0, native(stream)>>>(from, q);
+  with_source(source, stream, [&]<class Source>(const Source& from) {
+    const auto kernel = operand.format == Fp8Format::kE4M3 ? &quantise_kernel<Fp8Format::kE4M3, Source>
+                                                           : &quantise_kernel<Fp8Format::kE5M2, Source>;
+    launch("fp8_quantise", stream, {blocks, kThreads}, kernel, from, q);
   });
-  check_launch("fp8_quantise");
   if (!with_sums) return {};
   add_chunks(sums, stream);
   return sums.select(0, 0);

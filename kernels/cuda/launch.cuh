@@ -1,32 +1,40 @@
 #pragma once
 
 #include <tutti/core/tensor.h>
-#include "core/cuda/runtime.h"
+#include "core/cuda/launch.h"
 #include "kernels/row/block_team.cuh"
 #include "kernels/row/pack.h"
 
 #include <algorithm>
 
-// What the launches of CUDA kernels share: shapes of grids, and kernels that run a functor for each element
-// or a row program for each row. Functors are passed by value: structs with a __device__ call operator or
-// __device__ lambdas (which nvcc does not take inside generic lambdas: give them a function template).
+// Launches of CUDA kernels: shapes of grids, and kernels that call a functor for each element or a row
+// program for each row. Functors are passed by value: structs with a __device__ call operator or __device__
+// lambdas, which nvcc does not support inside generic lambdas: put them into a function template.
+//
+// "Memory traffic" in the comment of a kernel is the number of bytes that it reads and writes in global
+// memory.
 namespace tutti::cuda {
 
-inline constexpr int kThreads = 256;  ///< of a block
+inline constexpr int kThreads = 256;  ///< threads of a block
 
-/// Blocks for n threads. Kernels stride over what a grid of this bounded size leaves.
+/// Blocks for n threads, up to a maximum; kernels loop over their elements with the stride of the grid.
 inline unsigned blocks_for(int64_t n) {
   return static_cast<unsigned>(std::clamp<int64_t>((n + kThreads - 1) / kThreads, 1, int64_t{1} << 20));
 }
 
-/// Throws Error naming `op` unless the tensor is on the stream's device; undefined tensors pass.
+/// Blocks for rows of a block each, up to a maximum.
+inline unsigned blocks_of_rows(int64_t rows) {
+  return static_cast<unsigned>(std::min<int64_t>(rows, int64_t{1} << 20));
+}
+
+/// Throws Error unless the tensor is undefined or on the stream's device. `op` is named in the message.
 inline void require_here(std::string_view op, const Tensor& tensor, const Stream& stream) {
   require(!tensor.defined() || tensor.device() == stream.device(),
           "{}: a tensor of shape {} is on {}, the stream on {}", op, to_string(tensor.shape()),
           tensor.defined() ? name(tensor.device()) : "", name(stream.device()));
 }
 
-/// Whether all of the pointers can be read 16 bytes at a time; null passes.
+/// Whether all pointers are null or aligned to 16 bytes.
 template <class... Pointers>
 bool aligned16(Pointers... pointers) {
   return ((reinterpret_cast<uintptr_t>(pointers) % 16 == 0) && ...);
@@ -38,13 +46,11 @@ __global__ void __launch_bounds__(kThreads) elements_kernel(int64_t n, F f) {
   for (int64_t i = int64_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += step) f(i);
 }
 
-/// Calls f(i) for i in [0, n), each on its own thread.
+/// Calls f(i) for each i in [0, n), in parallel.
 template <class F>
 void for_elements(std::string_view kernel, int64_t n, const Stream& stream, F f) {
   if (n == 0) return;
-  const UseDevice use(stream.device().index);
-  elements_kernel<<<blocks_for(n), kThreads, 0, native(stream)>>>(n, f);
-  check_launch(kernel);
+  launch(kernel, stream, {blocks_for(n), kThreads}, elements_kernel<F>, n, f);
 }
 
 template <class F>
@@ -54,26 +60,23 @@ __global__ void __launch_bounds__(kThreads) warp_rows_kernel(int64_t rows, F f) 
   for (int64_t r = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / 32; r < rows; r += step) f(team, r);
 }
 
-// The bound keeps the registers of up to 1024 threads within a multiprocessor's.
+// The bound limits registers, so that a block of 1024 threads fits a multiprocessor.
 template <class F>
 __global__ void __launch_bounds__(BlockTeam::kMaxLanes) block_rows_kernel(int64_t rows, F f) {
   BlockTeam team;
   for (int64_t r = blockIdx.x; r < rows; r += gridDim.x) f(team, r);
 }
 
-/// Calls f(team, row) for each row: a warp for rows of up to 1024 elements, else a block.
+/// Calls f(team, row) for each row. The team is a warp for rows of up to 1024 elements, else a block.
 template <class F>
 void for_rows(std::string_view kernel, int64_t rows, int64_t width, const Stream& stream, F f) {
   if (rows == 0) return;
-  const UseDevice use(stream.device().index);
   if (width <= 1024) {
-    warp_rows_kernel<<<blocks_for(rows * 32), kThreads, 0, native(stream)>>>(rows, f);
+    launch(kernel, stream, {blocks_for(rows * 32), kThreads}, warp_rows_kernel<F>, rows, f);
   } else {
     const int threads = width <= 8192 ? 256 : width <= 32768 ? 512 : 1024;
-    const auto blocks = static_cast<unsigned>(std::min<int64_t>(rows, int64_t{1} << 20));
-    block_rows_kernel<<<blocks, threads, 0, native(stream)>>>(rows, f);
+    launch(kernel, stream, {blocks_of_rows(rows), threads}, block_rows_kernel<F>, rows, f);
   }
-  check_launch(kernel);
 }
 
 }  // namespace tutti::cuda

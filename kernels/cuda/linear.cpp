@@ -7,8 +7,8 @@
 namespace tutti::cuda {
 namespace {
 
-/// GELU in the epilogue of fp32 and fp64 products is not exact enough, and its memory must be in rows of
-/// whole groups of eight (CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD).
+/// GELU in the epilogue of fp32 and fp64 products is not accurate enough, and its leading dim must be a
+/// multiple of 8 (CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD).
 bool gelu_fits(const Gemm& product, Activation activation) {
   return activation == Activation::kGeluTanh && product.c_dtype == DType::kBFloat16 && product.ldc % 8 == 0;
 }

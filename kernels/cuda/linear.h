@@ -9,17 +9,17 @@ namespace tutti::cuda {
 struct LinearForward {
   Gemm product;   ///< x w^T (rows, outputs), without c
   Tensor bias;    ///< (outputs) or undefined
-  Tensor before;  ///< (rows, outputs): what goes into the activation; y where that is not kept
+  Tensor before;  ///< (rows, outputs): the activation's input; y if it is not saved
   Tensor y;       ///< (rows, outputs)
   Activation activation;
 };
-/// Bias, and GPT-2's GELU in bf16, are added while the product is written; other activations and dtypes take
-/// a pass each. Bytes of such a pass: 2 rows outputs sizeof(T).
+/// Bias, and GPT-2's GELU in bf16, are applied in the product's epilogue; other activations and dtypes need a
+/// pass each. Memory traffic of a pass: 2 rows outputs sizeof(T).
 void linear(const LinearForward& p, const Stream& stream);
 
-/// `product` times the derivative of an activation at `kept`, LinearForward's `before`, in the pass that
-/// writes the product; false, with nothing done, for other than GPT-2's GELU in bf16 and where cuBLASLt
-/// cannot do it.
+/// Computes `product` times the derivative of the activation at `kept`, LinearForward's `before`, in the
+/// product's epilogue. Returns false and does nothing unless the activation is GPT-2's GELU, the dtype is
+/// bf16 and cuBLASLt has an algorithm.
 [[nodiscard]] bool try_activation_gradient(const Gemm& product, Activation activation, const Tensor& kept,
                                            const Stream& stream);
 

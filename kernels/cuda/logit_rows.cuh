@@ -5,7 +5,7 @@
 
 namespace tutti::cuda {
 
-/// Rows of logits and their targets, as kernels read them.
+/// Rows of logits and their targets, for kernels.
 template <class T, class I>
 struct LogitRows {
   using A = Accumulate<T>;
@@ -21,8 +21,8 @@ struct LogitRows {
     return targets[r] >= 0 && static_cast<int64_t>(targets[r]) < n;
   }
   __device__ bool has_gradient(int64_t r) const { return !ignored(r) && is_class(r); }
-  /// What stands for the gradient of a row that has none. A wrong target has made the loss NaN; its gradient
-  /// says so too.
+  /// The gradient of a row without a valid target: 0 if it is ignored; NaN, the value of lse, if the target
+  /// is out of range.
   __device__ A without_gradient(int64_t r) const { return ignored(r) ? A(0) : lse[r]; }
 };
 

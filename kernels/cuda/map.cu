@@ -8,8 +8,9 @@
 namespace tutti::cuda {
 namespace {
 
-/// y = op(x), or y = x * op.derivative(saved) with kBackward. 16 bytes at a time where `packed`, which says
-/// that the pointers allow it. Bytes: n sizeof(T) for each of x, y and, where it is read, saved.
+/// y = op(x), or y = x * op.derivative(saved) with kBackward. Reads and writes 16 bytes at a time if
+/// `packed`; the pointers must then be aligned. Memory traffic: n sizeof(T) for each of x, y and, if it is
+/// read, saved.
 template <bool kBackward, class T, class Op>
 __global__ void map_kernel(int64_t n, bool packed, const T* x, const T* saved, T* y, Op op) {
   using A = Accumulate<T>;
@@ -37,21 +38,19 @@ __global__ void map_kernel(int64_t n, bool packed, const T* x, const T* saved, T
 }
 
 template <bool kBackward, class Op>
-void launch(const Tensor& x, const Tensor& saved, const Tensor& y, Op op, const Stream& stream) {
+void run(const Tensor& x, const Tensor& saved, const Tensor& y, Op op, const Stream& stream) {
   for (const Tensor* t : {&x, &saved, &y}) require_here("map", *t, stream);
   const int64_t n = y.numel();
   if (n == 0) return;
-  const UseDevice use(stream.device().index);
   dispatch_compute(x.dtype(), "map", [&]<class T>(TypeTag<T>) {
     const T* with = saved.defined() ? saved.data<T>() : nullptr;
     const bool packed = aligned16(x.raw(), with, y.raw());
-    map_kernel<kBackward><<<blocks_for(packed ? n / row::kWide<T> : n), kThreads, 0, native(stream)>>>(
-        n, packed, static_cast<const T*>(x.data<T>()), with, y.data<T>(), op);
+    launch("map", stream, {blocks_for(packed ? n / row::kWide<T> : n), kThreads},
+           map_kernel<kBackward, T, Op>, n, packed, x.data<T>(), with, y.data<T>(), op);
   });
-  check_launch("map");
 }
 
-/// One thread a pack of the output. Bytes: 3 rows h sizeof(T) forward, 5 backward.
+/// One thread per pack of the output. Memory traffic: 3 rows h sizeof(T) forward, 5 backward.
 template <class T>
 __global__ void swiglu_kernel(int64_t packs, int64_t h, const T* x, T* y) {
   using A = Accumulate<T>;
@@ -117,50 +116,47 @@ struct SwigluBackwardRow {
 
 template <row::Listed<row::UnaryOps> Op>
 void map(const Tensor& x, const Tensor& y, Op op, const Stream& stream) {
-  launch<false>(x, Tensor(), y, op, stream);
+  run<false>(x, Tensor(), y, op, stream);
 }
 
 template <row::Listed<row::UnaryOps> Op>
 void map_backward(const Tensor& dy, const Tensor& saved, const Tensor& dx, Op op, const Stream& stream) {
-  launch<true>(dy, saved, dx, op, stream);
+  run<true>(dy, saved, dx, op, stream);
 }
 
 void swiglu(const Tensor& x, const Tensor& y, const Stream& stream) {
   for (const Tensor* t : {&x, &y}) require_here("swiglu", *t, stream);
   if (y.numel() == 0) return;
   const int64_t h = y.size(-1);
-  const UseDevice use(stream.device().index);
   dispatch_compute(x.dtype(), "swiglu", [&]<class T>(TypeTag<T>) {
     const int64_t packs = y.numel() / row::kWide<T>;
     if (h % row::kWide<T> == 0 && aligned16(x.raw(), y.raw())) {
-      swiglu_kernel<<<blocks_for(packs), kThreads, 0, native(stream)>>>(
-          packs, h, static_cast<const T*>(x.data<T>()), y.data<T>());
+      launch("swiglu", stream, {blocks_for(packs), kThreads}, swiglu_kernel<T>, packs, h, x.data<T>(),
+             y.data<T>());
     } else {
       for_rows("swiglu", y.numel() / h, h, stream, SwigluRow<T>{x.data<T>(), y.data<T>(), h});
     }
   });
-  check_launch("swiglu");
 }
 
 void swiglu_backward(const Tensor& dy, const Tensor& x, const Tensor& dx, const Stream& stream) {
   for (const Tensor* t : {&dy, &x, &dx}) require_here("swiglu_backward", *t, stream);
   if (dy.numel() == 0) return;
   const int64_t h = dy.size(-1);
-  const UseDevice use(stream.device().index);
   dispatch_compute(x.dtype(), "swiglu", [&]<class T>(TypeTag<T>) {
     const int64_t packs = dy.numel() / row::kWide<T>;
     if (h % row::kWide<T> == 0 && aligned16(x.raw(), dy.raw(), dx.raw())) {
-      swiglu_backward_kernel<<<blocks_for(packs), kThreads, 0, native(stream)>>>(
-          packs, h, static_cast<const T*>(dy.data<T>()), static_cast<const T*>(x.data<T>()), dx.data<T>());
+      launch("swiglu_backward", stream, {blocks_for(packs), kThreads}, swiglu_backward_kernel<T>, packs, h,
+             dy.data<T>(), x.data<T>(), dx.data<T>());
     } else {
       for_rows("swiglu_backward", dy.numel() / h, h, stream,
                SwigluBackwardRow<T>{dy.data<T>(), x.data<T>(), dx.data<T>(), h});
     }
   });
-  check_launch("swiglu_backward");
 }
 
-// Explicit instantiations take no list: the addresses of the instances make the compiler keep them.
+// An explicit instantiation cannot name a list; taking the addresses instantiates the templates for all of
+// it.
 template <class... Ops>
 auto unary_instances(row::FunctorList<Ops...>) {
   return std::tuple(&map<Ops>..., &map_backward<Ops>...);

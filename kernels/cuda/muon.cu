@@ -48,11 +48,11 @@ struct Apply {
   __device__ void operator()(int64_t i) const {
     const M x = master[i] * keep - rate * direction[i];
     master[i] = x;
-    if (weight != nullptr) weight[i] = W(x);
+    if (weight != nullptr) weight[i] = W(static_cast<float>(x));
   }
 };
 
-/// f(TypeTag<M>) for the dtype of masters.
+/// Calls f(TypeTag<M>) with the dtype of masters.
 template <class F>
 void by_master(const Tensor& master, F&& f) {
   if (master.dtype() == DType::kFloat64)

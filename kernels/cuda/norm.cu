@@ -1,35 +1,36 @@
 #include "kernels/cuda/norm.h"
 
 #include "kernels/cuda/launch.cuh"
-#include "kernels/row/held_norm.h"
+#include "kernels/row/register_norm.h"
 
 namespace tutti::cuda {
 namespace {
 
 constexpr int kWarps = kThreads / 32;
-constexpr int kMaxWarpHeld = 3;       // packs a lane, beyond which a row gets a block
-constexpr int64_t kWarpChunks = 528;  // blocks of a backward pass, enough to fill a large device
+constexpr int kMaxWarpPacks = 3;      // packs per lane; a block holds a row that needs more
+constexpr int64_t kWarpChunks = 528;  // blocks of a backward pass: enough to occupy a large device
 constexpr int64_t kBlockChunks = 1056;
 
-// How the rows of a launch are held: by a warp, a block, or not at all (unaligned, odd or very long rows).
+// Whether the rows of a launch are register-resident, and in a warp or a block. Unaligned, odd and very long
+// rows are not.
 struct Plan {
-  int held = 0;     // packs a lane; 0: not held
-  int threads = 0;  // of a row's block; 0: a warp a row
+  int packs = 0;    // packs per lane; 0: not register-resident
+  int threads = 0;  // threads of a row's block; 0: one warp per row
 };
 
 template <class T>
 Plan plan_for(int64_t n, bool aligned) {
   const int64_t packs = n / row::kWide<T>;
   if (!aligned || n == 0 || n % row::kWide<T> != 0 || packs > 4096) return {};
-  if (packs <= 32 * kMaxWarpHeld) return {static_cast<int>((packs + 31) / 32), 0};
+  if (packs <= 32 * kMaxWarpPacks) return {static_cast<int>((packs + 31) / 32), 0};
   if (packs <= 1024) return {1, static_cast<int>((packs + 31) / 32 * 32)};
   return {4, 1024};
 }
 
-/// Calls f(std::integral_constant<int, kHeld>) for the plan's number of packs.
+/// Calls f(std::integral_constant<int, kPacks>) for the plan's number of packs.
 template <class F>
-void dispatch_held(int held, F f) {
-  switch (held) {
+void dispatch_packs(int packs, F f) {
+  switch (packs) {
     case 1:
       return f(std::integral_constant<int, 1>{});
     case 2:
@@ -56,20 +57,21 @@ struct ForwardPointers {
   A eps;
 };
 
-/// Bytes: 2 rows n sizeof(T), twice that with a residual, and rows n sizeof(T) less without y; moments and
-/// parameters are small.
-template <bool kCentred, int kHeld, class Team, class T>
+/// Memory traffic: 2 rows n sizeof(T), twice that with a residual, and rows n sizeof(T) less without y.
+/// Moments and parameters are small.
+template <bool kCentred, int kPacks, class Team, class T>
 __global__ void __launch_bounds__(Team::kMaxLanes == 32 ? kThreads : Team::kMaxLanes)
-    held_forward_kernel(ForwardPointers<T> p) {
+    register_forward_kernel(ForwardPointers<T> p) {
   Team team;
   const int64_t teams = std::is_same_v<Team, WarpTeam> ? int64_t{gridDim.x} * kWarps : gridDim.x;
   int64_t r = std::is_same_v<Team, WarpTeam> ? int64_t{blockIdx.x} * kWarps + threadIdx.x / 32 : blockIdx.x;
   for (; r < p.rows; r += teams) {
     const int64_t at = r * p.n;
     const T* residual = p.residual == nullptr ? nullptr : p.residual + at;
+    T* sum = p.sum == nullptr ? nullptr : p.sum + at;
     T* y = p.y == nullptr ? nullptr : p.y + at;
     const auto m =
-        row::held_norm<kCentred, kHeld>(team, p.x + at, residual, p.sum + at, p.w, p.b, y, p.n, p.eps);
+        row::register_norm<kCentred, kPacks>(team, p.x + at, residual, sum, p.w, p.b, y, p.n, p.eps);
     if (team.lane() == 0) {
       p.moments[2 * r] = m.mean;
       p.moments[2 * r + 1] = m.rstd;
@@ -77,7 +79,7 @@ __global__ void __launch_bounds__(Team::kMaxLanes == 32 ? kThreads : Team::kMaxL
   }
 }
 
-/// Any width and alignment. Bytes: those of the held kernel where a row fits the first-level cache.
+/// Any width and alignment. Memory traffic: that of the register-resident kernel if a row fits the L1 cache.
 template <bool kCentred, class T>
 struct ForwardRow {
   ForwardPointers<T> p;
@@ -89,7 +91,7 @@ struct ForwardRow {
       T* sum = p.sum + r * p.n;
       const T* residual = p.residual + r * p.n;
       row::add(team, x, residual, sum, p.n);
-      x = sum;  // each lane reads what it wrote itself
+      x = sum;  // no barrier: each lane reads only elements that it has written itself
     }
     row::Moments<A> m{};
     if constexpr (kCentred)
@@ -106,7 +108,7 @@ struct ForwardRow {
 template <bool kCentred, class T>
 void launch_forward(ForwardPointers<T> p, const Stream& stream) {
   const Plan plan = plan_for<T>(p.n, aligned16(p.x, p.residual, p.sum, p.w, p.b, p.y));
-  if (plan.held == 0) {
+  if (plan.packs == 0) {
     Tensor unwanted;
     if (p.y == nullptr) {
       unwanted = Tensor::empty(Shape{p.rows, p.n}, dtype_of<T>(), stream);
@@ -114,17 +116,15 @@ void launch_forward(ForwardPointers<T> p, const Stream& stream) {
     }
     return for_rows("norm", p.rows, p.n, stream, ForwardRow<kCentred, T>{p});
   }
-  const UseDevice use(stream.device().index);
-  dispatch_held(plan.held, [&]<int kHeld>(std::integral_constant<int, kHeld>) {
+  dispatch_packs(plan.packs, [&]<int kPacks>(std::integral_constant<int, kPacks>) {
     if (plan.threads == 0) {
-      held_forward_kernel<kCentred, kHeld, WarpTeam>
-          <<<blocks_for(p.rows * 32), kThreads, 0, native(stream)>>>(p);
-    } else if constexpr (kHeld == 1 || kHeld == 4) {
-      const auto blocks = static_cast<unsigned>(std::min<int64_t>(p.rows, int64_t{1} << 20));
-      held_forward_kernel<kCentred, kHeld, BlockTeam><<<blocks, plan.threads, 0, native(stream)>>>(p);
+      launch("norm", stream, {blocks_for(p.rows * 32), kThreads},
+             register_forward_kernel<kCentred, kPacks, WarpTeam, T>, p);
+    } else if constexpr (kPacks == 1 || kPacks == 4) {
+      launch("norm", stream, {blocks_of_rows(p.rows), plan.threads},
+             register_forward_kernel<kCentred, kPacks, BlockTeam, T>, p);
     }
   });
-  check_launch("norm");
 }
 
 template <class T>
@@ -139,7 +139,7 @@ struct BackwardPointers {
   A* partials;  // (chunks, 2 n)
   int64_t rows;
   int64_t n;
-  int64_t chunk;  // rows of one
+  int64_t chunk;  // rows of a chunk
 };
 
 template <class T>
@@ -147,31 +147,33 @@ __device__ inline row::Moments<Accumulate<T>> moments_of(const BackwardPointers<
   return {p.moments[2 * r], p.moments[2 * r + 1]};
 }
 
-template <bool kCentred, int kHeld, class Team, class T>
+template <bool kCentred, int kPacks, class Team, class T>
 __device__ inline void backward_row(Team& team, const BackwardPointers<T>& p, int64_t r,
-                                    const row::Held<kHeld, T>& w, row::HeldSums<kHeld, T>& sums) {
+                                    const row::RegisterRow<kPacks, T>& w,
+                                    row::RegisterSums<kPacks, T>& sums) {
   const int64_t at = r * p.n;
-  row::held_norm_backward<kCentred, kHeld>(team, p.dy + at, p.x + at, w, moments_of(p, r),
-                                           p.dx == nullptr ? nullptr : p.dx + at, p.accumulate, sums, p.n);
+  row::register_norm_backward<kCentred, kPacks>(team, p.dy + at, p.x + at, w, moments_of(p, r),
+                                                p.dx == nullptr ? nullptr : p.dx + at, p.accumulate, sums,
+                                                p.n);
 }
 
-/// A block a chunk, a warp a row; the warps' sums are added in their order. Bytes: 3 rows n sizeof(T), one
-/// more of them with accumulate; partials are small.
-template <bool kCentred, int kHeld, class T>
+/// One block per chunk, one warp per row; the sums of the warps are added in their order. Memory traffic: 3
+/// rows n sizeof(T), or 4 with accumulate. The partial sums are small.
+template <bool kCentred, int kPacks, class T>
 __global__ void __launch_bounds__(kThreads) warp_backward_kernel(BackwardPointers<T> p) {
   using A = Accumulate<T>;
-  constexpr int kColumns = 32 * kHeld * row::kWide<T>;
+  constexpr int kColumns = 32 * kPacks * row::kWide<T>;
   __shared__ A totals[2 * kColumns];
   WarpTeam team;
-  const auto w = row::hold<kHeld>(team, p.w, p.n);
-  row::HeldSums<kHeld, T> sums;
+  const auto w = row::load_row<kPacks>(team, p.w, p.n);
+  row::RegisterSums<kPacks, T> sums;
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int64_t begin = blockIdx.x * p.chunk;
   const int64_t end = begin + p.chunk < p.rows ? begin + p.chunk : p.rows;
   for (int64_t r = begin + warp; r < end; r += kWarps) backward_row<kCentred>(team, p, r, w, sums);
   for (int turn = 0; turn < kWarps; ++turn) {
     if (warp == turn) {
-      row::for_held<kHeld, T>(team, p.n, [&](int k, int64_t i) {
+      row::for_packs<kPacks, T>(team, p.n, [&](int k, int64_t i) {
         for (int j = 0; j < row::kWide<T>; ++j) {
           A& dw = totals[i + j];
           A& db = totals[kColumns + i + j];
@@ -189,17 +191,17 @@ __global__ void __launch_bounds__(kThreads) warp_backward_kernel(BackwardPointer
   }
 }
 
-/// A block a chunk and a row at a time. Bytes as above.
-template <bool kCentred, int kHeld, class T>
+/// One block per chunk, one row at a time. Memory traffic: that of warp_backward_kernel.
+template <bool kCentred, int kPacks, class T>
 __global__ void __launch_bounds__(BlockTeam::kMaxLanes) block_backward_kernel(BackwardPointers<T> p) {
   BlockTeam team;
-  const auto w = row::hold<kHeld>(team, p.w, p.n);
-  row::HeldSums<kHeld, T> sums;
+  const auto w = row::load_row<kPacks>(team, p.w, p.n);
+  row::RegisterSums<kPacks, T> sums;
   const int64_t begin = blockIdx.x * p.chunk;
   const int64_t end = begin + p.chunk < p.rows ? begin + p.chunk : p.rows;
   for (int64_t r = begin; r < end; ++r) backward_row<kCentred>(team, p, r, w, sums);
   auto* out = p.partials + int64_t{blockIdx.x} * 2 * p.n;
-  row::for_held<kHeld, T>(team, p.n, [&](int k, int64_t i) {
+  row::for_packs<kPacks, T>(team, p.n, [&](int k, int64_t i) {
     for (int j = 0; j < row::kWide<T>; ++j) {
       out[i + j] = sums.dw[k][j];
       out[p.n + i + j] = sums.db[k][j];
@@ -207,7 +209,7 @@ __global__ void __launch_bounds__(BlockTeam::kMaxLanes) block_backward_kernel(Ba
   });
 }
 
-/// Any width and alignment, a team a chunk.
+/// Any width and alignment; one team per chunk.
 template <bool kCentred, class T>
 struct BackwardChunk {
   BackwardPointers<T> p;
@@ -215,7 +217,7 @@ struct BackwardChunk {
   __device__ void operator()(Team& team, int64_t chunk) const {
     auto* dw = p.partials + chunk * 2 * p.n;
     auto* db = dw + p.n;
-    // A lane touches its own columns only.
+    // No barriers: a lane reads and writes its own columns only.
     for (int64_t i = team.lane(); i < p.n; i += team.lanes()) dw[i] = db[i] = 0;
     const int64_t begin = chunk * p.chunk;
     const int64_t end = begin + p.chunk < p.rows ? begin + p.chunk : p.rows;
@@ -229,18 +231,16 @@ struct BackwardChunk {
 
 template <bool kCentred, class T>
 void launch_backward(const BackwardPointers<T>& p, const Plan& plan, int64_t chunks, const Stream& stream) {
-  if (plan.held == 0) return for_rows("norm_backward", chunks, p.n, stream, BackwardChunk<kCentred, T>{p});
-  const UseDevice use(stream.device().index);
+  if (plan.packs == 0) return for_rows("norm_backward", chunks, p.n, stream, BackwardChunk<kCentred, T>{p});
   const auto blocks = static_cast<unsigned>(chunks);
-  dispatch_held(plan.held, [&]<int kHeld>(std::integral_constant<int, kHeld>) {
+  dispatch_packs(plan.packs, [&]<int kPacks>(std::integral_constant<int, kPacks>) {
     if (plan.threads == 0) {
-      if constexpr (kHeld <= kMaxWarpHeld)
-        warp_backward_kernel<kCentred, kHeld><<<blocks, kThreads, 0, native(stream)>>>(p);
-    } else if constexpr (kHeld == 1 || kHeld == 4) {
-      block_backward_kernel<kCentred, kHeld><<<blocks, plan.threads, 0, native(stream)>>>(p);
+      if constexpr (kPacks <= kMaxWarpPacks)
+        launch("norm_backward", stream, {blocks, kThreads}, warp_backward_kernel<kCentred, kPacks, T>, p);
+    } else if constexpr (kPacks == 1 || kPacks == 4) {
+      launch("norm_backward", stream, {blocks, plan.threads}, block_backward_kernel<kCentred, kPacks, T>, p);
     }
   });
-  check_launch("norm_backward");
 }
 
 template <class T>
@@ -282,7 +282,7 @@ Tensor norm_backward(const NormBackward& p, const Stream& stream) {
     const auto* w = p.w.data<T>();
     T* dx = pointer<T>(p.dx);
     const Plan plan = plan_for<T>(n, aligned16(dy, x, w, dx));
-    const int64_t most = plan.held != 0 && plan.threads == 0 ? kWarpChunks : kBlockChunks;
+    const int64_t most = plan.packs != 0 && plan.threads == 0 ? kWarpChunks : kBlockChunks;
     const int64_t chunk = (rows + most - 1) / most;
     const int64_t chunks = (rows + chunk - 1) / chunk;
     const Tensor partials = Tensor::empty({chunks, 2 * n}, dtype_of<A>(), stream);

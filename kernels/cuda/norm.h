@@ -9,7 +9,7 @@ struct NormForward {
   bool centred;  ///< layer_norm; else rms_norm
   double eps;
   Tensor x;         ///< (rows, n)
-  Tensor residual;  ///< like x: normalises x + residual, which goes to `sum`; or undefined
+  Tensor residual;  ///< like x: normalises x + residual and writes it to `sum`; or undefined
   Tensor sum;       ///< like x; may be x or residual
   Tensor w;         ///< (n)
   Tensor b;         ///< (n) or undefined
@@ -26,8 +26,8 @@ struct NormBackward {
   Tensor dx;        ///< like x, or undefined; may be dy
   bool accumulate;  ///< adds to dx
 };
-/// Returns sums of parts of the rows of dy xhat and of dy, which add up to the gradients of w and b:
-/// (chunks, 2 n) in the accumulate dtype. The rows of a chunk follow from the shape alone.
+/// Returns partial sums of dy xhat and of dy over chunks of rows, (chunks, 2 n) in the accumulate dtype;
+/// their totals are the gradients of w and b. The rows of a chunk depend on the shape alone.
 Tensor norm_backward(const NormBackward& p, const Stream& stream);
 
 }  // namespace tutti::cuda

@@ -5,7 +5,7 @@
 
 namespace tutti {
 
-/// Whether an op on this stream is done by its CUDA kernels. To be asked inside `if constexpr (kWithCuda)`.
+/// Whether ops on this stream run their CUDA kernels. Call it inside `if constexpr (kWithCuda)`.
 inline bool on_cuda(const Stream& stream) {
   return stream.device().type == DeviceType::kCuda;
 }

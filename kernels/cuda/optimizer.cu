@@ -7,14 +7,15 @@
 namespace tutti::cuda {
 namespace {
 
-constexpr int kCount = 4;  // elements of one thread's turn
+constexpr int kCount = 4;  // elements per thread and iteration
 
 template <class Rule>
 struct Rules {
   Rule at[kMaxRules];
 };
 
-/// A block a piece. Bytes an element, AdamW with fp32 gradients and bf16 weights: 4 + 3 * (4 + 4) + 2.
+/// One block per piece. Memory traffic per element of AdamW with fp32 gradients and bf16 weights:
+/// 4 + 3 * (4 + 4) + 2.
 template <class G, class M, class W, class Rule>
 __device__ void update_piece(const UpdatePiece& piece, const Rule& rule) {
   const auto* grad = static_cast<const G*>(piece.grad);
@@ -64,7 +65,7 @@ __global__ void update_kernel(const UpdatePiece* pieces, Rules<Rule> rules) {
   update_piece<G, M, W, Rule>(piece, rules.at[piece.rule]);
 }
 
-/// What changes from step to step is read from memory, so that a captured launch can be replayed.
+/// Reads values that change between steps from memory, so that a captured launch can be replayed.
 template <class G, class M, class W, class Rule>
 __global__ void controlled_update_kernel(const UpdatePiece* pieces, const Rule* rules,
                                          const double* control) {
@@ -75,7 +76,7 @@ __global__ void controlled_update_kernel(const UpdatePiece* pieces, const Rule* 
   update_piece<G, M, W, Rule>(piece, rule);
 }
 
-/// Bytes: those of the gradients.
+/// Memory traffic: the gradients.
 template <class G>
 struct PieceSquares {
   const UpdatePiece* pieces;
@@ -85,10 +86,16 @@ struct PieceSquares {
     const UpdatePiece piece = pieces[p];
     const auto* grad = static_cast<const G*>(piece.grad);
     double sum = 0;
-#pragma unroll 4
-    for (int64_t i = team.lane(); i < piece.n; i += team.lanes()) {
-      const auto value = static_cast<double>(static_cast<Accumulate<G>>(grad[i]));
+    const auto add = [&](G g) {
+      const auto value = static_cast<double>(static_cast<Accumulate<G>>(g));
       sum += value * value;
+    };
+    const row::PackedRow<G> packed(grad, piece.n);
+    packed.for_single(team, [&](int64_t i) { add(grad[i]); });
+#pragma unroll 4
+    for (int64_t i = team.lane(); i < packed.packs; i += team.lanes()) {
+      const auto pack = row::load_pack(grad + packed.head + i * packed.kPack);
+      for (const G g : pack.at) add(g);
     }
     sum = team.sum(sum);
     if (team.lane() == 0) squares[p] = sum;
@@ -111,7 +118,7 @@ UpdateTable make_update_table(const Precision& precision, std::span<const Update
 
 namespace {
 
-/// Calls launch(TypeTag<G>, TypeTag<W>) with a table's types of gradients and weights.
+/// Calls launch(TypeTag<G>, TypeTag<W>) with the types of a table's gradients and weights.
 template <class M, class Launch>
 void with_types(const UpdateTable& table, Launch launch) {
   if constexpr (std::is_same_v<M, double>) {
@@ -134,13 +141,11 @@ void update(const UpdateTable& table, std::span<const Rule> numbers, const Strea
   if (table.count == 0) return;
   Rules<Rule> rules{};
   std::copy(numbers.begin(), numbers.end(), rules.at);
-  const UseDevice use(stream.device().index);
   using M = typename Rule::Number;
   with_types<M>(table, [&]<class G, class W>(TypeTag<G>, TypeTag<W>) {
-    update_kernel<G, M, W>
-        <<<static_cast<unsigned>(table.count), kThreads, 0, native(stream)>>>(pieces_of(table), rules);
+    launch("optimizer", stream, {static_cast<unsigned>(table.count), kThreads}, update_kernel<G, M, W, Rule>,
+           pieces_of(table), rules);
   });
-  check_launch("optimizer");
 }
 
 template <row::Listed<row::UpdateRules> Rule>
@@ -151,13 +156,12 @@ void controlled_update(const UpdateTable& table, const Tensor& numbers, const Te
           "optimizer: {} bytes of numbers, expected {} rules of {}", numbers.bytes(), kMaxRules,
           sizeof(Rule));
   if (table.count == 0) return;
-  const UseDevice use(stream.device().index);
   using M = typename Rule::Number;
   with_types<M>(table, [&]<class G, class W>(TypeTag<G>, TypeTag<W>) {
-    controlled_update_kernel<G, M, W><<<static_cast<unsigned>(table.count), kThreads, 0, native(stream)>>>(
-        pieces_of(table), static_cast<const Rule*>(numbers.raw()), control.data<double>());
+    launch("optimizer", stream, {static_cast<unsigned>(table.count), kThreads},
+           controlled_update_kernel<G, M, W, Rule>, pieces_of(table), static_cast<const Rule*>(numbers.raw()),
+           control.data<double>());
   });
-  check_launch("optimizer");
 }
 
 void clip_control(const Tensor& squares, double clip_norm, const Tensor& control, const Stream& stream) {
@@ -172,7 +176,8 @@ void clip_control(const Tensor& squares, double clip_norm, const Tensor& control
   });
 }
 
-// Explicit instantiations take no list: the addresses of the instances make the compiler keep them.
+// An explicit instantiation cannot name a list; taking the addresses instantiates the templates for all of
+// it.
 template <class... Each>
 auto update_instances(row::FunctorList<Each...>) {
   return std::tuple(&update<Each>..., &controlled_update<Each>...);
@@ -184,10 +189,9 @@ Tensor sum_of_squares(const UpdateTable& table, const Stream& stream) {
   if (table.count == 0) return Tensor::zeros({}, DType::kFloat64, stream);
   const Tensor squares = Tensor::empty({1, table.count}, DType::kFloat64, stream);
   dispatch_compute(table.precision.grad, "grad_norm", [&]<class G>(TypeTag<G>) {
-    const UseDevice use(stream.device().index);
-    block_rows_kernel<<<static_cast<unsigned>(table.count), kThreads, 0, native(stream)>>>(
-        table.count, PieceSquares<G>{pieces_of(table), squares.data<double>()});
-    check_launch("grad_norm");
+    launch("grad_norm", stream, {static_cast<unsigned>(table.count), kThreads},
+           block_rows_kernel<PieceSquares<G>>, table.count,
+           PieceSquares<G>{pieces_of(table), squares.data<double>()});
   });
   const Tensor parts = sum_middle_parts(squares, 1, table.count, 1, stream);
   add_chunks(parts, stream);

@@ -29,13 +29,13 @@ struct Derivative {
 
 template <class T>
 struct Pointers {
-  const T* dy;  // null forward
+  const T* dy;  // null in forward
   const T* a;
   const T* b;
   T* out;
 };
 
-/// All of one shape, 16 bytes at a time. Bytes: n sizeof(T) for each of the pointers.
+/// All tensors have one shape; 16 bytes at a time. Memory traffic: n sizeof(T) for each pointer.
 template <class T, class F>
 __global__ void same_shape_kernel(int64_t n, Pointers<T> p, F f) {
   using A = Accumulate<T>;
@@ -57,7 +57,7 @@ __global__ void same_shape_kernel(int64_t n, Pointers<T> p, F f) {
   }
 }
 
-/// Merged dims, innermost first, and the strides of a and b in them.
+/// Merged dims, innermost first, and the strides of a and b.
 struct Dims {
   int count = 0;
   int64_t size[kMaxDims];
@@ -65,8 +65,9 @@ struct Dims {
   int64_t b[kMaxDims];
 };
 
-/// Bytes: n sizeof(T) for out and dy, and those of a and b once where what repeats stays in the caches.
-/// `Index` is 32 bits wide where the tensors allow it: 64-bit divisions cost more than the memory.
+/// Memory traffic: n sizeof(T) for each of out and dy, and a and b once if repeated elements stay in the
+/// caches. `Index` has 32 bits if the sizes allow it: 64-bit divisions take more time than the memory
+/// accesses.
 template <class Index, class T, class F>
 __global__ void broadcast_kernel(Index n, Dims dims, Pointers<T> p, F f) {
   using A = Accumulate<T>;
@@ -88,8 +89,7 @@ __global__ void broadcast_kernel(Index n, Dims dims, Pointers<T> p, F f) {
 }
 
 template <class F>
-void launch(const Tensor& dy, const Tensor& a, const Tensor& b, const Tensor& out, F f,
-            const Stream& stream) {
+void run(const Tensor& dy, const Tensor& a, const Tensor& b, const Tensor& out, F f, const Stream& stream) {
   for (const Tensor* t : {&dy, &a, &b, &out}) require_here("pointwise", *t, stream);
   const int64_t n = out.numel();
   if (n == 0) return;
@@ -100,7 +100,6 @@ void launch(const Tensor& dy, const Tensor& a, const Tensor& b, const Tensor& ou
     dims.a[dims.count] = plan.strides[0][d];
     dims.b[dims.count] = plan.strides[1][d];
   }
-  const UseDevice use(stream.device().index);
   dispatch_compute(out.dtype(), "pointwise", [&]<class T>(TypeTag<T>) {
     const Pointers<T> p{.dy = dy.defined() ? dy.data<T>() : nullptr,
                         .a = a.data<T>(),
@@ -108,37 +107,45 @@ void launch(const Tensor& dy, const Tensor& a, const Tensor& b, const Tensor& ou
                         .out = out.data<T>()};
     const bool same = a.shape() == out.shape() && b.shape() == out.shape();
     if (same && aligned16(p.dy, p.a, p.b, p.out)) {
-      same_shape_kernel<<<blocks_for(n / row::kWide<T>), kThreads, 0, native(stream)>>>(n, p, f);
+      launch("pointwise", stream, {blocks_for(n / row::kWide<T>), kThreads}, same_shape_kernel<T, F>, n, p,
+             f);
     } else if (n < (int64_t{1} << 31)) {
-      broadcast_kernel<uint32_t>
-          <<<blocks_for(n), kThreads, 0, native(stream)>>>(static_cast<uint32_t>(n), dims, p, f);
+      launch("pointwise", stream, {blocks_for(n), kThreads}, broadcast_kernel<uint32_t, T, F>,
+             static_cast<uint32_t>(n), dims, p, f);
     } else {
-      broadcast_kernel<int64_t><<<blocks_for(n), kThreads, 0, native(stream)>>>(n, dims, p, f);
+      launch("pointwise", stream, {blocks_for(n), kThreads}, broadcast_kernel<int64_t, T, F>, n, dims, p, f);
     }
   });
-  check_launch("pointwise");
 }
 
 }  // namespace
 
 template <row::Listed<row::BinaryOps> Op>
 void binary(const Tensor& a, const Tensor& b, const Tensor& out, Op op, const Stream& stream) {
-  launch(Tensor(), a, b, out, Value<Op>{op}, stream);
+  run(Tensor(), a, b, out, Value<Op>{op}, stream);
 }
 
 template <row::Listed<row::BinaryOps> Op>
 void binary_backward(const Tensor& dy, const std::array<Tensor, 2>& operands, int which, const Tensor& out,
                      Op op, const Stream& stream) {
   if (which == 0)
-    launch(dy, operands[0], operands[1], out, Derivative<Op, 0>{op}, stream);
+    run(dy, operands[0], operands[1], out, Derivative<Op, 0>{op}, stream);
   else
-    launch(dy, operands[0], operands[1], out, Derivative<Op, 1>{op}, stream);
+    run(dy, operands[0], operands[1], out, Derivative<Op, 1>{op}, stream);
 }
 
-// Explicit instantiations take no list: the addresses of the instances make the compiler keep them.
+// An explicit instantiation cannot name a list; taking the addresses instantiates the templates for all of
+// it. The gradients of linear operations need no kernel of their own.
+template <class Op>
+constexpr auto backward_instance() {
+  if constexpr (Op::kLinear)
+    return nullptr;
+  else
+    return &binary_backward<Op>;
+}
 template <class... Ops>
 auto binary_instances(row::FunctorList<Ops...>) {
-  return std::tuple(&binary<Ops>..., &binary_backward<Ops>...);
+  return std::tuple(&binary<Ops>..., backward_instance<Ops>()...);
 }
 template auto binary_instances(row::BinaryOps);
 

@@ -5,7 +5,7 @@
 
 #include <array>
 
-// Pointwise operations on CUDA, from the functors of kernels/row/pointwise.h. Tensors are contiguous and on
+// Pointwise operations on CUDA with the functors of kernels/row/pointwise.h. Tensors are contiguous and on
 // the stream's device. Instantiated in map.cu and pointwise.cu for the lists of functors.
 namespace tutti::cuda {
 
@@ -13,7 +13,7 @@ namespace tutti::cuda {
 template <row::Listed<row::UnaryOps> Op>
 void map(const Tensor& x, const Tensor& y, Op op, const Stream& stream);
 
-/// dx = dy * derivative(saved); dx may be dy. `saved` is undefined where the derivative needs nothing.
+/// dx = dy * derivative(saved); dx may be dy. `saved` is undefined if the derivative is constant.
 template <row::Listed<row::UnaryOps> Op>
 void map_backward(const Tensor& dy, const Tensor& saved, const Tensor& dx, Op op, const Stream& stream);
 
@@ -21,8 +21,8 @@ void map_backward(const Tensor& dy, const Tensor& saved, const Tensor& dx, Op op
 template <row::Listed<row::BinaryOps> Op>
 void binary(const Tensor& a, const Tensor& b, const Tensor& out, Op op, const Stream& stream);
 
-/// out = dy times the derivative of op to its operand `which` (0 or 1) at (a, b), which broadcast to dy's
-/// shape; out may be dy.
+/// out = dy times the derivative of op with respect to operand `which` (0 or 1). The operands broadcast to
+/// dy's shape; out may be dy.
 template <row::Listed<row::BinaryOps> Op>
 void binary_backward(const Tensor& dy, const std::array<Tensor, 2>& operands, int which, const Tensor& out,
                      Op op, const Stream& stream);

@@ -4,14 +4,14 @@
 namespace tutti::cuda {
 namespace {
 
-/// Bytes: count width sizeof(T).
+/// Memory traffic: count width sizeof(T).
 template <class T>
 struct MaxRow {
   const T* x;
   T* y;
   int64_t* winners;
   int64_t width;
-  /// The smallest of the lanes' indices, exact below 2^53.
+  /// The smallest index of all lanes; exact below 2^53.
   template <class Team>
   __device__ static int64_t first(Team& team, int64_t index) {
     return static_cast<int64_t>(-team.max(-static_cast<double>(index)));
@@ -43,7 +43,7 @@ struct MaxRow {
   }
 };
 
-/// Bytes: count width sizeof(T).
+/// Memory traffic: count width sizeof(T).
 template <class T>
 struct MaxBackward {
   const T* dy;
@@ -64,7 +64,7 @@ Extents extents(const Tensor& x, const Tensor& picks) {
   return {picks.numel(), x.size(1), x.size(2)};
 }
 
-/// Bytes: 2 outer picks inner sizeof(T).
+/// Memory traffic: 2 outer picks inner sizeof(T).
 template <class T>
 struct Gather {
   const T* x;
@@ -77,8 +77,8 @@ struct Gather {
   }
 };
 
-/// A thread owns a column of dx, (outer, inner), and adds the picks in their order. Bytes: 3 outer picks
-/// inner sizeof(T).
+/// One thread per column (outer, inner) of dx; it adds the picks in their order. Memory traffic: 3 outer
+/// picks inner sizeof(T).
 template <class T>
 struct GatherBackward {
   const T* dy;

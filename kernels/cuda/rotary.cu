@@ -6,9 +6,9 @@
 namespace tutti::cuda {
 namespace {
 
-/// Cosines and sines of all positions, (T, 2, head_dim / 2), in fp64 as on the CPU: angles grow to thousands
-/// of radians, of which fp32 would keep too little. As much as one head of one sample, so its time does not
-/// show.
+/// Cosines and sines of all positions, (T, 2, head_dim / 2), computed in fp64 as on the CPU: angles reach
+/// thousands of radians, for which fp32 is not accurate enough. The table has the size of one head of one
+/// sample, so its time is small.
 template <class A>
 struct Angles {
   A* table;
@@ -28,8 +28,9 @@ struct Angles {
   }
 };
 
-/// Thread (row, head, k): turns elements k.. of the head's halves, kCount at a time, or copies them where the
-/// head is not turned. Bytes: 2 rows width sizeof(T), less what is not turned in place.
+/// Thread (row, head, k) rotates kCount elements of each half of the head, from element k, or copies them if
+/// the head is not rotated. Memory traffic: 2 rows width sizeof(T), less for heads that are not rotated in
+/// place.
 template <class T, int kCount>
 struct Turn {
   using A = Accumulate<T>;
@@ -37,7 +38,7 @@ struct Turn {
   T* y;
   const A* table;
   int64_t positions;
-  int64_t heads;  // of head_dim, in a row
+  int64_t heads;  // heads of a row, rotated or not
   int64_t rotated;
   int64_t half;
   __device__ void operator()(int64_t i) const {

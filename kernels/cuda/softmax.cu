@@ -4,11 +4,12 @@
 #include "kernels/cuda/logit_rows.cuh"
 #include "kernels/cuda/sums.h"
 #include "kernels/row/softmax.h"
+#include "kernels/row/softmax_packed.h"
 
 namespace tutti::cuda {
 namespace {
 
-/// Bytes: 2 rows n sizeof(T) where a row stays in the caches, else 3.
+/// Memory traffic: 2 rows n sizeof(T) if a row stays in the caches, else 3.
 template <class T>
 struct SoftmaxRow {
   const T* x;
@@ -25,7 +26,7 @@ struct SoftmaxRow {
   }
 };
 
-/// Bytes: 3 rows n sizeof(T) where a row stays in the caches, else 5.
+/// Memory traffic: 3 rows n sizeof(T) if a row stays in the caches, else 5.
 template <class T>
 struct SoftmaxBackwardRow {
   const T* dy;
@@ -46,7 +47,7 @@ int64_t rows_of(const Tensor& x) {
   return x.numel() == 0 ? 0 : x.numel() / x.size(-1);
 }
 
-/// Bytes: rows V sizeof(T), twice that with label smoothing where a row does not stay in the caches.
+/// Memory traffic: rows V sizeof(T), twice that with label smoothing if a row does not stay in the caches.
 template <class T, class I>
 struct LossRow {
   LogitRows<T, I> rows;
@@ -60,7 +61,7 @@ struct LossRow {
     double loss = 0;
     if (counts && rows.is_class(r)) {
       const T* x = rows.x + r * rows.n;
-      lse = row::log_sum_exp(team, x, rows.n);
+      lse = row::log_sum_exp_packed(team, x, rows.n);
       loss = static_cast<double>(lse) - static_cast<double>(rows.weights.target * A(x[rows.targets[r]]));
       if (smooth) loss -= static_cast<double>(rows.weights.every * row::row_sum(team, x, rows.n));
     } else if (counts) {
@@ -82,7 +83,7 @@ struct ScaleTo {
   __device__ void operator()(int64_t) const { *loss = A(scale * *total); }
 };
 
-/// Bytes: 2 rows V sizeof(T).
+/// Memory traffic: 2 rows V sizeof(T).
 template <class T, class I>
 struct GradientRow {
   LogitRows<T, I> rows;
@@ -99,8 +100,13 @@ struct GradientRow {
       for (int64_t i = team.lane(); i < n; i += team.lanes()) out[i] = value;
       return;
     }
-    row::cross_entropy_backward(team, rows.x + r * n, out, n, static_cast<int64_t>(rows.targets[r]),
-                                rows.lse[r], rows.weights, A(static_cast<double>(*dy) * scale));
+    const T* x = rows.x + r * n;
+    const auto target = static_cast<int64_t>(rows.targets[r]);
+    const A factor = A(static_cast<double>(*dy) * scale);
+    if (reinterpret_cast<uintptr_t>(x) % 16 == reinterpret_cast<uintptr_t>(out) % 16)
+      row::cross_entropy_backward_packed(team, x, out, n, target, rows.lse[r], rows.weights, factor);
+    else
+      row::cross_entropy_backward(team, x, out, n, target, rows.lse[r], rows.weights, factor);
   }
 };
 
@@ -118,7 +124,7 @@ struct EvaluateRow {
       const T* x = rows.x + r * rows.n;
       const int64_t target = rows.targets[r];
       const auto at_target = Accumulate<T>(x[target]);
-      loss = static_cast<double>(row::log_sum_exp(team, x, rows.n)) - static_cast<double>(at_target);
+      loss = static_cast<double>(row::log_sum_exp_packed(team, x, rows.n)) - static_cast<double>(at_target);
       const auto before = team.max(row::lane_max(team, x, 0, target));
       const auto after = team.max(row::lane_max(team, x, target + 1, rows.n));
       hit = (target == 0 || at_target > before) && at_target >= after ? 1 : 0;
@@ -141,7 +147,7 @@ void dispatch(const CrossEntropy& p, F f) {
   });
 }
 
-/// (outer, 1): sums of the rows of x (outer, reduced), fp64.
+/// Sums of the rows of x (outer, reduced), fp64.
 Tensor sum_rows(const Tensor& x, const Stream& stream) {
   const Tensor parts = sum_middle_parts(x, x.size(0), x.size(1), 1, stream);
   add_chunks(parts, stream);

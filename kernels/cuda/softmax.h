@@ -6,7 +6,7 @@
 // contiguous and on the stream's device; rows are the last dim.
 namespace tutti::cuda {
 
-/// y = softmax(x) or, with `log`, its logarithm; y may be x.
+/// y = softmax(x) or, if `log`, its logarithm; y may be x.
 void softmax(const Tensor& x, const Tensor& y, bool log, const Stream& stream);
 /// dx may be dy.
 void softmax_backward(const Tensor& dy, const Tensor& y, const Tensor& dx, bool log, const Stream& stream);
@@ -14,19 +14,20 @@ void softmax_backward(const Tensor& dy, const Tensor& y, const Tensor& dx, bool 
 struct CrossEntropy {
   Tensor logits;   ///< (rows, V)
   Tensor targets;  ///< (rows) int32 or int64
-  Tensor lse;      ///< (rows) fp32, fp64 for fp64 logits: written forward, read backward
+  Tensor lse;      ///< (rows) fp32, fp64 for fp64 logits: written in forward, read in backward
   int64_t ignore_index;
   double smoothing;
   double scale;
 };
 /// Writes lse and `loss` (), fp32 or fp64: scale times the sum over rows. A target that is neither a class
-/// nor ignore_index makes the loss NaN: asking the device would stop the host, and a NaN loss skips the step.
+/// nor ignore_index makes the loss NaN, so that the step is skipped; an error would require the host to wait
+/// for the device.
 void cross_entropy(const CrossEntropy& p, const Tensor& loss, const Stream& stream);
 /// dx may be the logits. `dy` () is the gradient of the loss.
 void cross_entropy_backward(const CrossEntropy& p, const Tensor& dy, const Tensor& dx, const Stream& stream);
 
-/// Sums over rows that are not ignored, as (3) fp64: of the loss, of rows whose target is the first largest
-/// logit, and of the rows. Smoothing and scale do not count.
+/// (3) fp64, over the rows that are not ignored: the sum of the loss, the number of rows whose target is the
+/// first largest logit, and the number of rows. Smoothing and scale are not applied.
 Tensor cross_entropy_evaluate(const CrossEntropy& p, const Stream& stream);
 
 }  // namespace tutti::cuda

@@ -6,15 +6,15 @@
 
 namespace tutti::cuda {
 
-/// Whether a graph is being captured from the stream: what is launched then does not run.
+/// Whether a graph is being captured from the stream; launched kernels then do not run.
 bool capturing(const Stream& stream);
 
-/// Measures work on a stream by events. The host waits: for choosing algorithms on first use, not for steps.
+/// Measures work on a stream by events. Synchronizes with the device: for autotuning, not for steps.
 class Timer {
  public:
   Timer();
-  /// The mean time of `repeats` calls of `work`, which gives work to the stream. Whatever the stream was
-  /// given before is over when the first one starts. Throws what `work` throws.
+  /// The mean time of `repeats` calls of `work`, which submits to the stream. Waits for earlier work of the
+  /// stream before the first call. Throws what `work` throws.
   template <class Work>
   float milliseconds(const Stream& stream, int repeats, Work&& work) const {
     begin(stream);

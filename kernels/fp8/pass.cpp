@@ -8,7 +8,9 @@
 #include "kernels/sums.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <vector>
 
@@ -24,7 +26,8 @@ float larger(float a, float b) {
   return a > b || std::isnan(a) ? a : b;
 }
 
-/// Raises `largest` () to the largest magnitude of x, calling `visit(i)` for each element on the way.
+/// largest = max(largest, the largest magnitude of x); `largest` is (). Calls `visit(i, x[i])` for each
+/// element.
 template <class Visit>
 void measure(const Tensor& x, const Tensor& largest, const Stream& stream, const Visit& visit) {
   const int64_t n = x.numel();
@@ -62,7 +65,7 @@ Shape shape_of(const OperandSource& source) {
   return std::get<Tensor>(source).shape();
 }
 
-/// Whether a pass that trains with ranges computes in fp8.
+/// Whether a training pass with ranges computes in fp8.
 bool computes_in_fp8(const Tape& tape, const std::array<int64_t, 3>& extents) {
   return tape.context().step >= kFirstFp8Step &&
          std::all_of(extents.begin(), extents.end(),
@@ -74,9 +77,14 @@ bool computes_in_fp8(const Tape& tape, const std::array<int64_t, 3>& extents) {
 void require_fp8(const Stream& stream) {
   if constexpr (kWithCuda) {
     if (!on_cuda(stream)) return;
-    const cuda::DeviceInfo info = cuda::device_info(stream.device().index);
-    require(info.capability >= 89, "fp8: {} has compute capability {}.{}, fp8 begins with 8.9", info.name,
+    static std::atomic<uint64_t> known{0};  // devices with fp8, as reading properties takes milliseconds
+    const int device = stream.device().index;
+    const uint64_t bit = device < 64 ? uint64_t{1} << device : 0;
+    if ((known.load(std::memory_order_relaxed) & bit) != 0) return;
+    const cuda::DeviceInfo info = cuda::device_info(device);
+    require(info.capability >= 89, "fp8: {} has compute capability {}.{}, fp8 needs 8.9 or newer", info.name,
             info.capability / 10, info.capability % 10);
+    known.fetch_or(bit, std::memory_order_relaxed);
   }
 }
 
@@ -84,10 +92,10 @@ Fp8Pass::Fp8Pass(const Tape& tape, const Fp8Ranges& ranges, DType compute,
                  const std::array<int64_t, 3>& extents)
     : ranges_{ranges.x.value, ranges.w.value, ranges.dy.value}, share_(tape.context().batch_share) {
   if (!ranges.defined() || !tape.context().training) return;
-  require(compute == DType::kBFloat16, "linear: fp8 products need bf16 around them, not {}", name(compute));
+  require(compute == DType::kBFloat16, "linear: fp8 products need compute dtype bf16, not {}", name(compute));
   largest_ = Tensor::zeros({3}, DType::kFloat32, tape.stream());
   in_fp8_ = computes_in_fp8(tape, extents);
-  if (tape.context().step < kFirstFp8Step) require_fp8(tape.stream());
+  require_fp8(tape.stream());
 }
 
 bool Fp8Pass::fuses(const Tape& tape, const std::array<int64_t, 3>& extents) {
@@ -123,7 +131,7 @@ ProductOperand Fp8Pass::make(Operand which, const OperandSource& source, Tensor*
       return operand;
     }
   }
-  require(std::holds_alternative<Tensor>(source), "linear: only an fp8 pass on CUDA makes its own operands");
+  require(std::holds_alternative<Tensor>(source), "linear: fused operands need fp8 on a CUDA device");
   const Tensor& matrix = std::get<Tensor>(source);
   ProductOperand operand{.plain = matrix, .rows = matrix.size(0), .columns = matrix.size(1)};
   if (!largest_.defined()) return operand;
@@ -165,7 +173,7 @@ Gemm product(const ProductOperand& a, bool a_transposed, const ProductOperand& b
             .n = b_transposed ? b.rows : b.columns,
             .k = a_transposed ? a.rows : a.columns};
   if (a.unit.defined()) {
-    // Sums run along the last dim of both.
+    // Products sum over the last dim of both operands.
     gemm.dtype = DType::kBFloat16;
     gemm.a = {a_transposed ? a.transposed.raw() : a.bytes.raw(), gemm.k};
     gemm.b = {b_transposed ? b.bytes.raw() : b.transposed.raw(), gemm.k, true};

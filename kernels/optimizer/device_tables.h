@@ -10,28 +10,29 @@
 
 namespace tutti {
 
-/// The tables of a rule's targets for its CUDA kernels, one for each combination of dtypes. Made once, and
-/// again when the groups' gradients have moved.
+/// The tables of a rule's targets for its CUDA kernels, one for each combination of dtypes. They are built on
+/// first use, and again when the addresses of the groups' gradients change.
 class DeviceTables {
  public:
-  /// `states` has the tensors of each of the algorithm's states, one a target.
+  /// `states` has, for each of the algorithm's states, one tensor per target.
   std::span<const cuda::UpdateTable> of(std::span<const UpdateTarget> targets,
                                         std::span<const UpdateChunk> chunks,
                                         std::span<const std::span<const Tensor>> states,
                                         const Stream& stream);
 
-  /// A step's numbers for the tables last asked for, in memory of the device; they stay where they are.
+  /// The numbers of a step for the tables that of() last returned, in device memory. Their addresses do not
+  /// change.
   std::vector<Tensor> numbers;
 
-  /// The tables last asked for.
+  /// The tables that of() last returned.
   [[nodiscard]] std::span<const cuda::UpdateTable> last() const { return tables_; }
 
  private:
   std::vector<cuda::UpdateTable> tables_;
-  std::vector<const void*> gradients_;  // of the targets' groups when the tables were made
+  std::vector<const void*> gradients_;  // addresses when the tables were built
 };
 
-/// The algorithm's numbers for each role of the targets.
+/// The algorithm's numbers (its constants for one step) for each role of the targets.
 template <class M, template <class> class Algorithm, class F>
 std::array<Algorithm<M>, cuda::kMaxRules> numbers_by_role(std::span<const UpdateTarget> targets,
                                                           F numbers_for) {
@@ -51,7 +52,7 @@ void with_master(const cuda::UpdateTable& table, F f) {
     f(TypeTag<float>{});
 }
 
-/// Copies the numbers for `tables`, the last that `device` was asked for, to the device.
+/// Copies the numbers of a step for the tables of `device` to device memory.
 template <template <class> class Algorithm, class F>
 void prepare_on_device(DeviceTables& device, std::span<const UpdateTarget> targets, const Stream& stream,
                        F numbers_for) {
@@ -63,18 +64,18 @@ void prepare_on_device(DeviceTables& device, std::span<const UpdateTarget> targe
       const Tensor pinned =
           Tensor::empty_pinned({static_cast<int64_t>(sizeof numbers)}, DType::kUInt8, stream);
       std::memcpy(pinned.raw(), numbers.data(), sizeof numbers);
-      Tensor& there = device.numbers[i];
-      if (!there.defined()) there = Tensor::empty(pinned.shape(), DType::kUInt8, stream);
-      copy(there, pinned, stream);
+      Tensor& on_device = device.numbers[i];
+      if (!on_device.defined()) on_device = Tensor::empty(pinned.shape(), DType::kUInt8, stream);
+      copy(on_device, pinned, stream);
     });
   }
 }
 
-/// One step of all tables with the numbers that were prepared.
+/// One step of all tables with the prepared numbers.
 template <template <class> class Algorithm>
 void update_prepared(const DeviceTables& device, const Tensor& control, const Stream& stream) {
   const auto tables = device.last();
-  require(device.numbers.size() == tables.size(), "optimizer: a step of the device was not prepared");
+  require(device.numbers.size() == tables.size(), "optimizer: step_prepared() without prepare()");
   for (size_t i = 0; i < tables.size(); ++i) {
     with_master(tables[i], [&]<class M>(TypeTag<M>) {
       cuda::controlled_update<Algorithm<M>>(tables[i], device.numbers[i], control, stream);
@@ -82,7 +83,7 @@ void update_prepared(const DeviceTables& device, const Tensor& control, const St
   }
 }
 
-/// One step of all tables; `numbers_for(TypeTag<M>, RoleRule)` gives the algorithm's numbers for a role.
+/// One step of all tables; `numbers_for(TypeTag<M>, RoleRule)` returns the algorithm's numbers for a role.
 template <template <class> class Algorithm, class F>
 void update_on_device(std::span<const cuda::UpdateTable> tables, std::span<const UpdateTarget> targets,
                       const Stream& stream, F numbers_for) {

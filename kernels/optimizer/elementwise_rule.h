@@ -8,7 +8,7 @@
 
 namespace tutti {
 
-/// The memory of one chunk's states; null where the algorithm has fewer.
+/// The memory of one chunk's states; null if the algorithm has fewer.
 template <class M>
 struct StateSpan {
   M* __restrict first = nullptr;
@@ -19,7 +19,7 @@ struct StateSpan {
 template <class Algorithm, class G, class M, class W>
 void update_range(const UpdateSpan<G, M, W>& span, const StateSpan<M>& states, const Algorithm& numbers) {
   const auto run = [&] {
-    const auto s = span;  // copies: what the loop writes cannot alias them
+    const auto s = span;  // copies, which the writes of the loop cannot alias
     const auto c = numbers;
     M* __restrict const first = states.first;
     M* __restrict const second = states.second;
@@ -38,14 +38,14 @@ void update_range(const UpdateSpan<G, M, W>& span, const StateSpan<M>& states, c
     }
   };
   if constexpr (Algorithm::kStates == 0)
-    run();  // running statistics are few
+    run();  // running statistics have few elements
   else
     run_best_isa(run);
 }
 
-/// A rule that updates each element by itself. `Algorithm` (kernels/row/optimizer.h) has the arithmetic and
-/// the number of states; Numbers::of<M>(now, role) makes it for a step, Numbers::kStates names the states in
-/// checkpoints.
+/// A rule that updates each element independently. `Algorithm` (kernels/row/optimizer.h) has the arithmetic
+/// and the number of states; Numbers::of<M>(now, role) creates it for a step; Numbers::kStates are the names
+/// of the states in checkpoints.
 template <template <class> class Algorithm, class Numbers>
 class ElementwiseRule final : public UpdateRule {
   static constexpr size_t kStates = Algorithm<float>::kStates;
@@ -107,7 +107,7 @@ class ElementwiseRule final : public UpdateRule {
   Numbers numbers_;
   std::vector<UpdateTarget> targets_;
   std::vector<UpdateChunk> chunks_;
-  std::array<std::vector<Tensor>, kStates> states_;  // of each target
+  std::array<std::vector<Tensor>, kStates> states_;  // one tensor per target
   DeviceTables tables_;
 };
 

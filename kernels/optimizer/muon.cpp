@@ -15,7 +15,7 @@ MatrixOperand matrix(const Tensor& tensor, bool transposed = false) {
   return {.data = tensor.raw(), .ld = tensor.size(1), .transposed = transposed};
 }
 
-/// c = a b; all contiguous.
+/// c = a b. All matrices are contiguous.
 void multiply(const Stream& stream, const MatrixOperand& a, const MatrixOperand& b, const Tensor& c,
               int64_t inner) {
   gemm({.m = c.size(0),
@@ -48,9 +48,10 @@ void combine(const Stream& stream, const Tensor& y, double own, const Tensor& x,
   });
 }
 
-/// Brings all singular values of x (rows, columns), whose norm is at most 1, near 1 (0.7 to 1.2), singular
-/// vectors kept: x <- a x + (b A + c A^2) x with A = x x^T, or the same from the right where that is smaller.
-/// Source: Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks"; its coefficients.
+/// Orthogonalises x (rows, columns), whose norm is at most 1: its singular values become close to 1 (0.7 to
+/// 1.2), its singular vectors do not change. x <- a x + (b A + c A^2) x with A = x x^T, or with A = x^T x
+/// from the right if that is smaller. Source, also of the coefficients: Jordan et al. 2024, "Muon: an
+/// optimizer for hidden layers in neural networks".
 void newton_schulz(const Stream& stream, Tensor& x, int64_t iterations) {
   constexpr double a = 3.4445;
   constexpr double b = -4.7750;
@@ -73,11 +74,10 @@ void newton_schulz(const Stream& stream, Tensor& x, int64_t iterations) {
   }
 }
 
-/// Momentum, orthogonalised: for each matrix (filters are taken as (outputs, rest)) the gradient's running
-/// average is replaced by the nearest matrix whose singular values are about 1. Matrices that are packed into
-/// one are one here, unless split_packed is set.
-/// Source: Jordan et al. 2024; scale `match_adamw`, 0.2 sqrt(max(rows, columns)): Liu et al. 2025, "Muon is
-/// scalable for LLM training", eq. 4.
+/// Orthogonalised momentum: the update of each matrix is the running average of its gradient, orthogonalised.
+/// Filters are matrices (outputs, rest). Matrices that are packed into one parameter are one matrix, unless
+/// split_packed is set. Source: Jordan et al. 2024; scale `match_adamw`, 0.2 sqrt(max(rows, columns)): Liu et
+/// al. 2025, "Muon is scalable for LLM training", eq. 4.
 class MuonRule final : public UpdateRule {
  public:
   MuonRule(const OptimizerConfig& config, std::vector<UpdateTarget> targets, const Stream& stream)
@@ -86,7 +86,7 @@ class MuonRule final : public UpdateRule {
       require(
           target.whole(),
           "optimizer: muon needs whole matrices, but the state of parameter '{}' {} is sharded: this rank "
-          "keeps elements [{}, {}); use algorithm adamw or sgd, or replicate the state",
+          "has elements [{}, {}); use algorithm adamw or sgd, or replicate the state",
           target.parameter->name, to_string(target.parameter->shape), target.begin, target.end);
     }
     for (size_t t = 0; t < targets_.size(); ++t) add_matrices(t);
@@ -110,7 +110,8 @@ class MuonRule final : public UpdateRule {
     int64_t begin = 0;
     int64_t rows = 0;
     int64_t columns = 0;
-    std::vector<UpdateChunk> chunks;  ///< of the parameter's elements; cut as those of a matrix by itself
+    std::vector<UpdateChunk>
+        chunks;  ///< of the parameter's elements; the same as for a matrix that is not packed
 
     [[nodiscard]] int64_t size() const { return rows * columns; }
   };
@@ -171,7 +172,7 @@ class MuonRule final : public UpdateRule {
     });
   }
 
-  /// Updates the running average, writes what is to be orthogonalised to x, divided by its norm.
+  /// Updates the running average, and writes the matrix to orthogonalise, divided by its norm, to x.
   void average(const PackedMatrix& matrix, double grad_scale, const Tensor& x, const Stream& stream) {
     const UpdateTarget& target = targets_[matrix.target];
     const Tensor& running = average_[matrix.target];

@@ -47,7 +47,7 @@ double sum_of_squares(const G* x, int64_t n) {
   return sum;
 }
 
-/// Gradients that the norm counts, a chunk each.
+/// One chunk of the gradients that the norm includes.
 struct Piece {
   const ParamGroup* group;
   int64_t begin;
@@ -97,7 +97,7 @@ std::vector<cuda::UpdateTable> norm_tables(std::span<const Piece> pieces, const 
 
 struct Optimizer::DeviceNorm {
   std::vector<cuda::UpdateTable> tables;
-  std::vector<const void*> gradients;  // of the groups when the tables were made
+  std::vector<const void*> gradients;  // addresses when the tables were built
 };
 
 void RoleRule::describe(Fields& f) {
@@ -106,34 +106,36 @@ void RoleRule::describe(Fields& f) {
 }
 
 void MuonConfig::describe(Fields& f) {
-  f.value("momentum", momentum, "of the average that is orthogonalised", fraction_below_one());
-  f.value("nesterov", nesterov, "look one step ahead");
+  f.value("momentum", momentum, "momentum of the average that is orthogonalised", fraction_below_one());
+  f.value("nesterov", nesterov, "use Nesterov momentum");
   f.value("iterations", iterations, "Newton-Schulz steps", between(1, 20));
-  f.choice(
-      "scale", scale, {"match_adamw", "spectral"},
-      "size of the update: like AdamW's, so that learning rates carry over, or sqrt(max(1, rows / columns))");
-  f.value(
-      "split_packed", split_packed,
-      "take matrices apart that are packed into one (query, key and value; gate and up) and update each by "
-      "itself, as models do that keep them apart");
+  f.choice("scale", scale, {"match_adamw", "spectral"},
+           "scale of the update: that of AdamW's, so that its learning rates can be used, or "
+           "sqrt(max(1, rows / columns))");
+  f.value("split_packed", split_packed,
+          "update matrices that are packed into one parameter (query, key and value; gate and up) "
+          "separately, as in "
+          "models that do not pack them");
 }
 
 void OptimizerConfig::describe(Fields& f) {
   f.choice("algorithm", algorithm, {"adamw", "sgd", "muon"},
-           "rule for the weights; muon takes matrices and leaves the rest to adamw");
+           "update rule of the weights; muon updates matrices, and adamw all other weights");
   f.value("learning_rate", learning_rate, "peak; the schedule scales it", not_negative());
-  f.value("weight_decay", weight_decay,
-          "pull towards zero: decoupled for adamw and muon, in the gradient for sgd; not of biases and norms "
-          "unless "
-          "their own weight_decay is 1",
+  f.value(
+      "weight_decay", weight_decay,
+      "decoupled for adamw and muon, added to the gradient for sgd; not applied to biases and norms unless "
+      "their own weight_decay is 1",
+      not_negative());
+  f.value("clip_norm", clip_norm, "maximum norm of the gradient of all parameters; 0: no clipping",
           not_negative());
-  f.value("clip_norm", clip_norm, "largest norm of the whole gradient; 0: any", not_negative());
-  f.value("momentum", momentum, "of sgd", fraction_below_one());
-  f.value("nesterov", nesterov, "of sgd: look one step ahead");
-  f.value("betas", betas, "of adamw: decay of the averages of gradient and square", list_of(2, 0, 0.999999));
-  f.value("eps", eps, "of adamw: added to the root of the square's average", positive());
+  f.value("momentum", momentum, "sgd: momentum", fraction_below_one());
+  f.value("nesterov", nesterov, "sgd: use Nesterov momentum");
+  f.value("betas", betas, "adamw: decay rates of the averages of the gradient and its square",
+          list_of(2, 0, 0.999999));
+  f.value("eps", eps, "adamw: added to the square root of the average of the squared gradient", positive());
   f.value("statistic_momentum", statistic_momentum,
-          "share of the newest batch in running statistics (batch normalisation)", between(0, 1));
+          "weight of the latest batch in running statistics (batch normalisation)", between(0, 1));
   f.section("muon", muon, "matrices under algorithm muon; packed projections count as one matrix");
   f.section("weight", weight, "matrices and filters");
   f.section("head", head, "output projections");
@@ -181,7 +183,7 @@ std::vector<Tensor> new_states(std::span<const UpdateTarget> targets, const Stre
   const Tensor flat = Tensor::zeros({size}, dtype, stream);
   int64_t at = 0;
   for (const UpdateTarget& target : targets) {
-    require(target.state_dtype() == dtype, "optimizer: groups keep masters in both {} and {}",
+    require(target.state_dtype() == dtype, "optimizer: groups have masters in both {} and {}",
             name(target.state_dtype()), name(dtype));
     states.push_back(flat.slice(0, at, at + target.size()));
     at += aligned(target.size());
@@ -240,7 +242,7 @@ Optimizer::Optimizer(OptimizerConfig config, std::span<const std::unique_ptr<Par
 
 Optimizer::~Optimizer() = default;
 
-/// The sum of squares of all gradients that the norm counts, () fp64 on the device.
+/// The sum of squares of all gradients that the norm includes, () fp64 on the device.
 Tensor Optimizer::device_squares() {
   Tensor sum = Tensor::zeros({}, DType::kFloat64, stream_);
   if constexpr (kWithCuda) {
@@ -259,7 +261,7 @@ Tensor Optimizer::device_squares() {
 }
 
 double Optimizer::grad_norm() {
-  // On the device the host waits once, for one number.
+  // The host waits once for the device, to read one number.
   if (on_cuda(stream_)) return std::sqrt(device_squares().item());
   const std::vector<Piece> pieces = norm_pieces(groups_);
   std::vector<double> squares(pieces.size());

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <tutti/core/checkpoint/checkpoint.h>
+#include <tutti/core/checkpoint/training_state.h>
 #include <tutti/core/param_group.h>
 #include <tutti/kernels/optimizer.h>
 
@@ -15,7 +15,7 @@ namespace tutti {
 struct UpdateTarget {
   ParamGroup* group = nullptr;
   Parameter* parameter = nullptr;
-  int64_t flat = 0;   ///< where the parameter begins in the group's flat tensors
+  int64_t flat = 0;   ///< offset of the parameter in the group's flat tensors
   int64_t begin = 0;  ///< elements [begin, end) of the parameter
   int64_t end = 0;
   RoleRule rule;
@@ -28,25 +28,25 @@ struct UpdateTarget {
   [[nodiscard]] StateTensor checkpoint_part(std::string_view kind, const Tensor& part) const;
 };
 
-/// What changes from step to step.
+/// The values of one step.
 struct UpdateStep {
   double learning_rate = 0;
   double grad_scale = 1;
   int64_t step = 0;
 };
 
-/// One algorithm over the parameters that it is responsible for, with their state.
+/// One algorithm, with the parameters that it updates and their state.
 class UpdateRule {
  public:
   virtual ~UpdateRule() = default;
   virtual void step(const UpdateStep& now, const Stream& stream) = 0;
 
-  /// Whether prepare() and step_prepared() exist: the way of a step whose work a device replays.
+  /// Whether prepare() and step_prepared() are supported, for steps that a device replays.
   [[nodiscard]] virtual bool can_prepare() const { return false; }
-  /// Brings the numbers of the coming step to the device, in the stream's order. grad_scale is not read.
+  /// Copies the numbers of the next step to the device, in stream order. Does not use now.grad_scale.
   virtual void prepare(const UpdateStep& now, const Stream& stream);
-  /// The step with those numbers, and with the factor on gradients and the decision in `control`
-  /// (cuda::clip_control).
+  /// The step with those numbers. `control` (cuda::clip_control) has the factor on gradients and whether to
+  /// update.
   virtual void step_prepared(const Tensor& control, const Stream& stream);
   /// Appends the state for a checkpoint.
   virtual void add_states(std::vector<StateTensor>& states) const = 0;
@@ -62,11 +62,11 @@ std::unique_ptr<UpdateRule> make_muon_rule(const OptimizerConfig& config, std::v
 std::unique_ptr<UpdateRule> make_statistic_rule(double momentum, std::vector<UpdateTarget> targets,
                                                 const Stream& stream);
 
-/// A zeroed flat tensor for each target's part, in the target's state dtype.
+/// A flat tensor of zeros for each target's part, in the target's state dtype.
 std::vector<Tensor> new_states(std::span<const UpdateTarget> targets, const Stream& stream);
 
-/// Elements [begin, end) of a parameter: the unit of parallel work. Cut at fixed multiples from the
-/// parameter's first element, whatever the sharding.
+/// Elements [begin, end) of a parameter: the unit of parallel work. Chunks begin at fixed multiples from the
+/// parameter's first element, for any sharding.
 struct UpdateChunk {
   size_t target = 0;
   int64_t begin = 0;
@@ -76,7 +76,7 @@ std::vector<UpdateChunk> cut_into_chunks(std::span<const UpdateTarget> targets);
 /// The same for elements [begin, end) of one target, cut at multiples from `begin`.
 std::vector<UpdateChunk> cut_into_chunks(size_t target, int64_t begin, int64_t end);
 
-/// The memory of one chunk. `weight` is null where the master is the weight.
+/// The memory of one chunk. `weight` is null if the master is the weight.
 template <class G, class M, class W>
 struct UpdateSpan {
   int64_t n;
@@ -85,8 +85,8 @@ struct UpdateSpan {
   W* __restrict weight;
 };
 
-/// Calls `f(UpdateSpan<G, M, W>)` with the chunk's memory in its dtypes; the constructor of Optimizer has
-/// refused others.
+/// Calls `f(UpdateSpan<G, M, W>)` with the chunk's memory in its dtypes; the constructor of Optimizer throws
+/// for other combinations.
 template <class F>
 void with_span(const UpdateTarget& target, int64_t begin, int64_t end, F&& f) {
   const ParamGroup& group = *target.group;

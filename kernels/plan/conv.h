@@ -8,7 +8,7 @@
 // Convolutions of NHWC images with OIHW filters.
 namespace tutti {
 
-/// Sizes of a convolution; C and O count all groups.
+/// Sizes of a convolution; c and o are those of all groups together.
 struct ConvShape {
   int64_t n = 0, h = 0, w = 0, c = 0;
   int64_t o = 0, oh = 0, ow = 0, kh = 0, kw = 0;
@@ -18,8 +18,8 @@ struct ConvShape {
 };
 
 /// x (n, h, w, c), w (o, c / groups, kh, kw), y (n, oh, ow, o), contiguous, of shape.dtype. The gradient of w
-/// is fp32 (fp64 for fp64), written or added as `mode` says. At least one image. Work is cut by the shape
-/// alone.
+/// is fp32 (fp64 for fp64), written or added according to `mode`. At least one image. Tasks depend on the
+/// shape alone.
 class ConvBackend {
  public:
   virtual ~ConvBackend() = default;

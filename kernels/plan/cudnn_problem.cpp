@@ -17,7 +17,8 @@ std::string key_of(const ConvProblem& p) {
 std::string key_of(const AttentionProblem& p) {
   return fmt::format("attention-{}:b{}:t{}:h{}+{}:d{}:{}:{:a}:{}:{}", p.backward ? "backward" : "forward",
                      p.batch, p.positions, p.heads, p.kv_heads, p.head_dim, p.causal ? "causal" : "full",
-                     p.scale, p.saves ? "saves" : "forgets", p.deterministic ? "fixed" : "free");
+                     p.scale, p.saves ? "training" : "inference",
+                     p.deterministic ? "deterministic" : "nondeterministic");
 }
 
 }  // namespace

@@ -5,7 +5,7 @@
 #include <string>
 #include <variant>
 
-// What is put to cuDNN. No CUDA in here: tested without it.
+// Descriptions of problems for cuDNN. Needs no CUDA, so that it can be tested without it.
 namespace tutti {
 
 enum class ConvPass : uint8_t { kForward, kData, kWeights };
@@ -14,19 +14,19 @@ enum class ConvPass : uint8_t { kForward, kData, kWeights };
 struct ConvProblem {
   ConvPass pass = ConvPass::kForward;
   ConvShape shape;
-  DType weights = DType::kFloat32;  ///< of the filters or their gradient
+  DType weights = DType::kFloat32;  ///< dtype of the filters or their gradient
 };
 
-/// Attention over packed q | k | v in bf16: (batch, positions, (heads + 2 kv_heads) head_dim), as
+/// Attention of packed q | k | v in bf16: (batch, positions, (heads + 2 kv_heads) head_dim), as in
 /// kernels/attention.h.
 struct AttentionProblem {
   int64_t batch = 0, positions = 0, heads = 0, kv_heads = 0, head_dim = 0;
   bool causal = true;
   double scale = 1;
   bool backward = false;
-  bool saves = false;  ///< forward: writes what backward needs
-  /// Backward: the same bits whatever the timing. On Hopper that takes batch * heads * positions^2 * 2 bytes
-  /// of working memory, and time.
+  bool saves = false;  ///< forward: writes the statistics that backward needs
+  /// Backward: results do not depend on timing. On Hopper this needs batch * heads * positions^2 * 2 bytes of
+  /// workspace, and is slower.
   bool deterministic = false;
 
   /// Elements from one position to the next.
@@ -35,16 +35,16 @@ struct AttentionProblem {
 
 using CudnnProblem = std::variant<ConvProblem, AttentionProblem>;
 
-/// A name for files and caches; different problems have different ones.
+/// A key for files and caches; different problems have different keys.
 std::string key(const CudnnProblem& problem);
 
-/// Sizes and strides, in elements, in the order that cuDNN names them.
+/// Sizes and strides, in elements, in cuDNN's order of dims.
 struct CudnnLayout {
   std::vector<int64_t> sizes, strides;
 };
-/// NHWC memory as cuDNN's (N, C, H, W).
+/// NHWC memory in cuDNN's order (N, C, H, W).
 CudnnLayout image_layout(int64_t n, int64_t h, int64_t w, int64_t c);
-/// Heads inside rows `width` elements apart as (batch, heads, positions, head_dim).
+/// Heads in rows that are `width` elements apart, in the order (batch, heads, positions, head_dim).
 CudnnLayout head_layout(const AttentionProblem& problem, int64_t heads, int64_t width);
 
 }  // namespace tutti

@@ -15,12 +15,12 @@ struct MatrixOperand {
   bool transposed = false;
 };
 
-/// Operands that are bytes of fp8 formats, on CUDA devices only.
+/// fp8 operands, on CUDA devices only.
 struct Fp8Factors {
   Fp8Format a = Fp8Format::kNone, b = Fp8Format::kNone;
-  const float* a_unit = nullptr;  ///< on the device: what a one of A counts
+  const float* a_unit = nullptr;  ///< on the device: the factor that the values of A are multiplied by
   const float* b_unit = nullptr;
-  bool fast = false;  ///< sums may be kept in fewer bits than fp32 for a while
+  bool fast = false;  ///< partial sums may have fewer bits than fp32
 };
 
 /// C (m, n) = A (m, k) B (k, n), or C += with `accumulate`. A and B are `dtype`: fp32, bf16 or fp64. C is
@@ -33,7 +33,7 @@ struct Gemm {
   int64_t ldc = 0;
   DType c_dtype = DType::kFloat32;
   bool accumulate = false;
-  Fp8Factors fp8{};  ///< with them, `dtype` is bf16, A is not transposed and B is
+  Fp8Factors fp8{};  ///< if set, `dtype` is bf16, A is not transposed and B is
 };
 
 }  // namespace tutti

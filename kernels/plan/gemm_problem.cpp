@@ -6,7 +6,7 @@
 namespace tutti {
 namespace {
 
-/// The largest power of two up to 16 that divides all addresses; null divides by all.
+/// The largest power of two up to 16 that divides all addresses; null is divisible by all.
 int32_t common_alignment(std::initializer_list<const void*> addresses) {
   uintptr_t bits = 16;
   for (const void* address : addresses) bits |= reinterpret_cast<uintptr_t>(address);
@@ -29,7 +29,7 @@ std::string_view epilogue_name(GemmEpilogue epilogue) {
   return "";
 }
 
-/// An operand's size in a broadcast dim, aligned at the last one.
+/// An operand's size in a broadcast dim; shapes are aligned at the last dim.
 int64_t size_in(const Shape& own, size_t dims, size_t d) {
   const size_t missing = dims - own.size();
   return d < missing ? 1 : own[d - missing];
@@ -82,7 +82,8 @@ BatchSplit split_batch(const Shape& a, const Shape& b, const Shape& batch) {
     if (size == 1) continue;
     const bool a_here = size_in(a, dims, d - 1) != 1;
     const bool b_here = size_in(b, dims, d - 1) != 1;
-    // The first dim of more than one index decides; later ones must agree.
+    // Whether an operand varies is that of the innermost dim whose size is not 1; outer dims must agree with
+    // it.
     if (split.inner > 1 && (a_here != a_moves || b_here != b_moves)) break;
     a_moves = a_here;
     b_moves = b_here;

@@ -3,9 +3,9 @@
 #include <tutti/core/dtype.h>
 #include "kernels/row/math.h"
 
-// Row programs of batch_norm. A row is a run of neighbouring elements: one position's channels (kChannels
-// true: every element has its own channel parameters) or one channel's plane (kChannels false: all share
-// element 0 of them).
+// Row programs of batch_norm. A row is a run of adjacent elements: the channels of one position (kChannels
+// true: each element has its own channel parameters) or the plane of one channel (kChannels false: all
+// elements use element 0 of the parameters).
 namespace tutti::row {
 
 template <bool kChannels, class A>
@@ -21,7 +21,7 @@ struct RowVariance {
   A squares;
 };
 
-/// Those of the union of two sets. Source: Chan, Golub & LeVeque 1983, eq. 1.5.
+/// The RowVariance of the union of two sets. Source: Chan, Golub & LeVeque 1983, eq. 1.5.
 template <class A>
 HOST_DEVICE RowVariance<A> merge(const RowVariance<A>& a, const RowVariance<A>& b) {
   const A count = a.count + b.count;
@@ -46,8 +46,8 @@ HOST_DEVICE RowVariance<Accumulate<T>> row_variance(Team& t, const T* x, int64_t
   return {A(n), mean, t.sum(squares)};
 }
 
-/// The same for each column of `rows` rows of n elements: merged into mean and squares (n) of `before` rows.
-/// `scratch` has 2 n elements. The rows should fit the cache, as they are read twice.
+/// The same for each column of `rows` rows of n elements, merged into mean and squares (n) of `before`
+/// earlier rows. `scratch` has 2 n elements. The rows should fit the cache, as they are read twice.
 template <class Team, class T, class A = Accumulate<T>>
 HOST_DEVICE void merge_column_spread(Team& t, const T* x, int64_t rows, int64_t n, int64_t before, A* mean,
                                      A* squares, A* scratch) {
@@ -78,16 +78,16 @@ HOST_DEVICE void merge_column_spread(Team& t, const T* x, int64_t rows, int64_t 
   }
 }
 
-/// Per-channel numbers of the forward and backward passes.
+/// Per-channel parameters of the forward and backward passes.
 template <class A>
 struct ChannelParameters {
   const A* mean;
   const A* scale;  ///< w / sqrt(var + eps)
   const A* shift;  ///< b; in backward, mean of g
-  const A* slope;  ///< backward only: mean of g xhat, over sqrt(var + eps)
+  const A* slope;  ///< backward only: mean of g xhat, divided by sqrt(var + eps)
 };
 
-/// y = max(floor, (x - mean) scale + shift + residual); `residual` may be null, floor is 0 for ReLU or
+/// y = max(floor, (x - mean) scale + shift + residual); `residual` may be null, floor is 0 for ReLU, else
 /// -infinity.
 template <bool kChannels, class Team, class T, class A = Accumulate<T>>
 HOST_DEVICE void batch_norm(Team& t, const T* x, const T* residual, T* y, int64_t n,
@@ -144,7 +144,7 @@ HOST_DEVICE void batch_norm_sums(Team& t, const T* g, const T* x, int64_t n, con
   }
 }
 
-/// dx = scale (g - shift - (x - mean) slope); dx may be g. Added to dx with `accumulate`.
+/// dx = scale (g - shift - (x - mean) slope), or dx += that with `accumulate`; dx may be g.
 template <bool kChannels, class Team, class T, class A = Accumulate<T>>
 HOST_DEVICE void batch_norm_backward(Team& t, const T* g, const T* x, T* dx, bool accumulate, int64_t n,
                                      const ChannelParameters<A>& p) {

@@ -2,7 +2,7 @@
 
 #include "kernels/row/team.h"
 
-// The teams of CUDA (kernels/row/team.h). Sums are taken in one order, whatever the timing.
+// The teams of CUDA (kernels/row/team.h). The order of additions does not depend on timing.
 namespace tutti {
 
 namespace detail {
@@ -26,7 +26,7 @@ __device__ inline T warp_max(T x) {
 
 }  // namespace detail
 
-/// One warp; the blocks of its kernel are multiples of 32 threads.
+/// One warp; the block size of its kernel is a multiple of 32.
 struct WarpTeam {
   static constexpr int kMaxLanes = 32;
   __device__ static int64_t lane() { return threadIdx.x % 32; }
@@ -60,7 +60,7 @@ struct BlockTeam {
   __device__ static void barrier() { __syncthreads(); }
 
  private:
-  /// `of_warp` is each warp's result, `neutral` what changes no result. All warps reduce all results alike.
+  /// `of_warp` is the result of each warp, `neutral` the neutral element. Every warp reduces all results.
   template <class T, class AcrossWarp>
   __device__ static T reduce(T of_warp, T neutral, AcrossWarp across) {
     __shared__ T results[32];
@@ -69,7 +69,7 @@ struct BlockTeam {
     if (lane == 0) results[threadIdx.x / 32] = of_warp;
     __syncthreads();
     const T result = across(lane < warps ? results[lane] : neutral);
-    __syncthreads();  // nobody writes the next results before all have read these
+    __syncthreads();  // all threads have read `results` before the next reduction writes it
     return result;
   }
 };

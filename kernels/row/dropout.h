@@ -8,14 +8,15 @@
 
 namespace tutti::row {
 
-/// Which elements survive: those whose 24 random bits are at least `threshold`.
+/// Elements whose 24 random bits are at least `threshold` are kept.
 struct DropoutRule {
   uint32_t threshold;  ///< p * 2^24, rounded up
   float scale;         ///< 1 / (1 - p)
 };
 
-/// The rounds of philox() on 64-bit lanes whose upper halves do not matter: products come in their lanes, and
-/// only shifts, no shuffles, take them apart. Unrolled, so that the loop around it becomes vector code.
+/// The rounds of philox() on 64-bit lanes, of which only the lower halves are used: a 64-bit product stays in
+/// its lane, and shifts, not shuffles, extract its halves. Unrolled, so that the compiler vectorises the loop
+/// around it.
 template <int kRounds>
 HOST_DEVICE inline void philox_lanes(std::array<uint64_t, 4>& c, std::array<uint32_t, 2> key) {
   if constexpr (kRounds > 0) {
@@ -26,8 +27,9 @@ HOST_DEVICE inline void philox_lanes(std::array<uint64_t, 4>& c, std::array<uint
   }
 }
 
-/// y = x * scale or 0 for elements 4 * first_block .. of a sample; y may be x. `n` elements, `key` of the
-/// sample. Words for 64 blocks at a time, so that the rounds of Philox run in vector lanes.
+/// y = x * scale or 0 for `n` elements of a sample, from element 4 * first_block; y may be x. `key` is that
+/// of the sample. Random words are computed for 64 blocks at a time, so that the rounds of Philox are
+/// vectorised.
 template <class Team, class T>
 HOST_DEVICE void dropout(Team& t, const T* x, T* y, int64_t n, uint64_t first_block, const RandomKey& key,
                          DropoutRule rule) {

@@ -2,8 +2,8 @@
 
 #include <type_traits>
 
-// Lists of the functors that kernels are made from. A template that is compiled in one file, for a list,
-// takes a `Listed` functor: one that is missing is an error where it is used, not at link time.
+// Lists of functors. A template that is instantiated in one file for all functors of a list requires a
+// `Listed` functor, so that the use of one that is missing is a compile-time error and not a link error.
 namespace tutti::row {
 
 template <class... Functors>

@@ -6,7 +6,7 @@
 // Row programs of layer_norm and rms_norm. T: type of the tensors, A: fp32, or fp64 for fp64.
 namespace tutti::row {
 
-/// What a row's normalisation was: xhat = (x - mean) * rstd.
+/// The normalisation of a row: xhat = (x - mean) * rstd.
 template <class A>
 struct Moments {
   A mean;
@@ -55,8 +55,8 @@ HOST_DEVICE A rms_norm(Team& t, const T* x, const T* w, T* y, int64_t n, A eps) 
 }
 
 /// The gradients of one row of layer_norm, or of rms_norm with kCentred false and mean 0. Adds the row's part
-/// to the sums dw and db (n); writes dx, or adds to it with `accumulate`; a null dx is not wanted. dx may be
-/// dy.
+/// to the sums dw and db (n). Writes dx, or adds to it with `accumulate`, or does not compute it if it is
+/// null. dx may be dy.
 ///   g = dy w;  dx = rstd (g - mean(g) - xhat mean(g xhat)), without the term mean(g) if not centred.
 template <bool kCentred, class Team, class T, class A>
 HOST_DEVICE void norm_backward(Team& t, const T* dy, const T* x, const T* w, Moments<A> moments, T* dx,

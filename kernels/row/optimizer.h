@@ -4,9 +4,9 @@
 #include "kernels/row/functor_list.h"
 #include "kernels/row/math.h"
 
-// Updates of one element, for CPU and CUDA. M: type of state and arithmetic, fp32 or fp64. Numbers of the
-// rules are computed in fp64 and rounded once: 1 - beta in fp32 would be off by up to eps / (1 - beta), 6e-5
-// at 0.999.
+// Updates of one element, for CPU and CUDA. M: type of state and arithmetic, fp32 or fp64. The constants of
+// the rules are computed in fp64 and rounded once: 1 - beta in fp32 would have a relative error of up to eps
+// / (1 - beta), 6e-5 at 0.999.
 namespace tutti::row {
 
 /// Source: Kingma & Ba 2015, algorithm 1, with the decay of Loshchilov & Hutter 2019, algorithm 2.
@@ -34,8 +34,9 @@ struct AdamW {
   }
 };
 
-/// Source: Sutskever et al. 2013, "On the importance of initialization and momentum in deep learning"; in the
-/// form velocity <- momentum velocity + gradient, so that the learning rate may change.
+/// Source: Sutskever et al. 2013, "On the importance of initialization and momentum in deep learning". In the
+/// form velocity <- momentum velocity + gradient, the velocity does not depend on the learning rate, which
+/// may change.
 template <class M>
 struct Sgd {
   using Number = M;
@@ -51,7 +52,7 @@ struct Sgd {
   }
 };
 
-/// Running average of batch statistics; the gradient slot holds the batch's.
+/// Running average of batch statistics; the gradient is the statistic of the batch.
 template <class M>
 struct Statistic {
   using Number = M;
@@ -62,7 +63,7 @@ struct Statistic {
   HOST_DEVICE M update(M x, M grad, M&, M&) const { return keep * x + momentum * grad; }
 };
 
-/// All rules: their CUDA kernels are made from this list.
+/// All rules; CUDA kernels are instantiated for this list.
 using UpdateRules =
     FunctorList<AdamW<float>, AdamW<double>, Sgd<float>, Sgd<double>, Statistic<float>, Statistic<double>>;
 

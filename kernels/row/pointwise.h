@@ -4,11 +4,11 @@
 #include "kernels/row/functor_list.h"
 #include "kernels/row/math.h"
 
-// One functor an operation: value and derivative in one place, for CPU and CUDA. T is float or double. A new
-// functor adds its name to UnaryOps or BinaryOps, which its CUDA kernels are made from.
+// One functor per operation, with its value and derivative, for CPU and CUDA. T is float or double. Add the
+// name of a new functor to UnaryOps or BinaryOps: CUDA kernels are instantiated for these lists.
 namespace tutti::row {
 
-/// What the derivative of a unary operation is a function of, and thus what forward saves.
+/// The argument of a unary operation's derivative, which forward saves.
 enum class Saves : uint8_t { kNothing, kInput, kOutput };
 
 struct Neg {
@@ -127,7 +127,7 @@ struct Gelu {
 
 struct GeluTanh {
   static constexpr Saves kSaves = Saves::kInput;
-  // 0.5 (1 + tanh(u)) = sigmoid(2u), one function cheaper; 2u = x (kLinear + kCubic x^2).
+  // 0.5 (1 + tanh(u)) = sigmoid(2u), which is cheaper; 2u = x (kLinear + kCubic x^2).
   static constexpr double kLinear = 1.59576912160573071176;
   static constexpr double kCubic = kLinear * 0.044715;
   template <class T>
@@ -197,7 +197,8 @@ struct SoftCap {
 using UnaryOps = FunctorList<Neg, Scale, AddScalar, Exp, Log, Sqrt, Square, Relu, Gelu, GeluTanh, Silu,
                              Sigmoid, Tanh, SoftCap>;
 
-// Binary operations: derivatives to the first and second operand, and whether those depend on the operands.
+// Binary operations: `first` and `second` are the derivatives with respect to the two operands; with kLinear,
+// they do not depend on the operands.
 
 struct Add {
   static constexpr bool kLinear = true;

@@ -42,14 +42,14 @@ HOST_DEVICE inline Interval covering(const PoolGeometry& g, size_t d, int64_t i)
   return {begin, end < g.out[d] ? end : g.out[d]};
 }
 
-/// One over the elements that a window's mean counts.
+/// 1 / the number of elements in the mean of a window.
 template <class A>
 HOST_DEVICE A window_share(const PoolGeometry& g, const Interval& rows, const Interval& columns) {
   return A(1) / A(g.count_padding ? g.kernel[0] * g.kernel[1]
                                   : (rows.end - rows.begin) * (columns.end - columns.begin));
 }
 
-inline constexpr int64_t kPoolChannels = 128;  // of one lane at a time
+inline constexpr int64_t kPoolChannels = 128;  // channels per lane and iteration
 
 /// y (out W, C) and the winning positions in the windows of output line `line`; x is the image.
 template <class Team, class T>
@@ -97,9 +97,9 @@ HOST_DEVICE void max_pool_line(Team& t, const PoolGeometry& g, const T* x, int64
   }
 }
 
-/// dx (in W, C) of input line `line`: what the windows over each element give it. `add(sums, n, at, oh, ow,
-/// iw)` adds what window (oh, ow) gives to n channels of column iw; they begin at element `at` of the image's
-/// output.
+/// dx (in W, C) of input line `line`: the sum, for each element, of the gradients from the windows that cover
+/// it. `add(sums, n, at, oh, ow, iw)` adds the gradients from window (oh, ow) for n channels of column iw;
+/// these channels of the window begin at element `at` of the image's output.
 template <class Team, class T, class Add>
 HOST_DEVICE void pool_line_backward(Team& t, const PoolGeometry& g, int64_t line, T* dx, bool accumulate,
                                     Add add) {
@@ -123,7 +123,7 @@ HOST_DEVICE void pool_line_backward(Team& t, const PoolGeometry& g, int64_t line
   }
 }
 
-/// The same of a maximum; dy and winners are the image's.
+/// pool_line_backward() of max_pool_line(); dy and winners are those of the image.
 template <class Team, class T>
 HOST_DEVICE void max_pool_line_backward(Team& t, const PoolGeometry& g, const T* dy, const uint16_t* winners,
                                         int64_t line, T* dx, bool accumulate) {
@@ -164,7 +164,7 @@ HOST_DEVICE void avg_pool_line(Team& t, const PoolGeometry& g, const T* x, int64
   }
 }
 
-/// The same of a mean; dy is the image's.
+/// pool_line_backward() of avg_pool_line(); dy is that of the image.
 template <class Team, class T>
 HOST_DEVICE void avg_pool_line_backward(Team& t, const PoolGeometry& g, const T* dy, int64_t line, T* dx,
                                         bool accumulate) {

@@ -9,12 +9,12 @@ namespace tutti::row {
 
 constexpr double kTwoPi = 6.28318530717958647693;
 
-/// The pair of a head's dim that turns `turns` times in the original context.
+/// The index of the pair of a head's dim that makes `turns` rotations within the original context.
 HOST_DEVICE inline double turning_pair(const RotaryScaling& s, double base, double head_dim, double turns) {
   return head_dim * ::log(s.original_context / (turns * kTwoPi)) / (2 * ::log(base));
 }
 
-/// Radians a position that pair `i` of `head_dim` / 2 is turned by.
+/// The rotation of pair `i` of `head_dim` / 2, in radians per position.
 HOST_DEVICE inline double rotary_frequency(const RotaryScaling& s, double base, int64_t i, int64_t head_dim) {
   const auto dim = static_cast<double>(head_dim);
   const double f = ::pow(base, -2.0 * static_cast<double>(i) / dim);

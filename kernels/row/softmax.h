@@ -6,8 +6,8 @@
 // Row programs of softmax, log_softmax and cross_entropy. T: type of the tensors, A: fp32, or fp64 for fp64.
 namespace tutti::row {
 
-/// A key that orders floats as integers, NaN above infinity or below -infinity by its sign: the largest of
-/// integers becomes vector code, that of floats does not as long as NaN has a meaning.
+/// An integer with the order of the floats; NaN is above infinity or below -infinity, by its sign. The
+/// compiler vectorises the maximum of integers, but not that of floats, because of NaN.
 HOST_DEVICE inline int32_t order_key(float x) {
   const auto bits = std::bit_cast<int32_t>(x);
   return bits ^ ((bits >> 31) & 0x7fffffff);
@@ -36,8 +36,8 @@ HOST_DEVICE Accumulate<T> lane_max(Team& t, const T* x, int64_t begin, int64_t e
 }
 
 /// log(sum(exp(x))): -infinity if all are -infinity, NaN if one is NaN or +infinity. One pass over memory:
-/// pieces that fit the first-level cache are read twice, and the sum so far is rescaled when the maximum
-/// grows (Milakov & Gimelshein 2018, "Online normalizer calculation for softmax").
+/// parts that fit the L1 cache are read twice, and the sum is rescaled when the maximum grows (Milakov &
+/// Gimelshein 2018, "Online normalizer calculation for softmax").
 template <class Team, class T>
 HOST_DEVICE Accumulate<T> log_sum_exp(Team& t, const T* x, int64_t n) {
   using A = Accumulate<T>;
@@ -50,7 +50,7 @@ HOST_DEVICE Accumulate<T> log_sum_exp(Team& t, const T* x, int64_t n) {
     const A here = lane_max(t, x, begin, end);
     const A before = largest;
     largest = here > largest ? here : largest;
-    // exp(-infinity - -infinity) would be NaN where there is nothing but -infinity yet.
+    // While all elements are -infinity, exp(-infinity - -infinity) would be NaN.
     const A shift = largest == none ? A(0) : largest;
     A part = 0;
     for (int64_t i = begin + t.lane(); i < end; i += t.lanes()) part += math::exp(A(x[i]) - shift);
@@ -96,7 +96,7 @@ HOST_DEVICE void log_softmax_backward(Team& t, const T* dy, const T* y, T* dx, i
   for (int64_t i = t.lane(); i < n; i += t.lanes()) dx[i] = T(A(dy[i]) - math::exp(A(y[i])) * sum);
 }
 
-/// Sum of the row; the smoothed loss needs it.
+/// Sum of the row, for the loss with label smoothing.
 template <class Team, class T>
 HOST_DEVICE Accumulate<T> row_sum(Team& t, const T* x, int64_t n) {
   using A = Accumulate<T>;
@@ -105,18 +105,18 @@ HOST_DEVICE Accumulate<T> row_sum(Team& t, const T* x, int64_t n) {
   return t.sum(sum);
 }
 
-/// Weights of the target's and of every class's negative log probability in a row's loss.
+/// Weights in the loss of a row: of the negative log probability of the target, and of that of every class.
 template <class A>
 struct TargetWeights {
   A target;
   A every;
 };
 
-/// dx = factor (exp(x - lse) - every), and factor * target less at the target; dx may be x.
+/// dx = factor (exp(x - lse) - every), minus factor * target at the target; dx may be x.
 template <class Team, class T, class A = Accumulate<T>>
 HOST_DEVICE void cross_entropy_backward(Team& t, const T* x, T* dx, int64_t n, int64_t target, A lse,
                                         TargetWeights<A> weights, A factor) {
-  // Before any lane overwrites it.
+  // Computed before any lane overwrites x[target].
   const A at_target = factor * (math::exp(A(x[target]) - lse) - weights.every - weights.target);
   t.barrier();
   INDEPENDENT_LOOP

@@ -7,9 +7,9 @@
 
 namespace tutti::row {
 
-/// One row of attention scores: p = exp(scale * s - max) over the first `visible` keys and 0 up to `keys`;
-/// returns the sum of p, in fp32 (fp64) before rounding, and the maximum. A is float or double, T the dtype
-/// of p.
+/// One row of attention scores: p = exp(scale * s - max) for the first `visible` keys, 0 for the others of
+/// `keys`. Writes the sum of p in fp32 (fp64), before rounding, and the maximum. A is float or double, T the
+/// dtype of p.
 template <class Team, class A, class T>
 HOST_DEVICE void score_row(Team& t, const A* s, T* p, int64_t visible, int64_t keys, A scale, A& sum,
                            A& maximum) {
@@ -28,8 +28,8 @@ HOST_DEVICE void score_row(Team& t, const A* s, T* p, int64_t visible, int64_t k
   maximum = m;
 }
 
-/// The same row again in backward: p = exp(scale * s - lse), and the gradient of the scores, ds = scale p (dp
-/// - delta). p and ds are 0 from `visible` to `keys`.
+/// The row in backward: recomputes p = exp(scale * s - lse), and computes the gradient of the scores, ds =
+/// scale p (dp - delta). p and ds are 0 from `visible` to `keys`.
 template <class Team, class A, class T>
 HOST_DEVICE void score_row_backward(Team& t, const A* s, const A* dp, T* p, T* ds, int64_t visible,
                                     int64_t keys, A scale, A lse, A delta) {
@@ -45,15 +45,15 @@ HOST_DEVICE void score_row_backward(Team& t, const A* s, const A* dp, T* p, T* d
   }
 }
 
-/// s = cap tanh(scale s / cap), in place: what score_row() then takes with a scale of 1.
+/// s = cap tanh(scale s / cap), in place, for score_row() with a scale of 1.
 template <class Team, class A>
 HOST_DEVICE void cap_scores(Team& t, A* s, int64_t n, A scale, A cap) {
   INDEPENDENT_LOOP
   for (int64_t i = t.lane(); i < n; i += t.lanes()) s[i] = cap * math::tanh(s[i] * scale / cap);
 }
 
-/// score_row_backward() of a row of capped scores. s holds the products before scale and cap; p may be s, and
-/// ds dp.
+/// score_row_backward() for a row of capped scores. s are the products before scale and cap; p may be s, and
+/// ds may be dp.
 template <class Team, class A, class T>
 HOST_DEVICE void capped_row_backward(Team& t, const A* s, const A* dp, T* p, T* ds, int64_t visible,
                                      int64_t keys, A scale, A cap, A lse, A delta) {

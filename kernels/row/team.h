@@ -4,8 +4,8 @@
 
 #include <cstdint>
 
-// Before a loop whose iterations are independent even where its pointers are equal, as in an update in place:
-// without this the compiler guards vector code with overlap checks, which an update in place fails.
+// For a loop whose iterations are independent even if its pointers are equal, as in an update in place.
+// Without it, vector code runs only if a check finds no overlap, and an update in place fails that check.
 #if defined(__clang__)
 #  define INDEPENDENT_LOOP _Pragma("clang loop vectorize(assume_safety)")
 #elif defined(__GNUC__) && !defined(__CUDACC__)
@@ -17,11 +17,11 @@
 namespace tutti {
 
 /// The threads that work on one row. A row program is a template over a Team with
-///   lane(), lanes()  which part of a strided loop is this thread's
+///   lane(), lanes()  start and stride of this thread's part of a loop
 ///   sum(x), max(x)   reduction over the lanes, the same result on all; also a barrier
 ///   barrier()
-/// The CPU runs rows with one lane each and leaves the loop to the vectoriser; CUDA runs them with a block;
-/// tests run them with ThreadTeam (thread_team.h), so that races show up under ThreadSanitizer.
+/// The CPU runs each row with one lane, and the compiler vectorises its loops. CUDA runs rows with a warp or
+/// a block. Tests run them with ThreadTeam (thread_team.h), so that ThreadSanitizer can detect races.
 struct SerialTeam {
   static constexpr int64_t lane() { return 0; }
   static constexpr int64_t lanes() { return 1; }

@@ -9,7 +9,7 @@
 
 namespace tutti {
 
-/// Several threads as the lanes of a row: shows races and missing barriers of a row program without a GPU.
+/// Several threads as the lanes of a row: detects races and missing barriers in a row program without a GPU.
 class ThreadTeam {
  public:
   [[nodiscard]] int64_t lane() const { return lane_; }
@@ -52,7 +52,7 @@ class ThreadTeam {
     barrier();
     double result = shared_.values[0];
     for (size_t i = 1; i < shared_.values.size(); ++i) result = combine(result, shared_.values[i]);
-    barrier();  // nobody writes the next values before all have read these
+    barrier();  // all threads have read the values before the next reduction writes them
     return static_cast<T>(result);
   }
 

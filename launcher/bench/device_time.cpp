@@ -42,7 +42,7 @@ DeviceWork work_of(std::string_view kernel) {
   if (has_any(kernel, {"nccl"})) return DeviceWork::kCollectives;
   if (has_any(kernel, {"tutti"})) return DeviceWork::kOwn;
   if (has_any(kernel, {"sdpa", "fmha", "flash"})) return DeviceWork::kAttention;
-  // Convolutions are matrix products too, and their kernels are named after both.
+  // First, because names of convolution kernels may contain those of matrix products.
   if (has_any(kernel, {"conv", "fprop", "dgrad", "wgrad"})) return DeviceWork::kConvolutions;
   if (has_any(kernel, {"gemm", "cutlass", "nvjet", "xmma", "splitK"})) return DeviceWork::kProducts;
   return DeviceWork::kOther;
@@ -50,14 +50,14 @@ DeviceWork work_of(std::string_view kernel) {
 
 DeviceTime device_time(std::vector<DeviceSpan> spans, std::span<const int64_t> marks_ns) {
   require(marks_ns.size() >= 2 && std::is_sorted(marks_ns.begin(), marks_ns.end()),
-          "device time: {} moments do not bound a step", marks_ns.size());
+          "device time: expected at least two times in order, got {}", marks_ns.size());
   std::sort(spans.begin(), spans.end(),
             [](const DeviceSpan& a, const DeviceSpan& b) { return a.begin_ns < b.begin_ns; });
   DeviceTime total;
   auto at = spans.begin();
   for (size_t step = 0; step + 1 < marks_ns.size(); ++step) {
     while (at != spans.end() && at->begin_ns < marks_ns[step]) ++at;
-    int64_t reached = -1;  // up to here the step is accounted for
+    int64_t reached = -1;  // end of the part of the step that is accounted for
     for (; at != spans.end() && at->begin_ns < marks_ns[step + 1]; ++at) {
       const int64_t begin = reached < 0 ? at->begin_ns : std::max(reached, at->begin_ns);
       if (reached >= 0) total.gaps_s += static_cast<double>(begin - reached) / kSecond;

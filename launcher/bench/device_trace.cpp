@@ -23,7 +23,7 @@ constexpr size_t kBufferAlignment = 8;  // ACTIVITY_RECORD_ALIGNMENT
 constexpr CUpti_ActivityKind kKinds[] = {CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL, CUPTI_ACTIVITY_KIND_MEMCPY,
                                          CUPTI_ACTIVITY_KIND_MEMSET};
 
-/// CUPTI's functions. Loaded when they are asked for: programs that trace nothing run without the library.
+/// CUPTI's functions, loaded at first use: without tracing, the library is not required.
 struct Cupti {
   decltype(&cuptiActivityRegisterCallbacks) register_callbacks = nullptr;
   decltype(&cuptiActivityEnable) enable = nullptr;
@@ -33,9 +33,9 @@ struct Cupti {
   decltype(&cuptiActivityGetNumDroppedRecords) dropped = nullptr;
   decltype(&cuptiGetTimestamp) timestamp = nullptr;
   decltype(&cuptiGetResultString) text = nullptr;
-  std::string why_not;
+  std::string reason;
 
-  /// Never unloaded: its threads may outlive what uses it.
+  /// Never unloaded: its threads may outlive all users.
   static const Cupti& loaded() {
     static const Cupti cupti = load();
     return cupti;
@@ -52,12 +52,12 @@ struct Cupti {
       if (library != nullptr) break;
     }
     if (library == nullptr) {
-      cupti.why_not = "libcupti.so.13 was not found: add the toolkit's extras/CUPTI/lib64 to LD_LIBRARY_PATH";
+      cupti.reason = "libcupti.so.13 was not found: add the toolkit's extras/CUPTI/lib64 to LD_LIBRARY_PATH";
       return cupti;
     }
     const auto find = [&](auto& function, const char* name) {
       function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(library, name));
-      if (function == nullptr) cupti.why_not = fmt::format("libcupti has no {}", name);
+      if (function == nullptr) cupti.reason = fmt::format("libcupti has no {}", name);
     };
     find(cupti.register_callbacks, "cuptiActivityRegisterCallbacks");
     find(cupti.enable, "cuptiActivityEnable");
@@ -71,7 +71,7 @@ struct Cupti {
   }
 };
 
-/// What the callbacks write to: they are functions of C without an argument of ours.
+/// The output of the callbacks: global, because CUPTI passes them no user data.
 struct Records {
   std::mutex mutex;
   std::vector<DeviceSpan> spans;
@@ -105,7 +105,7 @@ void take(const CUpti_Activity& record) {
 void CUPTIAPI give_buffer(uint8_t** buffer, size_t* size, size_t* most_records) {
   *buffer = static_cast<uint8_t*>(std::aligned_alloc(kBufferAlignment, kBufferBytes));
   *size = *buffer == nullptr ? 0 : kBufferBytes;
-  *most_records = 0;  // as many as it holds
+  *most_records = 0;  // as many as fit
 }
 
 void CUPTIAPI take_buffer(CUcontext context, uint32_t stream, uint8_t* buffer, size_t, size_t valid) {
@@ -130,15 +130,15 @@ struct DeviceTrace::State {
   }
 };
 
-std::unique_ptr<DeviceTrace> DeviceTrace::start(std::string& why_not) {
+std::unique_ptr<DeviceTrace> DeviceTrace::start(std::string& reason) {
   const Cupti& cupti = Cupti::loaded();
-  why_not = cupti.why_not;
-  if (!why_not.empty()) return nullptr;
+  reason = cupti.reason;
+  if (!reason.empty()) return nullptr;
   const auto works = [&](CUptiResult result, std::string_view call) {
     if (result == CUPTI_SUCCESS) return true;
     const char* text = nullptr;
     (void)cupti.text(result, &text);
-    why_not = fmt::format("{} failed: {}", call, text != nullptr ? text : "unknown error");
+    reason = fmt::format("{} failed: {}", call, text != nullptr ? text : "unknown error");
     return false;
   };
   {
@@ -174,8 +174,8 @@ std::vector<DeviceSpan> DeviceTrace::stop() {
 
 struct DeviceTrace::State {};
 
-std::unique_ptr<DeviceTrace> DeviceTrace::start(std::string& why_not) {
-  why_not = "this build has no CUPTI (cupti.h of the CUDA toolkit)";
+std::unique_ptr<DeviceTrace> DeviceTrace::start(std::string& reason) {
+  reason = "this build has no CUPTI (cupti.h of the CUDA toolkit)";
   return nullptr;
 }
 

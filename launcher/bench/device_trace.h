@@ -14,40 +14,40 @@ namespace tutti {
 struct DeviceSpan {
   int64_t begin_ns = 0;
   int64_t end_ns = 0;
-  std::string name;  ///< as the compiler wrote it; "memcpy" and "memset" for what is no kernel
+  std::string name;  ///< of the kernel, mangled; "memcpy" and "memset" for copies and fills
 };
 
-/// What spans are told apart by.
+/// Kinds of work on a device.
 enum class DeviceWork : uint8_t { kProducts, kAttention, kConvolutions, kOwn, kCollectives, kCopies, kOther };
 inline constexpr size_t kDeviceWorks = 7;
 std::string_view name(DeviceWork work);
-/// By the names that cuBLAS, cuDNN, NCCL and Tutti give their kernels.
+/// The kind of a kernel, from the naming conventions of cuBLAS, cuDNN, NCCL and Tutti.
 DeviceWork work_of(std::string_view kernel);
 
-/// Where a device's time went in a number of steps.
+/// The time of a device in a step, by kind of work.
 struct DeviceTime {
-  double busy_s = 0;  ///< something ran
-  double gaps_s = 0;  ///< nothing ran, though the step's first work had begun and its last had not ended
-  std::array<double, kDeviceWorks> work_s{};  ///< by DeviceWork; what runs side by side counts for each
+  double busy_s = 0;  ///< at least one kernel, copy or fill was running
+  double gaps_s = 0;  ///< idle, between the beginning of the step's first work and the end of its last
+  std::array<double, kDeviceWorks> work_s{};  ///< by DeviceWork; concurrent work counts for each
 };
 
-/// The means over the steps between neighbouring `marks_ns`, which are moments at which the device had
-/// nothing to do. Spans may come in any order; those outside of the marks are left out.
+/// Means over the steps between consecutive `marks_ns`, which are times at which the device was idle. Spans
+/// may be in any order; those outside the marks are ignored.
 DeviceTime device_time(std::vector<DeviceSpan> spans, std::span<const int64_t> marks_ns);
 
-/// Records what this process's devices do, by CUPTI, the tracing library of the CUDA toolkit. One at a time.
-/// Steps are slower under it: for where time goes, not for how much.
+/// Records the work of this process's devices with CUPTI, the tracing library of the CUDA toolkit. Only one
+/// object at a time. Tracing slows steps down: use it for the distribution of time, not for its amount.
 class DeviceTrace {
  public:
-  /// Null, with the reason in `why_not`, where there is no CUPTI or another tool uses it.
-  static std::unique_ptr<DeviceTrace> start(std::string& why_not);
+  /// Null, and sets `reason`, if there is no CUPTI or another tool uses it.
+  static std::unique_ptr<DeviceTrace> start(std::string& reason);
   ~DeviceTrace();
   DeviceTrace(const DeviceTrace&) = delete;
   DeviceTrace& operator=(const DeviceTrace&) = delete;
 
-  /// On the clock of the spans.
+  /// The current time of the clock of the spans.
   [[nodiscard]] int64_t now_ns() const;
-  /// Ends the recording. The devices must have done their work. Throws Error if records were lost.
+  /// Ends the recording. All work of the devices must be done. Throws Error if records were lost.
   std::vector<DeviceSpan> stop();
 
  private:

@@ -17,7 +17,7 @@ double d(int64_t n) {
   return static_cast<double>(n);
 }
 
-/// To the speed of kernels, numbers are no matter but where they are indices.
+/// The speed of kernels does not depend on values, except on indices.
 Tensor drawn(const cases::Input& input, DType dtype, uint64_t seed, const Stream& stream) {
   if (input.draw == cases::Input::Draw::kIntegers)
     return random_indices(input.shape, static_cast<int64_t>(input.high) + 1, seed, stream);
@@ -50,7 +50,7 @@ KernelWork work_of(const cases::TimedCase& timed, DType dtype, const Stream& str
   return work;
 }
 
-/// What is no row of the table.
+/// Operations that are not rows of the table.
 class Others {
  public:
   Others(const KernelSizes& sizes, DType dtype) : s_(sizes), dtype_(dtype) {}
@@ -76,7 +76,7 @@ class Others {
     for (const char* algorithm : {"adamw", "sgd"}) {
       const bool adam = std::string_view(algorithm) == "adamw";
       const int64_t n = 12 * s_.width * s_.width * 4;
-      // Gradient and state read, state and master written; weights of another dtype written too.
+      // Reads gradient and state, writes state and master, and weights of another dtype.
       const double states = adam ? 2 : 1;
       const double weight = dtype_ == DType::kBFloat16 ? 2 : 0;
       add(algorithm, fmt::format("{}", n), {.bytes = d(n) * (4 + 8 + 8 * states + weight)}, {},
@@ -99,7 +99,7 @@ class Others {
     cases_.push_back({std::move(name), std::move(shape), forward, backward, std::move(prepare)});
   }
 
-  /// An operand of fp8 products; on CUDA its transpose is written too.
+  /// An operand of fp8 products; on CUDA with its transpose.
   void to_fp8() {
     const int64_t r = s_.tokens;
     const int64_t c = s_.width;
@@ -114,7 +114,7 @@ class Others {
     });
   }
 
-  /// A deferred norm: its moments, and then the operand of the layer that reads it. CPUs write it between.
+  /// A deferred norm: its moments, then the operand of the layer that reads it. CPUs also write the norm.
   void norm_to_fp8() {
     const int64_t r = s_.tokens;
     const int64_t c = s_.width;
@@ -171,32 +171,32 @@ class Others {
         });
   }
 
-  /// Parameters of `n` elements in all, in four matrices, and one step or norm of their optimizer.
+  /// One step, or one norm, of an optimizer of four matrices with `n` elements in total.
   enum class Part : uint8_t { kStep, kNorm };
   static KernelWork optimizer_work(const std::string& algorithm, int64_t n, DType dtype, const Stream& stream,
                                    Part part) {
-    struct Held {
+    struct State {
       std::vector<Parameter> parameters;
       std::vector<std::unique_ptr<ParamGroup>> groups;
       std::unique_ptr<Optimizer> optimizer;
     };
-    const auto held = std::make_shared<Held>();
+    const auto state = std::make_shared<State>();
     std::vector<Parameter*> pointers;
-    held->parameters.resize(4);
-    for (Parameter& p : held->parameters) {
+    state->parameters.resize(4);
+    for (Parameter& p : state->parameters) {
       p = {.name = fmt::format("matrix{}", pointers.size()), .shape = {n / 4}, .init = Init::normal(1)};
       pointers.push_back(&p);
     }
-    held->groups.push_back(std::make_unique<ParamGroup>("all", pointers, Precision{.compute = dtype},
-                                                        Placement{}, ShardOf{}, 1, stream));
+    state->groups.push_back(std::make_unique<ParamGroup>("all", pointers, Precision{.compute = dtype},
+                                                         Placement{}, ShardOf{}, 1, stream));
     OptimizerConfig config;
     config.algorithm = algorithm;
-    held->optimizer = std::make_unique<Optimizer>(config, held->groups, stream);
+    state->optimizer = std::make_unique<Optimizer>(config, state->groups, stream);
     return {[=](Tape&) {
               if (part == Part::kNorm)
-                (void)held->optimizer->grad_norm();
+                (void)state->optimizer->grad_norm();
               else
-                held->optimizer->step(1e-3, 1, 1);
+                state->optimizer->step(1e-3, 1, 1);
               return Var{};
             },
             {}};

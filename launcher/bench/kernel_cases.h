@@ -9,11 +9,11 @@
 
 namespace tutti {
 
-/// What can be timed: an operation with its inputs.
+/// An operation with its inputs, for timing.
 struct KernelWork {
-  /// Runs forward on the tape; with a recording tape, what backward needs is kept.
+  /// Runs forward on the tape; with a recording tape, the tensors for backward are kept.
   std::function<Var(Tape& tape)> forward;
-  Tensor output_gradient;  ///< of forward's result; undefined: there is no backward
+  Tensor output_gradient;  ///< of forward's result; undefined if there is no backward
 };
 
 /// One operation at one size. Nothing is allocated before prepare().
@@ -25,8 +25,8 @@ struct KernelCase {
   std::function<KernelWork(const Stream& stream)> prepare;
 };
 
-/// All operations that training of the recipes spends its time in: the rows of kernels/cases at these sizes,
-/// and what is no op of its own or in fp8. `dtype` is that of activations: fp32 or bf16.
+/// The operations that take most of the time of training: the rows of kernels/cases at these sizes,
+/// operations that are not ops of a tape, and ops in fp8. `dtype` is that of activations: fp32 or bf16.
 std::vector<KernelCase> kernel_cases(const KernelSizes& sizes, DType dtype);
 
 }  // namespace tutti

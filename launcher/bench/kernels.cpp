@@ -15,8 +15,8 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-KernelResult judged(const KernelCase& one, const char* suffix, const Cost& cost, double seconds,
-                    const Ceilings& ceilings) {
+KernelResult kernel_result(const KernelCase& one, const char* suffix, const Cost& cost, double seconds,
+                           const Ceilings& ceilings) {
   KernelResult result{.name = one.name + suffix, .shape = one.shape, .seconds = seconds, .error = ""};
   result.bytes_per_s = cost.bytes / seconds;
   result.flops_per_s = cost.flops / seconds;
@@ -25,7 +25,7 @@ KernelResult judged(const KernelCase& one, const char* suffix, const Cost& cost,
   return result;
 }
 
-/// Forward alone, and forward with backward.
+/// Times forward, and forward with backward.
 std::vector<KernelResult> time_case(const KernelCase& one, const Compute& compute, double budget_s,
                                     const Ceilings& ceilings) {
   const Stream& stream = compute.stream();
@@ -34,7 +34,7 @@ std::vector<KernelResult> time_case(const KernelCase& one, const Compute& comput
     Tape tape(stream, StepContext{.step = kFirstFp8Step}, Tape::Mode::kInference);
     (void)work.forward(tape);
   });
-  std::vector<KernelResult> results{judged(one, "", one.forward, forward.seconds, ceilings)};
+  std::vector<KernelResult> results{kernel_result(one, "", one.forward, forward.seconds, ceilings)};
   if (!work.output_gradient.defined()) return results;
   const Timing both = measure(stream, budget_s, [&] {
     Tape tape(stream, StepContext{.step = kFirstFp8Step});
@@ -42,11 +42,11 @@ std::vector<KernelResult> time_case(const KernelCase& one, const Compute& comput
   });
   const double backward_s = both.seconds - forward.seconds;
   if (backward_s > 0) {
-    results.push_back(judged(one, ", backward", one.backward, backward_s, ceilings));
+    results.push_back(kernel_result(one, ", backward", one.backward, backward_s, ceilings));
   } else {
     results.push_back({.name = one.name + ", backward",
                        .shape = one.shape,
-                       .error = "lost in the noise of this machine: give it more --seconds"});
+                       .error = "shorter than the variation between measurements: increase --seconds"});
   }
   return results;
 }
@@ -82,17 +82,20 @@ Ceilings measure_ceilings(const Stream& stream, DType dtype, double budget_s) {
 
 KernelBench bench_kernels(const Compute& compute, const KernelBenchOptions& options,
                           FunctionRef<void(const KernelResult&)> progress) {
+  std::vector<KernelCase> cases = kernel_cases(options.sizes, options.dtype);
+  std::string names;
+  for (const KernelCase& one : cases) names += (names.empty() ? "" : ", ") + one.name;
+  std::erase_if(cases,
+                [&](const KernelCase& one) { return one.name.find(options.only) == std::string::npos; });
+  require(!cases.empty(), "bench kernels: no kernel's name contains '{}'; the names are {}", options.only,
+          names);
   KernelBench bench{
       .device = device_model(compute.device()),
       .threads = compute.threads().threads,
       .dtype = options.dtype,
       .ceilings = measure_ceilings(compute.stream(), options.dtype, std::max(1.0, options.budget_s)),
       .kernels = {}};
-  const std::vector<KernelCase> all = kernel_cases(options.sizes, options.dtype);
-  bool any = false;
-  for (const KernelCase& one : all) {
-    if (one.name.find(options.only) == std::string::npos) continue;
-    any = true;
+  for (const KernelCase& one : cases) {
     std::vector<KernelResult> results;
     try {
       results = time_case(one, compute, options.budget_s, bench.ceilings);
@@ -106,9 +109,6 @@ KernelBench bench_kernels(const Compute& compute, const KernelBenchOptions& opti
       bench.kernels.push_back(std::move(result));
     }
   }
-  std::string names;
-  for (const KernelCase& one : all) names += (names.empty() ? "" : ", ") + one.name;
-  require(any, "bench kernels: no kernel's name contains '{}'; there are {}", options.only, names);
   return bench;
 }
 
@@ -138,8 +138,8 @@ std::string to_json(const KernelBench& bench) {
 std::string table_head(const KernelBench& bench) {
   return fmt::format(
       "{}, {} thread{}, {}\n"
-      "ceilings: copy {:.1f} GB/s read and written, product {} {:.1f} GFLOP/s; what stays in caches can "
-      "exceed the copy's\n\n"
+      "ceilings: copy {:.1f} GB/s read and written, product {} {:.1f} GFLOP/s; kernels whose data fit in "
+      "caches can exceed the copy's\n\n"
       "{:<40} {:<32} {:>10} {:>9} {:>9} {:>7}\n",
       bench.device, bench.threads, bench.threads == 1 ? "" : "s", name(bench.dtype),
       bench.ceilings.copy_bytes_per_s / 1e9, bench.ceilings.gemm_shape, bench.ceilings.gemm_flops_per_s / 1e9,

@@ -10,7 +10,7 @@
 
 namespace tutti {
 
-/// What the device can do at best, measured in the same run as what is held against it.
+/// The highest rates of the device, measured in the same run as the kernels that are compared with them.
 struct Ceilings {
   double copy_bytes_per_s = 0;  ///< read and written, of a copy far larger than the caches
   double gemm_flops_per_s = 0;  ///< of a large square product
@@ -23,16 +23,16 @@ struct KernelResult {
   std::string shape;
   double seconds = 0;
   double bytes_per_s = 0;
-  double flops_per_s = 0;  ///< 0 where memory is the bound
-  double share = 0;        ///< of the ceiling: the product's for what multiplies, else the copy's
-  std::string error;       ///< why there is no figure
+  double flops_per_s = 0;  ///< 0 if memory bandwidth is the bound
+  double share = 0;        ///< of the ceiling: the product's for matrix products, else the copy's
+  std::string error;       ///< why there is no result
 };
 
 struct KernelBenchOptions {
   KernelSizes sizes;
   DType dtype = DType::kFloat32;
-  double budget_s = 0.3;  ///< for one kernel
-  std::string only;       ///< kernels whose names contain it
+  double budget_s = 0.3;  ///< per kernel
+  std::string only;       ///< only kernels whose names contain this
 };
 
 struct KernelBench {
@@ -43,13 +43,13 @@ struct KernelBench {
   std::vector<KernelResult> kernels;
 };
 
-/// Times each operation, forward and, as the difference to forward and backward together, backward.
-/// Operations that the device has no kernel for get their error. `progress` hears of each result.
+/// Times each operation: forward, and backward as the difference between both together and forward.
+/// Operations without a kernel for the device get an error. `progress` is called with each result.
 KernelBench bench_kernels(const Compute& compute, const KernelBenchOptions& options,
                           FunctionRef<void(const KernelResult&)> progress);
 
 std::string to_json(const KernelBench& bench);
-/// The head of a table, and one of its lines.
+/// The header of the table, and one of its rows.
 std::string table_head(const KernelBench& bench);
 std::string table_line(const KernelResult& result);
 

@@ -16,7 +16,7 @@
 namespace tutti {
 namespace {
 
-/// The sizes of samples without looking at data.
+/// The sizes of samples, without reading data.
 DataShape shape_of(const RunSettings& settings, int64_t classes) {
   const auto or_else = [&](int64_t guess) { return classes > 0 ? classes : guess; };
   const std::string& kind = settings.data.kind;
@@ -72,7 +72,7 @@ class Recorder final : public Observer {
   std::vector<StepReport> reports;
 };
 
-/// The moments at which steps end: the device has nothing to do then.
+/// Records the times at which steps end: the device is idle then.
 class Marker final : public Observer {
  public:
   Marker(const DeviceTrace& trace, const Stream& stream) : trace_(trace), stream_(stream) {}
@@ -87,10 +87,10 @@ class Marker final : public Observer {
   const Stream& stream_;
 };
 
-// Two eager steps and the one that is captured, as in StepGraphPlan.
+// Two eager steps and the captured one, as in StepGraphPlan.
 constexpr int64_t kStepsBeforeReplay = StepGraphPlan::kEagerSteps + 1;
 
-/// More steps of the same training, traced. All ranks call it.
+/// Traces further steps of the same training. Collective.
 void trace_steps(const StepBenchOptions& options, TrainConfig config, const ScheduleConfig& schedule,
                  TrainerParts parts, StepBench& bench) {
   if (parts.stream.device().type == DeviceType::kCpu || options.traced_steps == 0) return;
@@ -100,11 +100,11 @@ void trace_steps(const StepBenchOptions& options, TrainConfig config, const Sche
   std::optional<Marker> marker;
   parts.observers.clear();
   if (trace) parts.observers.push_back(&marker.emplace(*trace, parts.stream));
-  // A training of its own: what CUPTI shall see of a graph is captured under it. Ranks without it take part.
+  // A new Trainer, because CUPTI sees only graphs that are captured during the trace. All ranks take part.
   (void)Trainer(config, schedule, parts).run(first);
   if (!trace) return;
   const std::span<const int64_t> marks(marker->marks);
-  if (static_cast<int64_t>(marks.size()) <= kStepsBeforeReplay) return;  // ended early: nothing was finite
+  if (static_cast<int64_t>(marks.size()) <= kStepsBeforeReplay) return;  // ended early: not finite
   bench.device_time = device_time(trace->stop(), marks.subspan(kStepsBeforeReplay - 1));
 }
 
@@ -117,7 +117,7 @@ double median(const std::vector<StepReport>& reports, Get get) {
   return values[values.size() / 2];
 }
 
-/// Counted in the recipe's batch, whatever the number of ranks.
+/// Rates are of the global batch, for any number of ranks.
 void fill_in(StepBench& bench, const std::vector<StepReport>& reports, double flops_per_sample) {
   bench.step_s = median(reports, [](const StepReport& r) { return r.step_s; });
   bench.data_s = median(reports, [](const StepReport& r) { return r.data_wait_s; });
@@ -164,7 +164,7 @@ StepBench bench_step(const StepBenchOptions& options, Collective& world) {
   peers.barrier();
   bench.ceilings = measure_ceilings(stream, settings.precision.compute, options.budget_s);
   if constexpr (kWithCuda) {
-    if (!compute.on_cpu()) {  // what the ceilings needed is none of the step's
+    if (!compute.on_cpu()) {  // the memory of the ceilings does not count for the step
       cuda::release_cached_memory(compute.device().index);
       cuda::reset_peak_memory(compute.device().index);
     }
@@ -186,7 +186,12 @@ StepBench bench_step(const StepBenchOptions& options, Collective& world) {
                          },
                      .stream = stream,
                      .seed = 1};
-  (void)Trainer(settings.train, settings.schedule, parts).run();
+  const TrainResult result = Trainer(settings.train, settings.schedule, parts).run();
+  if (result.reason != TrainResult::Reason::kCompleted) {  // steps without an update are faster
+    throw AgreedError(fmt::format("{}: the training on random data ends after {} of {} steps: {}",
+                                  options.run_file.string(), result.steps, settings.train.steps,
+                                  name(result.reason)));
+  }
   recorder.reports.erase(recorder.reports.begin(), recorder.reports.begin() + options.warmup);
   fill_in(bench, recorder.reports, task->flops_per_sample());
   trace_steps(options, settings.train, settings.schedule, parts, bench);
@@ -202,15 +207,15 @@ nlohmann::ordered_json json_of(const DeviceTime& time) {
   return {{"busy_s", time.busy_s}, {"gaps_s", time.gaps_s}, {"work", std::move(work)}};
 }
 
-/// A line under a row of the table.
+/// An additional line below a row of the table.
 std::string text_of(const DeviceTime& time) {
-  std::string text = "  on the device/ms:";
+  std::string text = "  device time/ms:";
   for (size_t i = 0; i < kDeviceWorks; ++i) {
     if (time.work_s.at(i) == 0) continue;
     text += fmt::format(" {} {:.2f},", name(static_cast<DeviceWork>(i)), time.work_s.at(i) * 1e3);
   }
   const double all_s = time.busy_s + time.gaps_s;
-  return text + fmt::format(" idle between them {:.2f} ({:.1f} %)\n", time.gaps_s * 1e3,
+  return text + fmt::format(" idle {:.2f} ({:.1f} %)\n", time.gaps_s * 1e3,
                             all_s > 0 ? time.gaps_s / all_s * 100 : 0);
 }
 
@@ -246,7 +251,7 @@ std::string to_json(const std::vector<StepBench>& benches) {
 std::string table(const std::vector<StepBench>& benches) {
   std::string text = fmt::format("{:<18} {:<5} {:>5} {:>6} {:>16} {:>9} {:>6} {:>10}   {}\n", "recipe",
                                  "dtype", "ranks", "batch", "rate", "step/ms", "MFU", "memory",
-                                 "of a step/ms: data, other ranks, optimizer, the rest");
+                                 "parts of a step/ms: data, other ranks, optimizer, rest");
   for (const StepBench& b : benches) {
     text += fmt::format(
         "{:<18} {:<5} {:>5} {:>6} {:>16} {:>9.2f} {:>4.0f} % {:>10}   {:.2f}, {:.2f}, {:.2f}, {:.2f}\n",
@@ -254,14 +259,13 @@ std::string table(const std::vector<StepBench>& benches) {
         b.step_s * 1e3, b.utilisation * 100, bytes_text(b.memory_bytes), b.data_s * 1e3, b.comm_s * 1e3,
         b.optimizer_s * 1e3, (b.step_s - b.data_s - b.comm_s - b.optimizer_s) * 1e3);
     if (b.device_time) text += text_of(*b.device_time);
-    if (!b.why_no_device_time.empty())
-      text += fmt::format("  no times of the device's own: {}\n", b.why_no_device_time);
+    if (!b.why_no_device_time.empty()) text += fmt::format("  no device time: {}\n", b.why_no_device_time);
   }
   if (benches.empty()) return text;
   const StepBench& first = benches.front();
   text += fmt::format(
-      "\n{}, {} rank{} x {} thread{}; MFU is the model's own products against {:.1f} GFLOP/s of a {} "
-      "product a rank, measured beside it\n",
+      "\n{}, {} rank{} x {} thread{}; MFU: rate of the model's matrix products relative to {:.1f} GFLOP/s "
+      "per rank, measured with a {} product\n",
       first.device, first.ranks, first.ranks == 1 ? "" : "s", first.threads, first.threads == 1 ? "" : "s",
       first.ceilings.gemm_flops_per_s / 1e9, first.ceilings.gemm_shape);
   return text;

@@ -25,7 +25,7 @@ double time_calls(const Stream& stream, int64_t calls, FunctionRef<void()> work)
 }  // namespace
 
 Timing measure(const Stream& stream, double budget_s, FunctionRef<void()> work) {
-  (void)time_calls(stream, 1, work);  // first calls choose algorithms and fill caches of memory
+  (void)time_calls(stream, 1, work);  // the first call selects algorithms and allocates memory
   const double guess = std::max(time_calls(stream, 1, work), 1e-7);
   const double wanted = std::floor(budget_s / kSamples / guess);
   const auto calls = static_cast<int64_t>(std::clamp(wanted, 1.0, 1e6));

@@ -123,7 +123,7 @@ CLI::App* add_step(CLI::App& app, const std::shared_ptr<StepArguments>& a) {
   return step;
 }
 
-CommandAction setup(CLI::App& app) {
+CommandAction setup_bench(CLI::App& app) {
   app.require_subcommand(1);
   const auto kernel_arguments = std::make_shared<KernelArguments>();
   const auto step_arguments = std::make_shared<StepArguments>();
@@ -143,6 +143,6 @@ const Command kBenchCommand{
   tutti bench step models/recipes/gpt-bench.yaml       # tokens/s, MFU, memory, where the time goes
   mpirun -n 2 tutti bench step models/recipes/resnet18-fashion.yaml --set run.threads=1
   tutti bench step models/recipes/gpt2-124m.yaml --set train.batch=64 --set train.microbatch=64 --json)",
-    &setup};
+    &setup_bench};
 
 }  // namespace tutti

@@ -8,7 +8,7 @@
 namespace tutti {
 namespace {
 
-CommandAction setup(CLI::App& app) {
+CommandAction setup_completion(CLI::App& app) {
   app.require_subcommand(1);
   CLI::App* const bash = app.add_subcommand("bash", "For bash");
   CLI::App* const zsh = app.add_subcommand("zsh", "For zsh");
@@ -28,6 +28,6 @@ const Command kCompletionCommand{"completion",
                                  "Print a script that completes commands and options in a shell",
                                  R"sh(  eval "$(tutti completion bash)"
   tutti completion fish > ~/.config/fish/completions/tutti.fish)sh",
-                                 &setup};
+                                 &setup_completion};
 
 }  // namespace tutti

@@ -14,13 +14,13 @@
 namespace tutti {
 namespace {
 
-struct Options {
+struct ConfigArguments {
   std::string run_file;
   std::vector<std::string> sets;
   bool help_keys = false;
 };
 
-ExitCode config(const Options& options, Console& console) {
+ExitCode config(const ConfigArguments& options, Console& console) {
   RunFile file = options.run_file.empty() ? RunFile() : RunFile::from_file(options.run_file);
   for (const std::string& assignment : options.sets) file.set(assignment);
   RunSettings settings;
@@ -29,8 +29,8 @@ ExitCode config(const Options& options, Console& console) {
   return ExitCode::kDone;
 }
 
-CommandAction setup(CLI::App& app) {
-  const auto options = std::make_shared<Options>();
+CommandAction setup_config(CLI::App& app) {
+  const auto options = std::make_shared<ConfigArguments>();
   app.add_option("RUN.yaml", options->run_file, "A run file; default: show the defaults");
   add_set_option(app, options->sets, "Override a key: train.steps=100; may be repeated");
   app.add_flag("--help-keys", options->help_keys, "List all keys with type, value, range and meaning");
@@ -43,6 +43,6 @@ const Command kConfigCommand{"config", "Check a run file and print it with all k
                              R"(  tutti config models/recipes/gpt-kjv.yaml --set train.steps=50
   tutti config --help-keys
   tutti config > run.yaml    # a run file to begin with)",
-                             &setup};
+                             &setup_config};
 
 }  // namespace tutti

@@ -11,7 +11,7 @@
 namespace tutti {
 namespace {
 
-CommandAction setup(CLI::App& app) {
+CommandAction setup_data(CLI::App& app) {
   app.require_subcommand(1);
   const std::vector<DataCommand> commands{add_data_tokens(app), add_data_tokenizer(app), add_data_show(app),
                                           add_data_validate(app)};
@@ -41,6 +41,6 @@ const Command kDataCommand{"data", "Prepare and check training data",
   tutti data show data/book
   tutti data validate run.yaml                       # reads all samples before hours are spent
   mpirun -n 8 tutti data validate --kind folder --path imagenet --write-skip skip.txt)",
-                           &setup};
+                           &setup_data};
 
 }  // namespace tutti

@@ -18,12 +18,12 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Options {
+struct DataShowArguments {
   std::string directory;
   int64_t tokens = 60;
 };
 
-ExitCode show(const Options& options, Console& console) {
+ExitCode show(const DataShowArguments& options, Console& console) {
   const fs::path directory(options.directory);
   const fs::path index_file = directory / kTokenIndex;
   const TokenIndex index =
@@ -47,7 +47,7 @@ ExitCode show(const Options& options, Console& console) {
 }  // namespace
 
 DataCommand add_data_show(CLI::App& data) {
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<DataShowArguments>();
   CLI::App* const app = data.add_subcommand("show", "Show the content of a directory of token shards");
   app->add_option("DIR", options->directory, "The directory")->required();
   app->add_option("-n,--tokens", options->tokens, "Tokens of each split to print")

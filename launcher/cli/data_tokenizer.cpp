@@ -15,7 +15,7 @@
 namespace tutti {
 namespace {
 
-struct Options {
+struct DataTokenizerArguments {
   std::vector<std::string> inputs;
   std::string out;
   int64_t vocabulary = 4096;
@@ -24,7 +24,7 @@ struct Options {
   bool force = false;
 };
 
-ExitCode train_tokenizer(const Options& options, Console& console) {
+ExitCode train_tokenizer(const DataTokenizerArguments& options, Console& console) {
   FileTarget target(options.out, {.force = options.force,
                                   .inputs = {options.inputs.begin(), options.inputs.end()},
                                   .standard_output = true});
@@ -60,7 +60,7 @@ ExitCode train_tokenizer(const Options& options, Console& console) {
 }  // namespace
 
 DataCommand add_data_tokenizer(CLI::App& data) {
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<DataTokenizerArguments>();
   CLI::App* const app = data.add_subcommand("tokenizer", "Train a tokenizer and write its tokenizer.json");
   app->add_option("-i,--input", options->inputs, "Text files, UTF-8")->required();
   app->add_option("-o,--out", options->out, "The tokenizer.json to write; - for standard output")->required();

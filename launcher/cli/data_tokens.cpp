@@ -14,7 +14,7 @@
 namespace tutti {
 namespace {
 
-struct Options {
+struct DataTokensArguments {
   TokenizeConfig text;
   ShardIdsConfig ids;
   int64_t train_tokenizer = 0;
@@ -25,7 +25,7 @@ void say_notes(const TokenizeReport& report, Console& console) {
   for (const std::string& note : report.notes) console.err << "note: " << note << '\n';
 }
 
-ExitCode write_text(const Options& options, Console& console) {
+ExitCode write_text(const DataTokensArguments& options, Console& console) {
   TokenizeConfig config = options.text;
   if (options.train_tokenizer > 0) {
     config.tokenizer = "train";
@@ -48,7 +48,7 @@ ExitCode write_text(const Options& options, Console& console) {
   return ExitCode::kDone;
 }
 
-ExitCode write_ids(const Options& options, Console& console) {
+ExitCode write_ids(const DataTokensArguments& options, Console& console) {
   TokenizeReport report;
   {
     StatusLine status_line(console.err);
@@ -66,7 +66,7 @@ ExitCode write_ids(const Options& options, Console& console) {
 }  // namespace
 
 DataCommand add_data_tokens(CLI::App& data) {
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<DataTokensArguments>();
   CLI::App* const app = data.add_subcommand("tokens", "Convert plain text or token ids to token shards");
   CLI::Option* const input = app->add_option("-i,--input", options->text.inputs, "Text files, UTF-8");
   CLI::Option* const ids =

@@ -27,7 +27,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct Options {
+struct DataValidateArguments {
   TrainOptions train;  // the run file, if one is given
   DataConfig data;
   int64_t threads = 0;
@@ -148,7 +148,8 @@ void print_split(const SplitReport& split, int64_t most, std::ostream& out) {
   });
 }
 
-void print(const Options& options, const DataReport& report, double seconds, std::ostream& out) {
+void print(const DataValidateArguments& options, const DataReport& report, double seconds,
+           std::ostream& out) {
   for (const SplitReport& split : report.splits) print_split(split, options.show, out);
   for (const DuplicateExample& e : report.shared.examples)
     out << fmt::format("shared: {} = {}\n", e.second, e.first);
@@ -175,7 +176,7 @@ void write_target(FileTarget& target, std::string_view text, Console& console) {
 struct Targets {
   std::optional<FileTarget> json, skip;
 
-  void open(const Options& options, const DataConfig& data) {
+  void open(const DataValidateArguments& options, const DataConfig& data) {
     std::vector<std::filesystem::path> inputs;
     if (!options.train.run_file.empty()) inputs.push_back(options.train.run_file);
     for (const std::string& path : {data.path, data.validation_path}) {
@@ -211,7 +212,7 @@ void check_model(RunSettings& settings, DataReport& report) {
   }
 }
 
-ExitCode validate(const Options& options, Console& console) {
+ExitCode validate(const DataValidateArguments& options, Console& console) {
   std::optional<RunSettings> run;
   DataConfig data = options.data;
   const bool has_run = !options.train.run_file.empty();
@@ -265,7 +266,7 @@ ExitCode validate(const Options& options, Console& console) {
 }  // namespace
 
 DataCommand add_data_validate(CLI::App& data) {
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<DataValidateArguments>();
   CLI::App* const app = data.add_subcommand(
       "validate",
       "Read all samples of a dataset: decode images, check tokens and checksums, count classes and "

@@ -40,13 +40,13 @@ void print(const Evaluation& e, bool json, std::ostream& out) {
   out << fmt::format(", {:.2f} % of {} {} right\n", 100 * e.accuracy, e.count, e.item);
 }
 
-CommandAction setup(CLI::App& app) {
-  struct Options {
+CommandAction setup_evaluate(CLI::App& app) {
+  struct EvaluateArguments {
     EvaluateOptions evaluate;
     std::string split = "validation";
     bool json = false;
   };
-  const auto options = std::make_shared<Options>();
+  const auto options = std::make_shared<EvaluateArguments>();
   app.add_option("MODEL", options->evaluate.model,
                  "Run directory, or Hugging Face model directory (config.json, *.safetensors)")
       ->required();
@@ -92,6 +92,6 @@ const Command kEvaluateCommand{"evaluate", "Measure a trained model's loss on a 
                                R"(  tutti evaluate runs/kjv
   tutti evaluate runs/kjv --data data/other --step 500
   mpirun -n 2 tutti evaluate SmolLM-135M --data data/web --set data.context=1024 --json)",
-                               &setup};
+                               &setup_evaluate};
 
 }  // namespace tutti

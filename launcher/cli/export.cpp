@@ -20,7 +20,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Options {
+struct ExportArguments {
   std::string directory;
   std::string out;
   std::string dtype;
@@ -35,14 +35,13 @@ struct Opened {
 };
 
 /// The run, with its masters where fp32 (or fp16, which is rounded once) is asked for.
-Opened open(const Options& options, const Stream& stream, std::ostream& err) {
-  const std::optional<DType> asked =
-      options.dtype.empty() ? std::nullopt : std::optional(dtype_from_name(options.dtype));
-  const bool masters = asked && *asked != DType::kBFloat16;
+Opened open(const ExportArguments& options, const Stream& stream, std::ostream& err) {
+  const bool asked = !options.dtype.empty();
+  const DType dtype = asked ? dtype_from_name(options.dtype) : DType::kBFloat16;
   RunModel run = open_run_model(options.directory, options.step, stream, err,
-                                masters ? Weights::kMasters : Weights::kComputed);
-  const DType dtype = asked.value_or(run.dtype);
-  return {std::move(run), dtype};
+                                dtype == DType::kBFloat16 ? Weights::kComputed : Weights::kMasters);
+  const DType written = asked ? dtype : run.dtype;
+  return {std::move(run), written};
 }
 
 /// The run's own copy, else the one beside its data, where that is still there.
@@ -56,7 +55,7 @@ std::optional<TokenizerFolder> tokenizer_of(const fs::path& directory, const Dat
   return TokenizerFolder{*std::move(found), data.path};
 }
 
-ExitCode export_to_file(const Options& options, const Stream& stream, Console& console) {
+ExitCode export_to_file(const ExportArguments& options, const Stream& stream, Console& console) {
   FileTarget target(options.out,
                     {.force = options.force, .inputs = {options.directory}, .standard_output = true});
   const Opened opened = open(options, stream, console.err);
@@ -70,7 +69,7 @@ ExitCode export_to_file(const Options& options, const Stream& stream, Console& c
   return ExitCode::kDone;
 }
 
-ExitCode export_to_folder(const Options& options, const Stream& stream, Console& console) {
+ExitCode export_to_folder(const ExportArguments& options, const Stream& stream, Console& console) {
   DirectoryTarget target(options.out, {.force = options.force,
                                        .inputs = {options.directory},
                                        .names = {},
@@ -93,8 +92,8 @@ bool is_file_name(const fs::path& out) {
   return fs::exists(fs::symlink_status(out, none)) && !fs::is_directory(out, none);
 }
 
-CommandAction setup(CLI::App& app) {
-  const auto options = std::make_shared<Options>();
+CommandAction setup_export(CLI::App& app) {
+  const auto options = std::make_shared<ExportArguments>();
   app.add_option("RUNDIR", options->directory, "Run directory of a gpt or resnet model")->required();
   app.add_option("-o,--out", options->out,
                  "The model directory to write for transformers; or FILE.safetensors for the weights only, - "
@@ -126,6 +125,6 @@ const Command kExportCommand{
   tutti export runs/kjv --out kjv --dtype fp32 --force
   tutti export runs/resnet --out resnet.safetensors    # torchvision's names
   mpirun -n 2 tutti train run.yaml --set model.weights=kjv    # and the way in again)",
-    &setup};
+    &setup_export};
 
 }  // namespace tutti

@@ -1,3 +1,4 @@
+#include <tutti/core/data/tokenizer.h>
 #include "launcher/cli/checks.h"
 #include "launcher/cli/commands.h"
 #include "launcher/run/run_model.h"
@@ -22,7 +23,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Options {
+struct GenerateArguments {
   std::string directory;
   std::string prompt;
   std::string tokenizer;
@@ -33,7 +34,7 @@ struct Options {
 };
 
 /// The tokenizer of a run: its own copy, else the one beside the data; none for ids of an unknown tokenizer.
-std::optional<Tokenizer> run_tokenizer(const Options& options, const DataConfig& data) {
+std::optional<Tokenizer> run_tokenizer(const GenerateArguments& options, const DataConfig& data) {
   const fs::path directory(options.directory);
   require(data.kind == "tokens", "{}: was trained on data.kind {}; expected tokens to generate text",
           options.directory, data.kind);
@@ -74,7 +75,7 @@ std::vector<int32_t> behind_mark(const Tokenizer& tokenizer, const std::vector<i
   return all;
 }
 
-Writer open_run(const Options& options, const Stream& stream, Console& console) {
+Writer open_run(const GenerateArguments& options, const Stream& stream, Console& console) {
   RunModel run = open_run_model(options.directory, options.step, stream, console.err);
   require(run.settings.model.kind == "gpt", "{}: model.kind is {}; expected gpt", options.directory,
           run.settings.model.kind);
@@ -93,7 +94,7 @@ Writer open_run(const Options& options, const Stream& stream, Console& console) 
   return {std::move(run), std::move(tokenizer), std::move(ids), std::move(prompt), std::move(ends)};
 }
 
-Writer open_folder(const Options& options, const Stream& stream) {
+Writer open_folder(const GenerateArguments& options, const Stream& stream) {
   const fs::path folder(options.directory);
   require(options.step == 0,
           "{}: --step selects a checkpoint of a run; this is a Hugging Face model directory",
@@ -115,7 +116,7 @@ Writer open_folder(const Options& options, const Stream& stream) {
   return {std::move(run), std::move(tokenizer), std::move(ids), std::move(prompt), std::move(ends)};
 }
 
-void write_text(const Options& options, const Writer& writer, Gpt& model, const Stream& stream,
+void write_text(const GenerateArguments& options, const Writer& writer, Gpt& model, const Stream& stream,
                 std::ostream& out) {
   const Tokenizer& tokenizer = *writer.tokenizer;
   out << options.prompt << std::flush;
@@ -130,7 +131,7 @@ void write_text(const Options& options, const Writer& writer, Gpt& model, const 
   out << text.finish() << '\n';
 }
 
-void write_ids(const Options& options, const Writer& writer, Gpt& model, const Stream& stream,
+void write_ids(const GenerateArguments& options, const Writer& writer, Gpt& model, const Stream& stream,
                std::ostream& out) {
   out << fmt::format("{}", fmt::join(writer.prompt, " ")) << std::flush;
   (void)generate(model, writer.prompt, options.sampling, stream, [&](int32_t token) {
@@ -141,7 +142,7 @@ void write_ids(const Options& options, const Writer& writer, Gpt& model, const S
   out << '\n';
 }
 
-ExitCode generate_from(const Options& options, Console& console) {
+ExitCode generate_from(const GenerateArguments& options, Console& console) {
   ThreadPool pool(options.threads > 0 ? static_cast<int>(options.threads) : usable_cores());
   const Stream stream = Stream::inline_on(pool);
   const bool is_folder = is_hugging_face_folder(options.directory);
@@ -172,8 +173,8 @@ ExitCode generate_from(const Options& options, Console& console) {
   return ExitCode::kDone;
 }
 
-CommandAction setup(CLI::App& app) {
-  const auto options = std::make_shared<Options>();
+CommandAction setup_generate(CLI::App& app) {
+  const auto options = std::make_shared<GenerateArguments>();
   app.add_option("RUNDIR", options->directory,
                  "Run directory of a gpt model, or Hugging Face model directory")
       ->required();
@@ -211,6 +212,6 @@ const Command kGenerateCommand{"generate", "Generate text with a trained languag
                                R"(  tutti generate runs/kjv --prompt "In the beginning"
   tutti generate runs/kjv --prompt "And God said" --tokens 50 --temperature 0.7 --top-k 40 --seed 3
   tutti generate SmolLM-135M --prompt "Gravity is" -t 0    # config.json, tokenizer.json, *.safetensors)",
-                               &setup};
+                               &setup_generate};
 
 }  // namespace tutti

@@ -28,7 +28,7 @@ namespace fs = std::filesystem;
 
 constexpr int64_t kUsualContext = 2048;
 
-struct Options {
+struct ImportArguments {
   std::string folder;
   std::string out;
   int64_t context = 0;
@@ -36,7 +36,7 @@ struct Options {
 };
 
 /// The context to train with: the requested or the default one; never longer than the model's.
-int64_t context_of(const Options& options, const HuggingFaceConfig& config) {
+int64_t context_of(const ImportArguments& options, const HuggingFaceConfig& config) {
   const int64_t longest = config.gpt.context;
   if (options.context == 0) return std::min(longest, kUsualContext);
   require(options.context <= longest, "--context: {} is more than {} has, {}", options.context, config.name,
@@ -62,7 +62,7 @@ void require_known_tokens(const fs::path& file, int64_t vocabulary) {
           file.string(), tokenizer->vocabulary(), vocabulary);
 }
 
-std::string run_file(const Options& options) {
+std::string run_file(const ImportArguments& options) {
   const auto config = hugging_face_config_of(options.folder);
   require(config.has_value() && fs::is_directory(options.folder),
           "{}: expected a directory with a config.json", options.folder);
@@ -91,7 +91,7 @@ std::string run_file(const Options& options) {
   return text;
 }
 
-ExitCode import_folder(const Options& options, Console& console) {
+ExitCode import_folder(const ImportArguments& options, Console& console) {
   FileTarget target(options.out,
                     {.force = options.force, .inputs = {options.folder}, .standard_output = true});
   const std::string text = run_file(options);
@@ -107,8 +107,8 @@ ExitCode import_folder(const Options& options, Console& console) {
   return ExitCode::kDone;
 }
 
-CommandAction setup(CLI::App& app) {
-  const auto options = std::make_shared<Options>();
+CommandAction setup_import(CLI::App& app) {
+  const auto options = std::make_shared<ImportArguments>();
   app.add_option("FOLDER", options->folder,
                  "Hugging Face model directory: config.json, *.safetensors, tokenizer.json")
       ->required();
@@ -125,6 +125,6 @@ const Command kImportCommand{
     "import", "Write a run file that continues from a Hugging Face model",
     R"(  tutti import SmolLM-135M --out run.yaml    # config.json becomes the model section
   tutti import Llama-3.2-1B --context 4096 --out -)",
-    &setup};
+    &setup_import};
 
 }  // namespace tutti

@@ -166,7 +166,7 @@ void print_info(const MachineInfo& machine, const MpiProbe& mpi, std::ostream& o
   for (const auto& [library, version] : library_versions()) row(out, library, version);
 }
 
-CommandAction setup(CLI::App& app) {
+CommandAction setup_info(CLI::App& app) {
   const auto json = std::make_shared<bool>(false);
   app.add_flag("--json", *json, "Print JSON for scripts");
   return [json](Console& console) {
@@ -188,6 +188,6 @@ const Command kInfoCommand{"info", "Show this machine, the libraries, the device
                            R"(  tutti info
   tutti info --json | jq .machine.cores
   mpirun -n 2 --map-by numa tutti info     # what rank 0 sees under a launcher)",
-                           &setup};
+                           &setup_info};
 
 }  // namespace tutti

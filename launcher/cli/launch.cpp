@@ -33,7 +33,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Options {
+struct LaunchArguments {
   LaunchSpec spec;
   std::optional<std::string> time;
   std::string grace = "60s";
@@ -45,7 +45,7 @@ struct Options {
 };
 
 /// The run directory: --dir, or the run file's, which is thereby checked before anything is queued.
-std::string run_directory(const Options& options, const std::vector<std::string>& command) {
+std::string run_directory(const LaunchArguments& options, const std::vector<std::string>& command) {
   std::string directory = options.dir;
   if (!command.empty() && command.front() == "train") {
     const RunSettings settings = read_settings(train_options(command));
@@ -63,7 +63,7 @@ std::string own_path() {
   return path.string();
 }
 
-LaunchSpec complete(const Options& options, const std::vector<std::string>& command,
+LaunchSpec complete(const LaunchArguments& options, const std::vector<std::string>& command,
                     const Environment& here) {
   LaunchSpec spec = options.spec;
   const auto duration = [](const char* option, const std::string& text) {
@@ -152,7 +152,7 @@ ExitStatus run_all(const Detected& found, const LaunchSpec& asked, const Environ
     throw;
   }
 }
-ExitCode launch(const Options& options, const std::vector<std::string>& command, Console& console) {
+ExitCode launch(const LaunchArguments& options, const std::vector<std::string>& command, Console& console) {
   Environment here = this_environment();
   if (const std::optional<int64_t> index = own_rank(here)) {
     if (*index != 0) return ExitCode::kUsage;  // rank 0 prints the message
@@ -203,7 +203,7 @@ ExitCode launch(const Options& options, const std::vector<std::string>& command,
   return static_cast<ExitCode>(run_all(found, spec, here, console.err).exit_code);
 }
 
-void add_options(CLI::App& app, Options& o) {
+void add_options(CLI::App& app, LaunchArguments& o) {
   LaunchSpec& s = o.spec;
   app.add_option("--nodes", s.nodes, "Machines; default: all of the allocation, or one")
       ->check(between_numbers(0));
@@ -290,8 +290,8 @@ Exit codes beside those of `tutti --help`:
   205       a host or the link to it was lost
   255       the ranks could not be started on all hosts)";
 
-CommandAction setup(CLI::App& app) {
-  const auto options = std::make_shared<Options>();
+CommandAction setup_launch(CLI::App& app) {
+  const auto options = std::make_shared<LaunchArguments>();
   add_options(app, *options);
   std::string schedulers;
   for (const Adapter* adapter : adapters()) {
@@ -326,6 +326,6 @@ const Command kLaunchCommand{
   tutti launch --nodes 4 --gpus-per-node 8 --time 2h --dry-run train run.yaml
   tutti launch --restarts 3 --requeue --nodes 2 --time 1d train run.yaml
   tutti launch --sweep optimizer.learning_rate=0.001,0.003 --time 1h train run.yaml)",
-    &setup};
+    &setup_launch};
 
 }  // namespace tutti

@@ -21,14 +21,14 @@
 namespace tutti {
 namespace {
 
-struct Options {
+struct PreflightArguments {
   PreflightOptions preflight;
   TrainOptions train;
   std::string dir;
   bool json = false;
 };
 
-ExitCode run(const Options& options, Console& console) {
+ExitCode run(const PreflightArguments& options, Console& console) {
   PreflightOptions o = options.preflight;
   o.run_file = options.train.run_file;
   o.run_directory = options.dir;
@@ -67,8 +67,8 @@ ExitCode run(const Options& options, Console& console) {
   return good ? ExitCode::kDone : ExitCode::kError;
 }
 
-CommandAction setup(CLI::App& app) {
-  const auto options = std::make_shared<Options>();
+CommandAction setup_preflight(CLI::App& app) {
+  const auto options = std::make_shared<PreflightArguments>();
   app.add_option("RUN.yaml", options->train.run_file, "A run file that must be the same on all hosts");
   add_set_option(app, options->train.sets, "Override a key of the run file; may be repeated");
   app.add_option("--dir", options->dir,
@@ -89,6 +89,6 @@ const Command kPreflightCommand{
   srun --mpi=pmix tutti preflight run.yaml            # and whether all hosts see the same run file
   tutti launch --nodes 4 preflight --json run.yaml
 Hosts that stand out are named, to be left out by `tutti launch --exclude`; the exit code is 1 then.)",
-    &setup};
+    &setup_preflight};
 
 }  // namespace tutti

@@ -19,7 +19,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Options {
+struct ReportArguments {
   std::vector<std::string> directories;
   std::string out;
   std::string svg;
@@ -33,7 +33,7 @@ struct Output {
   std::function<std::string()> content;
 };
 
-ExitCode report(const Options& options, Console& console) {
+ExitCode report(const ReportArguments& options, Console& console) {
   std::vector<RunData> runs;
   runs.reserve(options.directories.size());
   for (const std::string& directory : options.directories) runs.push_back(read_run(directory));
@@ -80,8 +80,8 @@ ExitCode report(const Options& options, Console& console) {
   return ExitCode::kDone;
 }
 
-CommandAction setup(CLI::App& app) {
-  const auto options = std::make_shared<Options>();
+CommandAction setup_report(CLI::App& app) {
+  const auto options = std::make_shared<ReportArguments>();
   app.add_option("RUNDIR", options->directories, "Run directories; several are compared in the same plots")
       ->required();
   app.add_option("--out", options->out,
@@ -99,6 +99,6 @@ const Command kReportCommand{"report", "Write plots and results of runs as one H
                              R"(  tutti report runs/kjv                          # writes runs/kjv/report.html
   tutti report runs/kjv --png plots --svg plots  # and single pictures
   tutti report runs/a runs/b --out compare.html  # two runs over each other)",
-                             &setup};
+                             &setup_report};
 
 }  // namespace tutti

@@ -14,7 +14,7 @@
 namespace tutti {
 namespace {
 
-struct Options {
+struct TrainArguments {
   TrainOptions train;
   std::string progress = "auto";
   bool quiet = false;
@@ -32,7 +32,7 @@ ExitCode exit_code(TrainResult::Reason reason) {
   return ExitCode::kError;
 }
 
-ExitCode run(const Options& options, Console& console) {
+ExitCode run(const TrainArguments& options, Console& console) {
   TrainOptions train_options = options.train;
   train_options.progress = options.quiet ? ProgressStyle::kNone : progress_style_from_name(options.progress);
   TrainResult::Reason reason = TrainResult::Reason::kCompleted;
@@ -57,8 +57,8 @@ ExitCode run(const Options& options, Console& console) {
   return exit_code(reason);
 }
 
-CommandAction setup(CLI::App& app) {
-  const auto options = std::make_shared<Options>();
+CommandAction setup_train(CLI::App& app) {
+  const auto options = std::make_shared<TrainArguments>();
   app.add_option("RUN.yaml", options->train.run_file, "The run file; models/recipes holds one for each model")
       ->required();
   add_set_option(app, options->train.sets,
@@ -98,6 +98,6 @@ const Command kTrainCommand{
   mpirun -n 2 tutti train models/recipes/gpt-kjv.yaml    # two ranks, the same answer
   tutti train run.yaml --set train.steps=50 --set run.dir=runs/try
   mpirun -n 4 tutti train run.yaml --resume              # go on, with another number of ranks)",
-    &setup};
+    &setup_train};
 
 }  // namespace tutti

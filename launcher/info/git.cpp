@@ -23,12 +23,12 @@ bool is_commit(std::string_view text) {
          std::all_of(text.begin(), text.end(), [](unsigned char c) { return std::isxdigit(c) != 0; });
 }
 
-/// What `key: value` or `key value` names; empty for other lines.
+/// The value of a line that begins with `key`; empty for other lines.
 std::string after(std::string_view key, const std::string& line) {
   return line.starts_with(key) ? line.substr(key.size()) : "";
 }
 
-/// The .git folder of the checkout; worktrees and submodules have a file that names it.
+/// The .git folder of the checkout; worktrees and submodules have a file with its path.
 fs::path git_folder(const fs::path& directory) {
   std::error_code error;
   for (fs::path at = fs::absolute(directory, error); !error; at = at.parent_path()) {
@@ -60,7 +60,7 @@ std::string git_revision(const fs::path& directory) {
   if (folder.empty()) return "";
   std::string found = first_line(folder / "HEAD");
   if (const std::string reference = after("ref: ", found); !reference.empty()) {
-    // Branches of a worktree stand in the folder that it shares with the others.
+    // The branches of a worktree are in the folder that all worktrees share.
     const std::string common = first_line(folder / "commondir");
     const fs::path shared = common.empty() ? folder : folder / common;
     found = first_line(shared / reference);

@@ -5,8 +5,8 @@
 
 namespace tutti {
 
-/// The commit that is checked out where `directory` lies, read from git's files without running git (a
-/// process that uses MPI had better not fork); empty if it is no git checkout or has no commit.
+/// The commit that is checked out in the tree of `directory`, read from git's files: a process that uses MPI
+/// should not fork to run git. Empty if it is not in a git checkout, or has no commit.
 std::string git_revision(const std::filesystem::path& directory);
 
 }  // namespace tutti

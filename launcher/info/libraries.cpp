@@ -22,7 +22,7 @@
 namespace tutti {
 namespace {
 
-/// What the child tells: numbers, so that a crash in between cannot be mistaken for text.
+/// The result from the child process: binary, so that output of a crash cannot be mistaken for it.
 struct ProbeReply {
   int rank = 0;
   int size = 1;
@@ -118,7 +118,7 @@ MpiProbe probe_mpi() {
   }
   MpiProbe probe;
   if (received != static_cast<ssize_t>(sizeof reply) || !WIFEXITED(status) || WEXITSTATUS(status) != 0) {
-    probe.error = "MPI could not be started in this environment";
+    probe.error = "MPI could not be initialised in this environment";
     return probe;
   }
   probe.rank = reply.rank;

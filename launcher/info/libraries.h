@@ -6,24 +6,24 @@
 
 namespace tutti {
 
-/// Names and versions of the libraries that this program runs with, as they report themselves at run time
-/// where they can.
+/// Names and versions of the libraries that this program uses, as reported by the libraries at run time
+/// where possible.
 std::vector<std::pair<std::string, std::string>> library_versions();
 
-/// "Open MPI v4.1.4, ...": what the MPI library says of itself. May be called before MPI is initialised.
+/// "Open MPI v4.1.4, ...", as reported by the MPI library. May be called before MPI is initialised.
 std::string mpi_library_version();
 
-/// What came of starting MPI in a process of its own, so that an MPI that cannot start is a line of a report
-/// and not the end of it.
+/// The result of initialising MPI in a separate process: an MPI that cannot start then becomes a line of the
+/// report instead of ending the program.
 struct MpiProbe {
   int rank = 0;
   int size = 1;
   std::string standard;      ///< "3.1"
   std::string thread_level;  ///< "multiple"
-  std::string error;         ///< why there is nothing to tell
+  std::string error;         ///< why MPI could not be initialised; empty: it could
 };
 
-/// Forks, so it is for a process that has neither started MPI nor threads.
+/// Forks: the process must have neither initialised MPI nor started threads.
 MpiProbe probe_mpi();
 
 }  // namespace tutti

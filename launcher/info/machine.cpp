@@ -28,7 +28,7 @@ using Topology = std::unique_ptr<hwloc_topology, TopologyFree>;
 
 Topology load_topology() {
   hwloc_topology_t raw = nullptr;
-  require(hwloc_topology_init(&raw) == 0, "hwloc: cannot make a topology");
+  require(hwloc_topology_init(&raw) == 0, "hwloc: cannot create a topology");
   Topology topology(raw);
   require(hwloc_topology_load(raw) == 0, "hwloc: cannot read this machine's topology");
   return topology;
@@ -70,7 +70,7 @@ std::string control_group(std::string_view controller) {
   return "";
 }
 
-/// The first line of a file in a control group's folder, or at the root, which is what a container sees.
+/// The first line of a file in a control group's folder, or at the root, as in a container.
 std::string group_value(std::string_view controller, const std::string& name) {
   for (const std::string& folder : {control_group(controller), std::string("/sys/fs/cgroup"),
                                     fmt::format("/sys/fs/cgroup/{}", controller)}) {

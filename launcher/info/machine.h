@@ -12,7 +12,7 @@ struct CacheInfo {
   int count = 0;
 };
 
-/// What this process sees of the machine it runs on. Unknown numbers are 0 and unknown texts empty.
+/// Properties of the machine as this process sees it. Unknown numbers are 0, unknown texts are empty.
 struct MachineInfo {
   std::string host;
   std::string system;  ///< "Debian GNU/Linux 12 (bookworm)"
@@ -22,7 +22,7 @@ struct MachineInfo {
   int cores = 0;
   int threads = 0;         ///< hardware threads
   int usable_threads = 0;  ///< that this process may run on
-  double cpu_limit = 0;    ///< CPUs' worth of time that a container grants; 0: no limit
+  double cpu_limit = 0;    ///< CPU time per second that a container may use, in CPUs; 0: no limit
   int numa_nodes = 0;
   std::vector<CacheInfo> caches;
   std::vector<std::string> features;  ///< instruction set extensions that matter for computing
@@ -36,7 +36,7 @@ MachineInfo machine_info();
 /// Bytes of memory that the processes of this container or job may use together on this host.
 int64_t usable_memory_bytes();
 
-/// Largest amount of memory that this process had resident so far, in bytes.
+/// Peak resident memory of this process so far, in bytes.
 int64_t peak_resident_bytes();
 
 }  // namespace tutti

@@ -12,7 +12,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-/// The number in a file of a control group; 0 for "max" and where there is none.
+/// The number in a file of a control group; 0 for "max", or if there is no file.
 int64_t limit_in(const fs::path& file) {
   std::ifstream stream(file);
   std::string text;
@@ -26,8 +26,8 @@ int64_t limit_in(const fs::path& file) {
 
 int64_t memory_limit(std::string_view self, const fs::path& root, int64_t memory_bytes) {
   int64_t least = memory_bytes;
-  // Version 1 says "no limit" by a number beyond all memory.
-  const auto look_at = [&](const fs::path& file) {
+  // In version 1, a number larger than all memory means "no limit".
+  const auto apply = [&](const fs::path& file) {
     if (const int64_t limit = limit_in(file); limit > 0 && limit < least) least = limit;
   };
   std::istringstream lines{std::string(self)};
@@ -38,13 +38,13 @@ int64_t memory_limit(std::string_view self, const fs::path& root, int64_t memory
     const std::string controllers = fmt::format(",{},", line.substr(first + 1, second - first - 1));
     const bool unified = controllers == ",,";
     if (!unified && controllers.find(",memory,") == std::string::npos) continue;
-    // A container may see its own group as the root, under the path that the machine knows it by.
+    // In a container, its own group may be the root, although the path is that on the host.
     for (fs::path group = fs::path(line.substr(second + 1)).relative_path();; group = group.parent_path()) {
       if (unified) {
-        look_at(root / group / "memory.max");
-        look_at(root / "unified" / group / "memory.max");
+        apply(root / group / "memory.max");
+        apply(root / "unified" / group / "memory.max");
       } else {
-        look_at(root / "memory" / group / "memory.limit_in_bytes");
+        apply(root / "memory" / group / "memory.limit_in_bytes");
       }
       if (group.empty()) break;
     }

@@ -15,7 +15,7 @@
 namespace tutti {
 namespace {
 
-constexpr double kForget = 0.95;  // a mean over the last twenty steps or so
+constexpr double kDecay = 0.95;  // a mean over about twenty steps
 constexpr std::string_view kClearLine = "\r\x1b[2K";
 constexpr int kShortestBar = 8;
 constexpr int kLongestBar = 30;
@@ -52,7 +52,7 @@ ProgressStyle progress_style_from_name(std::string_view text) {
 }
 
 void StepMeter::add(const StepReport& report) {
-  const auto mix = [](double& mean, double value) { mean = kForget * mean + (1 - kForget) * value; };
+  const auto mix = [](double& mean, double value) { mean = kDecay * mean + (1 - kDecay) * value; };
   mix(weight_, 1);
   mix(step_s_, report.step_s);
   mix(items_, static_cast<double>(report.predictions));
@@ -89,7 +89,7 @@ std::string progress_line(const StepReport& last, const StepMeter& meter, std::s
   const std::string percent = fmt::format("{:3.0f}%", std::floor(100 * done));
   struct Part {
     std::string text;
-    int rank;  // the highest is left out first
+    int rank;  // the part with the highest is left out first
   };
   const std::array<Part, 5> parts{{
       {fmt::format("loss {}", loss_text(meter.loss())), 0},
@@ -101,7 +101,7 @@ std::string progress_line(const StepReport& last, const StepMeter& meter, std::s
   std::string best = steps.substr(0, static_cast<size_t>(std::max(0, columns)));
   for (int ranks = 0; ranks <= 6; ++ranks) {
     std::string text = steps;
-    // The bar itself comes in as number 3.
+    // The bar itself has rank 3.
     const bool with_bar = ranks > 3;
     std::string tail;
     for (const Part& part : parts) {

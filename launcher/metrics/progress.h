@@ -62,7 +62,7 @@ class Progress final : public Observer {
     /// Called with a message when the output cannot be written, because its reader is gone or the disk is
     /// full. Empty: no message.
     std::function<void(const std::string& text)> warn;
-    /// Columns of the terminal; asked at each redraw. Empty: terminal.width().
+    /// Columns of the terminal; called at each redraw. Empty: terminal.width().
     std::function<int()> columns;
   };
   /// `out` outlives this object.
@@ -91,7 +91,7 @@ class Progress final : public Observer {
   StepReport last_;
   Clock::time_point shown_;
   bool drawn_ = false;    ///< the cursor is at the end of a bar
-  bool started_ = false;  ///< a step has been seen
+  bool started_ = false;  ///< there has been a step
   bool lost_ = false;     ///< the output could not be written
 };
 

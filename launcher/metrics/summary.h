@@ -33,7 +33,7 @@ void write_summary(const std::filesystem::path& path, const Summary& summary);
 /// Reads it. Throws Error naming the file and key if it is not a summary.
 Summary read_summary(const std::filesystem::path& path);
 
-/// The largest amount of memory that any rank had resident so far, in bytes; the same on all ranks.
+/// The largest peak resident memory of all ranks so far, in bytes; the same on all ranks.
 /// Collective.
 int64_t peak_memory_bytes(Peers& peers);
 

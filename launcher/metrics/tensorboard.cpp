@@ -40,6 +40,16 @@ std::string encode(events::Event& event, int64_t step) {
   return tf_record(event.SerializeAsString());
 }
 
+/// The number of event files in a folder; 0 if it cannot be read.
+int64_t event_files(const std::filesystem::path& folder) {
+  int64_t count = 0;
+  std::error_code error;
+  for (std::filesystem::directory_iterator at(folder, error), end; !error && at != end; at.increment(error)) {
+    if (at->path().filename().string().starts_with("events.out.tfevents.")) ++count;
+  }
+  return count;
+}
+
 }  // namespace
 
 uint32_t crc32c(std::string_view data) {
@@ -69,7 +79,8 @@ TensorBoardWriter::TensorBoardWriter(const std::filesystem::path& folder, std::s
   events::Event version;
   version.set_file_version("brain.Event:2");
   file_.append(encode(version, 0));
-  if (resumed_step > 0) {
+  // A run that ended before its first checkpoint resumes from step 0: its events are dropped too.
+  if (resumed_step > 0 || event_files(folder) > 1) {
     events::Event restart;
     restart.mutable_session_log()->set_status(events::SessionLog::START);
     file_.append(encode(restart, resumed_step + 1));

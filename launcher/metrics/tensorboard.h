@@ -25,8 +25,8 @@ std::string tf_record(std::string_view data);
 /// eval/loss, eval/accuracy; memory/tensors_mib.
 class TensorBoardWriter final : public Observer {
  public:
-  /// Creates a file in `folder`. `item` is the unit of throughput: "tokens" or "images". With `resumed_step`
-  /// above 0, readers drop later steps from earlier files. Errors go to `notify` (see RecordFile); without
+  /// Creates a file in `folder`. `item` is the unit of throughput: "tokens" or "images". Readers drop steps
+  /// after `resumed_step` from earlier files. Errors go to `notify` (see RecordFile); without
   /// it, throws Error with the path if the file cannot be written.
   TensorBoardWriter(const std::filesystem::path& folder, std::string_view item, int64_t resumed_step = 0,
                     RecordFile::Tell notify = {});

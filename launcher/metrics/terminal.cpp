@@ -40,7 +40,7 @@ Process read_process(pid_t id) {
   std::ifstream file(fmt::format("/proc/{}/stat", id));
   std::string text;
   std::getline(file, text);
-  // "id (program) state parent ...": the program's name may hold blanks and parentheses.
+  // "id (program) state parent ...": the program's name may contain spaces and parentheses.
   const size_t open = text.find('(');
   const size_t close = text.rfind(')');
   if (open == std::string::npos || close == std::string::npos || close < open) return {};

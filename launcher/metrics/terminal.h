@@ -4,7 +4,7 @@
 
 namespace tutti {
 
-/// The terminal on which the user sees this process's standard output.
+/// The terminal that shows this process's standard output to the user.
 ///
 /// Under mpirun a rank's standard output is a pipe or a pseudo-terminal of mpirun, independent of mpirun's
 /// own output. If a launcher on the same host started this process, the launcher's output is used.
@@ -19,7 +19,7 @@ class Terminal {
   [[nodiscard]] bool present() const { return !device_.empty(); }
   /// Current number of columns; 80 if unknown.
   [[nodiscard]] int width() const;
-  /// Whether it takes UTF-8, by the locale.
+  /// Whether it supports UTF-8, according to the locale.
   [[nodiscard]] static bool unicode();
 
  private:

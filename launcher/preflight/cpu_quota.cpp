@@ -23,7 +23,7 @@ double of_group(const fs::path& group) {
   return quota > 0 && period > 0 ? quota / period : 0;
 }
 
-/// The least quota of a group and of those above it. In a container, its own group is the root, whatever
+/// The lowest quota of a group and its ancestors. In a container, its own group is the root, whatever
 /// path it has outside.
 double of_path(const fs::path& root, const fs::path& path) {
   double least = 0;

@@ -28,7 +28,7 @@ double lower_median(std::vector<double> values) {
 /// The reports of one host.
 struct Host {
   HostSummary summary;
-  const RankReport* speaker = nullptr;
+  const RankReport* first_rank = nullptr;
   std::vector<const RankReport*> ranks;
 };
 
@@ -69,7 +69,7 @@ class Evaluation {
       host.ranks.push_back(&report);
       ++sum.ranks;
       if (!report.speaks_for_host) continue;
-      host.speaker = &report;
+      host.first_rank = &report;
       sum.cpu_quota = report.cpu_quota;
       sum.available_bytes = report.available_bytes;
       sum.shm_bytes = report.shm_bytes;
@@ -173,7 +173,7 @@ class Evaluation {
   }
 
   void check_speed() {
-    const auto flops = [](double rate) { return fmt::format("{:.1f} GFLOP/s a rank", rate / 1e9); };
+    const auto flops = [](double rate) { return fmt::format("{:.1f} GFLOP/s per rank", rate / 1e9); };
     const auto bytes = [](double rate) { return rate_text(rate) + " a rank"; };
     check_share(Severity::kSlow, "GEMM", &HostSummary::gemm_flops_per_s, limits_.least_gemm, flops,
                 "other programs, a low clock or fewer cores");
@@ -188,7 +188,7 @@ class Evaluation {
       for (const RankReport* report : host.ranks) {
         if (report->gemm_flops_per_s >= limits_.least_gemm * median) continue;
         find(Severity::kWarning, host.summary.host, "GEMM",
-             fmt::format("rank {} does {} on {} threads, the host's median is {}", report->rank,
+             fmt::format("rank {} reaches {} on {} threads, the host's median is {}", report->rank,
                          flops(report->gemm_flops_per_s), report->threads, flops(median)));
       }
     }
@@ -203,8 +203,7 @@ class Evaluation {
       if (quota <= 0 || quota >= static_cast<double>(threads)) continue;
       find(Severity::kWarning, host.summary.host, "CPU quota",
            fmt::format("the control group may take {:.2f} CPUs, and its ranks have {} threads: the kernel "
-                       "halts them in "
-                       "between; ask for more CPUs, or start fewer ranks or threads",
+                       "suspends them in between; request more CPUs, or start fewer ranks or threads",
                        quota, threads));
     }
   }
@@ -238,10 +237,10 @@ class Evaluation {
              fmt::format("{} free, the median is {}", bytes_text(sum.available_bytes),
                          bytes_text(static_cast<int64_t>(median))));
       }
-      if (sum.ranks > 1 && host.speaker != nullptr && sum.shm_bytes < limits_.least_shm_bytes) {
+      if (sum.ranks > 1 && host.first_rank != nullptr && sum.shm_bytes < limits_.least_shm_bytes) {
         find(Severity::kWarning, sum.host, "shared memory",
              fmt::format(
-                 "/dev/shm holds {}: ranks of a host communicate through it; containers take --shm-size",
+                 "/dev/shm has {}: ranks of a host communicate through it; give a container --shm-size",
                  bytes_text(sum.shm_bytes)));
       }
     }
@@ -251,9 +250,9 @@ class Evaluation {
     check_share(Severity::kWarning, "disk", &HostSummary::disk_write_bytes_per_s, limits_.least_disk,
                 &rate_text, "");
     for (const Host& host : hosts_) {
-      if (host.speaker == nullptr) continue;
-      if (!host.speaker->disk_error.empty()) {
-        find(Severity::kBad, host.summary.host, "disk", host.speaker->disk_error);
+      if (host.first_rank == nullptr) continue;
+      if (!host.first_rank->disk_error.empty()) {
+        find(Severity::kBad, host.summary.host, "disk", host.first_rank->disk_error);
       } else if (host.summary.disk_free_bytes < limits_.least_disk_free_bytes) {
         find(Severity::kWarning, host.summary.host, "disk",
              fmt::format("{} free in the run directory: checkpoints may not fit",
@@ -276,16 +275,16 @@ class Evaluation {
     std::vector<double> counts;
     std::map<std::string, std::string> host_of;
     for (const Host& host : hosts_) {
-      if (host.speaker == nullptr) continue;
+      if (host.first_rank == nullptr) continue;
       counts.push_back(static_cast<double>(host.summary.gpus));
-      if (!host.speaker->gpu_error.empty()) {
-        find(Severity::kBad, host.summary.host, "GPU", host.speaker->gpu_error);
+      if (!host.first_rank->gpu_error.empty()) {
+        find(Severity::kBad, host.summary.host, "GPU", host.first_rank->gpu_error);
       }
-      for (size_t i = 0; i < host.speaker->gpus.size(); ++i) check_gpu(host, i, host_of);
+      for (size_t i = 0; i < host.first_rank->gpus.size(); ++i) check_gpu(host, i, host_of);
     }
     const auto usual = static_cast<int64_t>(upper_median(counts));
     for (const Host& host : hosts_) {
-      if (host.speaker == nullptr || host.summary.gpus >= usual) continue;
+      if (host.first_rank == nullptr || host.summary.gpus >= usual) continue;
       find(Severity::kBad, host.summary.host, "GPU",
            fmt::format("{} GPUs, the others have {}: one may have fallen off the bus (dmesg, Xid 79)",
                        host.summary.gpus, usual));
@@ -293,7 +292,7 @@ class Evaluation {
   }
 
   void check_gpu(const Host& host, size_t index, std::map<std::string, std::string>& host_of) {
-    const GpuReport& gpu = host.speaker->gpus[index];
+    const GpuReport& gpu = host.first_rank->gpus[index];
     const std::string which = fmt::format("GPU {} ({})", index, gpu.name);
     const auto [other, is_new] = host_of.try_emplace(gpu.uuid, host.summary.host);
     if (!is_new) {

@@ -22,7 +22,7 @@ struct Thresholds {
   double most_clock_offset_s = 1;                    ///< a warning: logs use this clock, time-outs do not
   double least_gpu_clock = 0.5;                      ///< of the GPU's maximum, while it is throttled: bad
   int64_t least_disk_free_bytes = int64_t{1} << 30;  ///< a warning
-  int64_t least_shm_bytes = int64_t{256} << 20;      ///< a warning where a host has several ranks
+  int64_t least_shm_bytes = int64_t{256} << 20;      ///< a warning if a host has several ranks
 };
 
 /// A problem that preflight has found.
@@ -48,7 +48,7 @@ struct HostSummary {
   double gemm_flops_per_s = 0;     ///< of its slowest rank
   double memory_bytes_per_s = 0;   ///< of its slowest rank
   double cpu_quota = 0;            ///< 0: none
-  double network_bytes_per_s = 0;  ///< median over its pairs with other hosts, or among its ranks if alone
+  double network_bytes_per_s = 0;  ///< median over pairs with other hosts; among its ranks if there are none
   double network_latency_s = 0;
   double clock_offset_s = 0;
   int64_t available_bytes = 0;

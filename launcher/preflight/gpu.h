@@ -14,7 +14,7 @@ struct GpuList {
 };
 
 /// All GPUs of this machine, visible to this process or not, by NVIDIA's management library (NVML).
-/// None where there is no such library; it comes with the driver. `library` is its file.
+/// None if there is no such library; it is part of the driver. `library` is its file name.
 /// Source: NVML API Reference.
 GpuList list_gpus(const std::string& library = "libnvidia-ml.so.1");
 

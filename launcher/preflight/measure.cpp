@@ -48,7 +48,7 @@ double read_back(const fs::path& path, const std::vector<std::byte>& block) {
     if (filled == 0) break;
     const auto compared = Clock::now();
     require(std::equal(buffer.begin(), buffer.begin() + static_cast<std::ptrdiff_t>(filled), block.begin()),
-            "{}: what was written does not come back the same", path.parent_path().string());
+            "{}: data that was read differs from data that was written", path.parent_path().string());
     compare_s += seconds_since(compared);
   }
   return std::max(1e-9, seconds_since(begin) - compare_s);

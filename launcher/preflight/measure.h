@@ -14,11 +14,11 @@ namespace tutti {
 double sustained_s(double seconds, const std::function<void()>& work);
 
 /// The sustained rate of fp32 matrix products (size^3) on the stream's threads, in floating-point operations
-/// a second; repeats for `seconds`, at least twice.
+/// per second; repeats for `seconds`, at least twice.
 double measure_gemm(const Stream& stream, int64_t size, double seconds);
 
-/// The sustained rate at which a = b + s c goes through memory, over three arrays of `bytes` each, in bytes
-/// read and written a second. Source: McCalpin 1995, STREAM's triad.
+/// The sustained memory bandwidth of a = b + s c on three arrays of `bytes` each, in bytes read and written
+/// per second. Source: McCalpin 1995, STREAM's triad.
 double measure_memory(const Stream& stream, int64_t bytes, double seconds);
 
 /// The storage of a directory.
@@ -30,7 +30,7 @@ struct DiskSpeed {
       0;  ///< after a request to drop the file from the cache, which is not always granted
 };
 
-/// Writes a file of `bytes` into `directory`, or of fewer where that would take longer than `most_s`, reads
+/// Writes a file of `bytes` into `directory`, or a smaller one if that would take longer than `most_s`, reads
 /// it back, compares it and removes it. Creates the directory if needed, and removes it if it is still
 /// empty.
 DiskSpeed measure_disk(const std::filesystem::path& directory, int64_t bytes, double most_s = 10);

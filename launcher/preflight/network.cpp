@@ -18,7 +18,7 @@ double elapsed_s(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-/// Half of the shortest round trip of `message`, as seen by the rank that begins.
+/// Half of the shortest round trip of `message`, as measured by the rank that begins.
 double one_way_s(Collective& world, const Tensor& message, int other, int times, bool begins,
                  const Stream& stream) {
   double best = 0;
@@ -44,12 +44,12 @@ double unix_time_s() {
 }  // namespace
 
 std::vector<std::vector<std::pair<int, int>>> tournament(int n) {
-  const int seats = n + n % 2;  // an odd one has no partner
+  const int seats = n + n % 2;  // with an odd n, one player has no partner
   std::vector<std::vector<std::pair<int, int>>> rounds;
   for (int round = 0; round + 1 < seats; ++round) {
     std::vector<std::pair<int, int>> pairs;
     pairs.reserve(static_cast<size_t>(seats / 2));
-    // The last one stays, the others rotate.
+    // The last seat is fixed, the others rotate.
     const auto at = [&](int seat) { return (seat + round) % (seats - 1); };
     for (int i = 0; i < seats / 2; ++i) {
       const int a = i == 0 ? seats - 1 : at(i);

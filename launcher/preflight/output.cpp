@@ -120,7 +120,7 @@ std::string to_json(const PreflightResult& result) {
 }
 
 PreflightAnswer read_preflight_json(std::string_view output) {
-  // mpirun and scripts around it may print lines of their own.
+  // mpirun and scripts that call it may print other lines.
   const size_t begin = output.find(fmt::format("{{\n  \"format\": \"{}\"", kFormat));
   const size_t end = begin == std::string_view::npos ? begin : output.find("\n}\n", begin);
   require(end != std::string_view::npos, "preflight printed no result");

@@ -5,6 +5,7 @@
 #include <tutti/core/io/file.h>
 #include <tutti/core/io/sha256.h>
 #include "comm/placement/placement.h"
+#include "core/start_thread.h"
 #include "launcher/info/build.h"
 #include "launcher/info/libraries.h"
 #include "launcher/info/machine.h"
@@ -64,7 +65,7 @@ Amounts amounts(bool brief) {
 class Watchdog {
  public:
   Watchdog(Collective& world, double limit_s)
-      : limit_s_(limit_s), thread_([this, &world] { watch(world); }) {}
+      : limit_s_(limit_s), thread_(start_thread("preflight", [this, &world] { watch(world); })) {}
   ~Watchdog() {
     {
       const std::scoped_lock lock(mutex_);
@@ -158,7 +159,7 @@ class Preflight {
     mine_.binary = digest("/proc/self/exe");
     if (!options_.run_file.empty()) mine_.run_file = digest(options_.run_file);
     mine_.libraries = all_libraries();
-    // All ranks of a host at once, as in a training.
+    // All ranks of a host at the same time, as in a training.
     peers_.barrier();
     watchdog.at("matrix products");
     mine_.gemm_flops_per_s = measure_gemm(stream, amounts_.gemm_size, amounts_.gemm_s);

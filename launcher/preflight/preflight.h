@@ -26,7 +26,7 @@ struct PreflightResult {
 };
 
 /// Measures every host of the world: speed of CPUs and memory, storage of the run directory, the network
-/// between hosts (between the ranks where there is one host), clocks, GPUs; and compares program, run file
+/// between hosts (between ranks if there is only one host), clocks, GPUs; and compares program, run file
 /// and libraries. Collective. If it takes longer than options.limit_s, all ranks end with a message that
 /// names the current step of the slowest rank.
 PreflightResult preflight(const PreflightOptions& options, Collective& world);

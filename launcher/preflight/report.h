@@ -13,9 +13,9 @@ struct GpuReport {
   std::string uuid;
   int64_t memory_bytes = 0;
   int64_t uncorrected_errors = 0;  ///< of memory, since the driver was loaded
-  int64_t clock_mhz = 0;           ///< of the multiprocessors, now
+  int64_t clock_mhz = 0;           ///< current clock of the multiprocessors
   int64_t most_clock_mhz = 0;
-  std::string slowed_by;  ///< "heat", "power brake": why the clock is throttled; empty: it is not
+  std::string slowed_by;  ///< why the clock is throttled: "heat", "power brake"; empty: it is not
 };
 
 /// A measurement between two ranks, made by the lower one.
@@ -38,7 +38,7 @@ struct RankReport {
   int rank = 0;
   std::string host;
   int threads = 0;
-  double gemm_flops_per_s = 0;    ///< fp32, on the rank's threads, all ranks at the same time, as sustained
+  double gemm_flops_per_s = 0;    ///< sustained, fp32, on the rank's threads, all ranks at the same time
   double memory_bytes_per_s = 0;  ///< read and written, likewise
   std::string binary;             ///< SHA-256 of the program
   std::string run_file;           ///< SHA-256 of the run file; empty without one

@@ -15,7 +15,7 @@ namespace {
 double round_step(double length) {
   const double power = std::pow(10.0, std::floor(std::log10(length)));
   for (const double factor : {1.0, 2.0, 5.0}) {
-    // Rounding of the logarithm must not make 1 out of 0.9999999.
+    // Tolerates rounding errors of the logarithm.
     if (factor * power >= length * (1 - 1e-9)) return factor * power;
   }
   return 10 * power;
@@ -47,7 +47,7 @@ std::string tick_label(double value, double step, double most) {
 std::vector<Tick> linear_ticks(const Axis& axis, int count) {
   const double most = std::max(std::abs(axis.low), std::abs(axis.high));
   std::vector<Tick> all;
-  // A range that lies badly may hold fewer than two multiples of a step: then a smaller one.
+  // A range may contain fewer than two multiples of a step: then with a smaller step.
   for (int wanted = std::max(1, count); all.size() < 2 && wanted < 100; wanted *= 2) {
     const double step = round_step((axis.high - axis.low) / wanted);
     all.clear();
@@ -95,17 +95,18 @@ std::vector<Tick> ticks(const Axis& axis, int count) {
 
 Axis axis_around(double low, double high, Scale scale) {
   if (!std::isfinite(low) || !std::isfinite(high) || low > high) return {};
-  // Far beyond what training shows; keeps the arithmetic of ticks finite.
+  // Far beyond the values of training; keeps the arithmetic of ticks finite.
   low = std::clamp(low, -1e30, 1e30);
   high = std::clamp(high, -1e30, 1e30);
   if (scale == Scale::kLogarithmic && low > 1e-30) {
-    const double room = std::max(std::pow(high / low, 0.04), 1.02);
-    return {low / room, high * room, Scale::kLogarithmic};
+    const double margin = std::max(std::pow(high / low, 0.04), 1.02);
+    return {low / margin, high * margin, Scale::kLogarithmic};
   }
-  double room = 0.05 * (high - low);
-  if (room <= 1e-9 * std::max(std::abs(low), std::abs(high))) room = high != 0 ? 0.05 * std::abs(high) : 1;
-  // What starts at zero shall start at the edge.
-  return {low == 0 ? 0 : low - room, high + room, Scale::kLinear};
+  double margin = 0.05 * (high - low);
+  if (margin <= 1e-9 * std::max(std::abs(low), std::abs(high)))
+    margin = high != 0 ? 0.05 * std::abs(high) : 1;
+  // No margin below zero.
+  return {low == 0 ? 0 : low - margin, high + margin, Scale::kLinear};
 }
 
 }  // namespace tutti

@@ -14,7 +14,7 @@ struct Axis {
   double high = 1;
   Scale scale = Scale::kLinear;
 
-  /// Where a value lies: 0 at low, 1 at high. Values that a logarithmic axis cannot show lie far below 0.
+  /// The position of a value: 0 at low, 1 at high; far below 0 for values that have no logarithm.
   [[nodiscard]] double position(double value) const;
 };
 
@@ -23,11 +23,11 @@ struct Tick {
   std::string label;
 };
 
-/// Round values within the axis, some `count` of them, labelled with as few digits as tell them apart.
+/// About `count` round values within the axis, labelled with the fewest digits that distinguish them.
 std::vector<Tick> ticks(const Axis& axis, int count);
 
-/// An axis around the values from `low` to `high` with a little room; never of length 0, and finite whatever
-/// comes.
+/// An axis that contains the values from `low` to `high` and a margin. Its length is positive and finite for
+/// any values.
 Axis axis_around(double low, double high, Scale scale);
 
 }  // namespace tutti

@@ -15,7 +15,7 @@ struct Point {
   double y = 0;
 };
 
-/// Colours by what they are for; each canvas has its own values, SVG ones for light and dark pages.
+/// Colours by use. Each canvas has its own values, SVG for light and dark pages.
 enum class Colour : uint8_t {
   kText,
   kMuted,  ///< axis labels
@@ -32,7 +32,7 @@ enum class Colour : uint8_t {
   kWarning,
 };
 inline constexpr int kSeriesColours = 8;
-/// The colour of curve `index`; they repeat after kSeriesColours.
+/// The colour of curve `index`; colours repeat after kSeriesColours.
 Colour series_colour(size_t index);
 
 enum class Anchor : uint8_t { kStart, kMiddle, kEnd };
@@ -42,7 +42,7 @@ struct TextStyle {
   double size = 12;
   Anchor anchor = Anchor::kStart;
   bool bold = false;
-  bool upwards = false;  ///< turned by a quarter to the left
+  bool upwards = false;  ///< rotated by 90 degrees counterclockwise
 };
 
 struct LineStyle {
@@ -52,37 +52,37 @@ struct LineStyle {
   bool dashed = false;
 };
 
-/// What plots are drawn on; lengths are pixels, y points down. SVG and PNG implement it, so that one piece of
-/// drawing code serves both.
+/// The interface for drawing plots, implemented for SVG and PNG. Lengths are in pixels, and y increases
+/// downwards.
 class Canvas {
  public:
   virtual ~Canvas() = default;
   virtual void line(std::span<const Point> points, const LineStyle& style) = 0;
   virtual void area(std::span<const Point> outline, Colour colour, double opacity) = 0;
-  /// A disc with a hint that readers show when pointed at, where they can.
+  /// A disc with a tooltip, if the format supports it.
   virtual void dot(Point centre, double radius, Colour colour, std::string_view hint) = 0;
   /// `at` is on the base line.
   virtual void text(Point at, std::string_view text, const TextStyle& style) = 0;
-  /// All that follows is cut off outside of this rectangle, until the matching end_clip().
+  /// Clips everything until the matching end_clip() to this rectangle.
   virtual void begin_clip(Point corner, Point opposite) = 0;
   virtual void end_clip() = 0;
 };
 
-/// The width of a text in pixels, roughly: enough to leave room for labels.
+/// The approximate width of a text in pixels, for the space of labels.
 double text_width(std::string_view text, double size);
 
-/// What files of a report hold near their beginning, by which `tutti report` knows its own.
+/// Text near the beginning of each file of a report, by which `tutti report` identifies earlier output.
 inline constexpr std::string_view kHtmlGeneratorTag = R"(<meta name="generator" content="tutti report">)";
 inline constexpr std::string_view kSvgGeneratorTag = "<!-- generator: tutti report -->";
 inline constexpr std::string_view kPngGeneratorTag{"Software\0tutti report", 21};
 
-/// An SVG document without scripts or outside references.
+/// An SVG document without scripts or external references.
 class SvgCanvas final : public Canvas {
  public:
-  /// kInline: for an HTML page that has svg_colours() in its style. kStandAlone: a file with its own colours.
+  /// kInline: for an HTML page whose style includes svg_colours(). kStandAlone: a file with its own colours.
   enum class Kind : uint8_t { kInline, kStandAlone };
-  /// `name` makes its identifiers different from those of other pictures on a page; `title` is read out to
-  /// those who cannot see.
+  /// `name` distinguishes its identifiers from those of other images on a page; `title` is for screen
+  /// readers.
   SvgCanvas(double width, double height, Kind kind, std::string name, std::string_view title);
   void line(std::span<const Point> points, const LineStyle& style) override;
   void area(std::span<const Point> outline, Colour colour, double opacity) override;
@@ -100,12 +100,12 @@ class SvgCanvas final : public Canvas {
 };
 /// CSS of all colours, light and dark.
 std::string svg_colours();
-/// The CSS class of a colour, for HTML beside a plot.
+/// The CSS class of a colour, for HTML outside plots.
 std::string css_class(Colour colour);
-/// For text and attribute values of HTML and SVG: & < > " ' and control characters made harmless.
+/// Escapes text and attribute values for HTML and SVG: & < > " ' and control characters.
 std::string escape_markup(std::string_view text);
 
-/// A picture in memory, white paper, twice the resolution of its lengths.
+/// An image in memory with a white background and two pixels per unit of length.
 class PngCanvas final : public Canvas {
  public:
   PngCanvas(double width, double height);
@@ -124,8 +124,8 @@ class PngCanvas final : public Canvas {
   std::unique_ptr<Impl> impl_;
 };
 
-/// Red, green, blue between 0 and 255 of a colour on white or on dark paper.
-enum class Paper : uint8_t { kWhite, kDark };
-std::array<int, 3> rgb_of(Colour colour, Paper paper);
+/// Red, green and blue, 0 to 255, of a colour on a white or dark background.
+enum class Background : uint8_t { kWhite, kDark };
+std::array<int, 3> rgb_of(Colour colour, Background background);
 
 }  // namespace tutti

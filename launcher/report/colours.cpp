@@ -10,8 +10,8 @@ struct Pair {
   std::array<int, 3> dark;
 };
 
-// Series colours keep apart for people with colour-blindness. Source: Okabe & Ito 2008, "Color universal
-// design"; yellow left out, lighter for dark paper.
+// Series colours can be distinguished by people with colour blindness. Source: Okabe & Ito 2008, "Color
+// universal design"; without yellow, and lighter on a dark background.
 constexpr std::array<Pair, 13> kColours{{
     {{31, 35, 40}, {230, 233, 237}},     // text
     {{98, 106, 115}, {150, 158, 168}},   // muted
@@ -34,9 +34,9 @@ Colour series_colour(size_t index) {
   return static_cast<Colour>(static_cast<size_t>(Colour::kSeries0) + index % kSeriesColours);
 }
 
-std::array<int, 3> rgb_of(Colour colour, Paper paper) {
+std::array<int, 3> rgb_of(Colour colour, Background background) {
   const Pair& pair = kColours.at(static_cast<size_t>(colour));
-  return paper == Paper::kWhite ? pair.white : pair.dark;
+  return background == Background::kWhite ? pair.white : pair.dark;
 }
 
 double text_width(std::string_view text, double size) {

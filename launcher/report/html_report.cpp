@@ -84,7 +84,7 @@ std::string tiles(const RunData& run) {
   return out + "</div>\n";
 }
 
-/// One line of the table of outcomes: what, and how to say it of a run.
+/// One row of the table of outcomes: its label, and its text for a run.
 struct Outcome {
   std::string_view label;
   std::function<std::string(const RunData&)> text;

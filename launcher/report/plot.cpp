@@ -14,7 +14,7 @@ constexpr double kTitleSize = 14;
 constexpr double kLegendRow = 17;
 constexpr size_t kLongestLegend = 42;
 
-/// The least and the greatest of some values.
+/// The minimum and maximum of values.
 struct Range {
   double low = std::numeric_limits<double>::infinity();
   double high = -std::numeric_limits<double>::infinity();
@@ -25,7 +25,7 @@ struct Range {
   }
 };
 
-/// At most so many characters, the end replaced by dots; cuts between characters of UTF-8.
+/// At most kLongestLegend characters; an ellipsis replaces the rest. Cuts between UTF-8 characters.
 std::string shortened_label(std::string_view text) {
   size_t characters = 0;
   for (size_t i = 0; i < text.size(); ++i) {
@@ -35,7 +35,7 @@ std::string shortened_label(std::string_view text) {
   return std::string(text);
 }
 
-/// Values of pale curves are noise around the others: a few wild ones among them do not stretch the axis.
+/// Values of faint curves are noise around the others: the axis ignores a few outliers among them.
 void add_values(const Curve& curve, Range& range) {
   std::vector<double> values;
   for (const Point& point : curve.points) {
@@ -69,13 +69,13 @@ Axis x_axis(const Plot& plot) {
   for (const double x : plot.stack_x) range.add(x);
   for (const double x : plot.not_finite) range.add(x);
   if (range.low > range.high) return {};
-  // Up to the edges; from 0 unless that would waste half of the width.
+  // Without a margin; from 0 unless that would waste half of the width.
   const double low = range.low <= 0.5 * range.high ? std::min(0.0, range.low) : range.low;
-  // A single step has no width of its own; the larger it is, the more it takes to differ from it.
+  // A single step has no width; a relative one, as 1 may be less than the rounding error of a large step.
   return {low, std::max(range.high, low + std::max(1.0, 1e-6 * std::abs(low))), Scale::kLinear};
 }
 
-/// Draws one plot; the members are where things are.
+/// Draws one plot; the members are positions on the canvas.
 class Drawing {
  public:
   Drawing(const Plot& plot, Canvas& canvas, double width, double height)
@@ -95,7 +95,7 @@ class Drawing {
     stack();
     for (const Curve& curve : plot_.curves) draw_curve(curve);
     canvas_.end_clip();
-    // Dots at the edges stay whole, so they come outside of the clip.
+    // Dots at the edges must not be clipped.
     for (const Curve& curve : plot_.curves) draw_dots(curve);
     marks();
     const std::vector<Point> frame{{left_, bottom_}, {right_, bottom_}};
@@ -122,7 +122,7 @@ class Drawing {
       if (!curve.label.empty())
         all.push_back({shortened_label(curve.label), curve.colour, curve.style, false, curve.dashed});
     }
-    // Areas are stacked upwards: the legend reads in the same order.
+    // Areas are stacked upwards, and the legend has the same order from top to bottom.
     for (auto area = plot_.stacked.rbegin(); area != plot_.stacked.rend(); ++area) {
       all.push_back({shortened_label(area->label), area->colour, CurveStyle::kLine, true, false});
     }
@@ -131,7 +131,7 @@ class Drawing {
     return all;
   }
 
-  /// Title and legend; returns where they end.
+  /// Draws title and legend; returns their lower end.
   double legend(double left) {
     canvas_.text({left, 24}, plot_.title, {.colour = Colour::kText, .size = kTitleSize, .bold = true});
     const std::vector<Entry> all = entries();
@@ -139,14 +139,14 @@ class Drawing {
     double x = left;
     double y = 46;
     for (const Entry& entry : all) {
-      const double room = 24 + text_width(entry.label, kLabelSize) + 16;
-      if (x > left && x + room > width_ - 10) {
+      const double entry_width = 24 + text_width(entry.label, kLabelSize) + 16;
+      if (x > left && x + entry_width > width_ - 10) {
         x = left;
         y += kLegendRow;
       }
       swatch(entry, {x, y - 4});
       canvas_.text({x + 24, y}, entry.label, {.colour = Colour::kText, .size = kLabelSize});
-      x += room;
+      x += entry_width;
     }
     return y + 4;
   }
@@ -205,10 +205,10 @@ class Drawing {
   void draw_curve(const Curve& curve) {
     std::vector<Point> piece;
     const auto end_piece = [&] {
-      std::vector<Point> thin = thin_out(piece, static_cast<int>(right_ - left_));
+      std::vector<Point> line = downsample(piece, static_cast<int>(right_ - left_));
       // A value between two gaps would be invisible as a line.
-      if (thin.size() == 1) thin = {{thin[0].x - 0.75, thin[0].y}, {thin[0].x + 0.75, thin[0].y}};
-      canvas_.line(thin, line_style(curve.colour, curve.style, curve.dashed));
+      if (line.size() == 1) line = {{line[0].x - 0.75, line[0].y}, {line[0].x + 0.75, line[0].y}};
+      canvas_.line(line, line_style(curve.colour, curve.style, curve.dashed));
       piece.clear();
     };
     for (const Point& point : curve.points) {
@@ -258,7 +258,7 @@ void draw(const Plot& plot, Canvas& canvas, double width, double height) {
   Drawing(plot, canvas, width, height).run();
 }
 
-std::vector<Point> thin_out(const std::vector<Point>& points, int columns) {
+std::vector<Point> downsample(const std::vector<Point>& points, int columns) {
   const auto parts = static_cast<size_t>(std::max(1, columns));
   if (points.size() <= 4 * parts) return points;
   const double begin = points.front().x;

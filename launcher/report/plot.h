@@ -10,13 +10,13 @@ namespace tutti {
 
 enum class CurveStyle : uint8_t {
   kLine,
-  kFaint,  ///< thin and pale: the raw values behind a smoothed curve
+  kFaint,  ///< thin and pale, for raw values behind a smoothed curve
   kDots,   ///< a line with a dot at each value
 };
 
-/// y over x; what is not finite is a gap.
+/// y over x; values that are not finite are gaps.
 struct Curve {
-  std::string label;  ///< in the legend; empty: not there
+  std::string label;  ///< in the legend; empty: not in the legend
   Colour colour = Colour::kSeries0;
   CurveStyle style = CurveStyle::kLine;
   bool dashed = false;
@@ -30,9 +30,9 @@ struct StackedArea {
   std::vector<double> heights;  ///< at stack_x; at least 0
 };
 
-/// A picture with axes, as data.
+/// The content of a plot.
 struct Plot {
-  std::string slug;  ///< file name without its ending
+  std::string slug;  ///< file name without extension
   std::string title;
   std::string x_label;
   std::string y_label;
@@ -41,17 +41,17 @@ struct Plot {
   std::vector<Curve> curves;
   std::vector<double> stack_x;
   std::vector<StackedArea> stacked;
-  std::vector<double> not_finite;  ///< where on x something was not finite: marked at the upper edge
+  std::vector<double> not_finite;  ///< x of values that are not finite: marked at the upper edge
 };
 
 inline constexpr double kPlotWidth = 640;
 inline constexpr double kPlotHeight = 360;
 
-/// Draws the plot over the whole of a canvas of this size.
+/// Draws the plot on a canvas of this size.
 void draw(const Plot& plot, Canvas& canvas, double width = kPlotWidth, double height = kPlotHeight);
 
-/// A line through the same pixels with fewer points: the first, lowest, highest and last in each of `columns`
-/// equal parts of x. Points are in the order of x.
-std::vector<Point> thin_out(const std::vector<Point>& points, int columns);
+/// Downsamples a line so that it covers the same pixels: keeps the first, lowest, highest and last point in
+/// each of `columns` equal parts of x. Points are in the order of x.
+std::vector<Point> downsample(const std::vector<Point>& points, int columns);
 
 }  // namespace tutti

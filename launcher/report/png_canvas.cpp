@@ -30,7 +30,7 @@ cairo_status_t write_piece(void* bytes, const unsigned char* data, unsigned int 
     static_cast<std::string*>(bytes)->append(reinterpret_cast<const char*>(data), length);
     return CAIRO_STATUS_SUCCESS;
   } catch (const std::exception&) {
-    return CAIRO_STATUS_NO_MEMORY;  // cairo is C: no exception may pass through it
+    return CAIRO_STATUS_NO_MEMORY;  // an exception must not pass through cairo, which is C
   }
 }
 
@@ -56,7 +56,7 @@ struct PngCanvas::Impl {
 
   [[nodiscard]] cairo_t* at() const { return context.get(); }
   void set_colour(Colour colour, double opacity) const {
-    const auto [r, g, b] = rgb_of(colour, Paper::kWhite);
+    const auto [r, g, b] = rgb_of(colour, Background::kWhite);
     cairo_set_source_rgba(at(), r / 255.0, g / 255.0, b / 255.0, opacity);
   }
   void trace(std::span<const Point> points) const {
@@ -69,9 +69,9 @@ PngCanvas::PngCanvas(double width, double height) : impl_(std::make_unique<Impl>
   impl_->surface.reset(cairo_image_surface_create(CAIRO_FORMAT_RGB24,
                                                   static_cast<int>(std::lround(width * kScale)),
                                                   static_cast<int>(std::lround(height * kScale))));
-  check(cairo_surface_status(impl_->surface.get()), "cannot make a picture");
+  check(cairo_surface_status(impl_->surface.get()), "cannot create an image");
   impl_->context.reset(cairo_create(impl_->surface.get()));
-  check(cairo_status(impl_->at()), "cannot draw on a picture");
+  check(cairo_status(impl_->at()), "cannot draw on an image");
   cairo_scale(impl_->at(), kScale, kScale);
   cairo_set_source_rgb(impl_->at(), 1, 1, 1);
   cairo_paint(impl_->at());

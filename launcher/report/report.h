@@ -9,12 +9,12 @@
 
 namespace tutti {
 
-/// The plots of one run, or of several over each other: loss, learning rate, throughput, time split, gradient
-/// norm, and accuracy where there is one.
+/// The plots of one run, or of several in the same plots: loss, learning rate, throughput, time split,
+/// gradient norm, and accuracy if there is one.
 std::vector<Plot> run_plots(std::span<const RunData> runs);
 
-/// One HTML page with plots, summary, settings and origin of the runs, that needs no other file and runs no
-/// script.
+/// One HTML page with plots, summary, settings and origin of the runs, without scripts or references to other
+/// files.
 std::string html_report(std::span<const RunData> runs);
 
 }  // namespace tutti

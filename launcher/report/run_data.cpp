@@ -18,12 +18,12 @@ using nlohmann::json;
 
 constexpr int64_t kMostTextBytes = int64_t{16} << 20;
 
-/// The text with U+FFFD for what is no UTF-8: through nlohmann-json, which knows how.
+/// The text with invalid UTF-8 replaced by U+FFFD, by nlohmann-json.
 std::string valid_text(const std::string& text) {
   return json::parse(json(text).dump(-1, ' ', false, json::error_handler_t::replace)).get<std::string>();
 }
 
-/// The text of any JSON value: strings as they are, the rest as JSON.
+/// The text of any JSON value: strings unchanged, other values as JSON.
 std::string text_of(const json& value) {
   return value.is_string() ? value.get<std::string>()
                            : value.dump(-1, ' ', false, json::error_handler_t::replace);
@@ -58,13 +58,13 @@ void read_metrics(const fs::path& path, RunData& run) {
   require(file.good(), "{}: cannot be read; is this the directory of a run?", path.string());
   int64_t line_number = 0;
   int64_t last_step = 0;
-  double session_begin = 0;  // what earlier sessions took
+  double session_begin = 0;  // duration of earlier sessions
   for (std::string line; std::getline(file, line);) {
     ++line_number;
     const json record = json::parse(line, nullptr, false);
-    if (record.is_discarded() && file.eof()) break;  // cut short
+    if (record.is_discarded() && file.eof()) break;  // truncated
     require(record.is_object() && record.contains("step") && record["step"].is_number_integer(),
-            "{}:{}: not a record of metrics", path.string(), line_number);
+            "{}:{}: not a metrics record", path.string(), line_number);
     const auto step = record["step"].get<int64_t>();
     require(step >= last_step, "{}:{}: step {} after step {}", path.string(), line_number, step, last_step);
     last_step = step;
@@ -140,7 +140,7 @@ std::vector<std::pair<std::string, std::string>> manifest_lines(const fs::path& 
   return lines;
 }
 
-/// The same; a manifest that cannot be read says so instead: figures do not depend on it.
+/// The same, but with the error if the manifest cannot be read: the plots do not depend on it.
 std::vector<std::pair<std::string, std::string>> readable_manifest_lines(const fs::path& path) {
   try {
     return manifest_lines(path);
@@ -158,7 +158,7 @@ RunData read_run(const fs::path& directory) {
   const fs::path full = fs::weakly_canonical(directory, none);
   run.name = valid_text((full.has_filename() ? full.filename() : full.parent_path().filename()).string());
   read_metrics(directory / "metrics.jsonl", run);
-  require(!run.steps.empty(), "{}: holds no steps yet", (directory / "metrics.jsonl").string());
+  require(!run.steps.empty(), "{}: contains no steps yet", (directory / "metrics.jsonl").string());
   if (fs::exists(directory / "summary.json", none)) {
     run.summary = read_summary(directory / "summary.json");
     run.item = run.summary->item;

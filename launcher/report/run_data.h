@@ -10,7 +10,7 @@
 
 namespace tutti {
 
-/// One step, as metrics.jsonl tells it; what was not finite is NaN.
+/// One step of metrics.jsonl; numbers that were not finite are NaN.
 struct StepRow {
   int64_t step = 0;
   double loss = 0;
@@ -21,7 +21,7 @@ struct StepRow {
   double data_wait_s = 0;
   double comm_wait_s = 0;
   double optimizer_s = 0;
-  double elapsed_s = 0;  ///< since the first session began: resumed sessions follow one another
+  double elapsed_s = 0;  ///< since the first session began, without the time between sessions
 };
 
 struct EvaluationRow {
@@ -30,21 +30,21 @@ struct EvaluationRow {
   double accuracy = 0;
 };
 
-/// All that a run directory holds for a report. Texts are valid UTF-8, whatever the files hold.
+/// The content of a run directory for a report. Texts are valid UTF-8, even if those of the files are not.
 struct RunData {
   std::string name;  ///< of the directory
   std::vector<StepRow> steps;
   std::vector<EvaluationRow> evaluations;
-  std::optional<Summary> summary;  ///< none while the run goes on, or if it was killed
+  std::optional<Summary> summary;  ///< none during the run, or if it was killed
   std::string run_file;
-  /// Lines of the manifest that a reader wants to see, by label; of the last session.
+  /// Selected entries of the manifest, by label; of the last session.
   std::vector<std::pair<std::string, std::string>> manifest;
   std::string item = "tokens";
 };
 
-/// Reads a run directory. Throws Error naming the file, and the line, if it holds no metrics or they are
-/// damaged; the last line may be cut short, as a killed run leaves it. run.yaml, manifest.json and
-/// summary.json may be absent.
+/// Reads a run directory. Throws Error naming the file, and the line, if it contains no metrics or they are
+/// damaged; the last line may be truncated, as after a kill. run.yaml, manifest.json and summary.json may be
+/// absent.
 RunData read_run(const std::filesystem::path& directory);
 
 }  // namespace tutti

@@ -11,7 +11,7 @@ namespace tutti {
 namespace {
 
 constexpr size_t kStackColumns = 120;
-/// A ratio of the largest to the smallest value beyond which a linear axis hides the small ones.
+/// A ratio of the largest to the smallest value above which small values are not visible on a linear axis.
 constexpr double kLogarithmicFrom = 25;
 
 using Getter = std::function<double(const StepRow&)>;
@@ -23,8 +23,8 @@ std::vector<Point> points_of(const RunData& run, const Getter& value) {
   return points;
 }
 
-/// A mean of neighbours on both sides whose weights fall off exponentially over an eightieth of the run, so
-/// that the curve does not lag behind. Gaps stay gaps and are not counted.
+/// A mean over neighbours on both sides, so that the curve has no lag, with weights that decay exponentially
+/// over an eightieth of the run. Gaps are kept and not counted.
 std::vector<Point> smoothed(std::vector<Point> points) {
   const double span = std::clamp(static_cast<double>(points.size()) / 80, 1.0, 300.0);
   const double keep = 1 - 1 / span;
@@ -34,7 +34,7 @@ std::vector<Point> smoothed(std::vector<Point> points) {
     double sum = 0;
     double weight = 0;
     for (size_t count = 0, i = first; count < n; ++count, i += step) {
-      // What came before, without the point itself: the other sweep must not count it twice.
+      // Without the point itself, which must not be counted by both sweeps.
       sums[i] += sum;
       weights[i] += weight;
       const bool finite = std::isfinite(points[i].y);
@@ -70,7 +70,7 @@ std::string run_prefix(std::span<const RunData> runs, size_t r) {
   return runs.size() == 1 ? "" : runs[r].name + " ";
 }
 
-/// Raw values pale, smoothed ones above; for several runs the smoothed ones alone.
+/// For one run, a faint curve of raw values below the smoothed one; for several runs only smoothed curves.
 void add_noisy(Plot& plot, std::span<const RunData> runs, const Getter& value, std::string_view what) {
   for (size_t r = 0; r < runs.size(); ++r) {
     std::vector<Point> raw = points_of(runs[r], value);
@@ -176,7 +176,7 @@ Plot grad_norm_plot(std::span<const RunData> runs) {
   return plot;
 }
 
-/// Where the time of a step went, as means over equal parts of the run.
+/// The parts of a step's time, as means over equal parts of the run.
 Plot time_plot(const RunData& run, size_t number, bool alone) {
   Plot plot{.slug = alone ? "time-split" : fmt::format("time-split-{}", number + 1),
             .title = alone ? "Time of a step" : "Time of a step: " + run.name,
@@ -200,7 +200,7 @@ Plot time_plot(const RunData& run, size_t number, bool alone) {
       data[p] += share * row.data_wait_s;
     }
     compute[p] = std::max(0.0, step_s - optimizer[p] - comm[p] - data[p]);
-    // The areas begin and end where the run does.
+    // The areas cover the whole run.
     if (p == 0) x = static_cast<double>(run.steps.front().step);
     if (p + 1 == parts) x = static_cast<double>(run.steps.back().step);
     plot.stack_x.push_back(x);

@@ -9,7 +9,7 @@ namespace {
 
 constexpr std::string_view kFont = "system-ui, -apple-system, 'Segoe UI', 'DejaVu Sans', sans-serif";
 
-/// Two decimals are a fiftieth of a pixel; shorter files.
+/// Two decimals: the error is below a hundredth of a pixel, and files are short.
 std::string number(double value) {
   std::string text = fmt::format("{:.2f}", value);
   while (text.back() == '0') text.pop_back();
@@ -53,7 +53,7 @@ std::string escape_markup(std::string_view text) {
         out += "&#39;";
         break;
       default:
-        // XML has no way to write control characters other than these.
+        // XML cannot represent other control characters.
         if (static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t') {
           out += "\xef\xbf\xbd";
         } else {
@@ -74,8 +74,8 @@ std::string svg_colours() {
   std::string classes;
   for (int i = 0; i <= static_cast<int>(Colour::kWarning); ++i) {
     const auto colour = static_cast<Colour>(i);
-    const auto [r, g, b] = rgb_of(colour, Paper::kWhite);
-    const auto [dr, dg, db] = rgb_of(colour, Paper::kDark);
+    const auto [r, g, b] = rgb_of(colour, Background::kWhite);
+    const auto [dr, dg, db] = rgb_of(colour, Background::kDark);
     light += fmt::format("--colour{}:rgb({},{},{});", i, r, g, b);
     dark += fmt::format("--colour{}:rgb({},{},{});", i, dr, dg, db);
     classes += fmt::format(

@@ -1,4 +1,4 @@
-// PngCanvas in builds without cairo: it says so.
+// PngCanvas in builds without cairo: its constructor throws.
 #include "launcher/report/canvas.h"
 
 #include <tutti/core/error.h>
@@ -8,7 +8,7 @@ namespace tutti {
 struct PngCanvas::Impl {};
 
 PngCanvas::PngCanvas(double, double) {
-  fail("PNG: this build has no cairo (libcairo2-dev); --svg writes the same pictures");
+  fail("PNG: this build has no cairo (libcairo2-dev); --svg writes the same plots");
 }
 PngCanvas::~PngCanvas() = default;
 void PngCanvas::line(std::span<const Point>, const LineStyle&) {}

@@ -64,7 +64,6 @@ class Pass {
   Evaluation run() {
     peers_.agree([&] { settings_ = settings_of(options_); });
     const Compute compute(peers_, settings_.run.compute, settings_.parallel.data.algorithm_selection());
-    resolve_settings(settings_, compute, peers_);
     std::shared_ptr<const Dataset> data;
     std::unique_ptr<Task> task;
     peers_.agree([&] {

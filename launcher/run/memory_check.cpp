@@ -9,12 +9,15 @@
 
 namespace tutti {
 
-int64_t min_bytes_per_parameter(std::string_view algorithm) {
-  constexpr int64_t kWeightAndGradient = 8;
-  constexpr int64_t kState = 4;
-  if (algorithm == "adamw" || algorithm == "adam" || algorithm == "lamb")
-    return kWeightAndGradient + 2 * kState;
-  return kWeightAndGradient;
+int64_t min_bytes(int64_t parameters, const RunSettings& settings, int64_t ranks) {
+  const Precision& precision = settings.precision;
+  const int64_t wide = size_of(precision.master);
+  const int64_t master = precision.compute == precision.master ? 0 : wide;
+  // muon: one state of matrices, two of other weights.
+  const int64_t states = settings.optimizer.algorithm == "adamw" ? 2 * wide : wide;
+  const int64_t parts = settings.parallel.zero == 1 ? ranks : 1;
+  return parameters * (size_of(precision.compute) + size_of(precision.grad)) +
+         parameters * (master + states) / parts;
 }
 
 std::vector<std::string> memory_warnings(int64_t bytes_per_rank, const std::vector<std::string>& hosts) {
@@ -45,13 +48,13 @@ std::vector<std::string> memory_warnings(int64_t bytes_per_rank, const std::vect
   return warnings;
 }
 
-std::vector<std::string> memory_warnings(Module& model, std::string_view algorithm, int64_t usable_bytes,
+std::vector<std::string> memory_warnings(Module& model, const RunSettings& settings, int64_t usable_bytes,
                                          Peers& peers) {
   int64_t parameters = 0;
   for (const Parameter* p : model.parameters()) parameters += p->role == Role::kStatistic ? 0 : p->numel();
   const std::vector<std::string> hosts = peers.all_gather(fmt::format("{} {}", host_name(), usable_bytes));
   if (peers.rank() != 0) return {};
-  return memory_warnings(parameters * min_bytes_per_parameter(algorithm), hosts);
+  return memory_warnings(min_bytes(parameters, settings, peers.size()), hosts);
 }
 
 }  // namespace tutti

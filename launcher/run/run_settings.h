@@ -1,15 +1,15 @@
 #pragma once
 
-#include <tutti/comm/compute.h>
-#include <tutti/comm/distributed_model.h>
-#include <tutti/core/checkpoint/checkpoint.h>
+#include <tutti/comm/compute_settings.h>
+#include <tutti/comm/parallel_settings.h>
+#include <tutti/core/checkpoint/checkpoint_settings.h>
 #include <tutti/core/data/data_config.h>
-#include <tutti/core/param_group.h>
+#include <tutti/core/precision.h>
 #include <tutti/core/train/schedule.h>
-#include <tutti/core/train/trainer.h>
-#include <tutti/kernels/optimizer.h>
+#include <tutti/core/train/train_settings.h>
+#include <tutti/kernels/optimizer_settings.h>
 #include <tutti/models/builder.h>
-#include "launcher/metrics/exporter/exporter.h"
+#include "launcher/metrics/exporter/metrics_settings.h"
 
 #include <string>
 

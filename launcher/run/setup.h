@@ -1,5 +1,7 @@
 #pragma once
 
+#include <tutti/comm/compute.h>
+#include <tutti/comm/distributed_model.h>
 #include "launcher/run/run_settings.h"
 
 namespace tutti {

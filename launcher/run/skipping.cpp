@@ -1,4 +1,5 @@
 #include "launcher/run/skipping.h"
+#include <tutti/core/data/dataset.h>
 
 #include <tutti/core/error.h>
 #include <tutti/core/io/file.h>

@@ -1,10 +1,12 @@
 #include "launcher/run/stop_signal.h"
 
 #include <tutti/core/error.h>
+#include "comm/rank_variables.h"
 #include "core/system_check.h"
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <csignal>
@@ -58,15 +60,18 @@ void on_signal(int number) {
 
 /// Whether the environment of a launcher shows that this is not rank 0.
 bool is_other_rank(char** environment) {
-  constexpr std::string_view kRanks[] = {"OMPI_COMM_WORLD_RANK=", "PMIX_RANK=",    "PMI_RANK=",
-                                         "PALS_RANKID=",          "SLURM_PROCID=", "MV2_COMM_WORLD_RANK="};
-  for (char** entry = environment; entry != nullptr && *entry != nullptr; ++entry) {
-    for (const std::string_view rank : kRanks) {
-      if (std::strncmp(*entry, rank.data(), rank.size()) == 0 && std::strcmp(*entry + rank.size(), "0") != 0)
+  const auto is_other = [&](std::string_view variable) {
+    for (char** entry = environment; entry != nullptr && *entry != nullptr; ++entry) {
+      const std::string_view text = *entry;
+      if (text.starts_with(variable) && text.substr(variable.size()).starts_with('=') &&
+          text.substr(variable.size() + 1) != "0")
         return true;
     }
-  }
-  return false;
+    return false;
+  };
+  // srun without an MPI plugin sets its own variable alone.
+  return is_other("SLURM_PROCID") ||
+         std::any_of(kMpiRankVariables.begin(), kMpiRankVariables.end(), is_other);
 }
 
 }  // namespace
@@ -76,7 +81,7 @@ bool catch_stop_signals(char** environment) noexcept {
   struct sigaction action {};
   action.sa_handler = &on_signal;
   action.sa_flags = SA_RESTART;
-  for (const int number : {SIGTERM, SIGUSR1, SIGUSR2, SIGXCPU, SIGINT, SIGHUP}) {
+  for (const int number : kStopSignals) {
     if (number == SIGHUP && !hangup_known) {
       // Only the first time: UCX, which MPI libraries load, installs a SIGHUP handler, whether it was ignored
       // or not.

@@ -1,10 +1,13 @@
 #pragma once
 
+#include <csignal>
+
 namespace tutti {
 
-// Signals that request a stop of the training: SIGTERM, SIGINT, SIGUSR1; SIGUSR2 and SIGXCPU, which batch
-// systems send before a limit; and SIGHUP unless nohup made the process ignore it. The first one is
-// acknowledged immediately on stderr of rank 0.
+/// Signals that request a stop of the training; SIGUSR2 and SIGXCPU are sent by batch systems before a limit,
+/// and SIGHUP does not count where nohup made the process ignore it. The first one is acknowledged
+/// immediately on stderr of rank 0.
+inline constexpr int kStopSignals[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGXCPU};
 
 /// Installs handlers for them: they request an orderly end instead of ending the process. A second SIGINT
 /// ends it as usual. SIGPIPE and SIGXFSZ are ignored: a closed pipe and a file size limit are write errors.

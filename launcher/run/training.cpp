@@ -28,6 +28,7 @@
 #include "launcher/run_directory.h"
 #include "launcher/shared_directory.h"
 
+#include <algorithm>
 #include <limits>
 #include <optional>
 #include <ostream>
@@ -80,8 +81,8 @@ class Training {
     peers_.agree([&] { check_validation(inputs, {peers_.rank(), peers_.size()}, compute.host_stream()); });
 
     Module& model = inputs.task->model();
-    for (const std::string& warning : memory_warnings(model, settings_.optimizer.algorithm,
-                                                      compute.on_cpu() ? usable_memory_bytes() : 0, peers_)) {
+    for (const std::string& warning :
+         memory_warnings(model, settings_, compute.on_cpu() ? usable_memory_bytes() : 0, peers_)) {
       log(warning);
     }
     DistributedModel distributed(world_, model, distribution(settings_), compute);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <tutti/comm/collective.h>
+#include <tutti/core/train/trainer.h>
 #include "launcher/metrics/progress.h"
 #include "launcher/run/run_settings.h"
 

@@ -216,7 +216,7 @@ void write_qwen2(const GptConfig& from, Json& to) {
   if (from.head_dim * from.heads == from.width) to.erase("head_dim");
   to["use_sliding_window"] = from.attention.window > 0;
   to["sliding_window"] = window_json(from);
-  int64_t first = 0;  // for what does not know layer_types
+  int64_t first = 0;  // for versions without layer_types
   while (first < from.layers && !from.has_window(first)) ++first;
   to["max_window_layers"] = first;
   write_layer_types(from, to);

@@ -10,7 +10,7 @@ const std::set<std::string, std::less<>>& no_keys() {
   return none;
 }
 
-/// The original context of a scaling, which transformers reads from three places.
+/// The original context of a scaling, which transformers reads from three keys.
 int64_t original_context(Reader& from, const GptConfig& to) {
   const int64_t outer = to.rotary_scaling.original_context;
   const int64_t context = from.whole("original_max_position_embeddings", outer > 0 ? outer : to.context,

@@ -1,5 +1,5 @@
-// Causal attention, forward and backward. FLOPs are those of the products that the mask leaves: 2 in forward
-// and 5 in backward, which computes the scores again.
+// Causal attention, forward and backward. FLOPs are those of unmasked scores in 2 products in forward and 5
+// in backward, which recomputes the scores.
 #include <tutti/kernels/attention.h>
 
 #include <tests/bench/side_by_side.h>
@@ -17,7 +17,7 @@ struct Sizes {
         head_dim(s.range(4)) {}
   [[nodiscard]] Shape qkv() const { return {batch, tokens, (heads + 2 * kv_heads) * head_dim}; }
   [[nodiscard]] AttentionConfig config() const { return {.heads = heads, .kv_heads = kv_heads}; }
-  /// Of one product.
+  /// FLOPs of one product.
   [[nodiscard]] double flops() const {
     return static_cast<double>(batch * heads * head_dim) * static_cast<double>(tokens * (tokens + 1));
   }

@@ -1,5 +1,5 @@
-// Bytes a second of saving and restoring a checkpoint of one rank, and of its checksums alone.
-// TUTTI_BENCH_DIR names the directory on the disk in question; the default is the present one.
+// Bytes per second of saving and restoring a checkpoint of one rank, and of its checksums alone.
+// TUTTI_BENCH_DIR is a directory on the disk to measure; the default is the current directory.
 #include <benchmark/benchmark.h>
 #include <tutti/core/checkpoint/checkpoint.h>
 #include <tutti/core/io/sha256.h>

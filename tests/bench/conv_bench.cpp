@@ -1,5 +1,5 @@
-// Convolutions of ResNet-18 on 28 x 28 images as the op calls them, next to one direct convolution primitive
-// of oneDNN for the whole batch on the same number of threads.
+// Convolutions of ResNet-18 on 28 x 28 images as the op calls them, compared with one direct convolution
+// primitive of oneDNN for the whole batch on the same number of threads.
 #include <oneapi/dnnl/dnnl.hpp>
 #include "kernels/cpu/conv_backends.h"
 
@@ -35,7 +35,7 @@ struct Operands {
         dw(Tensor::zeros({s.o, s.c, s.kh, s.kw}, DType::kFloat32, stream)) {}
 };
 
-/// One direct convolution primitive for the whole batch, filters in the layout it likes best.
+/// One direct convolution primitive for the whole batch, with filters in the layout that it prefers.
 class BareConvolution {
  public:
   BareConvolution(const ConvShape& s, Pass pass, const Operands& operands)
@@ -46,34 +46,34 @@ class BareConvolution {
     const memory::desc w({s.o, s.c, s.kh, s.kw}, type, memory::format_tag::any);
     const memory::desc dw({s.o, s.c, s.kh, s.kw}, memory::data_type::f32, memory::format_tag::any);
     const memory::dims stride{s.stride[0], s.stride[1]};
-    const memory::dims before{s.padding[0], s.padding[1]};
+    const memory::dims padding_begin{s.padding[0], s.padding[1]};
     const auto rest = [&](int64_t size, int64_t out, int64_t kernel, size_t i) {
       return (out - 1) * s.stride[i] + kernel - size - s.padding[i];
     };
-    const memory::dims behind{rest(s.h, s.oh, s.kh, 0), rest(s.w, s.ow, s.kw, 1)};
+    const memory::dims padding_end{rest(s.h, s.oh, s.kh, 0), rest(s.w, s.ow, s.kw, 1)};
     constexpr auto kDirect = dnnl::algorithm::convolution_direct;
     constexpr auto kTraining = dnnl::prop_kind::forward_training;
 #if DNNL_VERSION_MAJOR >= 3
     const dnnl::convolution_forward::primitive_desc forward(engine_, kTraining, kDirect, x, w, y, stride,
-                                                            before, behind);
+                                                            padding_begin, padding_end);
     const auto data = [&] {
-      return dnnl::convolution_backward_data::primitive_desc(engine_, kDirect, x, w, y, stride, before,
-                                                             behind, forward);
+      return dnnl::convolution_backward_data::primitive_desc(engine_, kDirect, x, w, y, stride, padding_begin,
+                                                             padding_end, forward);
     };
     const auto weights = [&] {
-      return dnnl::convolution_backward_weights::primitive_desc(engine_, kDirect, x, dw, y, stride, before,
-                                                                behind, forward);
+      return dnnl::convolution_backward_weights::primitive_desc(engine_, kDirect, x, dw, y, stride,
+                                                                padding_begin, padding_end, forward);
     };
 #else
     const dnnl::convolution_forward::primitive_desc forward(
-        {kTraining, kDirect, x, w, y, stride, before, behind}, engine_);
+        {kTraining, kDirect, x, w, y, stride, padding_begin, padding_end}, engine_);
     const auto data = [&] {
-      return dnnl::convolution_backward_data::primitive_desc({kDirect, x, w, y, stride, before, behind},
-                                                             engine_, forward);
+      return dnnl::convolution_backward_data::primitive_desc(
+          {kDirect, x, w, y, stride, padding_begin, padding_end}, engine_, forward);
     };
     const auto weights = [&] {
-      return dnnl::convolution_backward_weights::primitive_desc({kDirect, x, dw, y, stride, before, behind},
-                                                                engine_, forward);
+      return dnnl::convolution_backward_weights::primitive_desc(
+          {kDirect, x, dw, y, stride, padding_begin, padding_end}, engine_, forward);
     };
 #endif
     const auto at = [&](const memory::desc& description, const Tensor& tensor) {
@@ -131,7 +131,7 @@ void BM_conv(benchmark::State& state, DType dtype, int threads) {
     backend.backward_weights(s, operands.y, operands.x, operands.dw, GradMode::kOverwrite, stream);
   };
   bench::side_by_side(state, threads, flops, ours, [&] {
-    omp_set_num_threads(threads);  // ours has set it to one for this thread
+    omp_set_num_threads(threads);  // `ours` sets it to one for this thread
     bare.run();
     omp_set_num_threads(1);
   });

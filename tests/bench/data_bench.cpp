@@ -1,5 +1,5 @@
-// Samples a second that the data sets and the global cursor give, read by one thread. Token shards are made
-// of random ids; images are Fashion-MNIST as Debian installs it.
+// Samples per second of the data sets and the sampler, read by one thread. Token shards have pseudo-random
+// ids; images are Fashion-MNIST as installed by Debian.
 #include <benchmark/benchmark.h>
 #include <tutti/core/data/idx.h>
 #include <tutti/core/data/sampler.h>

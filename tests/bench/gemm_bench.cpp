@@ -1,4 +1,4 @@
-// Matrix products of a GPT's linear layers (384 wide) as the ops call them, next to one call of oneDNN's
+// Matrix products of the linear layers of a GPT of width 384 as the ops call them, compared with one oneDNN
 // matmul primitive for the whole product on the same number of threads.
 #include <oneapi/dnnl/dnnl.hpp>
 #include "kernels/cpu/blas.h"
@@ -45,7 +45,7 @@ Gemm layer_product(Pass pass, int64_t tokens, int64_t inputs, int64_t outputs, D
               .ldc = inputs,
               .c_dtype = DType::kFloat32};
   }
-  fail("no such pass: {}", static_cast<int64_t>(pass));
+  fail("unknown pass {}", static_cast<int64_t>(pass));
 }
 
 /// One primitive for the whole product.
@@ -101,7 +101,7 @@ void BM_gemm(benchmark::State& state, DType dtype, int threads) {
   omp_set_num_threads(threads);
   BareProduct bare(g);
   const auto set_and_run_bare = [&] {
-    omp_set_num_threads(threads);  // ours has set it to one for this thread
+    omp_set_num_threads(threads);  // cpu::gemm sets it to one for this thread
     bare.run();
     omp_set_num_threads(1);
   };

@@ -1,6 +1,6 @@
 // Bandwidth of the row kernels at the sizes of a small GPT (12 x 256 tokens, width 384) and of ResNet-18.
-// bytes_per_second counts what must be read and written once; compare it with copy/... of about as many bytes
-// and threads. Arguments: threads; dtype stands in the name.
+// bytes_per_second counts each tensor that must be read or written once; compare it with copy/... of a
+// similar number of bytes and the same number of threads. Argument: threads; the dtype is in the name.
 #include <tutti/core/tape.h>
 #include <tutti/kernels/activation.h>
 #include <tutti/kernels/cross_entropy.h>
@@ -40,7 +40,7 @@ struct Case {
   Shape shape;
   Op op;
   double forward_bytes;   // per byte of x
-  double backward_bytes;  // per byte of x, with dy and what is saved
+  double backward_bytes;  // per byte of x, including dy and saved tensors
 };
 
 void run(benchmark::State& state, const Case& c, DType dtype, bool backward) {
@@ -48,7 +48,7 @@ void run(benchmark::State& state, const Case& c, DType dtype, bool backward) {
   const Stream stream = Stream::inline_on(pool);
   const Tensor x = filled(c.shape, dtype, stream);
   Tensor dy;
-  // The first passes fill the allocator's cache: pages that the system has to make cost many times the
+  // The first passes fill the allocator's cache: page faults of new memory take many times as long as the
   // kernel.
   for (int pass = 0; pass < 2; ++pass) {
     Tape tape(stream, {.samples = c.shape[0]});

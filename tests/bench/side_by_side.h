@@ -10,16 +10,16 @@
 
 namespace tutti::bench {
 
-/// Seconds of CPU time of this thread, which neighbours on a shared machine disturb less than wall time; wall
-/// time where several threads work.
+/// Seconds of CPU time of this thread, which varies less than wall time on a shared machine; wall time for
+/// more than one thread.
 inline double now_s(int threads) {
   timespec time{};
   clock_gettime(threads == 1 ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &time);
   return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
 }
 
-/// Runs `ours` and `bare` in turns and reports the rate of both in their fastest turns, in GFLOP/s, and ours
-/// over bare.
+/// Runs `ours` and `bare` alternately and reports the rates of their fastest runs in GFLOP/s, and the ratio
+/// of ours to bare.
 template <class Ours, class Bare>
 void side_by_side(benchmark::State& state, int threads, double flops, Ours ours, Bare bare) {
   ours();

@@ -1,5 +1,5 @@
-// Bytes a second of splitting, encoding, decoding and training, on the King James Bible where `bible` prints
-// it, else on the file named by TUTTI_BENCH_TEXT.
+// Bytes per second of splitting, encoding, decoding and training, on the file in TUTTI_BENCH_TEXT, else on
+// the King James Bible as printed by the program `bible`.
 #include <benchmark/benchmark.h>
 #include <tutti/core/data/bpe_train.h>
 #include <tutti/core/error.h>
@@ -55,7 +55,7 @@ void BM_split(benchmark::State& state) {
 }
 BENCHMARK(BM_split)->Unit(benchmark::kMillisecond);
 
-/// A fresh encoder each time: the cache begins empty.
+/// A new encoder each time, so that its cache is empty.
 void BM_encode(benchmark::State& state) {
   const Tokenizer tokenizer = train(state.range(0));
   std::vector<int32_t> ids;

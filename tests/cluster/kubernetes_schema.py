@@ -89,7 +89,7 @@ def refuses(manifest):
 
 
 def damaged(manifest):
-    """Manifests with one fault each."""
+    """Manifests with one error each."""
     def change(text, edit):
         copied = copy.deepcopy(manifest)
         edit(copied)
@@ -115,8 +115,8 @@ def main():
                 if manifest["kind"] == "MPIJob":
                     jobs += 1
                     for text, wrong in damaged(manifest):
-                        assert refuses(wrong), f"the schema lets through {text}"
-    assert jobs > 0, "no MPIJob among the files"
+                        assert refuses(wrong), f"the schema accepts {text}"
+    assert jobs > 0, "the files contain no MPIJob"
 
 
 main()

@@ -16,7 +16,7 @@ constexpr DType kAllTypes[] = {DType::kFloat32, DType::kBFloat16, DType::kFloat1
                                DType::kInt32,   DType::kInt64,    DType::kUInt8};
 constexpr int64_t kSizes[] = {0, 1, 3, 1000, 20011};
 
-/// A small whole number that distinguishes ranks and positions; a sum of 16 of them is exact in all dtypes.
+/// A small integer that depends on rank and position; a sum of 16 of them is exact in all dtypes.
 int64_t value(int rank, int64_t i) {
   return (i * 7 + rank * 3) % 13;
 }
@@ -71,13 +71,14 @@ std::vector<float> random_floats(int rank, size_t n, unsigned seed) {
 
 TEST(Conformance, AllReduce) {
   on_ranks([](Collective& world) {
-    const Compute on;
+    const RankStream compute;
     const int n = world.size();
     for (const DType dtype : kAllTypes) {
       for (const int64_t size : kSizes) {
         for (const Reduce op : {Reduce::kSum, Reduce::kMax, Reduce::kMin}) {
-          const Tensor t = make(dtype, size, on.stream, [&](int64_t i) { return value(world.rank(), i); });
-          world.all_reduce(t, op, on.stream);
+          const Tensor t =
+              make(dtype, size, compute.stream, [&](int64_t i) { return value(world.rank(), i); });
+          world.all_reduce(t, op, compute.stream);
           expect(
               t,
               [&](int64_t i) {
@@ -101,10 +102,10 @@ TEST(Conformance, SumsFollowTheTree) {
   const unsigned seed = std::random_device{}();
   SCOPED_TRACE(seed);
   on_ranks([&](Collective& world) {
-    const Compute on;
+    const RankStream compute;
     // All ranks must draw the same numbers.
-    const Tensor shared_seed = Tensor::from(std::vector{static_cast<int64_t>(seed)}, {1}, on.stream);
-    world.broadcast(shared_seed, 0, on.stream);
+    const Tensor shared_seed = Tensor::from(std::vector{static_cast<int64_t>(seed)}, {1}, compute.stream);
+    world.broadcast(shared_seed, 0, compute.stream);
     const auto common = static_cast<unsigned>(shared_seed.item());
     for (const size_t size : {size_t{5}, size_t{4097}, size_t{1000003}}) {
       std::vector<std::vector<float>> all;
@@ -121,25 +122,25 @@ TEST(Conformance, SumsFollowTheTree) {
         ASSERT_EQ(std::memcmp(t.on_host().raw(), want.data() + offset, static_cast<size_t>(t.bytes())), 0)
             << what << " " << size;
       };
-      const Tensor plain = Tensor::from(mine, shape, on.stream);
-      world.all_reduce(plain, Reduce::kSum, on.stream);
+      const Tensor plain = Tensor::from(mine, shape, compute.stream);
+      world.all_reduce(plain, Reduce::kSum, compute.stream);
       same(plain, 0, "all_reduce");
 
-      const Tensor window = world.allocate(shape, DType::kFloat32, on.stream);
-      copy(window, Tensor::from(mine, shape, on.stream), on.stream);
-      world.all_reduce(window, Reduce::kSum, on.stream);
+      const Tensor window = world.allocate(shape, DType::kFloat32, compute.stream);
+      copy(window, Tensor::from(mine, shape, compute.stream), compute.stream);
+      world.all_reduce(window, Reduce::kSum, compute.stream);
       same(window, 0, "all_reduce of allocated memory");
 
       // In place only on some ranks: all must use the other algorithm.
-      copy(window, Tensor::from(mine, shape, on.stream), on.stream);
-      const Tensor mixed = world.rank() == 0 ? window : window.clone(on.stream);
-      world.all_reduce(mixed, Reduce::kSum, on.stream);
+      copy(window, Tensor::from(mine, shape, compute.stream), compute.stream);
+      const Tensor mixed = world.rank() == 0 ? window : window.clone(compute.stream);
+      world.all_reduce(mixed, Reduce::kSum, compute.stream);
       same(mixed, 0, "all_reduce of mixed memory");
 
       const int64_t part = static_cast<int64_t>(size) / world.size();
-      const Tensor whole = Tensor::from(mine, shape, on.stream).slice(0, 0, part * world.size());
-      const Tensor out = Tensor::empty({part}, DType::kFloat32, on.stream);
-      world.reduce_scatter(out, whole, Reduce::kSum, on.stream);
+      const Tensor whole = Tensor::from(mine, shape, compute.stream).slice(0, 0, part * world.size());
+      const Tensor out = Tensor::empty({part}, DType::kFloat32, compute.stream);
+      world.reduce_scatter(out, whole, Reduce::kSum, compute.stream);
       same(out, static_cast<size_t>(part * world.rank()), "reduce_scatter");
     }
   });
@@ -147,24 +148,24 @@ TEST(Conformance, SumsFollowTheTree) {
 
 TEST(Conformance, BFloat16RoundsEachSum) {
   on_ranks([](Collective& world) {
-    const Compute on;
+    const RankStream compute;
     if (world.size() < 3) return;
-    // 256 + 1 = 256 in bf16: ranks 0 and 1 give 256, a third 1 is lost again. In fp32 it would be 258 -> 258.
+    // 256 + 1 = 256 in bf16: ranks 0 and 1 give 256, and adding another 1 gives 256 again. In fp32 it is 258.
     const Tensor t =
-        make(DType::kBFloat16, 5000, on.stream, [&](int64_t) { return world.rank() == 0 ? 256 : 1; });
-    world.all_reduce(t, Reduce::kSum, on.stream);
+        make(DType::kBFloat16, 5000, compute.stream, [&](int64_t) { return world.rank() == 0 ? 256 : 1; });
+    world.all_reduce(t, Reduce::kSum, compute.stream);
     expect(
         t, [&](int64_t) { return world.size() == 3 ? 256 : 258; }, "all_reduce");
   });
 }
 
-TEST(Conformance, NaNWinsMaxAndMin) {
+TEST(Conformance, NaNPropagatesThroughMaxAndMin) {
   on_ranks([](Collective& world) {
-    const Compute on;
+    const RankStream compute;
     for (int where = 0; where < world.size(); ++where) {
       for (const Reduce op : {Reduce::kMax, Reduce::kMin}) {
-        const Tensor t = Tensor::full({3}, world.rank() == where ? NAN : 1, DType::kFloat32, on.stream);
-        world.all_reduce(t, op, on.stream);
+        const Tensor t = Tensor::full({3}, world.rank() == where ? NAN : 1, DType::kFloat32, compute.stream);
+        world.all_reduce(t, op, compute.stream);
         EXPECT_TRUE(std::isnan(t.select(0, 2).item()));
       }
     }
@@ -173,34 +174,34 @@ TEST(Conformance, NaNWinsMaxAndMin) {
 
 TEST(Conformance, Moves) {
   on_ranks([](Collective& world) {
-    const Compute on;
+    const RankStream compute;
     const int n = world.size();
     const int me = world.rank();
     for (const DType dtype : kAllTypes) {
       for (const int64_t k : kSizes) {
-        const Tensor mine = make(dtype, k, on.stream, [&](int64_t i) { return value(me, i); });
-        const Tensor gathered = make(dtype, n * k, on.stream, [](int64_t) { return 99; });
-        world.all_gather(gathered, mine, on.stream);
+        const Tensor mine = make(dtype, k, compute.stream, [&](int64_t i) { return value(me, i); });
+        const Tensor gathered = make(dtype, n * k, compute.stream, [](int64_t) { return 99; });
+        world.all_gather(gathered, mine, compute.stream);
         const auto by_rank = [&](int64_t i) { return value(static_cast<int>(i / k), i % k); };
         expect(gathered, by_rank, "all_gather");
 
-        const Tensor in_place = make(dtype, n * k, on.stream, by_rank);
+        const Tensor in_place = make(dtype, n * k, compute.stream, by_rank);
         for (int r = 0; r < n; ++r) {
-          if (r != me) fill(in_place.slice(0, r * k, (r + 1) * k), 77, on.stream);
+          if (r != me) fill(in_place.slice(0, r * k, (r + 1) * k), 77, compute.stream);
         }
-        world.all_gather(in_place, in_place.slice(0, me * k, (me + 1) * k), on.stream);
+        world.all_gather(in_place, in_place.slice(0, me * k, (me + 1) * k), compute.stream);
         expect(in_place, by_rank, "all_gather in place");
 
-        const Tensor all = make(dtype, n * k, on.stream,
+        const Tensor all = make(dtype, n * k, compute.stream,
                                 [&](int64_t i) { return value(me + 5 * static_cast<int>(i / k), i % k); });
-        const Tensor turned = make(dtype, n * k, on.stream, [](int64_t) { return 99; });
-        world.all_to_all(turned, all, on.stream);
+        const Tensor turned = make(dtype, n * k, compute.stream, [](int64_t) { return 99; });
+        world.all_to_all(turned, all, compute.stream);
         expect(
             turned, [&](int64_t i) { return value(static_cast<int>(i / k) + 5 * me, i % k); }, "all_to_all");
 
         for (int root = 0; root < n; ++root) {
-          const Tensor t = make(dtype, k, on.stream, [&](int64_t i) { return value(me, i); });
-          world.broadcast(t, root, on.stream);
+          const Tensor t = make(dtype, k, compute.stream, [&](int64_t i) { return value(me, i); });
+          world.broadcast(t, root, compute.stream);
           expect(
               t, [&](int64_t i) { return value(root, i); }, "broadcast");
         }
@@ -211,15 +212,15 @@ TEST(Conformance, Moves) {
 
 TEST(Conformance, SendAndReceiveInARing) {
   on_ranks([](Collective& world) {
-    const Compute on;
+    const RankStream compute;
     const int n = world.size();
     const int me = world.rank();
     if (n == 1) return;
     for (const int64_t size : {int64_t{0}, int64_t{1}, int64_t{1000003}}) {
-      const Tensor out = make(DType::kInt32, size, on.stream, [&](int64_t i) { return value(me, i); });
-      const Tensor in = make(DType::kInt32, size, on.stream, [](int64_t) { return 99; });
-      const auto send = [&] { world.send(out, (me + 1) % n, on.stream); };
-      const auto recv = [&] { world.recv(in, (me + n - 1) % n, on.stream); };
+      const Tensor out = make(DType::kInt32, size, compute.stream, [&](int64_t i) { return value(me, i); });
+      const Tensor in = make(DType::kInt32, size, compute.stream, [](int64_t) { return 99; });
+      const auto send = [&] { world.send(out, (me + 1) % n, compute.stream); };
+      const auto recv = [&] { world.recv(in, (me + n - 1) % n, compute.stream); };
       // A send may wait for its receiver: one rank of the ring receives first.
       if (me == 0) {
         recv();
@@ -234,10 +235,10 @@ TEST(Conformance, SendAndReceiveInARing) {
     // Messages keep their order.
     for (int64_t i = 0; i < 20; ++i) {
       if (me == 0)
-        world.send(make(DType::kInt64, 1, on.stream, [&](int64_t) { return i; }), n - 1, on.stream);
+        world.send(make(DType::kInt64, 1, compute.stream, [&](int64_t) { return i; }), n - 1, compute.stream);
       if (me == n - 1) {
-        const Tensor in = make(DType::kInt64, 1, on.stream, [](int64_t) { return 99; });
-        world.recv(in, 0, on.stream);
+        const Tensor in = make(DType::kInt64, 1, compute.stream, [](int64_t) { return 99; });
+        world.recv(in, 0, compute.stream);
         expect(
             in, [&](int64_t) { return i; }, "recv");
       }
@@ -246,11 +247,11 @@ TEST(Conformance, SendAndReceiveInARing) {
 }
 
 TEST(Conformance, LongMessages) {
-  // Longer than what one call of MPI is given.
+  // Longer than one MPI call.
   constexpr int64_t kLong = (int64_t{1} << 23) + 5;
   on_ranks([](Collective& world) {
     if (world.size() == 1) return;
-    const Compute on;
+    const RankStream compute;
     const auto pattern = [&](int rank) {
       ThreadPool one_thread(1);
       const Tensor t = Tensor::empty({kLong}, DType::kUInt8, Stream::inline_on(one_thread));
@@ -258,17 +259,17 @@ TEST(Conformance, LongMessages) {
       for (int64_t i = 0; i < kLong; ++i) out[i] = static_cast<uint8_t>(i + (i >> 16) + rank);
       return t;
     };
-    const Tensor t = pattern(world.rank()).to(DType::kUInt8, on.stream);
-    if (world.rank() == 0) world.send(t, 1, on.stream);
-    if (world.rank() == 1) world.recv(t, 0, on.stream);
-    world.broadcast(t, 1, on.stream);
+    const Tensor t = pattern(world.rank()).to(DType::kUInt8, compute.stream);
+    if (world.rank() == 0) world.send(t, 1, compute.stream);
+    if (world.rank() == 1) world.recv(t, 0, compute.stream);
+    world.broadcast(t, 1, compute.stream);
     EXPECT_EQ(std::memcmp(t.on_host().raw(), pattern(0).raw(), static_cast<size_t>(kLong)), 0);
   });
 }
 
 TEST(Conformance, Split) {
   on_ranks([](Collective& world) {
-    const Compute on;
+    const RankStream compute;
     const int me = world.rank();
     for (int round = 0; round < 3; ++round) {
       // Odd and even ranks, in reverse order.
@@ -276,8 +277,8 @@ TEST(Conformance, Split) {
       const int members = (world.size() + (me % 2 == 0 ? 1 : 0)) / 2;
       ASSERT_EQ(half->size(), members);
       EXPECT_EQ(half->rank(), members - 1 - me / 2);
-      const Tensor t = make(DType::kInt64, 20001, on.stream, [&](int64_t i) { return me + i; });
-      half->all_reduce(t, Reduce::kSum, on.stream);
+      const Tensor t = make(DType::kInt64, 20001, compute.stream, [&](int64_t i) { return me + i; });
+      half->all_reduce(t, Reduce::kSum, compute.stream);
       expect(
           t,
           [&](int64_t i) {
@@ -286,17 +287,17 @@ TEST(Conformance, Split) {
             return sum;
           },
           "all_reduce of a part");
-      const Tensor window = half->allocate({20001}, DType::kInt64, on.stream);
-      fill(window, 1, on.stream);
-      half->all_reduce(window, Reduce::kSum, on.stream);
+      const Tensor window = half->allocate({20001}, DType::kInt64, compute.stream);
+      fill(window, 1, compute.stream);
+      half->all_reduce(window, Reduce::kSum, compute.stream);
       expect(
           window, [&](int64_t) { return members; }, "all_reduce of a part");
-      // Rank 0 alone, the others nowhere.
+      // Rank 0 alone; the others are in no group.
       const auto alone = world.split(me == 0 ? 4 : -1, 0);
       ASSERT_EQ(alone != nullptr, me == 0);
       if (alone) {
         EXPECT_EQ(alone->size(), 1);
-        alone->barrier(on.stream);
+        alone->barrier(compute.stream);
       }
       const auto nested = half->split(0, 0);
       EXPECT_EQ(nested->rank(), half->rank());
@@ -304,25 +305,25 @@ TEST(Conformance, Split) {
   });
 }
 
-TEST(Conformance, QueuedStreamsAndTwoGroupsAtOnce) {
+TEST(Conformance, QueuedStreamsWithTwoGroups) {
   on_ranks([](Collective& world) {
-    const Compute on;
+    const RankStream compute;
     const auto second = world.split(0, world.rank());
     const bool on_cpu = test_device().type == DeviceType::kCpu;
-    const Stream queue = on_cpu ? Stream::queued("test-comm") : world.communication_stream(on.stream);
+    const Stream queue = on_cpu ? Stream::queued("test-comm") : world.communication_stream(compute.stream);
     std::vector<Tensor> slow;
     for (int64_t i = 0; i < 8; ++i) {
-      slow.push_back(make(DType::kFloat32, 100003, on.stream, [&](int64_t) { return i; }));
-      queue.wait(on.stream.record());
+      slow.push_back(make(DType::kFloat32, 100003, compute.stream, [&](int64_t) { return i; }));
+      queue.wait(compute.stream.record());
       world.all_reduce(slow.back(), Reduce::kSum, queue);
-      const Tensor quick = make(DType::kFloat64, 2, on.stream, [&](int64_t) { return 10 + i; });
-      second->all_reduce(quick, Reduce::kSum, on.stream);
+      const Tensor quick = make(DType::kFloat64, 2, compute.stream, [&](int64_t) { return 10 + i; });
+      second->all_reduce(quick, Reduce::kSum, compute.stream);
       expect(
           quick, [&](int64_t) { return (10 + i) * world.size(); }, "all_reduce on a second group");
     }
     queue.synchronize();
     // Errors of waiting are thrown here, too.
-    on.stream.wait(queue.record());
+    compute.stream.wait(queue.record());
     for (int64_t i = 0; i < 8; ++i)
       expect(
           slow[static_cast<size_t>(i)], [&](int64_t) { return i * world.size(); }, "queued all_reduce");
@@ -331,22 +332,22 @@ TEST(Conformance, QueuedStreamsAndTwoGroupsAtOnce) {
 
 TEST(Conformance, Misuse) {
   on_ranks([](Collective& world) {
-    const Compute on;
-    const Tensor t = Tensor::zeros({4, 6}, DType::kFloat32, on.stream);
-    const Tensor one = Tensor::zeros({1}, DType::kFloat64, on.stream);
-    EXPECT_THROW(world.all_reduce(t.transpose(0, 1), Reduce::kSum, on.stream), Error);
-    EXPECT_THROW(world.all_reduce(Tensor(), Reduce::kSum, on.stream), Error);
-    EXPECT_THROW(world.all_gather(t, one, on.stream), Error);
-    EXPECT_THROW(world.reduce_scatter(one, t, Reduce::kSum, on.stream), Error);
-    EXPECT_THROW(world.broadcast(t, world.size(), on.stream), Error);
-    EXPECT_THROW(world.send(t, world.rank(), on.stream), Error);
-    EXPECT_THROW(world.recv(t, -1, on.stream), Error);
+    const RankStream compute;
+    const Tensor t = Tensor::zeros({4, 6}, DType::kFloat32, compute.stream);
+    const Tensor one = Tensor::zeros({1}, DType::kFloat64, compute.stream);
+    EXPECT_THROW(world.all_reduce(t.transpose(0, 1), Reduce::kSum, compute.stream), Error);
+    EXPECT_THROW(world.all_reduce(Tensor(), Reduce::kSum, compute.stream), Error);
+    EXPECT_THROW(world.all_gather(t, one, compute.stream), Error);
+    EXPECT_THROW(world.reduce_scatter(one, t, Reduce::kSum, compute.stream), Error);
+    EXPECT_THROW(world.broadcast(t, world.size(), compute.stream), Error);
+    EXPECT_THROW(world.send(t, world.rank(), compute.stream), Error);
+    EXPECT_THROW(world.recv(t, -1, compute.stream), Error);
     // NCCL does not detect that operations do not match: its kernels wait until the deadline.
     if (world.size() != 2 || !world.supports(DeviceType::kCpu)) return;
     // If operations of ranks of one process or node do not match, all ranks throw Error and can continue.
     for (const int64_t size : {int64_t{10}, int64_t{100000}}) {
-      const Tensor odd = Tensor::zeros({size + (world.rank() == 0 ? 1 : 0)}, DType::kFloat32, on.stream);
-      EXPECT_THROW(world.all_reduce(odd, Reduce::kSum, on.stream), Error);
+      const Tensor odd = Tensor::zeros({size + (world.rank() == 0 ? 1 : 0)}, DType::kFloat32, compute.stream);
+      EXPECT_THROW(world.all_reduce(odd, Reduce::kSum, compute.stream), Error);
     }
   });
 }

@@ -20,7 +20,7 @@ inline constexpr int64_t kOutputs = 3;
 inline constexpr int64_t kBucketBytes = 2048;
 inline constexpr uint64_t kSeed = 11;
 
-/// y (B, O) = x (B, I) w (I, O), in the order of the loops.
+/// y (B, O) = x (B, I) w (I, O), summed in the order of the loops.
 inline Var affine(Tape& tape, const Var& x, const Var& w) {
   const Tensor xf = x.value.to(DType::kFloat32, tape.stream()).to_contiguous(tape.stream());
   const Tensor wf = w.value.to(DType::kFloat32, tape.stream());
@@ -59,7 +59,7 @@ inline Var tanh_of(Tape& tape, const Var& x) {
   });
 }
 
-/// Tied weights (used twice), weights that are never used, and some that only the first microbatch uses.
+/// Tied weights (used twice), weights that are never used, and weights that only the first microbatch uses.
 class Net final : public Module {
  public:
   Net()
@@ -206,7 +206,7 @@ struct Outcome {
 };
 
 inline Outcome train(Collective& world, const RunSettings& setup) {
-  const Compute on;
+  const RankStream compute;
   Regression task;
   task.net.name_parameters();
   GroupOptions options;
@@ -215,11 +215,11 @@ inline Outcome train(Collective& world, const RunSettings& setup) {
   options.shard = {world.rank(), world.size()};
   options.seed = kSeed;
   options.bucket_bytes = kBucketBytes;
-  const auto groups = make_param_groups(task.net, options, on.stream);
+  const auto groups = make_param_groups(task.net, options, compute.stream);
   EXPECT_GE(groups.size(), 3U);
-  DataParallel parallel(world, groups, setup.parallel, on.stream);
-  Momentum optimizer(groups, on.stream);
-  Samples samples(parallel, setup.microbatch, on.stream);
+  DataParallel parallel(world, groups, setup.parallel, compute.stream);
+  Momentum optimizer(groups, compute.stream);
+  Samples samples(parallel, setup.microbatch, compute.stream);
   Log log;
   TrainerParts parts{.task = task,
                      .parallel = parallel,
@@ -229,13 +229,13 @@ inline Outcome train(Collective& world, const RunSettings& setup) {
                      .save = {},
                      .observers = {&log},
                      .stop_requested = {},
-                     .stream = on.stream,
+                     .stream = compute.stream,
                      .seed = kSeed};
   Trainer({.steps = 12, .batch = 13, .microbatch = setup.microbatch}, {.kind = "constant"}, parts).run();
   parallel.check_equal_weights();
   Outcome outcome{log.losses, log.norms, {}};
   for (const Parameter* p : task.net.parameters()) {
-    const Tensor value = p->value.to(DType::kFloat32, on.stream);
+    const Tensor value = p->value.to(DType::kFloat32, compute.stream);
     outcome.weights.insert(outcome.weights.end(), value.span<float>().begin(), value.span<float>().end());
   }
   return outcome;

@@ -1,4 +1,4 @@
-// One run, one answer: a small model trained by the real training loop on worlds of several sizes.
+// The same bits for any number of ranks: a small model, trained by the real training loop in several worlds.
 #include "tests/comm/data_parallel_fixture.h"
 
 #include <chrono>
@@ -11,7 +11,7 @@
 namespace tutti::test {
 namespace {
 
-TEST(DataParallel, OrderedModeHasOneAnswer) {
+TEST(DataParallel, OrderedModeGivesTheSameBits) {
   const Outcome plain = train_alone({});
   EXPECT_LT(plain.losses[9], 0.5 * plain.losses[0]);
   for (const int64_t microbatch : {int64_t{0}, int64_t{2}}) {
@@ -33,7 +33,7 @@ TEST(DataParallel, OrderedModeHasOneAnswer) {
   }
 }
 
-TEST(DataParallel, MoreShardsThanTwoARank) {
+TEST(DataParallel, MoreThanTwoShardsPerRank) {
   const RunSettings setup{.parallel = {.logical_shards = 16}};
   const Outcome alone = train_alone(setup);
   on_ranks([&](Collective& world) {
@@ -49,7 +49,7 @@ TEST(DataParallel, FastModeAgreesToRounding) {
   const Outcome ordered = train_alone({});
   on_ranks([&](Collective& world) {
     for (const int64_t microbatch : {int64_t{0}, int64_t{3}}) {
-      // "rare" depends on how microbatches are cut, so that only a world of its own shape can be compared.
+      // "rare" depends on the division into microbatches: only worlds with the same one can be compared.
       const RunSettings setup{.parallel = {.mode = "fast"}, .microbatch = microbatch};
       const Outcome once = train(world, setup);
       expect_equal(train(world, setup), once);
@@ -62,14 +62,14 @@ TEST(DataParallel, FastModeAgreesToRounding) {
   });
 }
 
-/// Counts the reductions that have ended; all groups made from it share the count.
+/// Counts completed reductions; all groups created from it share the count.
 class Counting final : public Collective {
  public:
   struct Count {
     std::mutex mutex;
     std::condition_variable changed;
     int value = 0;
-    /// False if it has not reached `wanted` in a minute, which only a defect can cause.
+    /// False if the count has not reached `wanted` within a minute, which is a defect.
     bool reaches(int wanted) {
       std::unique_lock lock(mutex);
       return changed.wait_for(lock, std::chrono::minutes(1), [&] { return value >= wanted; });
@@ -92,21 +92,21 @@ class Counting final : public Collective {
     inner_->reduce_scatter(output, input, op, Stream::inline_on(*executor.pool));
   }
   void on_all_gather(const Tensor& output, const Tensor& input, const Executor&) override {
-    inner_->all_gather(output, input, on_.stream);
+    inner_->all_gather(output, input, compute_.stream);
   }
   void on_all_to_all(const Tensor& output, const Tensor& input, const Executor&) override {
-    inner_->all_to_all(output, input, on_.stream);
+    inner_->all_to_all(output, input, compute_.stream);
   }
   void on_broadcast(const Tensor& inout, int root, const Executor&) override {
-    inner_->broadcast(inout, root, on_.stream);
+    inner_->broadcast(inout, root, compute_.stream);
   }
   void on_send(const Tensor& tensor, int to, const Executor&) override {
-    inner_->send(tensor, to, on_.stream);
+    inner_->send(tensor, to, compute_.stream);
   }
   void on_recv(const Tensor& tensor, int from, const Executor&) override {
-    inner_->recv(tensor, from, on_.stream);
+    inner_->recv(tensor, from, compute_.stream);
   }
-  void on_barrier(const Executor&) override { inner_->barrier(on_.stream); }
+  void on_barrier(const Executor&) override { inner_->barrier(compute_.stream); }
   std::unique_ptr<Collective> on_split(int color, int key) override {
     return std::make_unique<Counting>(inner_->split(color, key), count_);
   }
@@ -114,30 +114,30 @@ class Counting final : public Collective {
  private:
   std::unique_ptr<Collective> inner_;
   Count& count_;
-  Compute on_;
+  RankStream compute_;
 };
 
-TEST(DataParallel, GroupsAreReducedWhileBackwardRuns) {
+TEST(DataParallel, GroupsAreReducedDuringBackward) {
   on_ranks([](Collective& world) {
     for (const char* mode : {"ordered", "fast"}) {
-      const Compute on;
+      const RankStream compute;
       Counting::Count count;
       Counting counting(world.split(0, world.rank()), count);
       Net net;
       net.name_parameters();
-      // One group a parameter: first, unused, tied, rare, last.
-      const auto groups = make_param_groups(net, {.seed = kSeed, .bucket_bytes = 1}, on.stream);
-      DataParallel parallel(counting, groups, {.mode = mode}, on.stream);
+      // One group per parameter: first, unused, tied, rare, last.
+      const auto groups = make_param_groups(net, {.seed = kSeed, .bucket_bytes = 1}, compute.stream);
+      DataParallel parallel(counting, groups, {.mode = mode}, compute.stream);
       parallel.begin_step();
       const size_t shards = parallel.shards(100).size();
       for (size_t shard = 0; shard < shards; ++shard) {
         parallel.begin_shard(shard);
-        Tape tape(on.stream);
-        Var h = affine(tape, Var(Tensor::full({2, kInputs}, 1, DType::kFloat32, on.stream)),
+        Tape tape(compute.stream);
+        Var h = affine(tape, Var(Tensor::full({2, kInputs}, 1, DType::kFloat32, compute.stream)),
                        tape.leaf(net.first));
         h = tape.on_backward(h, [&] {
           if (shard + 1 < shards) {
-            EXPECT_EQ(count.value, 0) << "only the last shard sends";
+            EXPECT_EQ(count.value, 0) << "sent before the last shard";
           } else {
             // "last", "rare" and "tied" are complete; their reductions end while backward waits here.
             EXPECT_TRUE(count.reaches(3)) << mode;
@@ -146,14 +146,14 @@ TEST(DataParallel, GroupsAreReducedWhileBackwardRuns) {
         h = affine(tape, affine(tape, h, tape.leaf(net.tied)), tape.leaf(net.rare));
         h = affine(tape, h, tape.leaf(net.last));
         parallel.register_hooks(tape, true);
-        tape.backward(h, Tensor::full(h.shape(), 1, DType::kFloat32, on.stream));
+        tape.backward(h, Tensor::full(h.shape(), 1, DType::kFloat32, compute.stream));
         parallel.end_shard(shard);
       }
       parallel.finish_step();
-      EXPECT_EQ(count.value, 5) << "each group once";
+      EXPECT_EQ(count.value, 5) << "not once per group";
       for (const float x : net.unused.grad.span<float>()) EXPECT_EQ(x, 0);
       const float every = net.last.grad.data<float>()[0];
-      parallel.begin_step();  // and again: nothing is left of the step before
+      parallel.begin_step();  // a second step, without state of the first
       for (size_t shard = 0; shard < shards; ++shard) {
         parallel.begin_shard(shard);
         parallel.end_shard(shard);
@@ -168,13 +168,13 @@ TEST(DataParallel, GroupsAreReducedWhileBackwardRuns) {
 TEST(DataParallel, DifferentWeightsAreRefused) {
   on_ranks([](Collective& world) {
     if (world.size() == 1) return;
-    const Compute on;
+    const RankStream compute;
     Net net;
     net.name_parameters();
-    const auto groups = make_param_groups(net, {.seed = kSeed, .bucket_bytes = kBucketBytes}, on.stream);
+    const auto groups = make_param_groups(net, {.seed = kSeed, .bucket_bytes = kBucketBytes}, compute.stream);
     if (world.rank() == 1) net.rare.value.data<float>()[100] += 1;
     try {
-      DataParallel parallel(world, groups, {}, on.stream);
+      DataParallel parallel(world, groups, {}, compute.stream);
       FAIL() << "different weights must be refused";
     } catch (const Error& error) {
       EXPECT_NE(std::string(error.what()).find("rare"), std::string::npos) << error.what();
@@ -185,9 +185,9 @@ TEST(DataParallel, DifferentWeightsAreRefused) {
 
 TEST(DataParallel, ImpossibleSettings) {
   on_ranks([](Collective& world) {
-    const Compute on;
+    const RankStream compute;
     const auto make = [&](const DataParallelConfig& config) {
-      DataParallel parallel(world, {}, config, on.stream);
+      DataParallel parallel(world, {}, config, compute.stream);
     };
     EXPECT_THROW(make({.mode = "quick"}), Error);
     EXPECT_THROW(make({.logical_shards = 12}), Error);
@@ -198,27 +198,27 @@ TEST(DataParallel, ImpossibleSettings) {
   });
 }
 
-TEST(DataParallel, OrderedModeTakesHeuristicAlgorithmsAlone) {
+TEST(DataParallel, OrderedModeRequiresHeuristicSelection) {
   EXPECT_EQ(DataParallelConfig{.mode = "ordered"}.algorithm_selection(), AlgorithmSelection::kHeuristic);
   EXPECT_EQ(DataParallelConfig{.mode = "fast"}.algorithm_selection(), AlgorithmSelection::kAutotuned);
   EXPECT_EQ(DataParallelConfig{}.algorithm_selection(), AlgorithmSelection::kAutotuned)
-      << "auto is fast on GPUs";
+      << "auto is not fast on GPUs";
   if (test_device().type == DeviceType::kCpu) return;
   on_ranks([](Collective& world) {
-    const Compute on;
+    const RankStream compute;
     EXPECT_THROW(DataParallel(world, {}, {.mode = "ordered", .logical_shards = 8},
                               Stream::cuda(test_device().index, Stream::Priority::kNormal,
                                            AlgorithmSelection::kAutotuned)),
                  Error);
-    world.barrier(on.stream);
+    world.barrier(compute.stream);
   });
 }
 
 TEST(DataParallel, ShardsCoverTheBatch) {
   on_ranks([](Collective& world) {
-    const Compute on;
+    const RankStream compute;
     for (const char* mode : {"ordered", "fast"}) {
-      DataParallel parallel(world, {}, {.mode = mode, .logical_shards = 8}, on.stream);
+      DataParallel parallel(world, {}, {.mode = mode, .logical_shards = 8}, compute.stream);
       for (const int64_t samples : {0, 1, 5, 8, 31}) {
         const auto mine = parallel.shards(samples);
         std::string text;
@@ -249,8 +249,8 @@ TEST(DataParallel, SumsOfNumbersFollowTheTree) {
     for (double& x : leaf) x = draw(engine) * std::exp2(draw(engine) * 2e-8);
   }
   on_ranks([&](Collective& world) {
-    const Compute on;
-    DataParallel parallel(world, {}, {.logical_shards = 8}, on.stream);
+    const RankStream compute;
+    DataParallel parallel(world, {}, {.logical_shards = 8}, compute.stream);
     // Shard i of 8 is sample i of 8.
     std::vector<std::vector<double>> mine;
     for (const auto& shard : parallel.shards(8)) mine.push_back(leaves[static_cast<size_t>(shard.begin)]);

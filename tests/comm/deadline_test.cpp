@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <vector>
 
 namespace tutti {
@@ -20,17 +21,17 @@ class TestClock final : public Clock {
   std::vector<double> sleeps;
 };
 
-TEST(WaitUntilDone, AsksAtOnce) {
+TEST(WaitUntilDone, PollsAtOnce) {
   TestClock clock;
   EXPECT_EQ(wait_until_done([] { return CallState::kDone; }, 5, clock), CallState::kDone);
   EXPECT_EQ(wait_until_done([] { return CallState::kFailed; }, 5, clock), CallState::kFailed);
   EXPECT_TRUE(clock.sleeps.empty());
 }
 
-TEST(WaitUntilDone, AsksLessAndLessOften) {
+TEST(WaitUntilDone, PollsLessOverTime) {
   TestClock clock;
-  int asked = 0;
-  EXPECT_EQ(wait_until_done([&] { return ++asked < 100 ? CallState::kPending : CallState::kDone; }, 5, clock),
+  int polls = 0;
+  EXPECT_EQ(wait_until_done([&] { return ++polls < 100 ? CallState::kPending : CallState::kDone; }, 5, clock),
             CallState::kDone);
   ASSERT_EQ(clock.sleeps.size(), 99U);
   EXPECT_LT(clock.sleeps.front(), 1e-4);
@@ -38,7 +39,7 @@ TEST(WaitUntilDone, AsksLessAndLessOften) {
   EXPECT_TRUE(std::is_sorted(clock.sleeps.begin(), clock.sleeps.end()));
 }
 
-TEST(WaitUntilDone, EndsAtTheDeadlineAndLooksOnceMore) {
+TEST(WaitUntilDone, EndsAtTheDeadlineAfterAFinalPoll) {
   TestClock clock;
   double last_asked = 0;
   const auto never = [&] {
@@ -63,7 +64,7 @@ TEST(OperationWatchdog, TheOldestOperationIsLate) {
   EXPECT_EQ(watchdog.overdue(110), "");
   EXPECT_EQ(watchdog.overdue(110.5),
             "operation 0 (all_reduce of 5 fp32) has not ended within 10 s, 1 more are queued after it");
-  // The second one can only begin when the first has ended.
+  // The second operation can begin only when the first has ended.
   watchdog.ended(112);
   EXPECT_EQ(watchdog.overdue(121), "");
   EXPECT_EQ(watchdog.overdue(122.5), "operation 1 (barrier) has not ended within 10 s");
@@ -76,7 +77,7 @@ TEST(OperationWatchdog, TheOldestOperationIsLate) {
   EXPECT_EQ(watchdog.oldest(), "operation 2 (broadcast)");
 }
 
-TEST(OperationWatchdog, NothingEndsThatWasNotIssued) {
+TEST(OperationWatchdog, OnlyIssuedOperationsCanEnd) {
   OperationWatchdog watchdog(1);
   EXPECT_THROW(watchdog.ended(0), Error);
   EXPECT_THROW((void)watchdog.oldest(), Error);

@@ -8,7 +8,7 @@
 namespace tutti {
 namespace {
 
-RankDevices sees(const std::string& host, const std::vector<std::string>& uuids) {
+RankDevices visible(const std::string& host, const std::vector<std::string>& uuids) {
   return {.host = host, .uuids = uuids, .why_none = uuids.empty() ? "there is no CUDA device" : ""};
 }
 
@@ -37,23 +37,25 @@ std::string refusal(const std::vector<RankDevices>& all, const std::string& want
   return first;
 }
 
-TEST(DevicePlacement, RanksOfAHostTakeItsGpusInOrder) {
+TEST(DevicePlacement, RanksOfAHostUseItsGpusInOrder) {
   const std::vector<std::string> a{"GPU-a0", "GPU-a1"};
   const std::vector<std::string> b{"GPU-b0", "GPU-b1"};
-  EXPECT_EQ(chosen({sees("a", a), sees("a", a), sees("b", b), sees("b", b)}), (std::vector{0, 1, 0, 1}));
-  EXPECT_EQ(chosen({sees("a", a), sees("b", b), sees("a", a), sees("b", b)}), (std::vector{0, 0, 1, 1}));
+  EXPECT_EQ(chosen({visible("a", a), visible("a", a), visible("b", b), visible("b", b)}),
+            (std::vector{0, 1, 0, 1}));
+  EXPECT_EQ(chosen({visible("a", a), visible("b", b), visible("a", a), visible("b", b)}),
+            (std::vector{0, 0, 1, 1}));
   // Fewer ranks than GPUs.
-  EXPECT_EQ(chosen({sees("a", a), sees("b", b)}), (std::vector{0, 0}));
+  EXPECT_EQ(chosen({visible("a", a), visible("b", b)}), (std::vector{0, 0}));
 }
 
-TEST(DevicePlacement, ALaunchersOwnChoiceIsFollowed) {
-  EXPECT_EQ(chosen({sees("a", {"GPU-1"}), sees("a", {"GPU-0"}), sees("a", {"GPU-2"})}),
+TEST(DevicePlacement, TheLaunchersChoiceIsKept) {
+  EXPECT_EQ(chosen({visible("a", {"GPU-1"}), visible("a", {"GPU-0"}), visible("a", {"GPU-2"})}),
             (std::vector{0, 0, 0}));
 }
 
 TEST(DevicePlacement, SharingIsRefusedWithAMap) {
-  const std::vector<RankDevices> all{sees("a", {"GPU-0", "GPU-1"}), sees("a", {"GPU-0", "GPU-1"}),
-                                     sees("a", {"GPU-0", "GPU-1"})};
+  const std::vector<RankDevices> all{visible("a", {"GPU-0", "GPU-1"}), visible("a", {"GPU-0", "GPU-1"}),
+                                     visible("a", {"GPU-0", "GPU-1"})};
   for (const char* wanted : {"cuda", "auto"}) {
     const std::string text = refusal(all, wanted);
     EXPECT_NE(text.find("rank 0: a GPU-0 (shared)"), std::string::npos) << text;
@@ -63,15 +65,16 @@ TEST(DevicePlacement, SharingIsRefusedWithAMap) {
   }
   EXPECT_EQ(chosen(all, true), (std::vector{0, 1, 0}));
   EXPECT_TRUE(place_device(all, 1, "cuda", true).shared);
-  // Different views of one host can meet at one GPU, too.
-  EXPECT_NE(refusal({sees("a", {"GPU-0", "GPU-1"}), sees("a", {"GPU-0"})}, "cuda").find("rank 1: a GPU-0"),
-            std::string::npos);
+  // Ranks with different visible devices may also share a GPU.
+  EXPECT_NE(
+      refusal({visible("a", {"GPU-0", "GPU-1"}), visible("a", {"GPU-0"})}, "cuda").find("rank 1: a GPU-0"),
+      std::string::npos);
 }
 
-TEST(DevicePlacement, ALargeWorldsMapNamesThoseWhoShare) {
+TEST(DevicePlacement, TheMapOfALargeWorldListsOnlySharedGpus) {
   std::vector<RankDevices> all;
   for (int r = 0; r < 200; ++r)
-    all.push_back(sees(fmt::format("n{}", r), {fmt::format("GPU-{}", r == 150 ? 3 : r)}));
+    all.push_back(visible(fmt::format("n{}", r), {fmt::format("GPU-{}", r == 150 ? 3 : r)}));
   const std::string text = refusal(all, "cuda");
   EXPECT_NE(text.find("rank 3: n3 GPU-3 (shared)\n  rank 150: n150 GPU-3 (shared)\n"), std::string::npos)
       << text;
@@ -79,13 +82,13 @@ TEST(DevicePlacement, ALargeWorldsMapNamesThoseWhoShare) {
 }
 
 TEST(DevicePlacement, WithoutGpus) {
-  const std::vector<RankDevices> none{sees("a", {}), sees("b", {})};
+  const std::vector<RankDevices> none{visible("a", {}), visible("b", {})};
   const DevicePlacement placement = place_device(none, 1, "auto", false);
   EXPECT_EQ(placement.device.type, DeviceType::kCpu);
   EXPECT_EQ(placement.note, "there is no CUDA device");
   EXPECT_NE(refusal(none, "cuda").find("rank 0 on a: there is no CUDA device; rank 1 on b"),
             std::string::npos);
-  const std::vector<RankDevices> some{sees("a", {"GPU-0"}), sees("b", {})};
+  const std::vector<RankDevices> some{visible("a", {"GPU-0"}), visible("b", {})};
   EXPECT_NE(refusal(some, "auto").find("rank 1 on b"), std::string::npos);
   EXPECT_EQ(place_device(some, 0, "cpu", false).device.type, DeviceType::kCpu);
 }

@@ -56,7 +56,7 @@ FitOptions line_options(int64_t microbatch = 0) {
   return {.optimizer = {.learning_rate = 0.1, .weight_decay = 0}, .microbatch = microbatch, .seed = 3};
 }
 
-/// Losses of fitting, those of all ranks one after the other.
+/// Losses of fitting, concatenated over all ranks.
 std::vector<double> fit_line(int ranks, int64_t steps, int64_t microbatch = 0) {
   std::mutex mutex;
   std::vector<double> losses;
@@ -71,7 +71,7 @@ std::vector<double> fit_line(int ranks, int64_t steps, int64_t microbatch = 0) {
   return losses;
 }
 
-TEST(Fit, LearnsTheSameAtAnyNumberOfRanks) {
+TEST(Fit, LearnsTheSameForAnyNumberOfRanks) {
   constexpr int64_t kSteps = 300;
   const std::vector<double> alone = fit_line(1, kSteps);
   ASSERT_EQ(alone.size(), static_cast<size_t>(kSteps));
@@ -112,7 +112,7 @@ TEST(Fit, MicrobatchesAddUpToTheStep) {
   });
 }
 
-TEST(Fit, EvaluatesTheSameAtAnyNumberOfRanks) {
+TEST(Fit, EvaluatesTheSameForAnyNumberOfRanks) {
   std::vector<double> found;
   std::mutex mutex;
   for (const int ranks : {1, 2, 3}) {
@@ -139,7 +139,7 @@ TEST(Fit, EvaluatesTheSameAtAnyNumberOfRanks) {
   for (const double loss : found) EXPECT_NEAR(loss, found[0], 1e-5);
 }
 
-/// Saves in the middle with `ranks_before`, resumes with `ranks_after`; returns the last loss.
+/// Saves after half of the steps on `ranks_before` and resumes on `ranks_after`; returns the last loss.
 double saved_and_resumed(int ranks_before, int ranks_after, const ParallelConfig& parallel,
                          const std::filesystem::path& dir) {
   FitOptions options = line_options();
@@ -167,14 +167,39 @@ double saved_and_resumed(int ranks_before, int ranks_after, const ParallelConfig
   return last;
 }
 
-TEST(Fit, ResumesAtAnotherNumberOfRanksWithShardedState) {
+TEST(Fit, ResumesOnAnotherNumberOfRanksWithShardedState) {
   const std::vector<double> undisturbed = fit_line(1, 10);
   const TemporaryDirectory folder;
   EXPECT_EQ(saved_and_resumed(2, 4, {}, folder / "a"), undisturbed.back());
   EXPECT_EQ(saved_and_resumed(4, 1, {.zero = 1}, folder / "b"), undisturbed.back());
 }
 
-TEST(Fit, ALossThatIsNotFiniteChangesNothing) {
+TEST(Fit, RefusesToResumeWithAnotherSeed) {
+  const TemporaryDirectory folder;
+  FitOptions options = line_options();
+  for (const uint64_t seed : {3, 4}) {
+    options.seed = seed;
+    run_ranks(2, [&](Collective& world) {
+      Line line;
+      Fit fit(world, line, options);
+      Checkpoints checkpoints({.dir = folder / "a"}, fit.peers(), {});
+      if (seed == 3) {
+        (void)step(fit, line);
+        fit.save(checkpoints);
+        return;
+      }
+      try {
+        (void)fit.resume(checkpoints);
+        ADD_FAILURE() << "resumed with another seed";
+      } catch (const Error& error) {
+        EXPECT_NE(std::string(error.what()).find("was written with seed 3, this run has 4"),
+                  std::string::npos);
+      }
+    });
+  }
+}
+
+TEST(Fit, ANonFiniteLossChangesNothing) {
   run_ranks(2, [](Collective& world) {
     Line line;
     Fit fit(world, line, {.seed = 3});
@@ -190,29 +215,58 @@ TEST(Fit, ALossThatIsNotFiniteChangesNothing) {
   });
 }
 
-TEST(Fit, RefusesSettingsThatMakeNoSense) {
+TEST(Fit, RefusesInvalidSettings) {
   run_ranks(1, [&](Collective& world) {
     Line line;
     EXPECT_THROW(Fit(world, line, {.optimizer = {.algorithm = "adam"}}), Error);
     EXPECT_THROW(Fit(world, line, {.schedule = {.kind = "linear"}, .schedule_steps = 5}), Error);
-    EXPECT_THROW(Fit(world, line, {.schedule = {.kind = "cosine"}}), Error);
+    EXPECT_THROW(Fit(world, line, {.schedule = {.kind = "cosine"}, .schedule_steps = -1}), Error);
     EXPECT_THROW(Fit(world, line, {.compute = {.threads = -1}}), Error);
     EXPECT_THROW(Fit(world, line, {.compute = {.device = "gpu"}}), Error);
     EXPECT_THROW(Fit(world, line, {.parallel = {.zero = 4}}), Error);
+    EXPECT_THROW(Fit(world, line, {.parallel = {.bucket_mib = int64_t{1} << 44}}), Error);  // 2^64 bytes
+    EXPECT_THROW(Fit(world, line, {.parallel = {.max_ctas = int64_t{1} << 32}}), Error);
     EXPECT_THROW(Fit(world, line, {.microbatch = -1}), Error);
   });
 }
 
-/// Points of the line, one a sample.
+TEST(Fit, AStepNeedsSamplesAndTheLengthOfItsSchedule) {
+  run_ranks(2, [](Collective& world) {
+    Line line;
+    FitOptions options = line_options();
+    options.optimizer.weight_decay = 0.1;
+    options.schedule.kind = "cosine";
+    const auto loss = [&](Tape& tape, const Parallel::Shard& part) {
+      return squares(tape, line, part.begin, part.end);
+    };
+    {
+      Fit fit(world, line, options);
+      EXPECT_THROW((void)fit.step(kSamples, loss), Error);
+    }
+    options.schedule_steps = 5;
+    Fit fit(world, line, options);
+    const double before = line.w.value.select(1, 0).item();
+    for (const int64_t samples : {0, -5}) EXPECT_THROW((void)fit.step(samples, loss), Error);
+    EXPECT_THROW((void)fit.evaluate(-1, [](Tape&, const auto&) { return EvaluationSums{}; }), Error);
+    EXPECT_EQ(fit.steps(), 0);
+    EXPECT_EQ(line.w.value.select(1, 0).item(), before);  // not even decayed
+    (void)fit.step(1, loss);                              // fewer samples than ranks
+    EXPECT_EQ(fit.steps(), 1);
+  });
+}
+
+/// Points of the line, one per sample.
 class Points final : public Dataset {
  public:
-  explicit Points(int64_t size) : size_(size) {}
+  /// Sample `damaged` cannot be read.
+  explicit Points(int64_t size, int64_t damaged = -1) : size_(size), damaged_(damaged) {}
   [[nodiscard]] int64_t size() const override { return size_; }
   [[nodiscard]] Shape sample_shape() const override { return {1}; }
   [[nodiscard]] int64_t classes() const override { return 1; }
   [[nodiscard]] int64_t predictions(int64_t) const override { return 1; }
   [[nodiscard]] Batch read(std::span<const int64_t> ids, AugmentKey, const Stream& stream) const override {
     const auto n = static_cast<int64_t>(ids.size());
+    for (const int64_t id : ids) require(id != damaged_, "sample {} is damaged", id);
     std::vector<float> numbers(ids.begin(), ids.end());
     Batch batch;
     batch.inputs = Tensor::from(numbers, {n, 1}, stream);
@@ -221,7 +275,7 @@ class Points final : public Dataset {
   }
 
  private:
-  int64_t size_;
+  int64_t size_, damaged_;
 };
 
 class LineTask final : public Task {
@@ -263,12 +317,12 @@ struct Steps final : Observer {
 };
 
 /// Trains LineTask on `ranks`; returns the result of rank 0.
-Steps run_task(int ranks, const FitRun& asked, FitOptions options = line_options(2)) {
+Steps run_task(int ranks, const FitRun& requested, FitOptions options = line_options(2)) {
   Steps seen;
   run_ranks(ranks, [&](Collective& world) {
     LineTask task;
     Steps mine;
-    FitRun run = asked;
+    FitRun run = requested;
     run.observers = {&mine};
     Fit fit(world, task.line, options);
     const TrainResult result = fit.run(task, run);
@@ -304,7 +358,7 @@ TEST(Fit, RunsATaskWithEvaluationsAndCheckpointsAndResumes) {
     EXPECT_EQ(i < 5 ? begun.losses[i] : resumed.losses[i - 5], whole.losses[i]) << i;
 }
 
-TEST(Fit, ARunRefusesWhatDoesNotFit) {
+TEST(Fit, ARunRefusesMismatchedTasksAndData) {
   const TemporaryDirectory folder;
   FitRun run{.training = std::make_shared<Points>(23),
              .steps = 3,
@@ -331,6 +385,66 @@ TEST(Fit, ARunRefusesWhatDoesNotFit) {
     changed.resume = false;  // its checkpoints would be replaced
     EXPECT_THROW((void)fit.run(task, changed), Error);
     EXPECT_EQ(fit.steps(), 0);
+  });
+}
+
+TEST(Fit, ARunHasItsOwnScheduleLength) {
+  FitOptions options = line_options(2);
+  options.schedule = {.kind = "cosine", .final_ratio = 0};
+  const FitRun run{.training = std::make_shared<Points>(23), .steps = 4, .batch = 7};
+  const Steps without = run_task(1, run, options);
+  options.schedule_steps = 1;  // of step()
+  EXPECT_EQ(run_task(1, run, options).losses, without.losses);
+}
+
+TEST(Fit, AFinishedRunIsEvaluatedAgain) {
+  const TemporaryDirectory folder;
+  const FitRun run{.training = std::make_shared<Points>(23),
+                   .validation = std::make_shared<Points>(9),
+                   .steps = 5,
+                   .batch = 7,
+                   .checkpoint = {.dir = folder / "a"},
+                   .note = [](const std::string&) {}};
+  const Steps trained = run_task(2, run);
+  ASSERT_EQ(trained.evaluations.size(), 1);
+  const Steps again = run_task(2, run);
+  EXPECT_TRUE(again.losses.empty());
+  EXPECT_EQ(again.evaluations, trained.evaluations);
+}
+
+TEST(Fit, ARunThatThrowsHasCountedItsSteps) {
+  run_ranks(2, [](Collective& world) {
+    LineTask task;
+    Steps seen;
+    Fit fit(world, task.line, line_options());
+    FitRun run{.training = std::make_shared<Points>(23, 11), .steps = 8, .batch = 4};
+    run.observers = {&seen};
+    EXPECT_THROW((void)fit.run(task, run), Error);
+    const auto done = static_cast<int64_t>(seen.losses.size());
+    EXPECT_LT(done, 6);  // steps of an epoch
+    EXPECT_EQ(fit.steps(), done);
+    run.training = std::make_shared<Points>(23);
+    EXPECT_EQ(fit.run(task, run).steps, 8);
+    EXPECT_EQ(seen.losses.size(), 8);
+  });
+}
+
+TEST(Fit, ARunRefusesOtherDataOrStepsOnARank) {
+  run_ranks(3, [](Collective& world) {
+    const bool other = world.rank() == 1;
+    LineTask task;
+    Fit fit(world, task.line, line_options());
+    const FitRun run{.training = std::make_shared<Points>(23), .steps = 3, .batch = 7};
+    FitRun changed = run;
+    changed.training = other ? nullptr : std::make_shared<Points>(23);
+    EXPECT_THROW((void)fit.run(task, changed), AgreedError);
+    changed = run;
+    changed.training = std::make_shared<Points>(other ? 20 : 23);
+    EXPECT_THROW((void)fit.run(task, changed), AgreedError);
+    changed = run;
+    changed.steps = other ? 4 : 3;
+    EXPECT_THROW((void)fit.run(task, changed), AgreedError);
+    EXPECT_EQ(fit.run(task, run).reason, TrainResult::Reason::kCompleted);
   });
 }
 

@@ -13,9 +13,9 @@ namespace {
 using Cpus = std::vector<int>;
 using Names = std::vector<std::string>;
 
-// Two packages of two cores of two hardware threads, numbered as Linux does: the second threads of all cores
-// behind the first ones. A GPU and its network device share a bridge at the first; at the second each has its
-// own.
+// Two packages of two cores of two hardware threads, numbered as in Linux: the second threads of all cores
+// follow the first ones. On the first package, a GPU and a network device share a bridge; on the second each
+// has its own.
 constexpr const char* kMachine = R"xml(<?xml version="1.0" encoding="UTF-8"?>
 <!DOCTYPE topology SYSTEM "hwloc2.dtd">
 <topology version="2.0">
@@ -67,25 +67,25 @@ constexpr const char* kSecond = "0000:97:00.0";
 TEST(LocalityTest, NeighboursShareCoresAndThenMemory) {
   const auto machine = Locality::from_xml(kMachine);
   EXPECT_EQ(machine.ordered(kAll), (Cpus{0, 4, 1, 5, 2, 6, 3, 7}));
-  EXPECT_EQ(machine.ordered({7, 2, 1}), (Cpus{1, 2, 7})) << "only what this process may use";
-  EXPECT_EQ(machine.ordered({99, 3, 2}), (Cpus{2, 3, 99})) << "one that the machine does not list";
+  EXPECT_EQ(machine.ordered({7, 2, 1}), (Cpus{1, 2, 7})) << "CPUs that this process may not use";
+  EXPECT_EQ(machine.ordered({99, 3, 2}), (Cpus{2, 3, 99})) << "a CPU that is not in the topology";
   EXPECT_TRUE(machine.ordered({}).empty());
 }
 
-TEST(LocalityTest, CpusBesideAGpu) {
+TEST(LocalityTest, CpusNearAGpu) {
   const auto machine = Locality::from_xml(kMachine);
   const Cpus ordered = machine.ordered(kAll);
   EXPECT_EQ(machine.near_device(kFirst, ordered), (Cpus{0, 4, 1, 5}));
   EXPECT_EQ(machine.near_device(kSecond, ordered), (Cpus{2, 6, 3, 7}));
-  EXPECT_EQ(machine.near_device(kFirst, {2, 3}), (Cpus{2, 3})) << "bound elsewhere: that is kept";
+  EXPECT_EQ(machine.near_device(kFirst, {2, 3}), (Cpus{2, 3})) << "the binding was not kept";
   for (const char* const none : {"", "0000:55:00.0", "nonsense"})
     EXPECT_EQ(machine.near_device(none, ordered), ordered) << none;
 }
 
-TEST(LocalityTest, NetworksBesideAGpu) {
+TEST(LocalityTest, NetworksNearAGpu) {
   const auto machine = Locality::from_xml(kMachine);
-  EXPECT_EQ(machine.networks_near_device(kFirst), Names{"mlx5_0"}) << "one bridge for both";
-  EXPECT_EQ(machine.networks_near_device(kSecond), Names{"mlx5_1"}) << "one package for both";
+  EXPECT_EQ(machine.networks_near_device(kFirst), Names{"mlx5_0"}) << "on the same bridge";
+  EXPECT_EQ(machine.networks_near_device(kSecond), Names{"mlx5_1"}) << "on the same package";
   EXPECT_TRUE(machine.networks_near_device("0000:55:00.0").empty());
 }
 
@@ -95,7 +95,7 @@ TEST(LocalityTest, ThisMachine) {
   EXPECT_EQ(mine, usable_core_list());
 }
 
-TEST(LocalityTest, WhatIsNoTopologyIsRefused) {
+TEST(LocalityTest, InvalidTopologiesAreRefused) {
   EXPECT_THROW((void)Locality::from_xml("<topology>"), Error);
   EXPECT_THROW((void)Locality::from_xml(""), Error);
 }

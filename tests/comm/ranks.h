@@ -10,8 +10,8 @@ namespace tutti::test {
 
 using Body = std::function<void(Collective& world)>;
 
-/// How the tests of this program get their ranks: threads by default, worlds of 1 to 4, and a world of one
-/// without communication. The MPI test program puts its own world here.
+/// Provides the ranks for the tests of this program: threads by default, in worlds of 1 to 4, and a world of
+/// one without communication. The MPI test program sets its own world.
 inline std::function<void(const Body&)>& ranks_provider() {
   static std::function<void(const Body&)> provider = [](const Body& body) {
     {
@@ -31,14 +31,14 @@ inline void on_ranks(const Body& body) {
   ranks_provider()(body);
 }
 
-/// Where the tests of this program have their tensors.
+/// The device of the tensors in the tests of this program.
 inline Device& test_device() {
   static Device device;
   return device;
 }
 
 /// A compute stream of a rank with its own pool.
-struct Compute {
+struct RankStream {
   ThreadPool pool{1};
   Stream stream =
       test_device().type == DeviceType::kCpu

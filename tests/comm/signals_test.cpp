@@ -20,7 +20,7 @@ void take(int /*number*/) {
   ++taken;
 }
 
-/// Sends SIGUSR1 to this process all the time.
+/// Sends SIGUSR1 to this process continuously.
 class Fire {
  public:
   Fire() {
@@ -48,8 +48,8 @@ class Fire {
   std::thread thread_;
 };
 
-// A signal that meets a product of oneDNN on its own thread destroys the heap or the product.
-TEST(Signals, ProductsComputeUnderFire) {
+// A signal that interrupts a product of oneDNN on the same thread corrupts the heap or the product.
+TEST(Signals, ProductsAreCorrectDuringSignals) {
   constexpr int64_t kRows = 512;
   constexpr int64_t kColumns = 768;
   constexpr int64_t kInner = 192;

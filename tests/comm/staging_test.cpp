@@ -33,7 +33,7 @@ void simulate(int64_t count, int64_t chunk, int buffers) {
     switch (a.kind) {
       case Kind::kDownload:
         ASSERT_EQ(a.begin, down);
-        ASSERT_EQ(buffer.state, Kind::kUpload) << "a buffer is filled while it is in use";
+        ASSERT_EQ(buffer.state, Kind::kUpload) << "a buffer was filled while it was in use";
         buffer.begin = a.begin;
         down = a.end;
         most_ahead = std::max(most_ahead, down - across);
@@ -56,7 +56,7 @@ void simulate(int64_t count, int64_t chunk, int buffers) {
   EXPECT_EQ(down, count);
   EXPECT_EQ(across, count);
   EXPECT_EQ(up, count);
-  EXPECT_EQ(most_ahead, std::min(count, chunk * buffers)) << "all buffers are used";
+  EXPECT_EQ(most_ahead, std::min(count, chunk * buffers)) << "not all buffers were used";
 }
 
 TEST(Staging, EveryChunkPassesOnceInOrder) {
@@ -67,7 +67,7 @@ TEST(Staging, EveryChunkPassesOnceInOrder) {
   }
 }
 
-TEST(Staging, TheNextDownloadGoesOnBesideAnExchange) {
+TEST(Staging, TheNextDownloadOverlapsAnExchange) {
   const std::vector<StagingAction> expected{
       {Kind::kDownload, 0, 4, 0}, {Kind::kDownload, 4, 8, 1}, {Kind::kExchange, 0, 4, 0},
       {Kind::kUpload, 0, 4, 0},   {Kind::kDownload, 8, 9, 0}, {Kind::kExchange, 4, 8, 1},

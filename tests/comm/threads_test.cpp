@@ -30,7 +30,7 @@ TEST(Threads, ARankThatThrowsEndsTheOthers) {
         run_ranks(ranks, [&](Collective& world) {
           ThreadPool pool(1);
           const Stream on = Stream::inline_on(pool);
-          const auto group = world.split(0, world.rank());  // an abort reaches every group
+          const auto group = world.split(0, world.rank());  // an abort ends every group
           if (world.rank() == ranks - 1) fail("no more disk");
           const Tensor t = Tensor::zeros({100}, DType::kFloat32, on);
           try {
@@ -50,7 +50,7 @@ TEST(Threads, ARankThatThrowsEndsTheOthers) {
   }
 }
 
-TEST(Factory, RunsTheBackendThatIsAskedFor) {
+TEST(Factory, RunsTheRequestedBackend) {
   std::atomic<int> ranks{0};
   run_world({.backend = "threads", .threads = 3}, [&](Collective& world) {
     EXPECT_EQ(world.size(), 3);
@@ -58,7 +58,7 @@ TEST(Factory, RunsTheBackendThatIsAskedFor) {
   });
   EXPECT_EQ(ranks, 6);
   run_world({.backend = "self"}, [&](Collective& world) { EXPECT_EQ(world.size(), 1); });
-  EXPECT_THROW(run_world({.backend = "pigeons"}, [](Collective&) {}), Error);
+  EXPECT_THROW(run_world({.backend = "unknown"}, [](Collective&) {}), Error);
   EXPECT_THROW(run_world({.backend = "self"}, [](Collective&) { fail("as it is"); }), Error);
   EXPECT_THROW(run_ranks(0, [](Collective&) {}), Error);
 }

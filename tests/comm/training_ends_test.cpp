@@ -10,7 +10,7 @@
 namespace tutti {
 namespace {
 
-/// Disturbance of the training of one rank by a test.
+/// Changes to the training of one rank by a test.
 struct Disturbance {
   std::function<void(int64_t step)> in_training;
   std::function<void(int64_t step)> in_evaluation;
@@ -113,7 +113,7 @@ TEST(TrainingEndsTest, AnErrorOnOneRankSavesAndEndsAll) {
       EXPECT_EQ(ending.error, "training ends after step 4: evaluation: " + who + "sample 6 is damaged");
       EXPECT_EQ(ending.events, "step1 step2 step3 step4 before4 saved4 ");
     }
-    // Data that is not there at once is what ranks agree about; with one rank they always do.
+    // Ranks agree if data is not ready at once; one rank always does.
     for (const Ending& ending : train(ranks, [&](Collective& world) -> Disturbance {
            if (!is_last(world)) return {};
            return {.in_training = fails,
@@ -125,7 +125,7 @@ TEST(TrainingEndsTest, AnErrorOnOneRankSavesAndEndsAll) {
   }
 }
 
-TEST(TrainingEndsTest, AStopIsSeenWhereOneRankWaitsForData) {
+TEST(TrainingEndsTest, AStopIsDetectedWhileARankWaitsForData) {
   for (const int ranks : {1, 2, 3}) {
     std::atomic<bool> stop{false};
     for (const Ending& ending : train(ranks, [&](Collective& world) -> Disturbance {
@@ -143,13 +143,13 @@ TEST(TrainingEndsTest, AStopIsSeenWhereOneRankWaitsForData) {
   }
 }
 
-TEST(TrainingEndsTest, AStopAtADrawnMomentLeavesAllRanksAtOneStep) {
+TEST(TrainingEndsTest, AStopAtARandomTimeEndsAllRanksAtOneStep) {
   for (const int ranks : {1, 2, 3}) {
     for (int moment = 0; moment < 40; ++moment) {
-      std::atomic<int> asked{0};
+      std::atomic<int> polls{0};
       const auto endings = train(
           ranks,
-          [&](Collective&) -> Disturbance { return {.stop = [&] { return asked++ >= moment * ranks; }}; }, 1);
+          [&](Collective&) -> Disturbance { return {.stop = [&] { return polls++ >= moment * ranks; }}; }, 1);
       for (const Ending& ending : endings) {
         EXPECT_EQ(ending.error, "");
         EXPECT_EQ(ending.steps, endings[0].steps);

@@ -46,7 +46,7 @@ TEST_F(AutotuneCacheTest, ProcessesShareAFile) {
   EXPECT_EQ(AutotuneCache(path(), "gemm", "s").size(), 2U);
 }
 
-TEST_F(AutotuneCacheTest, AnotherLibraryTunesAgain) {
+TEST_F(AutotuneCacheTest, ResultsOfAnotherLibraryAreIgnored) {
   AutotuneCache(path(), "gemm", "library 1").store("a", {1});
   AutotuneCache newer(path(), "gemm", "library 2");
   EXPECT_EQ(newer.size(), 0U);

@@ -13,7 +13,7 @@
 namespace tutti {
 namespace {
 
-/// A device with a limit on its memory, whose streams are counters of work given and done.
+/// A device with limited memory; its streams are counters of submitted and completed work.
 class FakeDevice final : public BlockCache::Driver {
  public:
   explicit FakeDevice(int64_t limit) : limit_(limit) {}
@@ -82,7 +82,7 @@ class BlockCacheTest : public ::testing::Test {
   BlockCache cache{"cuda:0", device};
 };
 
-TEST_F(BlockCacheTest, TheSameStreamGetsItsBlockBackAtOnce) {
+TEST_F(BlockCacheTest, TheSameStreamReusesItsBlockAtOnce) {
   auto* const first = cache.take(30 * kMiB, 1, "a");
   const std::byte* const where = BlockCache::data(*first);
   cache.give_back(*first);
@@ -123,7 +123,7 @@ TEST_F(BlockCacheTest, ABlockWaitsForTheOtherStreamsThatUsedIt) {
   cache.give_back(*late);
 }
 
-TEST_F(BlockCacheTest, ItsOwnStreamIsNoOtherUser) {
+TEST_F(BlockCacheTest, TheOwnStreamIsNotAnotherUser) {
   auto* const block = cache.take(5, 1, "a");
   cache.record_use(*block, 1);
   cache.give_back(*block);
@@ -141,14 +141,14 @@ TEST_F(BlockCacheTest, NeighboursAreMergedInAnyOrder) {
   }
 }
 
-TEST_F(BlockCacheTest, CachedSegmentsGoBackBeforeMemoryIsOut) {
+TEST_F(BlockCacheTest, CachedSegmentsAreReleasedBeforeOutOfMemory) {
   cache.give_back(*cache.take(60 * kMiB, 1, "a"));
   auto* const block = cache.take(70 * kMiB, 2, "b");
   EXPECT_EQ(device.taken(), 70 * kMiB);
   cache.give_back(*block);
 }
 
-TEST_F(BlockCacheTest, HeldBlocksAreWaitedForBeforeMemoryIsOut) {
+TEST_F(BlockCacheTest, WaitsForBlocksInUseBeforeOutOfMemory) {
   auto* const block = cache.take(60 * kMiB, 1, "a");
   device.given[2] = 1;
   cache.record_use(*block, 2);
@@ -164,7 +164,7 @@ TEST_F(BlockCacheTest, OutOfMemoryNamesTheLargestOwners) {
   auto* const more = cache.take(20 * kMiB, 1, "embedding");
   try {
     cache.take(40 * kMiB, 1, "head");
-    FAIL() << "there is no more memory";
+    FAIL() << "an allocation beyond the limit succeeded";
   } catch (const Error& e) {
     const std::string text = e.what();
     EXPECT_NE(text.find("out of memory on cuda:0: 40.0 MiB requested by 'head'"), std::string::npos) << text;
@@ -191,6 +191,27 @@ TEST_F(BlockCacheTest, Statistics) {
   EXPECT_EQ(cache.stats().peak_bytes, BlockCache::kUnit);
   cache.give_back(*a);
   EXPECT_THROW(cache.take(-1, 1, "a"), Error);
+}
+
+TEST(UncachedBlocks, AreTheDrivers) {
+  FakeDevice device(1000);
+  BlockCache cache("test", device, BlockCache::Caching::kOff);
+  BlockCache::Block* a = cache.take(600, 1, "a");
+  EXPECT_TRUE(device.inside_a_segment(BlockCache::data(*a), 600));
+  EXPECT_FALSE(device.inside_a_segment(BlockCache::data(*a), 601));
+  EXPECT_THROW((void)cache.take(401, 1, "b"), Error);
+  cache.give_back(*a);
+  EXPECT_EQ(device.taken(), 0);
+  // One that another stream uses is waited for.
+  BlockCache::Block* b = cache.take(700, 1, "b");
+  device.given[2] = 1;
+  cache.record_use(*b, 2);
+  cache.give_back(*b);
+  EXPECT_EQ(device.taken(), 700);
+  cache.give_back(*cache.take(800, 1, "c"));
+  EXPECT_EQ(device.waits, 1);
+  EXPECT_EQ(device.taken(), 0);
+  EXPECT_EQ(cache.stats().live_bytes + cache.stats().cached_bytes, 0);
 }
 
 TEST_F(BlockCacheTest, RandomUseNeverOverlaps) {

@@ -11,14 +11,16 @@
 namespace tutti {
 namespace {
 
-/// Memory of the host, limited; refuses events, as a device does while its streams are captured.
+/// Limited host memory; events fail during a capture, as on a device.
 class Driver final : public BlockCache::Driver {
  public:
   ~Driver() override { EXPECT_TRUE(live.empty()); }
   std::byte* allocate(int64_t bytes) override {
     if (bytes > left) return nullptr;
     left -= bytes;
-    auto* memory = static_cast<std::byte*>(std::aligned_alloc(BlockCache::kUnit, static_cast<size_t>(bytes)));
+    auto* memory = static_cast<std::byte*>(std::aligned_alloc(
+        BlockCache::kUnit,
+        static_cast<size_t>((bytes + BlockCache::kUnit - 1) / BlockCache::kUnit * BlockCache::kUnit)));
     live.insert(memory);
     return memory;
   }
@@ -65,7 +67,7 @@ class BlockCapture : public testing::Test {
   BlockCache cache{"test", driver};
 };
 
-TEST_F(BlockCapture, ACapturesMemoryServesNothingElse) {
+TEST_F(BlockCapture, MemoryOfACaptureIsNotUsedElsewhere) {
   const auto id = MemoryCapture::fresh();
   std::set<std::byte*> captured;
   capture(id, [&] {
@@ -98,11 +100,11 @@ TEST_F(BlockCapture, ACapturesMemoryServesNothingElse) {
     eager.push_back(take());
     found = captured.contains(BlockCache::data(*eager.back()));
   }
-  EXPECT_TRUE(found) << "a forgotten capture's memory is available again";
+  EXPECT_TRUE(found) << "the memory of a forgotten capture is not available";
   EXPECT_EQ(driver.events, 0U);
 }
 
-TEST_F(BlockCapture, WhatAnotherStreamUsesIsNotUsedTwiceInACapture) {
+TEST_F(BlockCapture, MemoryOfAnotherStreamIsNotReusedInACapture) {
   const auto id = MemoryCapture::fresh();
   capture(id, [&] {
     BlockCache::Block* a = take();
@@ -114,14 +116,14 @@ TEST_F(BlockCapture, WhatAnotherStreamUsesIsNotUsedTwiceInACapture) {
   MemoryCapture::forget(cache, id);
 }
 
-TEST_F(BlockCapture, OlderMemoryThatIsGivenBackDuringACaptureIsKept) {
+TEST_F(BlockCapture, OlderMemoryFreedDuringACaptureIsKept) {
   BlockCache::Block* before = take(5 << 20);
   std::byte* const memory = BlockCache::data(*before);
   cache.record_use(*before, kOther);
   const auto id = MemoryCapture::fresh();
   capture(id, [&] { cache.give_back(*before); });
   BlockCache::Block* after = take(5 << 20);
-  EXPECT_NE(BlockCache::data(*after), memory) << "replays may still read it";
+  EXPECT_NE(BlockCache::data(*after), memory) << "memory was reused that replays may read";
   cache.give_back(*after);
   EXPECT_EQ(cache.stats().live_bytes, 0);
   MemoryCapture::forget(cache, id);
@@ -151,6 +153,61 @@ TEST_F(BlockCapture, OtherThreadsAreNotCaptured) {
   cache.give_back(*mine);
   std::thread([&] { other = BlockCache::data(*take()); }).join();
   EXPECT_NE(other, captured);
+}
+
+TEST_F(BlockCapture, SegmentsStayAsLongAsTheirCaptureCanBeReplayed) {
+  const auto id = MemoryCapture::fresh();
+  std::set<std::byte*> captured;
+  capture(id, [&] {
+    BlockCache::Block* small = take();
+    BlockCache::Block* large = take(50 << 20);
+    captured = {BlockCache::data(*small), BlockCache::data(*large)};
+    cache.give_back(*large);
+    cache.give_back(*small);
+    // The thread of a data loader may release memory during the capture.
+    driver.capturing = false;
+    std::thread([&] { cache.release_cached(); }).join();
+    driver.capturing = true;
+  });
+  cache.release_cached();
+  driver.left = 0;
+  EXPECT_THROW((void)take(50 << 20), Error) << "which releases what is cached";
+  for (std::byte* memory : captured)
+    EXPECT_TRUE(driver.live.contains(memory)) << "a replay would use freed memory";
+  EXPECT_NE(cache.report().find("0.0 MiB in use"), std::string::npos) << cache.report();
+  MemoryCapture::forget(cache, id);
+  cache.release_cached();
+  EXPECT_TRUE(driver.live.empty()) << "the memory of a forgotten capture is not released";
+}
+
+TEST_F(BlockCapture, WithoutCachingMemoryStaysAsLongAsItsCaptureCanBeReplayed) {
+  BlockCache uncached("test", driver, BlockCache::Caching::kOff);
+  const auto id = MemoryCapture::fresh();
+  capture(id, [&] {
+    for (int i = 0; i < 3; ++i) uncached.give_back(*uncached.take(kSize, kStream, "test"));
+  });
+  EXPECT_EQ(driver.live.size(), 3U);
+  MemoryCapture::forget(uncached, id);
+  EXPECT_TRUE(driver.live.empty());
+}
+
+TEST_F(BlockCapture, OtherThreadsRecordEventsAfterTheCapture) {
+  BlockCache::Block* batch = take(5 << 20);
+  std::byte* const memory = BlockCache::data(*batch);
+  cache.record_use(*batch, kOther);
+  capture(MemoryCapture::fresh(), [&] {
+    std::thread([&] {
+      cache.give_back(*batch);
+      BlockCache::Block* next = take(5 << 20);
+      EXPECT_NE(BlockCache::data(*next), memory) << "a stream may still use it";
+      cache.give_back(*next);
+    }).join();
+  });
+  EXPECT_EQ(driver.events, 0U);
+  std::set<std::byte*> seen;
+  for (int i = 0; i < 8; ++i) seen.insert(BlockCache::data(*take(5 << 20)));
+  EXPECT_EQ(driver.events, 1U);
+  EXPECT_TRUE(seen.contains(memory)) << "it is not available after the capture";
 }
 
 TEST_F(BlockCapture, OutOfMemoryReleasesNothing) {

@@ -15,7 +15,7 @@ namespace fs = std::filesystem;
 
 using CheckpointFaultTest = CheckpointTest;
 
-TEST_F(CheckpointFaultTest, TornFilesAreRefusedByNameAndTheOlderCommitIsTaken) {
+TEST_F(CheckpointFaultTest, TruncatedFilesAreNamedAndTheOlderCheckpointIsUsed) {
   save(1, 2);
   save(2, 2);
   const Manifest manifest = read_manifest(place(2));
@@ -74,7 +74,7 @@ TEST_F(CheckpointFaultTest, TornFilesAreRefusedByNameAndTheOlderCommitIsTaken) {
   EXPECT_NE(last_log().find("not a Tutti checkpoint: it has no manifest.json"), std::string::npos);
 }
 
-/// A message about damage names the file, and the tensor whose bytes hold `byte`.
+/// Checks that a message about damage names the file, and the tensor that contains `byte`.
 void expect_names(const std::string& text, const Manifest& manifest, const std::string& file, int64_t byte) {
   EXPECT_NE(text.find(file + ": checksum mismatch in "), std::string::npos) << text;
   for (const auto& [group, tensors] : manifest.groups) {
@@ -94,7 +94,7 @@ void expect_names(const std::string& text, const Manifest& manifest, const std::
   EXPECT_NE(text.find("checksum mismatch in the header"), std::string::npos) << text;
 }
 
-TEST_F(CheckpointFaultTest, FlippedBitsAreFoundAndLocated) {
+TEST_F(CheckpointFaultTest, FlippedBitsAreDetectedAndLocated) {
   save(1, 3);
   const Manifest manifest = read_manifest(place(1));
   std::vector<std::string> files;
@@ -104,7 +104,7 @@ TEST_F(CheckpointFaultTest, FlippedBitsAreFoundAndLocated) {
     files.push_back(file);
     const std::string bytes = read(place(1) / file);
     const auto header = static_cast<size_t>(SafetensorsFile::open(place(1) / file).header().data_begin);
-    // Every byte of the header is covered; the whole file is hashed each time, so small files do.
+    // Every byte of the header is covered. The whole file is hashed each time, so the files are small.
     if (facts.bytes > 100'000) continue;
     ++headers;
     for (size_t i = 0; i < header; ++i) {
@@ -128,7 +128,7 @@ TEST_F(CheckpointFaultTest, FlippedBitsAreFoundAndLocated) {
     stream_of.seekp(byte);
     stream_of.put(static_cast<char>(old ^ (1 << (random() % 8))));
     stream_of.flush();
-    // Only that file's share of the check, to keep 1,000 of them quick.
+    // Checks only that file, so that 1,000 checks are fast.
     const auto number = static_cast<int>(std::distance(manifest.files.begin(), manifest.files.find(file)));
     const ShardOf share{number, static_cast<int>(manifest.files.size())};
     expect_names(message([&] { verify_files(place(1), manifest, share); }), manifest, file, byte);
@@ -149,9 +149,9 @@ TEST_F(CheckpointFaultTest, FlippedBitsAreFoundAndLocated) {
   }
 }
 
-TEST_F(CheckpointFaultTest, FullDiskKeepsTheLastCommitAndTrainingGoesOn) {
+TEST_F(CheckpointFaultTest, FullDiskKeepsTheLastCheckpointAndTrainingContinues) {
   ASSERT_EQ(save(1, 2).error, "");
-  // Writes beyond the limit fail as on a full disk. Each rank's file is of another size, so that for some
+  // Writes beyond the limit fail as on a full disk. The files of ranks have different sizes, so that for some
   // limits only one rank fails.
   struct sigaction ignore {};
   struct sigaction old_action {};
@@ -184,7 +184,7 @@ TEST_F(CheckpointFaultTest, UnwritableDirectoryIsReported) {
   EXPECT_THROW(Checkpoints(config, alone, nullptr).prepare(0), AgreedError);
 }
 
-TEST_F(CheckpointFaultTest, TrainingDoesNotBeginAnewOverCheckpoints) {
+TEST_F(CheckpointFaultTest, ANewTrainingDoesNotReplaceCheckpoints) {
   SinglePeer alone;
   Checkpoints(config, alone, nullptr).prepare(0);
   EXPECT_TRUE(fs::is_directory(config.dir));
@@ -193,7 +193,7 @@ TEST_F(CheckpointFaultTest, TrainingDoesNotBeginAnewOverCheckpoints) {
   EXPECT_THROW(Checkpoints(config, alone, nullptr).prepare(0), AgreedError);
 }
 
-/// Saves one step after another until it is killed. On one thread: other threads do not survive a fork.
+/// Saves steps until it is killed. On one thread, because other threads do not survive a fork.
 [[noreturn]] void save_for_ever(const CheckpointConfig& config, int64_t first_step, const Stream& stream) {
   try {
     SinglePeer alone;
@@ -208,14 +208,14 @@ TEST_F(CheckpointFaultTest, TrainingDoesNotBeginAnewOverCheckpoints) {
   }
 }
 
-TEST_F(CheckpointFaultTest, AKilledWriterLeavesALoadableCommit) {
+TEST_F(CheckpointFaultTest, AKilledWriterLeavesALoadableCheckpoint) {
   config.keep_last = 1;
   const auto start = std::chrono::steady_clock::now();
   ASSERT_EQ(save(1).error, "");
   const std::chrono::duration<double, std::micro> one_save = std::chrono::steady_clock::now() - start;
   int64_t newest = 1;
   int64_t killed_inside = 0;
-  // At least 30 windows; more on a machine so busy that none of them hit a write or let one end.
+  // At least 30 attempts; more on a busy machine, until a write was interrupted and another one completed.
   for (int round = 0; round < 30 || (round < 300 && (killed_inside == 0 || newest == 1)); ++round) {
     const pid_t child = ::fork();
     ASSERT_GE(child, 0);
@@ -232,13 +232,13 @@ TEST_F(CheckpointFaultTest, AKilledWriterLeavesALoadableCommit) {
     newest = step;
   }
   EXPECT_GT(killed_inside, 0) << "no process was killed during a write";
-  EXPECT_GT(newest, 1) << "no write was finished";
-  // The next save removes what the killed ones left.
+  EXPECT_GT(newest, 1) << "no write was completed";
+  // The next save removes the remains of the killed processes.
   ASSERT_EQ(save(newest + 1).error, "");
   EXPECT_EQ(file_names(config.dir), std::vector<std::string>{checkpoint_name(newest + 1)});
 }
 
-/// Damages the newest checkpoint right after its commit, before older ones are deleted.
+/// Damages the newest checkpoint after its commit, before older ones are deleted.
 class Saboteur final : public Peers {
  public:
   explicit Saboteur(fs::path file) : file_(std::move(file)) {}
@@ -253,7 +253,7 @@ class Saboteur final : public Peers {
   fs::path file_;
 };
 
-TEST_F(CheckpointFaultTest, OlderOnesAreKeptWhileTheNewestDoesNotReadBack) {
+TEST_F(CheckpointFaultTest, OlderOnesAreKeptIfTheNewestCannotBeVerified) {
   config.keep_last = 1;
   save(1);
   Saboteur saboteur(place(2) / "model.safetensors");

@@ -16,11 +16,11 @@
 
 namespace tutti {
 
-/// A training state whose every value follows from (seed, name, index), so that any part of it can be
-/// checked.
+/// A training state in which every value is a function of (seed, name, index), so that any part of it can
+/// be checked.
 class FakeTraining {
  public:
-  /// Rank `rank` of `ranks`: weights whole, moments cut into flat shards, some statistics whole.
+  /// The state of rank `rank` of `ranks`: weights and some statistics replicated, moments in flat shards.
   FakeTraining(uint64_t seed, int rank, int ranks, const Stream& stream) : seed_(seed) {
     for (const auto& [name, shape, dtype] : tensors()) {
       state.model.push_back(StateTensor::whole(name, Tensor::zeros(shape, dtype, stream)));
@@ -40,7 +40,7 @@ class FakeTraining {
   void clear() {
     each([](unsigned char& byte, unsigned char) { byte = 0xee; });
   }
-  /// How many bytes are not what fill() gives.
+  /// The number of bytes that differ from those of fill().
   int64_t wrong() {
     int64_t count = 0;
     each([&](unsigned char& byte, unsigned char expected) { count += byte != expected ? 1 : 0; });
@@ -125,7 +125,7 @@ class CheckpointTest : public testing::Test {
     return report;
   }
 
-  /// The step that restore() finds at `ranks` ranks, -1 for none; all values are checked.
+  /// The step that is restored on `ranks` ranks, -1 for none; checks all values.
   int64_t restore(int ranks = 1) {
     int64_t step = -1;
     ThreadWorld::run(ranks, [&](Peers& peers) {
@@ -138,7 +138,7 @@ class CheckpointTest : public testing::Test {
       EXPECT_EQ(metadata->seed, expected.seed);
       EXPECT_EQ(metadata->run_file, expected.run_file);
       EXPECT_EQ(metadata->extra, expected.extra);
-      // The same tensors, now with the values that were expected.
+      // The same tensors with the expected values.
       FakeTraining truth(static_cast<uint64_t>(metadata->step), peers.rank(), peers.size(), stream);
       std::swap(truth.state, probe.state);
       EXPECT_EQ(truth.wrong(), 0) << "rank " << peers.rank();
@@ -147,7 +147,7 @@ class CheckpointTest : public testing::Test {
     return step;
   }
 
-  /// The message of what `work` throws; "" if it does not.
+  /// The message of the exception of `work`; "" if there is none.
   template <class F>
   static std::string message(F&& work) {
     try {

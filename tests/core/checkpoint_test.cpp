@@ -52,7 +52,7 @@ TEST_F(CheckpointTest, KeepsTheLastAndEveryNth) {
   config.keep_every = 40;
   for (int64_t step = 10; step <= 100; step += 10) save(step, 2);
   EXPECT_EQ(steps(), (std::vector<int64_t>{100, 90, 80, 40}));
-  EXPECT_EQ(file_names(config.dir).size(), 4U) << "a deletion was incomplete";
+  EXPECT_EQ(file_names(config.dir).size(), 4U) << "a deletion is incomplete";
   config.keep_last = 1;
   config.keep_every = 0;
   save(110);
@@ -60,7 +60,7 @@ TEST_F(CheckpointTest, KeepsTheLastAndEveryNth) {
   EXPECT_EQ(restore(), 110);
 }
 
-TEST_F(CheckpointTest, WhatItHasNotWrittenIsNotDeleted) {
+TEST_F(CheckpointTest, ForeignFilesAreNotDeleted) {
   config.keep_last = 1;
   save(10);
   fs::create_directories(place(5));
@@ -74,17 +74,17 @@ TEST_F(CheckpointTest, WhatItHasNotWrittenIsNotDeleted) {
   EXPECT_TRUE(fs::exists(place(10) / "notes.txt"));
   EXPECT_TRUE(fs::exists(place(5) / "thesis.txt"));
   save(30);
-  EXPECT_EQ(steps(), (std::vector<int64_t>{30, 10, 5})) << "20 belongs to a training";
+  EXPECT_EQ(steps(), (std::vector<int64_t>{30, 10, 5})) << "20 is of this training";
   EXPECT_EQ(restore(), 30);
 }
 
-TEST_F(CheckpointTest, GoingBackReplacesTheSameStepAndLeavesLaterOnes) {
+TEST_F(CheckpointTest, ResumingFromAnOlderStepReplacesThatStepAndKeepsLaterOnes) {
   config.keep_last = 1;
   save(30);
   config.keep_last = 2;
   save(20, 2);
   EXPECT_EQ(steps(), (std::vector<int64_t>{30, 20}));
-  // Step 20 again, over one of another world size with other files.
+  // Step 20 again, which replaces one of another world size with other files.
   save(20, 1);
   EXPECT_EQ(read_manifest(place(20)).metadata.world_size, 1);
   EXPECT_FALSE(fs::exists(place(20) / "model.safetensors.index.json"));
@@ -93,7 +93,7 @@ TEST_F(CheckpointTest, GoingBackReplacesTheSameStepAndLeavesLaterOnes) {
   EXPECT_EQ(restore(), 20);
 }
 
-TEST_F(CheckpointTest, NothingUsableIsAnErrorNotAFreshStart) {
+TEST_F(CheckpointTest, NoUsableCheckpointIsAnError) {
   save(5);
   write(place(5) / "manifest.json", "{}");
   const std::string text = message([&] { restore(2); });
@@ -116,7 +116,7 @@ TEST_F(CheckpointTest, ForeignDirectoriesAreRefused) {
   EXPECT_EQ(restore(), -1);
 }
 
-TEST_F(CheckpointTest, TensorsThatDoNotFitAreNamedAndNothingIsWritten) {
+TEST_F(CheckpointTest, MismatchedTensorsAreNamedAndNothingIsWritten) {
   save(1, 2);
   ThreadWorld::run(2, [&](Peers& peers) {
     FakeTraining training(1, peers.rank(), peers.size(), stream);
@@ -146,8 +146,8 @@ TEST_F(CheckpointTest, TensorsThatDoNotFitAreNamedAndNothingIsWritten) {
   EXPECT_EQ(static_cast<unsigned char*>(training.state.model[0].data.raw())[5], 0xee);
 }
 
-// With weights as masters or with sharded masters: each can resume from the other's checkpoint.
-TEST_F(CheckpointTest, MastersComeFromWeightsWhereNoneAreSaved) {
+// A run whose weights are the masters and one with sharded masters can resume from each other's checkpoints.
+TEST_F(CheckpointTest, MastersAreRestoredFromWeightsIfNoneAreSaved) {
   const Shape shape{5, 3};
   const auto weights = [&](float first) {
     Tensor tensor = Tensor::zeros(shape, DType::kFloat32, stream);
@@ -188,7 +188,7 @@ TEST_F(CheckpointTest, MastersComeFromWeightsWhereNoneAreSaved) {
   }
 }
 
-TEST_F(CheckpointTest, AnotherTrainingsWorkIsNotTouched) {
+TEST_F(CheckpointTest, FilesOfAnotherTrainingAreNotChanged) {
   SinglePeer alone;
   Checkpoints first = checkpoints(alone);
   first.set_owner("aaaa");
@@ -211,7 +211,7 @@ TEST_F(CheckpointTest, AnotherTrainingsWorkIsNotTouched) {
   EXPECT_EQ(file_names(config.dir), left);
 }
 
-TEST_F(CheckpointTest, UnfitStatesAreRefusedOnAllRanks) {
+TEST_F(CheckpointTest, InvalidStatesAreRefusedOnAllRanks) {
   const auto refused = [&](auto&& spoil) {
     std::string text;
     ThreadWorld::run(3, [&](Peers& peers) {

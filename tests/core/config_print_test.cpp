@@ -118,7 +118,7 @@ TEST(Config, ResolvedFileReadsBack) {
   }
 }
 
-TEST(Config, WriterRefusesWhatYamlCannotHold) {
+TEST(Config, WriterRefusesValuesThatYamlCannotRepresent) {
   Settings settings;
   settings.name = "\xff";
   EXPECT_THROW((void)to_yaml(settings), Error);

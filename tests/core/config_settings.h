@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-// Settings of a made-up program, for tests of run files.
+// Settings of a fictitious program, for tests of run files.
 namespace tutti::test {
 
 struct OptimizerSettings {
@@ -72,7 +72,7 @@ inline Settings read(const std::string& text, const std::vector<std::string>& se
   return settings;
 }
 
-/// The message with which a text is refused, "" if it is accepted.
+/// The error message of a text; "" if it is accepted.
 inline std::string refusal(const std::string& text, const std::vector<std::string>& sets = {}) {
   try {
     (void)read(text, sets);

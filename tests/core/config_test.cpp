@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <fstream>
 #include <limits>
@@ -56,7 +57,7 @@ struct Refused {
 
 class ConfigRefusal : public testing::TestWithParam<Refused> {};
 
-TEST_P(ConfigRefusal, NamesPlaceKeyAndExpectation) {
+TEST_P(ConfigRefusal, NamesLocationKeyAndExpectedValue) {
   EXPECT_EQ(refusal(GetParam().text), GetParam().message);
 }
 
@@ -128,10 +129,10 @@ const std::vector<Refused> kDocuments = {
     {"- 1\n", "run.yaml:1: expected keys and values (key: value), got a list"},
     {"name: a\n---\nname: b\n", "run.yaml: contains a second YAML document; expected one"},
     {"name: &x a\n", "run.yaml:1: anchors and aliases are not allowed in run files"},
-    {"name: *x\n", "run.yaml:1: not valid YAML: the referenced anchor is not defined"},
+    {"name: *x\n", "run.yaml:1: anchors and aliases are not allowed in run files"},
     {"model: !!map {}\n", "run.yaml:1: tags are not allowed in run files"},
     {"name: a\ncomment: b: c\n", "run.yaml:2: not valid YAML: illegal map value"},
-    // A forgotten quote or colon would swallow what follows.
+    // After a missing quote or colon, the following lines would be part of the value.
     {"shuffle: true\nname: \"x\nsizes: [1]\n",
      "run.yaml:2: the quote \" that begins here is not closed on the same line"},
     {"name: \"x\ncomment: \"y\"\n",
@@ -165,7 +166,7 @@ const std::vector<Refused> kRules = {
      "run.yaml:2: model.width: must be a multiple of heads (3), got '100'"},
     {"model:\n  heads: 5\n",
      "run.yaml: model.width (not set, so its default): must be a multiple of heads (5)"},
-    // A wrong key comes first: the rule may only be broken because of it.
+    // Reported first: a wrong key may be the reason why the rule is violated.
     {"model:\n  widht: 390\n  heads: 5\n", "run.yaml:2: model.widht: unknown key; did you mean 'width'?"}};
 INSTANTIATE_TEST_SUITE_P(Rules, ConfigRefusal, testing::ValuesIn(kRules));
 
@@ -239,7 +240,7 @@ TEST(Config, OverridesOfASectionKeepItsOtherKeys) {
   }
 }
 
-TEST(Config, OverridesAreTakenAsTyped) {
+TEST(Config, OverridesOfTextAreNotParsed) {
   EXPECT_EQ(read("name: x", {"name=a #b"}).name, "a #b");
   EXPECT_EQ(read("name: x", {"name=  a b "}).name, "a b");
   EXPECT_EQ(read("name: x", {"name='a #b'"}).name, "a #b");
@@ -269,7 +270,7 @@ struct Places {
   }
 };
 
-TEST(Config, PathsBeginInHomeDirectories) {
+TEST(Config, TildesInPathsAreExpanded) {
   const char* const before = std::getenv("HOME");
   const std::string home = before != nullptr ? before : "";
   ASSERT_EQ(setenv("HOME", "/homes/me", 1), 0);
@@ -349,7 +350,7 @@ TEST(Config, OneOverrideOnAStruct) {
   EXPECT_EQ(settings.model.layers, 9);
 }
 
-TEST(Config, RefusesWhatWouldCostTooMuch) {
+TEST(Config, RefusesFilesBeyondTheLimits) {
   std::string deep = "name: ";
   for (int i = 0; i < 5000; ++i) deep += "[";
   EXPECT_NE(refusal(deep), "");

@@ -20,7 +20,7 @@ std::string letters(size_t n, std::string_view alphabet) {
   return text;
 }
 
-/// Merges by the definition: all pairs are counted again for each.
+/// Merges by the definition: counts all pairs again for each merge.
 std::vector<Pair> slow_merges(std::string_view text, size_t most) {
   std::vector<std::vector<int32_t>> words;
   for (size_t begin = 0; begin < text.size();) {
@@ -61,10 +61,10 @@ std::vector<Pair> slow_merges(std::string_view text, size_t most) {
   return merges;
 }
 
-TEST(BpeTraining, MergesAsTheDefinitionSays) {
+TEST(BpeTraining, MergesByTheDefinition) {
   ThreadPool pool(2);
   for (int round = 0; round < 60; ++round) {
-    // Few letters: runs of one token and overlapping pairs, where counts are easily wrong.
+    // Few letters, for runs of one token and overlapping pairs.
     const std::string text = letters(20 + draw(600), round % 3 == 0   ? "aab "
                                                      : round % 3 == 1 ? "abc  "
                                                                       : "aaaaaab ");
@@ -76,9 +76,9 @@ TEST(BpeTraining, MergesAsTheDefinitionSays) {
   }
 }
 
-TEST(BpeTraining, LearnsFromWordsOfAnyLength) {
+TEST(BpeTraining, UsesWordsOfAnyLength) {
   ThreadPool pool(2);
-  // One word of 3 MB: nothing of it would be learned from if long words were left out.
+  // One word of 3 MB: there would be no merges if long words were ignored.
   const std::string text = letters(3 << 20, "ACGT");
   const std::vector<std::string_view> texts{text};
   BpeTrainReport report;
@@ -91,7 +91,7 @@ TEST(BpeTraining, LearnsFromWordsOfAnyLength) {
   ASSERT_EQ(report.notes().size(), 1U);
   EXPECT_NE(report.notes()[0].find("1 word was longer than 1024 bytes (3.1 MB in all)"), std::string::npos)
       << report.notes()[0];
-  // Of random letters all pairs are about as frequent: the first 16 merges are of single letters.
+  // All pairs of random letters have about the same frequency: the first 16 merges are of single letters.
   for (size_t i = 0; i < 4; ++i) EXPECT_LT(tokenizer.model().merges[i].first, 256);
 }
 
@@ -111,7 +111,7 @@ TEST(BpeTraining, CutsLongWordsBetweenCharacters) {
   EXPECT_EQ(bytes, text.size());
 }
 
-TEST(BpeTraining, SaysWhatFellShort) {
+TEST(BpeTraining, NotesReportUnmetRequests) {
   ThreadPool pool(1);
   const std::vector<std::string_view> texts{"aaaa bbbb"};
   BpeTrainReport report;
@@ -124,7 +124,7 @@ TEST(BpeTraining, SaysWhatFellShort) {
                         tokenizer.vocabulary()));
 }
 
-TEST(WordCounts, OfVeryManyLongWordsKeepsASampleThatOrderDoesNotChange) {
+TEST(WordCounts, SampleOfLongWordsDoesNotDependOnOrder) {
   ThreadPool pool(3);
   const AddedTokenFinder none{{}};
   std::vector<std::string> lines;

@@ -16,7 +16,7 @@ namespace tutti::test {
 
 using tutti::TemporaryDirectory;
 
-/// One generator a test program; its seed is printed so that a failure can be seen again.
+/// One generator per test program; its seed is printed so that a failure can be reproduced.
 inline std::mt19937_64& random() {
   static std::mt19937_64 generator{[] {
     const uint64_t seed = std::random_device{}();
@@ -44,12 +44,12 @@ inline std::string read_file(const std::filesystem::path& path) {
   return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
 }
 
-/// Expects an Error whose message holds `part`.
+/// Expects an Error whose message contains `part`.
 template <class F>
 void expect_error(F&& f, const std::string& part) {
   try {
     f();
-    ADD_FAILURE() << "no error; expected one about: " << part;
+    ADD_FAILURE() << "no error; expected one with: " << part;
   } catch (const Error& error) {
     EXPECT_NE(std::string(error.what()).find(part), std::string::npos)
         << "message: " << error.what() << "\nexpected in it: " << part;

@@ -1,6 +1,8 @@
 #include <gtest/gtest.h>
 #include <tutti/core/data/data_config.h>
+#include <tutti/core/data/dataset.h>
 #include <tutti/core/data/prepare/id_shards.h>
+#include <tutti/core/data/tokenizer.h>
 #include "core/data/prepare/id_file.h"
 
 #include <limits>
@@ -62,7 +64,7 @@ std::vector<int64_t> read(const std::string& bytes, int64_t vocabulary, IdType t
   return {ids.begin(), ids.end()};
 }
 
-TEST(IdFile, ReadsAllForms) {
+TEST(IdFile, ReadsAllFormats) {
   for (int round = 0; round < 20; ++round) {
     const size_t n = 1 + draw(50);
     const std::string shape = fmt::format("({},)", n);
@@ -98,7 +100,7 @@ TEST(IdFile, SaysWhatIsWrong) {
   refused(numbers<int32_t>({1, -1}), 100, "id -1 at position 1", IdType::kInt32);
   refused(numbers<uint64_t>({1, std::numeric_limits<int64_t>::min()}), 100, "id 9223372036854775808",
           IdType::kUint64);
-  refused(numbers<int64_t>({int64_t{1} << 32}), 100, "id 4294967296", IdType::kInt64);  // not cut to 0
+  refused(numbers<int64_t>({int64_t{1} << 32}), 100, "id 4294967296", IdType::kInt64);  // not truncated to 0
   refused(numbers<int32_t>({1, 2, 3, 4, 5}), 100, "--ids-type int32");
   refused(llmc(20240520, 2, 1, "ab"), 100, "version 2");
   refused(llmc(20240520, 1, 2, "ab"), 100, "declares 2");
@@ -142,7 +144,7 @@ TEST(ShardIds, TrainWithoutATokenizer) {
   EXPECT_EQ(open_tokenizer(data), std::nullopt);
   EXPECT_EQ(open_dataset(data, Split::kTraining)->classes(), 300);
 
-  // Files of their own to validate with, and a tokenizer.
+  // Separate files for validation, and a tokenizer.
   Tokenizer::bytes().save(directory / "tokenizer.json");
   write_file(directory / "bytes.bin", numbers<uint16_t>({104, 101, 108, 108, 111, 32, 97, 98, 99}));
   config = {.train = {directory / "bytes.bin"},

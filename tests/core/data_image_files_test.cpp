@@ -64,7 +64,7 @@ TEST(ImageFile, PngIsExact) {
     EXPECT_EQ(decode_image(bytes_of(file), 1, "grey").pixels, grey.pixels);
     const Image both = decode_image(bytes_of(file), 3, "grey");
     for (size_t i = 0; i < grey.pixels.size(); ++i) ASSERT_EQ(both.pixels[3 * i + 1], grey.pixels[i]);
-    // Colours stay where the image is transparent.
+    // Transparent pixels keep their colours.
     const Image rgba = random_image(height, width, 4);
     const Image colours = decode_image(bytes_of(png_bytes(rgba, PNG_FORMAT_RGBA)), 3, "rgba");
     for (size_t i = 0; i < rgba.pixels.size() / 4; ++i) {
@@ -90,7 +90,7 @@ TEST(ImageFile, JpegIsClose) {
   }
 }
 
-/// A JPEG file of four inks, as Adobe's programs write them: inverted, as they are (CMYK) or as YCCK.
+/// A CMYK JPEG file as Adobe's programs write it: inverted, in the colour space CMYK or YCCK.
 std::string ink_jpeg_bytes(const Image& inks, J_COLOR_SPACE space) {
   jpeg_compress_struct info{};
   jpeg_error_mgr errors{};
@@ -120,8 +120,8 @@ std::string ink_jpeg_bytes(const Image& inks, J_COLOR_SPACE space) {
   return bytes;
 }
 
-TEST(ImageFile, FourInksBecomeColours) {
-  Image inks{8, 8, 4, {}};  // inverted: 255 is no ink
+TEST(ImageFile, CmykIsConvertedToRgb) {
+  Image inks{8, 8, 4, {}};  // inverted: 255 means no ink
   const std::array<uint8_t, 4> ink{static_cast<uint8_t>(draw(256)), static_cast<uint8_t>(draw(256)),
                                    static_cast<uint8_t>(draw(256)), static_cast<uint8_t>(60 + draw(196))};
   for (int i = 0; i < 64; ++i) inks.pixels.insert(inks.pixels.end(), ink.begin(), ink.end());
@@ -141,7 +141,7 @@ TEST(ImageFile, FourInksBecomeColours) {
   }
 }
 
-/// EXIF data with an orientation, in one of the two byte orders, between other entries.
+/// EXIF data with an orientation in either byte order, between other entries.
 std::string exif(int orientation, bool big_endian) {
   std::string data = big_endian ? "MM" : "II";
   const auto number = [&](uint32_t value, int bytes) {
@@ -162,11 +162,11 @@ std::string with_exif(const std::string& jpeg, const std::string& data) {
          std::string("Exif\0\0", 6) + data + jpeg.substr(2);
 }
 
-TEST(ImageFile, IsTurnedAsExifSays) {
-  // Where the pixel at (row, column) of the upright image is in the file: the specification's table.
+TEST(ImageFile, ExifOrientationIsApplied) {
+  // The position in the file of pixel (row, column) of the upright image, by the specification's table.
   using Place = std::pair<int64_t, int64_t>;
   const auto stored = [](int orientation, int64_t y, int64_t x, int64_t height, int64_t width) -> Place {
-    switch (orientation) {  // height and width of what is stored
+    switch (orientation) {  // height and width in the file
       case 2:
         return {y, width - 1 - x};
       case 3:
@@ -213,7 +213,7 @@ TEST(ImageFile, IsTurnedAsExifSays) {
   }
 }
 
-TEST(ImageFile, CutOffOrDamagedIsRefused) {
+TEST(ImageFile, TruncatedOrDamagedFilesAreRefused) {
   const Image image = random_image(23, 17, 3);
   const std::string png = png_bytes(image, PNG_FORMAT_RGB);
   const std::string jpeg = jpeg_bytes(image);
@@ -232,7 +232,7 @@ TEST(ImageFile, CutOffOrDamagedIsRefused) {
     try {
       const Image got = decode_image(bytes_of(bad), 3, "bad");
       EXPECT_EQ(static_cast<int64_t>(got.pixels.size()), got.height * got.width * 3);
-    } catch (const Error&) {  // the one exception that may come
+    } catch (const Error&) {  // the only exception that is allowed
     }
   }
 }

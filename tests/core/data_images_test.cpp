@@ -1,7 +1,10 @@
 #include <gtest/gtest.h>
 #include <tutti/core/config/run_file.h>
 #include <tutti/core/data/data_config.h>
+#include <tutti/core/data/dataset.h>
 #include <tutti/core/data/image/image.h>
+#include <tutti/core/data/image_dataset.h>
+#include <tutti/core/data/image_folder.h>
 
 #include <array>
 #include <cmath>
@@ -90,7 +93,7 @@ TEST(ImageFolder, SortsClassesAndFiles) {
   config.validation_path = directory / "train";
   EXPECT_EQ(open_dataset(config, Split::kValidation)->size(), 3);
 
-  // Validation data lacks a class: the others keep the numbers that they have in training.
+  // A class is missing in the validation data: the others keep their training numbers.
   write_file(directory / "val/cat/v.png", png_bytes(a, PNG_FORMAT_RGB));
   config.validation_path.clear();
   const auto validation = open_dataset(config, Split::kValidation);
@@ -113,7 +116,7 @@ TEST(ImageFolder, SortsClassesAndFiles) {
 }
 
 TEST(ImageFolder, RandomCropsHaveTheAreaAndAspectOfTheirKey) {
-  // Red is the column, green the row: a sample shows where it was cut from.
+  // Red is the column, green the row: they give the position of a crop.
   Image ramp{120, 160, 3, {}};
   for (int y = 0; y < 120; ++y) {
     for (int x = 0; x < 160; ++x)
@@ -134,13 +137,13 @@ TEST(ImageFolder, RandomCropsHaveTheAreaAndAspectOfTheirKey) {
     const Batch batch = training->read(std::vector<int64_t>{0}, {seed, epoch}, stream);
     const auto values = batch.inputs.span<float>();
     const auto at = [&](size_t y, size_t x, size_t c) { return 255.0 * values[(y * 40 + x) * 3 + c]; };
-    // A ramp stays a ramp away from the edges.
+    // A ramp is still a ramp, except at the edges.
     const double width = (at(20, 29, 0) - at(20, 10, 0)) / 19 * 40;
     const double height = (at(29, 20, 1) - at(10, 20, 1)) / 19 * 40;
     const double area = width * height / (120.0 * 160.0);
     EXPECT_GT(area, 0.25 * 0.9);
     EXPECT_LT(area, 1.1);
-    if (area < 0.95) {  // the whole picture, 4:3, is the way out when nothing fits
+    if (area < 0.95) {  // the whole image, 4:3, is used if no crop fits
       EXPECT_GT(width / height, 0.75 * 0.92);
       EXPECT_LT(width / height, 4.0 / 3 * 1.08);
     }
@@ -162,7 +165,7 @@ TEST(ImageFolder, RandomCropsHaveTheAreaAndAspectOfTheirKey) {
     ASSERT_FLOAT_EQ(whole.inputs.span<float>()[i], static_cast<float>(expected.pixels[i]) / 255);
 }
 
-/// Images whose pixels are all different from each other.
+/// Images in which all pixels are different.
 class Numbered final : public ImageSource {
  public:
   [[nodiscard]] int64_t size() const override { return 50; }
@@ -191,7 +194,7 @@ TEST(ImageDataset, NormalisesByChannel) {
       "2 values");
 }
 
-TEST(ImageDataset, CropsAndFlipsEachWayAndByTheKeyAlone) {
+TEST(ImageDataset, CropsAndFlipsDependOnlyOnTheKey) {
   ThreadPool one(1), three(3);
   const Stream stream = Stream::inline_on(one);
   const ImageConfig config{.crop_padding = 2, .flip = true};
@@ -230,7 +233,7 @@ TEST(ImageDataset, CropsAndFlipsEachWayAndByTheKeyAlone) {
     EXPECT_GT(count, 12);
     EXPECT_LT(count, 80);
   }
-  // The same in any batch and with any number of threads; other seeds and epochs give other views.
+  // The same in any batch and with any number of threads; other seeds and epochs give other crops.
   std::vector<int64_t> ids(50);
   std::iota(ids.rbegin(), ids.rend(), 0);
   const Batch all = data.read(ids, {7, 3}, Stream::inline_on(three));

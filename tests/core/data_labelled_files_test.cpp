@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 #include <tutti/core/data/cifar.h>
 #include <tutti/core/data/data_config.h>
+#include <tutti/core/data/dataset.h>
 #include <tutti/core/data/idx.h>
 
 #include <zlib.h>
@@ -58,7 +59,7 @@ TEST(Idx, ReadsPlainAndGzipped) {
     }
     expect_error([&] { (void)parse_idx(bytes_of(file + "x"), 3, "images"); }, "images");
   }
-  // More than one buffer's worth.
+  // Larger than the buffer.
   const std::string many = random_bytes(10'000'001);
   EXPECT_EQ(parse_idx(bytes_of(gzipped(idx_bytes({many.size()}, many))), 1, "many").values.size(),
             many.size());
@@ -81,7 +82,7 @@ TEST(Idx, SaysWhatIsWrong) {
   expect_error([&] { parse(good, 1); }, "3 dims; expected 1");
   expect_error([&] { parse(with(7, 3)); }, "truncated");
   expect_error([&] { parse(with(7, 1)); }, "more data");
-  // A header that claims far more than there is must not be believed.
+  // A header that declares far more data than the file has must not cause an allocation.
   expect_error([&] { parse(idx_bytes({0x7fffffff, 0x7fff, 1}, "abc")); }, "truncated");
   expect_error([&] { parse(idx_bytes({0xffffffff, 0xffffffff, 0xffffffff}, "abc")); }, "file: invalid sizes");
   std::string damaged = gzipped(good);
@@ -99,7 +100,7 @@ void write_idx_set(const std::filesystem::path& directory, const std::string& pr
   write_file(directory / (prefix + "-labels-idx1-ubyte" + end), end.empty() ? file : gzipped(file));
 }
 
-TEST(IdxImages, BelongTogether) {
+TEST(IdxImages, ImagesAndLabelsMustMatch) {
   const TemporaryDirectory directory;
   write_idx_set(directory.path(), "train", 11, "");
   write_idx_set(directory.path(), "t10k", 9, ".gz");
@@ -121,7 +122,7 @@ TEST(IdxImages, BelongTogether) {
 }
 
 TEST(IdxImages, ReadFashionMnist) {
-  // Where Debian's and Ubuntu's dataset-fashion-mnist, one of the test packages, puts it.
+  // The directory of the package dataset-fashion-mnist of Debian and Ubuntu, one of the test packages.
   const std::filesystem::path directory = "/usr/share/datasets/fashion-mnist";
   const auto test = IdxImages::from_directory(directory, "t10k");
   EXPECT_EQ(test->size(), 10000);
@@ -148,7 +149,7 @@ std::string cifar_bytes(const std::vector<int>& labels, const std::string& pixel
   return bytes;
 }
 
-TEST(Cifar, TurnsPlanesIntoPixels) {
+TEST(Cifar, ConvertsPlanesToPixels) {
   const TemporaryDirectory directory;
   const std::string pixels = random_bytes(15 * 3072);
   std::vector<int> labels;

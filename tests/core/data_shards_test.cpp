@@ -1,8 +1,10 @@
 #include <gtest/gtest.h>
 #include <tutti/core/checkpoint/safetensors.h>
 #include <tutti/core/data/data_config.h>
+#include <tutti/core/data/dataset.h>
 #include <tutti/core/data/token_dataset.h>
 #include <tutti/core/data/token_writer.h>
+#include <tutti/core/data/tokenizer.h>
 
 #include <map>
 
@@ -23,7 +25,7 @@ std::vector<int32_t> random_ids(size_t n, int64_t vocabulary) {
   return ids;
 }
 
-/// Writes ids in pieces of random length and the index, and opens what was written.
+/// Writes ids in pieces of random length and the index, and opens the result.
 TokenCorpus written(const std::filesystem::path& directory, const std::vector<int32_t>& ids,
                     int64_t vocabulary, int64_t shard_tokens) {
   const TokenSource source{vocabulary, "abc"};
@@ -44,7 +46,7 @@ std::span<const std::byte> bytes_of(const std::string& text) {
   return std::as_bytes(std::span(text));
 }
 
-TEST(TokenShards, GiveBackWhatWasWritten) {
+TEST(TokenShards, ReadBackWhatWasWritten) {
   for (const int64_t vocabulary : {2, 256, 65536, 65537, 200000}) {
     const TemporaryDirectory directory;
     const std::vector<int32_t> ids = random_ids(1 + draw(500), vocabulary);
@@ -67,14 +69,14 @@ TEST(TokenShards, GiveBackWhatWasWritten) {
   }
 }
 
-TEST(TokenShards, WriterRefusesForeignIds) {
+TEST(TokenShards, WriterRefusesIdsOutsideTheVocabulary) {
   const TemporaryDirectory directory;
   TokenShardWriter writer(directory.path(), "train", {10, "abc"}, 100);
   expect_error([&] { writer.add(std::vector<int32_t>{3, 10}); }, "id 10");
   expect_error([&] { writer.add(std::vector<int32_t>{-1}); }, "id -1");
 }
 
-TEST(TokenShards, CutOffAnywhereAreRefusedWithTheirName) {
+TEST(TokenShards, TruncatedFilesAreRefusedWithTheirName) {
   const TemporaryDirectory directory;
   (void)written(directory.path(), random_ids(40, 300), 300, 100);
   const std::string good = read_file(directory / "train-00000.safetensors");
@@ -87,7 +89,7 @@ TEST(TokenShards, CutOffAnywhereAreRefusedWithTheirName) {
   expect_error([&] { (void)TokenShard::open(cut); }, "cut.safetensors");
   expect_error([&] { (void)TokenShard::open(directory / "missing"); }, "missing");
   expect_error([&] { (void)TokenShard::open(directory.path()); }, directory.path().string());
-  write_file(cut, "PK\x03\x04 this is no safetensors file at all, whatever its name says");
+  write_file(cut, "PK\x03\x04 this is not a safetensors file, despite its name");
   expect_error([&] { (void)TokenShard::open(cut); }, "cut.safetensors");
 }
 
@@ -105,7 +107,7 @@ TEST(TokenShards, DamagedHeadersGiveErrorsOrShards) {
       std::vector<int32_t> ids(static_cast<size_t>(shard.size()));
       shard.read(0, ids);
       for (const int32_t id : ids) ASSERT_LT(id, shard.source().vocabulary);
-    } catch (const Error&) {  // the one exception that may come
+    } catch (const Error&) {  // the only exception that is allowed
     }
   }
 }
@@ -121,7 +123,7 @@ std::string shard_bytes(const std::vector<int32_t>& ids, const std::map<std::str
   return read_file(path);
 }
 
-TEST(TokenShards, SayWhatIsWrongWithThem) {
+TEST(TokenShards, ErrorsAreSpecific) {
   const std::map<std::string, std::string> good{{"vocabulary", "10"}, {"tokenizer_sha256", "abc"}};
   const auto parse = [](const std::string& bytes) { return TokenShard::parse(bytes_of(bytes), "shard 7"); };
   const std::vector<int32_t> ids{1, 2, 10, 3};
@@ -144,7 +146,7 @@ TEST(TokenShards, SayWhatIsWrongWithThem) {
   }
 }
 
-TEST(TokenCorpus, FindsWhatDoesNotBelongTogether) {
+TEST(TokenCorpus, DetectsForeignShards) {
   const TemporaryDirectory directory;
   (void)written(directory.path(), random_ids(40, 300), 300, 16);
   expect_error([&] { (void)TokenCorpus::open(directory.path(), "validation"); }, "it has: train");
@@ -168,7 +170,7 @@ TEST(TokenCorpus, FindsWhatDoesNotBelongTogether) {
   expect_error([&] { (void)TokenCorpus::open(directory.path(), "train"); }, "empty");
 }
 
-TEST(TokenIndex, RefusesWhatIsNotItsForm) {
+TEST(TokenIndex, RefusesOtherFormats) {
   TokenIndex index;
   index.source = {300, "abc"};
   index.splits.push_back({"train", {{"a.safetensors", 5, "0f"}}});
@@ -193,7 +195,7 @@ TEST(TokenIndex, RefusesWhatIsNotItsForm) {
   }
 }
 
-TEST(TokenDataset, CutsTheSequenceAndFillsUpTheTail) {
+TEST(TokenDataset, DividesTheSequenceAndPadsTheLastSample) {
   ThreadPool pool(1);
   const Stream stream = Stream::inline_on(pool);
   for (const int64_t context : {1, 7, 10, 39, 40, 100}) {
@@ -206,7 +208,7 @@ TEST(TokenDataset, CutsTheSequenceAndFillsUpTheTail) {
       const Batch batch = data.read(samples, {}, stream);
       EXPECT_EQ(batch.inputs.shape(), (Shape{data.size(), context}));
       EXPECT_EQ(batch.targets.dtype(), DType::kInt32);
-      // All tokens but the first are predicted once, from the one before.
+      // All tokens except the first are predicted once, from the previous one.
       std::vector<int32_t> inputs, targets;
       for (size_t i = 0; i < batch.targets.span<int32_t>().size(); ++i) {
         const int32_t target = batch.targets.span<int32_t>()[i];
@@ -248,7 +250,7 @@ std::string decoded(const Tokenizer& tokenizer, const TokenCorpus& corpus) {
   return tokenizer.decode(ids);
 }
 
-TEST(TokenizeFiles, LosesNothingAndDoesNotDependOnThreads) {
+TEST(TokenizeFiles, WritesAllTextForAnyNumberOfThreads) {
   const TemporaryDirectory directory;
   const std::vector<std::string> texts{random_document(300000), random_document(50), random_document(2000)};
   TokenizeConfig config{.tokenizer = "train",
@@ -264,13 +266,13 @@ TEST(TokenizeFiles, LosesNothingAndDoesNotDependOnThreads) {
   for (const int threads : {1, 3}) {
     config.out = directory / ("out" + std::to_string(threads)) / "";
     ThreadPool pool(threads);
-    int64_t told = 0;
+    int64_t reported = 0;
     const TokenizeReport report = tokenize_files(config, pool, [&](const TokenizeReport& now) {
-      EXPECT_GE(now.bytes, told);
-      told = now.bytes;
+      EXPECT_GE(now.bytes, reported);
+      reported = now.bytes;
     });
-    EXPECT_EQ(told, report.total_bytes);
-    EXPECT_EQ(told, static_cast<int64_t>(texts[0].size() + texts[1].size() + texts[2].size()));
+    EXPECT_EQ(reported, report.total_bytes);
+    EXPECT_EQ(reported, static_cast<int64_t>(texts[0].size() + texts[1].size() + texts[2].size()));
     std::map<std::string, std::string> files;
     for (const auto& entry : std::filesystem::directory_iterator(config.out)) {
       files[entry.path().filename()] = read_file(entry.path());
@@ -285,7 +287,7 @@ TEST(TokenizeFiles, LosesNothingAndDoesNotDependOnThreads) {
     EXPECT_EQ(train.size(), report.train_tokens);
     EXPECT_EQ(validation.size(), report.validation_tokens);
     EXPECT_GT(train.shards().size(), 1U);
-    // Each text is there whole: its first part in one split, the rest in the other.
+    // Each text is complete: its first part in one split, the rest in the other.
     std::string a = decoded(tokenizer, train);
     std::string b = decoded(tokenizer, validation);
     std::vector<int32_t> ids(static_cast<size_t>(train.size()));
@@ -294,7 +296,7 @@ TEST(TokenizeFiles, LosesNothingAndDoesNotDependOnThreads) {
     for (const std::string& text : texts) {
       size_t cut = 0;
       while (cut < text.size() && cut < a.size() && a[cut] == text[cut]) ++cut;
-      // The cut is at or before where the two begin to differ (both may go on with the same bytes).
+      // The boundary is at or before the first difference (both may continue with the same bytes).
       bool found = false;
       for (; !found; --cut) {
         const std::string head = text.substr(0, cut) + std::string(kEndOfText);

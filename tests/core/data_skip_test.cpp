@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 #include <tutti/core/data/data_config.h>
+#include <tutti/core/data/dataset.h>
 
 #include <algorithm>
 #include <map>
@@ -16,12 +17,12 @@ using test::expect_error;
 using test::TemporaryDirectory;
 using test::write_file;
 
-/// A PNG file of one grey.
+/// A PNG file of a uniform grey.
 std::string grey_png(uint8_t value) {
   return test::png_bytes({4, 4, 1, std::vector<uint8_t>(16, value)}, PNG_FORMAT_GRAY);
 }
 
-/// Two classes of ten images; that of sample i is grey of value 10 + i.
+/// Two classes of ten images; the grey value of sample i is 10 + i.
 class SkipTest : public ::testing::Test {
  protected:
   SkipTest() {
@@ -39,7 +40,7 @@ class SkipTest : public ::testing::Test {
     write_file(directory_ / "skip.txt", text);
     config_.skip = directory_ / "skip.txt";
   }
-  /// The greys of samples, and their targets.
+  /// The grey values of samples, and their targets.
   std::vector<std::pair<int, int>> read(Split split, std::vector<int64_t> ids, AugmentKey key = {}) {
     ThreadPool pool(2);
     const Batch batch = open_dataset(config_, split)->read(ids, key, Stream::inline_on(pool));
@@ -60,7 +61,7 @@ class SkipTest : public ::testing::Test {
   DataConfig config_{.kind = "folder"};
 };
 
-TEST_F(SkipTest, AStandInTakesTheSlotAndAllOthersStay) {
+TEST_F(SkipTest, AReplacementDoesNotChangeOtherSamples) {
   const auto before = read(Split::kTraining, everything(), {3, 0});
   skip("# damaged\ntrain ant/03.png\r\n\ntrain bee/07.png\n");
   std::set<int> stand_ins;
@@ -73,11 +74,11 @@ TEST_F(SkipTest, AStandInTakesTheSlotAndAllOthersStay) {
         continue;
       }
       const int image = after[i].first - 10;
-      EXPECT_TRUE(image != 3 && image != 17) << "a skipped image stands in";
+      EXPECT_TRUE(image != 3 && image != 17) << "a skipped image is a replacement";
       EXPECT_EQ(after[i].second, image < 10 ? 0 : 1);
       ++counts[image];
     }
-    // Any part of a batch, as ranks read them, has the same stand-ins.
+    // Any part of a batch, as read by ranks, has the same replacements.
     if (epoch < 5) {
       EXPECT_EQ(read(Split::kTraining, {17, 3}, {3, epoch}), (std::vector{after[17], after[3]}));
     }
@@ -86,7 +87,7 @@ TEST_F(SkipTest, AStandInTakesTheSlotAndAllOthersStay) {
   for (const auto& [image, count] : counts) EXPECT_TRUE(count > 8 && count < 80) << image << ": " << count;
 }
 
-TEST_F(SkipTest, ValidationCountsTheSampleForNothing) {
+TEST_F(SkipTest, SkippedValidationSamplesAreNotCounted) {
   skip("validation bee/00.png\ntrain ant/00.png\n");
   const auto rows = read(Split::kValidation, everything());
   const auto data = open_dataset(config_, Split::kValidation);
@@ -99,7 +100,7 @@ TEST_F(SkipTest, ValidationCountsTheSampleForNothing) {
   EXPECT_EQ(open_dataset(config_, Split::kTraining)->predictions(0), 1);
 }
 
-TEST_F(SkipTest, AListedFileMayBeGone) {
+TEST_F(SkipTest, AListedFileMayBeMissing) {
   const auto before = read(Split::kTraining, everything(), {5, 2});
   skip("train ant/00.png\ntrain bee/09.png\n");
   const auto listed = read(Split::kTraining, everything(), {5, 2});
@@ -113,7 +114,7 @@ TEST_F(SkipTest, AListedFileMayBeGone) {
   EXPECT_NE(text.find("2 files of data.skip missing"), std::string::npos) << text;
 }
 
-TEST_F(SkipTest, WhatCannotBeMeantIsRefused) {
+TEST_F(SkipTest, InvalidEntriesAreRefused) {
   const auto refused = [&](const std::string& text, const std::string& part) {
     skip(text);
     expect_error([&] { (void)open_dataset(config_, Split::kTraining); }, part);
@@ -145,7 +146,7 @@ TEST_F(SkipTest, ADamagedImageIsNamedWithItsSample) {
   }
 }
 
-TEST_F(SkipTest, WhatIsNoSampleIsCountedByReason) {
+TEST_F(SkipTest, OtherFilesAreCountedByReason) {
   write_file(directory_ / "train/ant/notes.txt", "text");
   write_file(directory_ / "train/bee/more.gif", "GIF89a");
   write_file(directory_ / "train/bee/.DS_Store", "x");
@@ -155,7 +156,7 @@ TEST_F(SkipTest, WhatIsNoSampleIsCountedByReason) {
   std::filesystem::create_symlink("nowhere", directory_ / "train/ant/link.png");
   std::filesystem::create_symlink("00.png", directory_ / "train/ant/good.png");
   const auto data = open_dataset(config_, Split::kTraining);
-  EXPECT_EQ(data->size(), 21);  // the link that leads somewhere is a sample
+  EXPECT_EQ(data->size(), 21);  // the link to a file is a sample
   EXPECT_EQ(
       data->description(),
       "21 images in 2 classes; 7 files ignored: 3 not named as a JPEG, PNG or WebP file (list.csv, ...), 1 "

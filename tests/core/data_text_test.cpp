@@ -37,7 +37,7 @@ TextFaults slow_faults(std::string_view bytes) {
   return faults;
 }
 
-TEST(TextFaults, AreThoseOfOneScanWhereverItIsCut) {
+TEST(TextFaults, DoNotDependOnTheDivisionIntoParts) {
   ThreadPool pool(3);
   for (int round = 0; round < 6; ++round) {
     std::string text = round < 3 ? random_text(900000) : random_bytes(2500000);  // several parts of 1 MiB
@@ -45,7 +45,7 @@ TEST(TextFaults, AreThoseOfOneScanWhereverItIsCut) {
       EXPECT_EQ(find_text_faults(text, pool).first_fault, -1);
     }
     for (int i = 0; i < round * 3; ++i) text[draw(text.size())] = "\0\xff\x80\xe8"[draw(4)];
-    // Faults just where parts meet.
+    // Errors at the boundaries of parts.
     for (size_t at : {size_t{1} << 20, size_t{2} << 20}) {
       if (round == 2 && at + 2 < text.size()) text[at - 1 + draw(3)] = '\xe8';
     }
@@ -71,7 +71,7 @@ class TextFileTest : public ::testing::Test {
   ThreadPool pool_{2};
 };
 
-TEST_F(TextFileTest, WhatIsNoTextIsNamed) {
+TEST_F(TextFileTest, OtherFormatsAreNamed) {
   refused("\x1f\x8b\x08\0\0\0\0\0"s,
           "in.txt: not text but a gzip file: unpack it first (gunzip); use --as-bytes");
   refused("\x28\xb5\x2f\xfd\x04\0"s, "zstd");
@@ -94,7 +94,7 @@ TEST_F(TextFileTest, WhatIsNoTextIsNamed) {
   expect_error([&] { (void)open(""); }, "the file is empty");
 }
 
-TEST_F(TextFileTest, AByteOrderMarkIsNoText) {
+TEST_F(TextFileTest, AByteOrderMarkIsRemoved) {
   const TextFile file = open("\xef\xbb\xbfhello");
   EXPECT_EQ(file.text, "hello");
   EXPECT_TRUE(file.had_mark);
@@ -103,7 +103,7 @@ TEST_F(TextFileTest, AByteOrderMarkIsNoText) {
   expect_error([&] { (void)open("\xef\xbb\xbf"); }, "empty");
 }
 
-TEST(ValidationBegin, KeepsAPartWhateverTheTextIs) {
+TEST(ValidationBegin, LeavesAPartOfAnyText) {
   const auto part = [](const std::string& text, double fraction) {
     const size_t cut = validation_begin(text, fraction);
     EXPECT_GT(cut, 0U);
@@ -111,7 +111,7 @@ TEST(ValidationBegin, KeepsAPartWhateverTheTextIs) {
     return static_cast<double>(text.size() - cut) / static_cast<double>(text.size());
   };
   EXPECT_NEAR(part(std::string(8 << 20, 'x'), 0.05), 0.05, 0.001);
-  EXPECT_NEAR(part(std::string(1 << 20, 'x') + "\n", 0.05), 0.05, 0.001);  // not the last line's end alone
+  EXPECT_NEAR(part(std::string(1 << 20, 'x') + "\n", 0.05), 0.05, 0.001);  // not only the last line end
   EXPECT_NEAR(part("title\n" + std::string(1 << 20, 'x'), 0.05), 0.05, 0.001);
   EXPECT_NEAR(part(std::string(1 << 20, 'x') + " " + std::string(1000, 'y'), 0.05), 0.05, 0.001);
   for (int round = 0; round < 2000; ++round) {
@@ -123,8 +123,8 @@ TEST(ValidationBegin, KeepsAPartWhateverTheTextIs) {
     EXPECT_EQ(slow_faults(text.substr(0, cut)).invalid + slow_faults(text.substr(cut)).invalid, 0);
   }
   EXPECT_EQ(validation_begin("\xf0\x9f\x98\x80\xc3\xa9", 0.7), 4U);  // within the first character
-  EXPECT_EQ(validation_begin("\xf0\x9f\x98\x80", 0.5), 4U);          // the only one: nothing is kept apart
-  // Lines where there are any, near enough.
+  EXPECT_EQ(validation_begin("\xf0\x9f\x98\x80", 0.5), 4U);          // the only one: no validation part
+  // At a line, if one is near enough.
   std::string lines;
   for (int i = 0; i < 1000; ++i) lines += "a line of words\n";
   const size_t cut = validation_begin(lines, 0.1);
@@ -146,7 +146,7 @@ TEST(Documents, AreCheckedBeforeAnyWork) {
   expect_error([&] { (void)open("tiny.txt", 0.5); }, "too short");
   expect_error([&] { (void)open("good.txt", 0.0005); }, "leaves 1 bytes for validation");
   EXPECT_EQ(open("good.txt", 0.05).front().validation.size(), 50U);
-  // A text of one word makes shards; nothing but the cut is lost.
+  // A text of one word gives shards with all of its bytes.
   const TokenizeReport report = tokenize_files(
       {.inputs = {directory / "good.txt"}, .out = directory / "out", .validation_fraction = 0.05}, pool);
   EXPECT_EQ(report.train_tokens + report.validation_tokens, 1000);
@@ -167,7 +167,7 @@ TEST(CharacterTokenizer, HasATokenForEachCharacter) {
   EXPECT_EQ(tokenizer.encode("ñ").size(), 1U);
   EXPECT_EQ(tokenizer.encode("ö").size(), 2U);  // unknown: its bytes
   EXPECT_EQ(tokenizer.decode(tokenizer.encode("ö語")), "ö語");
-  // The beginnings of 語 and 한 (3 bytes), € (3), 😀 and 𝔘 (4, the first byte is the same).
+  // The prefixes of 語 and 한 (3 bytes), € (3), 😀 and 𝔘 (4, with the same first byte).
   EXPECT_EQ(tokenizer.vocabulary(), 256 + 8 + 3 + 4 + 1);
   EXPECT_EQ(Tokenizer::from_json(tokenizer.to_json(), "json").encode(sample), tokenizer.encode(sample));
 }

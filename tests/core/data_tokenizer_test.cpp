@@ -6,6 +6,7 @@
 #include "core/data/split.h"
 #include "core/data/unicode.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <filesystem>
 #include <map>
@@ -34,7 +35,7 @@ std::string random_bytes(size_t n) {
   return text;
 }
 
-/// Text of words that repeat, with apostrophes, numbers, runs of white space, several scripts and stray
+/// Text of repeated words, with apostrophes, numbers, runs of white space, several scripts and invalid
 /// bytes.
 std::string random_text(size_t pieces) {
   static const std::vector<std::string> kPieces = {"the",
@@ -142,8 +143,8 @@ TEST(Split, FollowsTheRuleOnKnownCases) {
   EXPECT_TRUE(words("").empty());
 }
 
-/// The rule as std::regex understands it, for ASCII text.
-TEST(Split, AgreesWithRegexOnAscii) {
+/// The rule as an expression of std::regex, for ASCII text.
+TEST(Split, MatchesRegexOnAscii) {
   const std::regex rule(R"('s|'t|'re|'ve|'m|'ll|'d| ?[A-Za-z]+| ?[0-9]+| ?[^\sA-Za-z0-9]+|\s+(?!\S)|\s+)");
   const std::string letters = "ab 1 2'st\n remvld.\t!?  '";
   for (int round = 0; round < 300; ++round) {
@@ -168,7 +169,7 @@ TEST(Split, CutsDoNotChangeTheWords) {
   }
 }
 
-TEST(Unicode, DecodesWhatItEncodesAndRefusesTheRest) {
+TEST(Unicode, DecodesWhatItEncodesAndRefusesOtherBytes) {
   for (int round = 0; round < 2000; ++round) {
     auto code = static_cast<char32_t>(draw(0x110000));
     if (code >= 0xd800 && code <= 0xdfff) continue;
@@ -205,11 +206,11 @@ TEST(ByteTokenizer, IdsAreTheBytes) {
   EXPECT_EQ(Tokenizer::from_json(tokenizer.to_json(), "copy").encode(text), ids);
 }
 
-/// Byte pairs by the textbook: count all pairs, take the best, replace it everywhere, start again.
+/// A reference implementation: counts all pairs, merges the most frequent one, and repeats.
 std::vector<std::pair<int32_t, int32_t>> slow_merges(const std::string& text, int64_t vocabulary) {
   std::map<std::vector<int32_t>, int64_t> counts;
   std::vector<std::string> pieces;
-  for (size_t begin = 0; begin < text.size();) {  // what spells the special token is left out
+  for (size_t begin = 0; begin < text.size();) {  // without occurrences of the special token
     const size_t end = std::min(text.find(kEndOfText, begin), text.size());
     for (std::string& word : words(std::string_view(text).substr(begin, end - begin))) {
       std::vector<int32_t> ids;
@@ -257,7 +258,7 @@ std::vector<std::pair<int32_t, int32_t>> slow_merges(const std::string& text, in
   return merges;
 }
 
-TEST(BpeTraining, MergesAsTheTextbookDoes) {
+TEST(BpeTraining, MatchesAReferenceImplementation) {
   for (int round = 0; round < 5; ++round) {
     std::string text = random_text(300);
     for (int i = 0; i < 200; ++i) text += "abcab"[draw(5)];  // overlapping pairs and equal joined tokens
@@ -265,7 +266,7 @@ TEST(BpeTraining, MergesAsTheTextbookDoes) {
   }
 }
 
-TEST(BpeTraining, DependsOnTheTextAlone) {
+TEST(BpeTraining, DependsOnlyOnTheText) {
   const std::string text = random_text(20000);
   const size_t cut = cut_point(text, text.size() / 3);
   const std::vector<std::string_view> parts{std::string_view(text).substr(cut),
@@ -276,7 +277,7 @@ TEST(BpeTraining, DependsOnTheTextAlone) {
   EXPECT_EQ(train_bpe(parts, {.vocabulary = 400}, pool).to_json(), a.to_json());
 }
 
-TEST(BpeTraining, EndsWhenThereIsNothingToMerge) {
+TEST(BpeTraining, EndsWithoutPairsToMerge) {
   const Tokenizer tokenizer = trained("aaaa bbbb", 1000);  // one word each: aa occurs twice
   EXPECT_LT(tokenizer.vocabulary(), 270);
   EXPECT_EQ(tokenizer.added(kEndOfText), tokenizer.vocabulary() - 1);
@@ -285,7 +286,7 @@ TEST(BpeTraining, EndsWhenThereIsNothingToMerge) {
   EXPECT_EQ(train_bpe({}, {.vocabulary = 257}, pool).vocabulary(), 257);
 }
 
-/// Merging by the definition: the lowest rank first, of equal ones the leftmost, one at a time.
+/// Merges by the definition: the lowest rank first, of equal ones the leftmost, one at a time.
 std::vector<int32_t> slow_encode(const Tokenizer& tokenizer, std::string_view text) {
   std::map<std::pair<int32_t, int32_t>, std::pair<size_t, int32_t>> ranks;
   const BpeModel& model = tokenizer.model();
@@ -320,7 +321,7 @@ TEST(Bpe, EncodesByTheDefinition) {
   TokenEncoder encoder(tokenizer);
   for (int round = 0; round < 60; ++round) {
     std::string text = random_text(draw(200));
-    // Words around the lengths where the encoder changes its ways.
+    // Words of lengths around which the encoder changes its algorithm.
     for (const size_t n : {30U, 31U, 32U, 33U, 200U}) {
       text += ' ';
       for (size_t i = 0; i < n; ++i) text += "theandof"[draw(8)];
@@ -331,7 +332,7 @@ TEST(Bpe, EncodesByTheDefinition) {
   }
 }
 
-TEST(Bpe, LosesNoByte) {
+TEST(Bpe, DecodesToTheSameBytes) {
   const Tokenizer tokenizer = trained(random_text(3000) + random_bytes(3000), 600);
   for (int round = 0; round < 100; ++round) {
     const std::string text = random_bytes(draw(300)) + random_text(draw(100)) + random_bytes(draw(30));
@@ -342,9 +343,9 @@ TEST(Bpe, LosesNoByte) {
   EXPECT_THROW((void)tokenizer.decode(std::vector<int32_t>{-1}), Error);
 }
 
-TEST(Bpe, LongWordsTakeNoQuadraticTime) {
+TEST(Bpe, LongWordsAreNotQuadratic) {
   const Tokenizer tokenizer = trained("aaaaaaaaaaaaaaaa aaaaaaaaaaaaaaaa aaaaaaaa", 262);
-  const std::string text(1 << 20, 'a');  // a square of this would not end
+  const std::string text(1 << 20, 'a');  // quadratic time would be far too long
   EXPECT_EQ(tokenizer.decode(tokenizer.encode(text)), text);
 }
 
@@ -383,27 +384,27 @@ std::string replaced(std::string text, std::string_view from, std::string_view t
   return text.replace(at, from.size(), to);
 }
 
-TEST(TokenizerJson, ReadsMergesAsPairsToo) {
+TEST(TokenizerJson, ReadsMergesAsPairs) {
   const Tokenizer tokenizer = trained("ab ab ab ab", 260);
   const std::string text = tokenizer.to_json();
   ASSERT_NE(text.find("\"a b\""), std::string::npos) << text;
   const std::string as_pairs = replaced(text, "\"a b\"", R"(["a", "b"])");
   const Tokenizer pairs = Tokenizer::from_json(as_pairs, "pairs");
   EXPECT_EQ(pairs.encode("ab cab a b"), tokenizer.encode("ab cab a b"));
-  EXPECT_TRUE(pairs.to_json() == as_pairs);  // kept as it was read
+  EXPECT_TRUE(pairs.to_json() == as_pairs);  // the text that was read
 }
 
 void expect_refused(const std::string& text, const std::string& part) {
   try {
     (void)Tokenizer::from_json(text, "some.json");
-    ADD_FAILURE() << "accepted; expected an error about " << part;
+    ADD_FAILURE() << "accepted; expected an error with " << part;
   } catch (const Error& error) {
     EXPECT_NE(std::string(error.what()).find("some.json"), std::string::npos) << error.what();
     EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
   }
 }
 
-TEST(TokenizerJson, RefusesWhatWouldGiveOtherIds) {
+TEST(TokenizerJson, RefusesEntriesThatWouldGiveOtherIds) {
   const std::string good = trained("ab ab ab ab", 260).to_json();
   expect_refused("", "empty");
   expect_refused("[]", "object");
@@ -431,16 +432,16 @@ TEST(TokenizerJson, RefusesWhatWouldGiveOtherIds) {
   expect_refused(replaced(good, "{\"id\": 258", "{\"id\": -1"), "added_tokens[0]");
 }
 
-TEST(Tokenizers, TellWhatMakesTheirIdsDifferent) {
+TEST(Tokenizers, DifferenceNamesTheFirstDifferentToken) {
   const std::string text = "the cat and the dog and the cow ";
   const Tokenizer trained_one = trained(text + text, 270);
   const std::string json = trained_one.to_json();
   const auto difference = [&](const std::string& other) {
     return Tokenizer::from_json(other, "other").difference(trained_one).value_or("none");
   };
-  // Another layout and rules for batches are the same tokenizer.
+  // Another JSON layout and other rules for batches are the same tokenizer.
   EXPECT_EQ(difference(replaced(json, "\"padding\": null", "\"padding\":   {}")), "none");
-  // Bytes have the same ids, but words have others.
+  // Bytes have the same ids, but words have different ones.
   const std::string of_bytes = Tokenizer::bytes().difference(trained_one).value_or("none");
   EXPECT_NE(of_bytes.find("expected ids "), std::string::npos) << of_bytes;
   EXPECT_EQ(trained_one.difference(Tokenizer::bytes()).value_or("none").find("id 256 is "), 0U);
@@ -465,12 +466,12 @@ TEST(TokenizerJson, DamagedFilesGiveErrorsOrTokenizers) {
       if (tokenizer.lossless()) {
         EXPECT_EQ(tokenizer.decode(tokenizer.encode(text)), text);
       }
-    } catch (const Error&) {  // the one exception that may come
+    } catch (const Error&) {  // the only exception that is allowed
     }
   }
 }
 
-TEST(ByteSymbols, AreTheAlphabetOfGpt2) {
+TEST(ByteSymbols, MatchTheAlphabetOfGpt2) {
   EXPECT_EQ(symbols_of_bytes(" the\n"), "ĠtheĊ");
   EXPECT_EQ(byte_symbol(0), 0x100U);
   EXPECT_EQ(byte_symbol(0xad), 0x143U);

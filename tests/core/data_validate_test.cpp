@@ -16,7 +16,7 @@ using test::read_file;
 using test::TemporaryDirectory;
 using test::write_file;
 
-/// What validation finds on so many ranks; the same on all of them.
+/// The report of a validation on `ranks` ranks, which must be the same on all.
 DataReport validated(const DataConfig& config, int ranks) {
   std::vector<DataReport> reports(static_cast<size_t>(ranks));
   ThreadWorld::run(ranks, [&](Peers& peers) {
@@ -35,7 +35,7 @@ std::string png(int64_t height, int64_t width) {
   return test::png_bytes(random_image(height, width, 3), PNG_FORMAT_RGB);
 }
 
-TEST(ValidateData, FindsAllThatIsWrongWithAFolder) {
+TEST(ValidateData, FindsAllErrorsOfAFolder) {
   const TemporaryDirectory directory;
   std::vector<std::string> files;
   for (int i = 0; i < 23; ++i) {
@@ -81,7 +81,7 @@ TEST(ValidateData, FindsAllThatIsWrongWithAFolder) {
     EXPECT_EQ(report.splits[1].samples, 2);
     EXPECT_GT(train.scaled_up, 0);
 
-    // With the list of what is damaged, all is good; what was on a list stays on the next.
+    // With the list of damaged samples there are no errors; entries of a list are kept in the next one.
     const SkipList list = report.skip_list({});
     EXPECT_EQ(list.names(Split::kTraining),
               (std::vector<std::string>{"ant/cut.png", "bee/empty.jpg", "bee/text.webp"}));
@@ -94,7 +94,7 @@ TEST(ValidateData, FindsAllThatIsWrongWithAFolder) {
     EXPECT_EQ(mended.splits[0].class_counts, (std::vector<int64_t>{12, 13, 1}));
     EXPECT_EQ(mended.skip_list(list).sha256(), list.sha256());
 
-    // A misspelt name leaves nothing out: no image is counted for it.
+    // A misspelt name skips no image, and none is counted for it.
     write_file(directory / "skip.txt", list.to_text() + "train ant/ct.png\n");
     const DataReport misspelt = validated(skipping, ranks);
     EXPECT_EQ(misspelt.splits[0].samples, 29);
@@ -107,7 +107,7 @@ TEST(ValidateData, FindsAllThatIsWrongWithAFolder) {
   }
 }
 
-TEST(ValidateData, SaysWhereNotAllWasLookedAt) {
+TEST(ValidateData, IncompleteReportsHaveErrors) {
   const TemporaryDirectory directory;
   write_file(directory / "train/ant/x.png", png(9, 9));
   write_file(directory / "train/bee/text.png", "<html>not found</html>");
@@ -122,7 +122,7 @@ TEST(ValidateData, SaysWhereNotAllWasLookedAt) {
     EXPECT_FALSE(report.good());
     ASSERT_EQ(report.errors.size(), 1U);
     EXPECT_NE(report.errors[0].find("train/cat: no JPEG"), std::string::npos) << report.errors[0];
-    ASSERT_EQ(report.splits.size(), 1U);  // the other one is looked at all the same
+    ASSERT_EQ(report.splits.size(), 1U);  // the other split is checked nevertheless
     EXPECT_EQ(report.splits[0].problems.at(0).name, "ant/cut.png");
   }
 }
@@ -132,7 +132,7 @@ TEST(ValidateData, FindsDamageInTokenShards) {
   ThreadPool pool(1);
   std::string text;
   for (int i = 0; i < 3000; ++i) text += static_cast<char>('a' + draw(26));
-  text += std::string(640, 'x');  // samples that are the same
+  text += std::string(640, 'x');  // equal samples
   write_file(directory / "in.txt", text);
   (void)tokenize_files({.inputs = {directory / "in.txt"},
                         .out = directory / "d",

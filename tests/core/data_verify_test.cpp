@@ -25,7 +25,7 @@ SharedWork quiet(int threads = 2) {
   return {.name = "test", .threads = threads, .cancelled = {}, .log = {}};
 }
 
-/// What all ranks of a world of `ranks` get; they must agree.
+/// The result of a world of `ranks` ranks, which must be the same on all.
 std::optional<DataIdentity> identify_at(int ranks, const DataContent& content,
                                         DataCheck check = DataCheck::kFull) {
   std::mutex mutex;
@@ -76,7 +76,7 @@ void flip(const fs::path& path, int64_t at) {
   write_all(path, text);
 }
 
-TEST(DataVerifyTest, EveryFlippedByteOfEveryShardIsFound) {
+TEST(DataVerifyTest, EveryFlippedByteOfEveryShardIsDetected) {
   const TemporaryDirectory folder;
   write_tokens(folder / "tokens", 200, 1);
   for (const char* split : {"train", "validation"}) {
@@ -86,7 +86,7 @@ TEST(DataVerifyTest, EveryFlippedByteOfEveryShardIsFound) {
     for (const int ranks : {2, 3}) EXPECT_EQ(identify_at(ranks, content)->listed, whole->listed);
     std::mt19937 random(std::random_device{}());
     for (const ContentFile& file : content.files) {
-      // Beyond the header: opening finds what is wrong in there.
+      // Not in the header: its errors are detected when the file is opened.
       const int64_t at = file.bytes - 1 - static_cast<int64_t>(random() % 300);
       flip(file.path, at);
       for (const int ranks : {1, 2, 3}) {
@@ -101,7 +101,7 @@ TEST(DataVerifyTest, EveryFlippedByteOfEveryShardIsFound) {
   }
 }
 
-TEST(DataVerifyTest, ZeroedTailsForeignShardsAndShortFilesAreNamedTogether) {
+TEST(DataVerifyTest, AllDamagedFilesAreNamedInOneMessage) {
   const TemporaryDirectory folder;
   write_tokens(folder / "tokens", 200, 1);
   write_tokens(folder / "other", 200, 2);
@@ -121,7 +121,7 @@ TEST(DataVerifyTest, ZeroedTailsForeignShardsAndShortFilesAreNamedTogether) {
     }
     EXPECT_NE(message.find("bytes long, expected"), std::string::npos) << message;
   }
-  // Another corpus is another identity, with its own sums right.
+  // Another corpus with correct checksums has another identity.
   EXPECT_NE(identify_at(1, TokenCorpus::open(folder / "other", "train").content())->listed,
             identify_at(1,
                         [&] {
@@ -131,7 +131,7 @@ TEST(DataVerifyTest, ZeroedTailsForeignShardsAndShortFilesAreNamedTogether) {
                 ->listed);
 }
 
-/// A folder of `count` small files in two classes; ImageFolder does not decode before it reads.
+/// A folder of `count` small files in two classes, which are not decoded here.
 void write_folder(const fs::path& directory, int count) {
   for (const char* name : {"cat", "dog"}) {
     fs::create_directories(directory / name);
@@ -140,7 +140,7 @@ void write_folder(const fs::path& directory, int count) {
   }
 }
 
-TEST(DataVerifyTest, FoldersAreKnownByNamesSizesAndContents) {
+TEST(DataVerifyTest, FoldersAreIdentifiedByNamesSizesAndContents) {
   const TemporaryDirectory folder;
   write_folder(folder / "a", 400);
   const ImageFolderConfig config;
@@ -164,7 +164,7 @@ TEST(DataVerifyTest, FoldersAreKnownByNamesSizesAndContents) {
   fs::rename(folder / "b" / "dog" / "0007.png", folder / "b" / "dog" / "0007x.png");
   EXPECT_NE(of("b").listed, first.listed);
   fs::remove_all(folder / "b");
-  // The same images under exchanged class names.
+  // The same images with exchanged class names.
   fs::copy(folder / "a", folder / "b", fs::copy_options::recursive);
   fs::rename(folder / "b" / "cat", folder / "b" / "x");
   fs::rename(folder / "b" / "dog", folder / "b" / "cat");
@@ -172,7 +172,7 @@ TEST(DataVerifyTest, FoldersAreKnownByNamesSizesAndContents) {
   EXPECT_NE(of("b").contents, first.contents);
 }
 
-TEST(DataVerifyTest, CifarFilesAreKnownByTheirContent) {
+TEST(DataVerifyTest, CifarFilesAreIdentifiedByTheirContent) {
   const TemporaryDirectory folder;
   const std::string record(1 + 3 * 32 * 32, '\3');
   write_all(folder / "test_batch.bin", record + record);
@@ -184,7 +184,7 @@ TEST(DataVerifyTest, CifarFilesAreKnownByTheirContent) {
   EXPECT_NE(second->contents, first->contents);
 }
 
-TEST(DataVerifyTest, AStopOnOneRankEndsTheReadingOnAll) {
+TEST(DataVerifyTest, AStopOnOneRankCancelsTheWorkOnAll) {
   const TemporaryDirectory folder;
   write_tokens(folder / "tokens", 200, 1);
   const DataContent content = TokenCorpus::open(folder / "tokens", "train").content();
@@ -198,7 +198,7 @@ TEST(DataVerifyTest, AStopOnOneRankEndsTheReadingOnAll) {
   EXPECT_EQ(empty, 3);
 }
 
-TEST(SharedWorkTest, EachUnitIsDoneOnceWhateverTheRanks) {
+TEST(SharedWorkTest, EachUnitIsProcessedOnceForAnyNumberOfRanks) {
   for (const int ranks : {1, 2, 3}) {
     for (const size_t units : {0U, 1U, 2U, 17U}) {
       std::vector<int64_t> costs;
@@ -252,7 +252,7 @@ TEST(VerifyWeightsTest, FilesOfACheckpointMustHaveItsChecksums) {
       flip(entry.path(), static_cast<int64_t>(entry.file_size()) - 3);
       EXPECT_NE(verify(place).find("checksum mismatch in model tensor '"), std::string::npos)
           << verify(place);
-      // The file by its own name, as model.weights may give it.
+      // The path of a file, as in model.weights.
       EXPECT_NE(verify(entry.path()).find("checksum mismatch"), std::string::npos);
       flip(entry.path(), static_cast<int64_t>(entry.file_size()) - 3);
     }
@@ -260,7 +260,7 @@ TEST(VerifyWeightsTest, FilesOfACheckpointMustHaveItsChecksums) {
     EXPECT_NE(verify(place).find("checksum mismatch"), std::string::npos) << verify(place);
     flip(place / "manifest.json", 30);
     EXPECT_EQ(verify(place), good);
-    // Files of a checkpoint elsewhere, without any record.
+    // Files of a checkpoint in another directory, without recorded checksums.
     fs::create_directories(folder / "bare");
     for (const auto& entry : fs::directory_iterator(place)) {
       if (entry.path().filename().string().starts_with("model"))

@@ -21,7 +21,7 @@ using std::chrono::milliseconds;
 using Clock = std::chrono::steady_clock;
 namespace fs = std::filesystem;
 
-/// Short times; a holder that lives beats fifty times before it is taken for dead.
+/// Short times: a live holder has fifty heartbeats before it would be considered dead.
 LockOptions quick() {
   LockOptions options;
   options.timeout = milliseconds(0);
@@ -30,7 +30,7 @@ LockOptions quick() {
   return options;
 }
 
-/// As a process on another machine would ask and be seen.
+/// Options of a process on another kernel.
 LockOptions on_another_host(const std::string& name = "node2") {
   LockOptions options = quick();
   options.self.host = name;
@@ -51,7 +51,7 @@ int64_t entries(const fs::path& directory) {
   return std::distance(fs::directory_iterator(directory), fs::directory_iterator());
 }
 
-/// A child that takes a lock and keeps it until it is killed.
+/// A child process that holds a lock until it is killed.
 class Holder {
  public:
   Holder(const fs::path& file, const LockOptions& options) {
@@ -92,7 +92,7 @@ class Holder {
   pid_t pid_ = 0;
 };
 
-TEST(DirectoryLockTest, IsGivenUpAtTheEndAndLeavesNothing) {
+TEST(DirectoryLockTest, IsReleasedAndRemovedAtTheEnd) {
   const TemporaryDirectory folder;
   const fs::path file = folder / "lock";
   {
@@ -108,13 +108,13 @@ TEST(DirectoryLockTest, IsGivenUpAtTheEndAndLeavesNothing) {
   EXPECT_EQ(refusal(file, quick()), "");
 }
 
-TEST(DirectoryLockTest, AProcessThatWasKilledHoldsNobodyUp) {
+TEST(DirectoryLockTest, TheLockOfAKilledProcessIsReplaced) {
   const TemporaryDirectory folder;
   const fs::path file = folder / "lock";
   for (int i = 0; i < 3; ++i) {
     Holder holder(file, quick());
     EXPECT_NE(refusal(file, quick()).find(fmt::format("process {} on", holder.pid())), std::string::npos);
-    // Stopped is not dead, however long.
+    // A stopped process is not considered dead.
     holder.signal(SIGSTOP);
     std::this_thread::sleep_for(milliseconds(200));
     EXPECT_NE(refusal(file, quick()), "");
@@ -126,8 +126,8 @@ TEST(DirectoryLockTest, AProcessThatWasKilledHoldsNobodyUp) {
   EXPECT_EQ(entries(folder.path()), 0);
 }
 
-// Containers and the hosts of a laboratory: one kernel, other names and numbers of processes.
-TEST(DirectoryLockTest, OnOneKernelFlockTellsWhereProcessesHaveOtherNumbers) {
+// As containers and the hosts of a test cluster: one kernel with different host names and PID namespaces.
+TEST(DirectoryLockTest, InAnotherPidNamespaceFlockShowsThatTheHolderIsAlive) {
   const TemporaryDirectory folder;
   const fs::path file = folder / "lock";
   Holder holder(file, quick());
@@ -141,7 +141,7 @@ TEST(DirectoryLockTest, OnOneKernelFlockTellsWhereProcessesHaveOtherNumbers) {
   EXPECT_LT(Clock::now() - begin, quick().stale);
 }
 
-TEST(DirectoryLockTest, OnAnotherKernelTheBeatTells) {
+TEST(DirectoryLockTest, OnAnotherKernelHeartbeatsShowThatTheHolderIsAlive) {
   const TemporaryDirectory folder;
   const fs::path file = folder / "lock";
   Holder holder(file, on_another_host());
@@ -158,7 +158,7 @@ TEST(DirectoryLockTest, OnAnotherKernelTheBeatTells) {
     const DirectoryLock lock(file, asking);
     EXPECT_GE(Clock::now() - begin, asking.stale);
     EXPECT_EQ(lines, 1);
-    // It runs again, sees that it was replaced, and does not take anything away.
+    // It continues, detects that it was replaced, and does not remove the lock.
     holder.signal(SIGCONT);
     std::this_thread::sleep_for(milliseconds(500));
     EXPECT_TRUE(lock.held());
@@ -167,11 +167,11 @@ TEST(DirectoryLockTest, OnAnotherKernelTheBeatTells) {
   EXPECT_EQ(entries(folder.path()), 0);
 }
 
-TEST(DirectoryLockTest, WhoWasReplacedLearnsOfIt) {
+TEST(DirectoryLockTest, AReplacedHolderDetectsIt) {
   const TemporaryDirectory folder;
   const fs::path file = folder / "lock";
   LockOptions slow = on_another_host();
-  slow.heartbeat = milliseconds(3000);  // too seldom for those who ask
+  slow.heartbeat = milliseconds(3000);  // longer than others wait
   const DirectoryLock lock(file, slow);
   LockOptions asking = quick();
   asking.stale = milliseconds(300);
@@ -189,7 +189,7 @@ TEST(DirectoryLockTest, WhoWasReplacedLearnsOfIt) {
   }
 }
 
-TEST(DirectoryLockTest, OfManyWhoFindADeadHolderOneTakesItsPlace) {
+TEST(DirectoryLockTest, OneOfSeveralProcessesReplacesADeadHolder) {
   const TemporaryDirectory folder;
   const fs::path file = folder / "lock";
   for (int round = 0; round < 5; ++round) {
@@ -218,7 +218,7 @@ TEST(DirectoryLockTest, OfManyWhoFindADeadHolderOneTakesItsPlace) {
   }
 }
 
-TEST(DirectoryLockTest, ALaterAttemptOfTheSameJobTakesOver) {
+TEST(DirectoryLockTest, ALaterAttemptOfTheSameJobReplacesTheHolder) {
   const TemporaryDirectory folder;
   const fs::path file = folder / "lock";
   LockOptions first = quick();
@@ -233,12 +233,12 @@ TEST(DirectoryLockTest, ALaterAttemptOfTheSameJobTakesOver) {
   EXPECT_EQ(refusal(file, next), "");
 }
 
-TEST(DirectoryLockTest, WhatIsNoLockIsWatchedOrRefused) {
+TEST(DirectoryLockTest, OtherFilesAreMonitoredOrRefused) {
   const TemporaryDirectory folder;
   const fs::path file = folder / "lock";
   LockOptions options = quick();
   options.stale = milliseconds(300);
-  // As versions before wrote it, of this host and of another one; damaged; empty, as on a full disk.
+  // Files of earlier versions, of this host and of another one; damaged; empty, as on a full disk.
   for (const std::string& text :
        {fmt::format("process 1 on {}", options.self.host), std::string("process 1 on far"),
         std::string("{\"token\": 5}"), std::string("\0\0\0", 3), std::string()}) {
@@ -258,7 +258,7 @@ TEST(DirectoryLockTest, WhatIsNoLockIsWatchedOrRefused) {
             std::string::npos);
 }
 
-TEST(DirectoryLockTest, AGuardThatACrashLeftIsNotForEver) {
+TEST(DirectoryLockTest, AGuardFileOfACrashedProcessExpires) {
   const TemporaryDirectory folder;
   const fs::path file = folder / "lock";
   Holder(file, quick()).kill();
@@ -267,19 +267,19 @@ TEST(DirectoryLockTest, AGuardThatACrashLeftIsNotForEver) {
   EXPECT_EQ(entries(folder.path()), 0);
 }
 
-TEST(DirectoryLockTest, AStopEndsTheWait) {
+TEST(DirectoryLockTest, AStopRequestCancelsTheWait) {
   const TemporaryDirectory folder;
   const fs::path file = folder / "lock";
   const Holder holder(file, quick());
   LockOptions asking = quick();
   asking.timeout = std::chrono::seconds(600);
-  std::atomic<int> asked{0};
-  asking.cancelled = [&] { return ++asked > 2; };
+  std::atomic<int> polls{0};
+  asking.cancelled = [&] { return ++polls > 2; };
   EXPECT_NE(refusal(file, asking).find("stopped while waiting for process"), std::string::npos);
   EXPECT_EQ(entries(folder.path()), 1);
 }
 
-TEST(DirectoryLockTest, AFileDeletedByHandComesAgain) {
+TEST(DirectoryLockTest, ADeletedFileIsRestored) {
   const TemporaryDirectory folder;
   const fs::path file = folder / "lock";
   const DirectoryLock lock(file, quick());

@@ -23,7 +23,7 @@ class DirectoryTargetTest : public testing::Test {
   TemporaryDirectory dir;
 };
 
-/// The file "index" of a directory and the names in it.
+/// The file "index" of a directory, and the names in the directory.
 std::vector<std::string> indexed_earlier(const fs::path& directory) {
   if (!fs::exists(directory / "index")) return {};
   std::vector<std::string> names{"index"};
@@ -36,8 +36,8 @@ std::string numbered(char kind, int i) {
   return fmt::format("{}{:03}", kind, i);
 }
 
-// At any moment: the files of the index exist, and no others are left.
-TEST_F(DirectoryTargetTest, ASignalInACommitFindsTheOldContentOrTheNew) {
+// At any time: the files of the index exist, and no others remain.
+TEST_F(DirectoryTargetTest, ASignalDuringACommitLeavesTheOldOrTheNewContent) {
   constexpr int kFiles = 150;
   const fs::path place = dir / "shards";
   const auto write_shards = [&](char kind) {
@@ -61,7 +61,7 @@ TEST_F(DirectoryTargetTest, ASignalInACommitFindsTheOldContentOrTheNew) {
   for (int round = 0; round < 12; ++round) {
     const char next = old == 'a' ? 'b' : 'a';
     const int status = in_child([&] {
-      // The moment of the signal: some file was renamed or removed.
+      // The signal is sent when a file was renamed or removed.
       const fs::path awaited = place / numbered(round % 2 == 0 ? next : old, 1 + 13 * (round / 2));
       std::thread killer([&, there = round % 2 == 0] {
         while (fs::exists(awaited) != there) continue;
@@ -97,7 +97,7 @@ void fill(DirectoryTarget& target, const std::string& name, const std::string& t
   file.finish();
 }
 
-TEST_F(DirectoryTargetTest, ADirectoryIsFilledAndOnlyItsOwnFilesAreReplaced) {
+TEST_F(DirectoryTargetTest, OnlyEarlierFilesAreReplaced) {
   const auto rules = [](bool force) {
     return DirectoryRules{.force = force, .names = {"index"}, .index = "index", .earlier = &two_parts};
   };
@@ -144,7 +144,7 @@ TEST_F(DirectoryTargetTest, ADirectoryIsFilledAndOnlyItsOwnFilesAreReplaced) {
   EXPECT_EQ(names_in(dir.path()), (std::set<std::string>{"data", "link"}));
 }
 
-TEST_F(DirectoryTargetTest, ADirectoryKeepsForeignFilesAndInputs) {
+TEST_F(DirectoryTargetTest, ForeignFilesAndInputsAreKept) {
   fs::create_directory(dir / "d");
   write_all(dir / "d" / "index", "an index");
   DirectoryRules rules{.force = true, .names = {"index"}, .index = "index"};
@@ -162,7 +162,7 @@ TEST_F(DirectoryTargetTest, ADirectoryKeepsForeignFilesAndInputs) {
       std::string::npos);
 }
 
-TEST_F(DirectoryTargetTest, AFailedCommitOfADirectoryTakesItsFilesBack) {
+TEST_F(DirectoryTargetTest, AFailedCommitRemovesItsFiles) {
   DirectoryTarget target(dir / "d", {.index = "index"});
   fill(target, "part-0", "a");
   fill(target, "part-1", "b");

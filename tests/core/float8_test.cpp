@@ -27,7 +27,7 @@ struct Defined {
   static constexpr int kBias = format == Fp8Format::kE4M3 ? 7 : 15;
   static constexpr int kLargest = format == Fp8Format::kE4M3 ? 0x7e : 0x7b;
 
-  /// By search over all codes: the nearest, of two the even one.
+  /// A search over all codes for the nearest one, ties to even.
   static int nearest(double x) {
     const double a = std::min(std::abs(x), defined_value(kLargest, kMantissa, kBias));
     int best = 0;
@@ -79,12 +79,12 @@ void check_rounding() {
     EXPECT_TRUE(std::isnan(from_fp8<format>(to_fp8<format>(value))));
 }
 
-TEST(Float8, E4M3IsWhatItsDefinitionSays) {
+TEST(Float8, E4M3MatchesItsDefinition) {
   check_all_codes<Fp8Format::kE4M3>();
   EXPECT_EQ(from_fp8<Fp8Format::kE4M3>(0x7e), Fp8Bits<Fp8Format::kE4M3>::kMost);
 }
 
-TEST(Float8, E5M2IsWhatItsDefinitionSays) {
+TEST(Float8, E5M2MatchesItsDefinition) {
   check_all_codes<Fp8Format::kE5M2>();
   EXPECT_EQ(from_fp8<Fp8Format::kE5M2>(0x7b), Fp8Bits<Fp8Format::kE5M2>::kMost);
 }
@@ -94,7 +94,7 @@ TEST(Float8, RoundsToTheNearestTiesToEvenAndSaturates) {
   check_rounding<Fp8Format::kE5M2>();
 }
 
-TEST(Float8, ScalesArePowersOfTwoThatLeaveRoomForTwiceTheRange) {
+TEST(Float8, ScalesArePowersOfTwoForTwiceTheRange) {
   std::mt19937 random(std::random_device{}());
   std::uniform_real_distribution<float> exponent(-90, 90);
   for (int i = 0; i < 10000; ++i) {

@@ -92,12 +92,12 @@ TEST_F(SafetensorsTest, RoundTripOfEveryDtypeAndShape) {
   for (const auto& [name, tensor] : tensors) {
     const Tensor got = file.tensor(name);
     EXPECT_TRUE(same_bits(got, tensor)) << name;
-    // Aligned by the writer, so read in place.
+    // The writer aligns tensors, so that they are not copied.
     if (got.numel() > 0) {
       EXPECT_EQ(got.raw(), file.bytes(file.at(name)).data());
     }
   }
-  EXPECT_EQ(std::distance(fs::directory_iterator(dir), {}), 1) << "a temporary file was left behind";
+  EXPECT_EQ(std::distance(fs::directory_iterator(dir), {}), 1) << "a temporary file remains";
 }
 
 TEST_F(SafetensorsTest, TensorOutlivesItsFile) {
@@ -108,7 +108,7 @@ TEST_F(SafetensorsTest, TensorOutlivesItsFile) {
   EXPECT_TRUE(same_bits(got, tensor));
 }
 
-TEST_F(SafetensorsTest, DtypesThatTensorsLackAreReadAsBytes) {
+TEST_F(SafetensorsTest, UnsupportedDtypesAreReadAsBytes) {
   SafetensorsWriter writer(dir / "t.safetensors", {{"tokens", "U16", {3}}});
   const std::array<uint16_t, 3> tokens{1, 2, 65535};
   const auto bytes = std::as_bytes(std::span(tokens));
@@ -147,7 +147,7 @@ TEST_F(SafetensorsTest, UnalignedDataIsCopied) {
   EXPECT_EQ(b.item(), 1.25);
 }
 
-TEST_F(SafetensorsTest, WriterRefusesWhatItCannotWrite) {
+TEST_F(SafetensorsTest, WriterRefusesInvalidNamesAndDtypes) {
   using Specs = std::vector<SafetensorsWriter::Spec>;
   const fs::path path = dir / "w.safetensors";
   EXPECT_THROW(SafetensorsWriter(path, Specs{{"a", "F31", {1}}}), Error);
@@ -185,7 +185,7 @@ TEST_F(SafetensorsTest, ErrorsOfTheSystemAreReported) {
   write("empty", "");
   EXPECT_NE(message([&] { (void)SafetensorsFile::open(dir / "empty"); }).find("not a safetensors file"),
             std::string::npos);
-  // A replacement that fails leaves the old file and nothing else.
+  // After a failed replacement there is the old file and nothing else.
   write("kept", "old");
   EXPECT_EQ(message([&] {
               replace_file(dir / "kept", [](OutputFile file) {
@@ -198,7 +198,7 @@ TEST_F(SafetensorsTest, ErrorsOfTheSystemAreReported) {
   EXPECT_EQ(std::distance(fs::directory_iterator(dir), {}), 2);
   write_file_atomically(dir / "kept", "new");
   EXPECT_EQ(read(dir / "kept"), "new");
-  ASSERT_EQ(mkfifo((dir / "pipe").c_str(), 0600), 0);  // waits for a writer whoever opens it
+  ASSERT_EQ(mkfifo((dir / "pipe").c_str(), 0600), 0);  // opening it would block until there is a writer
   for (const auto& read : {std::function<void()>([&] { (void)read_text_file(dir / "pipe", 2); }),
                            std::function<void()>([&] { (void)MappedFile::open(dir / "pipe"); })}) {
     EXPECT_NE(message(read).find("not a regular file"), std::string::npos);
@@ -207,7 +207,7 @@ TEST_F(SafetensorsTest, ErrorsOfTheSystemAreReported) {
             std::string::npos);
 }
 
-TEST_F(SafetensorsTest, HeadersAgainstTheRulesAreRefused) {
+TEST_F(SafetensorsTest, InvalidHeadersAreRefused) {
   const auto entry = [](const std::string& body) { return "{\"a\":{" + body + "}}"; };
   const std::string good = entry(R"("dtype":"F32","shape":[2],"data_offsets":[0,8])");
   EXPECT_EQ(refusal(with_header(good, 8)), "");
@@ -271,7 +271,7 @@ TEST_F(SafetensorsTest, HeadersAgainstTheRulesAreRefused) {
   header(entry(R"("dtype":"F32","shape":[1,1,1,1,1,1,1,1,2],"data_offsets":[0,8])"), "has more than 8 dims");
   header(entry(R"("dtype":"F32","shape":[2],"data_offsets":[0])"), "fewer than two data_offsets");
   header(entry(R"("dtype":"F32","shape":[2],"data_offsets":[0,8,8])"), "more than two data_offsets");
-  // Products that would wrap around to the right size.
+  // Products that overflow to the right size.
   header(entry(R"("dtype":"F32","shape":[4611686018427387906],"data_offsets":[0,8])"), "spans bytes 0 to 8");
   header(entry(R"("dtype":"F32","shape":[4294967296,4294967296,2],"data_offsets":[0,8])"),
          "spans bytes 0 to 8");
@@ -291,7 +291,7 @@ TEST_F(SafetensorsTest, HeadersAgainstTheRulesAreRefused) {
   header(two("0,4", "0,4"), "tensor 'b' begins at data byte 0, the one before it ends at 4", 4);
   header(two("0,4", "3,7"), "tensor 'b' begins at data byte 3, the one before it ends at 4", 7);
   header(two("0,4", "5,9"), "tensor 'b' begins at data byte 5, the one before it ends at 4", 9);
-  // Deep nesting ends at its first level, whatever its depth.
+  // Nesting of any depth is refused at its first level.
   header("{\"a\":" + std::string(1'000'000, '['), "has an array in the wrong position", 0);
 }
 
@@ -317,7 +317,7 @@ TEST_F(SafetensorsTest, FlippedHeaderBytesNeverReadBeyondTheFile) {
       flipped[i] = static_cast<char>(flipped[i] ^ (1 << bit));
       try {
         const SafetensorsHeader header = parse(flipped);
-        // A header may survive a flip in a name; what it describes then still is the whole file.
+        // A header with a flipped bit in a name is valid; it must still describe the whole file.
         int64_t end = 0;
         for (const SafetensorsEntry& entry : header.entries) {
           EXPECT_EQ(entry.begin, end);
@@ -359,7 +359,7 @@ TEST_F(SafetensorsTest, ModelInSeveralFiles) {
   }
   EXPECT_TRUE(same_bits(ModelFiles::open(dir / "model-00001-of-00002.safetensors").tensor("a"), a));
 
-  // A single file beside an index of others may be of another model.
+  // A single file next to an index of others may belong to another model.
   write_safetensors(dir / "model.safetensors", {{{"a", a}}});
   EXPECT_NE(message().find("contains model.safetensors and model.safetensors.index.json"), std::string::npos);
   EXPECT_EQ(ModelFiles::open(dir / "model.safetensors").names().size(), 1U);
@@ -399,7 +399,7 @@ TEST_F(SafetensorsTest, Sha256OfKnownTexts) {
   EXPECT_EQ(pieces.finish(), "cdc76e5c9914fb9281a1c7e284d73e67f1809a48a497200e046d39ccc7112cd0");
 }
 
-TEST_F(SafetensorsTest, ParamsDigestSeesEverythingButTheOrder) {
+TEST_F(SafetensorsTest, ParamsDigestDependsOnEverythingExceptTheOrder) {
   using List = std::vector<std::pair<std::string, Tensor>>;
   const Tensor a = random_tensor({2, 3}, DType::kFloat32);
   const Tensor b = random_tensor({4}, DType::kBFloat16);

@@ -21,7 +21,7 @@ void take(int /*number*/) {
   ++taken;
 }
 
-/// A handler for one signal, and the one before it afterwards.
+/// Installs a handler for one signal and restores the previous one.
 class Handler {
  public:
   explicit Handler(int number) : number_(number) {
@@ -45,7 +45,7 @@ void send_to_process(int number) {
   while (taken == before) std::this_thread::yield();
 }
 
-TEST(SignalThread, HandlersRunOnNeitherTheCallerNorThreadsThatItStarts) {
+TEST(SignalThread, HandlersDoNotRunOnTheCallerOrItsThreads) {
   for (const int number :
        {SIGTERM, SIGUSR1, SIGINT, SIGALRM, SIGXCPU, SIGVTALRM, SIGWINCH, SIGURG, SIGRTMIN}) {
     const Handler handler(number);
@@ -65,20 +65,20 @@ TEST(SignalThread, HandlersRunOnNeitherTheCallerNorThreadsThatItStarts) {
   }
 }
 
-// One that a handler takes and that is forgotten here destroys memory, seldom and silently.
-TEST(SignalThread, HoldsAllThatAreSentToAProcess) {
+// A signal with a handler that is not blocked corrupts memory, rarely and silently.
+TEST(SignalThread, BlocksAllSignalsOfAProcess) {
   const std::set<int> own = {SIGSEGV, SIGBUS,  SIGFPE,  SIGILL,  SIGTRAP, SIGSYS,  SIGABRT,
                              SIGPIPE, SIGXFSZ, SIGPROF, SIGTTIN, SIGTTOU, SIGKILL, SIGSTOP};
   const SignalThread signals;
   sigset_t held;
   ASSERT_EQ(pthread_sigmask(SIG_BLOCK, nullptr, &held), 0);
   for (int number = 1; number <= SIGRTMAX; ++number) {
-    if (number > SIGSYS && number < SIGRTMIN) continue;  // the C library's own
+    if (number > SIGSYS && number < SIGRTMIN) continue;  // reserved by the C library
     EXPECT_EQ(sigismember(&held, number), own.contains(number) ? 0 : 1) << strsignal(number);
   }
 }
 
-TEST(SignalThread, TheCallerTakesThemAgainAfterwards) {
+TEST(SignalThread, TheSignalMaskIsRestored) {
   const Handler handler(SIGUSR1);
   { const SignalThread signals; }
   send_to_process(SIGUSR1);

@@ -17,10 +17,10 @@ StepKey key(int64_t samples, int64_t width = 4, double predictions = 8) {
   return StepKey::of(samples, predictions, {{{0, samples}}, {}}, std::vector{batch});
 }
 
-TEST(StepKey, HoldsAllThatIsTakenByValue) {
+TEST(StepKey, IncludesAllValuesOfTheStep) {
   EXPECT_EQ(key(3), key(3));
   EXPECT_FALSE(key(3) == key(4));
-  EXPECT_FALSE(key(3) == key(3, 5)) << "another shape";
+  EXPECT_FALSE(key(3) == key(3, 5)) << "shapes differ";
   EXPECT_FALSE(key(3) == key(3, 4, 7)) << "the loss is scaled by the predictions";
   StepKey moved = key(3);
   moved.microbatches[0][0] = {1, 4};
@@ -36,11 +36,11 @@ TEST(StepGraphPlan, TwoEagerStepsThenOneCaptureThenReplays) {
   EXPECT_EQ(plan.next(key(3)), Mode::kEager);
   EXPECT_FALSE(plan.has_graph());
   EXPECT_EQ(plan.next(key(3)), Mode::kCapture);
-  EXPECT_THROW((void)plan.next(key(3)), Error) << "nobody said how it went";
+  EXPECT_THROW((void)plan.next(key(3)), Error) << "neither captured() nor failed() was called";
   plan.captured();
   EXPECT_TRUE(plan.has_graph());
   EXPECT_EQ(plan.next(key(3)), Mode::kReplay);
-  // The ragged end of an epoch.
+  // The shorter last batch of an epoch.
   EXPECT_EQ(plan.next(key(2)), Mode::kEager);
   EXPECT_EQ(plan.next(key(2)), Mode::kEager);
   EXPECT_EQ(plan.next(key(2)), Mode::kEager);
@@ -49,7 +49,7 @@ TEST(StepGraphPlan, TwoEagerStepsThenOneCaptureThenReplays) {
   EXPECT_THROW(plan.captured(), Error);
 }
 
-TEST(StepGraphPlan, EagerStepsMustHaveTheKeyInARow) {
+TEST(StepGraphPlan, EagerStepsMustBeConsecutive) {
   StepGraphPlan plan;
   EXPECT_EQ(plan.next(key(3)), Mode::kEager);
   EXPECT_EQ(plan.next(key(2)), Mode::kEager);
@@ -58,7 +58,7 @@ TEST(StepGraphPlan, EagerStepsMustHaveTheKeyInARow) {
   EXPECT_EQ(plan.next(key(3)), Mode::kCapture);
 }
 
-TEST(StepGraphPlan, AFailedCaptureIsNotTriedAgain) {
+TEST(StepGraphPlan, AFailedCaptureIsNotRepeated) {
   StepGraphPlan plan;
   for (int i = 0; i < 2; ++i) (void)plan.next(key(3));
   EXPECT_EQ(plan.next(key(3)), Mode::kCapture);
@@ -66,7 +66,7 @@ TEST(StepGraphPlan, AFailedCaptureIsNotTriedAgain) {
   for (int i = 0; i < 5; ++i) EXPECT_EQ(plan.next(key(3)), Mode::kEager);
   EXPECT_EQ(plan.reason(), "gradients go through the host");
   EXPECT_FALSE(plan.has_graph());
-  // It can be known before the first step.
+  // A failure may be known before the first step.
   StepGraphPlan never;
   never.failed("no CUDA");
   for (int i = 0; i < 5; ++i) EXPECT_EQ(never.next(key(3)), Mode::kEager);

@@ -8,7 +8,7 @@
 namespace tutti {
 namespace {
 
-/// y = a * b elementwise, enough of an op to test the tape with.
+/// y = a * b elementwise, for tests of the tape.
 Var multiply(Tape& tape, const Var& a, const Var& b) {
   const auto product = [&stream = tape.stream()](const Tensor& x, const Tensor& y) {
     Tensor z = Tensor::empty(x.shape(), x.dtype(), stream);
@@ -22,7 +22,7 @@ Var multiply(Tape& tape, const Var& a, const Var& b) {
                      });
 }
 
-/// y = a + b, whose backward hands one tensor to both inputs.
+/// y = a + b, whose backward passes one tensor to both inputs.
 Var plus(Tape& tape, const Var& a, const Var& b) {
   Tensor y = a.value.clone(tape.stream());
   add_in_place(y, b.value, tape.stream());
@@ -58,7 +58,7 @@ TEST_F(TapeTest, SharedGradientsAreNotWrittenThrough) {
   Tape tape(stream);
   const Var x = tape.variable(values({2, 3}));
   const Var z = tape.variable(values({5, 7}));
-  const Var s = plus(tape, x, z);  // both get the same dy
+  const Var s = plus(tape, x, z);  // both receive the same dy
   const Var y = plus(tape, s, multiply(tape, x, x));
   tape.backward(y);
   EXPECT_EQ(read(tape.gradient(x)), (std::vector<double>{5, 7}));  // 1 + 2x
@@ -94,7 +94,7 @@ TEST_F(TapeTest, AParameterIsReadyBeforeEarlierLayersRun) {
   EXPECT_EQ(order, (std::vector<std::string>{"last", "between", "first"}));
 }
 
-TEST_F(TapeTest, AParameterThatNoGradientReachesIsZero) {
+TEST_F(TapeTest, TheGradientOfAnUnreachedParameterIsZero) {
   Parameter w = parameter("w", {2});
   Tape tape(stream);
   const Var x = tape.variable(values({3}));
@@ -145,7 +145,7 @@ TEST_F(TapeTest, MisuseIsRefused) {
   EXPECT_THROW(multiply(other, x, x), Error);
 }
 
-TEST_F(TapeTest, GradientsOfInputsThatAreNotThereAreRefused) {
+TEST_F(TapeTest, GradientsOfMissingInputsAreRefused) {
   const auto refusal = [&](const Backward& backward, bool constant) -> std::string {
     Tape tape(stream);
     const Var x = constant ? Var(values({1})) : tape.variable(values({1}));

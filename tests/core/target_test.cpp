@@ -52,7 +52,7 @@ class TargetTest : public testing::Test {
   }
 };
 
-TEST_F(TargetTest, ANewFileHasTheUsualModeAndNothingElseIsLeft) {
+TEST_F(TargetTest, ANewFileHasTheDefaultModeAndNothingElseRemains) {
   const mode_t mask = ::umask(027);
   EXPECT_FALSE(write(dir / "a", {}, "text"));
   ::umask(mask);
@@ -61,7 +61,7 @@ TEST_F(TargetTest, ANewFileHasTheUsualModeAndNothingElseIsLeft) {
   EXPECT_EQ(names_in(dir.path()), std::set<std::string>{"a"});
 }
 
-TEST_F(TargetTest, AnExistingFileTakesForceAndKeepsItsMode) {
+TEST_F(TargetTest, AnExistingFileRequiresForceAndKeepsItsMode) {
   write_all(dir / "a", "old");
   ASSERT_EQ(::chmod((dir / "a").c_str(), 0604), 0);
   expect_refused(dir / "a", {}, "exists; choose another name, or use --force");
@@ -71,7 +71,7 @@ TEST_F(TargetTest, AnExistingFileTakesForceAndKeepsItsMode) {
   EXPECT_EQ(mode_of(dir / "a"), S_IFREG | 0604);
 }
 
-TEST_F(TargetTest, AnEarlierOutputIsReplacedByItsMark) {
+TEST_F(TargetTest, EarlierOutputIsIdentifiedByItsGeneratorTag) {
   const TargetRules rules{.inputs = {dir.path()}, .generator_tag = "<made by tutti>"};
   write_all(dir / "a", "<html><made by tutti> old");
   EXPECT_FALSE(write(dir / "a", rules, "new"));
@@ -80,7 +80,7 @@ TEST_F(TargetTest, AnEarlierOutputIsReplacedByItsMark) {
   expect_refused(dir / "late", rules, "which this command reads");
 }
 
-TEST_F(TargetTest, WhatIsNoRegularFileIsRefusedWithForceToo) {
+TEST_F(TargetTest, OtherFileTypesAreRefusedEvenWithForce) {
   ASSERT_EQ(::mkfifo((dir / "fifo").c_str(), 0600), 0);
   const int listener = ::socket(AF_UNIX, SOCK_STREAM, 0);
   sockaddr_un address{};
@@ -107,7 +107,7 @@ TEST_F(TargetTest, WhatIsNoRegularFileIsRefusedWithForceToo) {
   EXPECT_TRUE(S_ISFIFO(mode_of(dir / "fifo")));
 }
 
-TEST_F(TargetTest, ALinkStaysAndItsFileIsReplaced) {
+TEST_F(TargetTest, ALinkIsKeptAndItsFileIsReplaced) {
   fs::create_directory(dir / "store");
   write_all(dir / "store" / "real", "old");
   fs::create_symlink("store/real", dir / "link");
@@ -123,7 +123,7 @@ TEST_F(TargetTest, ALinkStaysAndItsFileIsReplaced) {
   EXPECT_EQ(read_all(dir / "store" / "other"), "text");
 }
 
-TEST_F(TargetTest, LinksThatLeadNowhereAndLoopsAreRefused) {
+TEST_F(TargetTest, DanglingLinksAndLoopsAreRefused) {
   fs::create_symlink("nothing", dir / "dangling");
   fs::create_symlink("loop2", dir / "loop1");
   fs::create_symlink("loop1", dir / "loop2");
@@ -137,7 +137,7 @@ TEST_F(TargetTest, LinksThatLeadNowhereAndLoopsAreRefused) {
   expect_refused("/dev/null/x", {.force = true}, "is a device, not a directory");
 }
 
-TEST_F(TargetTest, MissingDirectoriesAreMadeAndGoAwayWithAFailure) {
+TEST_F(TargetTest, MissingDirectoriesAreCreatedAndRemovedOnFailure) {
   EXPECT_FALSE(write(dir / "a" / "b" / "c", {}, "text"));
   EXPECT_EQ(read_all(dir / "a" / "b" / "c"), "text");
   {
@@ -170,7 +170,7 @@ TEST_F(TargetTest, InputsAreNeverReplaced) {
   EXPECT_FALSE(write(dir / "run" / "new", rules, "may be added"));
 }
 
-TEST_F(TargetTest, StandardOutputOnlyWhereItIsTaken) {
+TEST_F(TargetTest, StandardOutputIsRefusedUnlessAllowed) {
   EXPECT_NE(refusal([] { FileTarget("-"); }).find("./- for a file named -"), std::string::npos);
   EXPECT_TRUE(FileTarget("-", {.standard_output = true}).is_standard_output());
   EXPECT_FALSE(FileTarget((dir / "-"), {.standard_output = true}).is_standard_output());
@@ -180,7 +180,7 @@ TEST_F(TargetTest, StandardOutputOnlyWhereItIsTaken) {
   EXPECT_NE(refusal([] { FileTarget(""); }).find("is empty"), std::string::npos);
 }
 
-TEST_F(TargetTest, AFileThatAppearsMeanwhileIsLeftAndTheWorkIsKept) {
+TEST_F(TargetTest, AFileCreatedMeanwhileAndTheOutputAreBothKept) {
   FileTarget target(dir / "a");
   OutputFile file = target.open();
   file.write("hours of work");
@@ -192,7 +192,7 @@ TEST_F(TargetTest, AFileThatAppearsMeanwhileIsLeftAndTheWorkIsKept) {
   EXPECT_EQ(read_all(kept), "hours of work") << message;
 }
 
-TEST_F(TargetTest, AFailedWriteLeavesTheOldFileAndNamesTheNewOne) {
+TEST_F(TargetTest, AFailedWriteKeepsTheOldFile) {
   write_all(dir / "a", "old");
   const std::string message = refusal([&] {
     const FileSizeLimit limit(10);
@@ -210,7 +210,7 @@ TEST_F(TargetTest, NamesAsLongAsTheSystemAllows) {
   expect_refused(dir / (longest + "n"), {}, "File name too long");
 }
 
-TEST_F(TargetTest, ASignalLeavesNothingAndStillEndsTheProcess) {
+TEST_F(TargetTest, ASignalRemovesTemporaryFilesAndEndsTheProcess) {
   for (const int number : {SIGINT, SIGTERM, SIGHUP, SIGUSR1}) {
     write_all(dir / "a", "old");
     const int status = in_child([&] {
@@ -245,7 +245,7 @@ TEST_F(TargetTest, ASignalLeavesNothingAndStillEndsTheProcess) {
   EXPECT_EQ(now.sa_handler, SIG_DFL);
 }
 
-TEST_F(TargetTest, LinksOfOthersInSharedDirectoriesAreNotFollowed) {
+TEST_F(TargetTest, LinksOfOtherAccountsInSharedDirectoriesAreNotFollowed) {
   if (::geteuid() != 0) GTEST_SKIP() << "needs root, to own files as another account";
   ASSERT_EQ(::chmod(dir.path().c_str(), 0755), 0);
   fs::create_directory(dir / "shared");
@@ -261,7 +261,7 @@ TEST_F(TargetTest, LinksOfOthersInSharedDirectoriesAreNotFollowed) {
     ASSERT_EQ(::chmod((dir / "shared").c_str(), mode), 0);
     for (const char* name : {"shared/theirs", "shared/way/file", "shared/way/new"}) {
       if (mode == 0775 && name != std::string("shared/theirs"))
-        continue;  // a group is trusted with inner components
+        continue;  // groups may write to directories of inner components
       expect_refused(dir / name, {.force = true}, "belongs to another account (uid 65534)");
       EXPECT_NE(refusal([&] { (void)open_regular(dir / name, O_WRONLY | O_CREAT); }).find("another account"),
                 std::string::npos);
@@ -271,12 +271,12 @@ TEST_F(TargetTest, LinksOfOthersInSharedDirectoriesAreNotFollowed) {
   // In a directory that only its owner can write, the owner must have created them.
   ASSERT_EQ(::chmod((dir / "shared").c_str(), 0755), 0);
   EXPECT_TRUE(write(dir / "shared" / "theirs", {.force = true}, "newer"));
-  // The owner of the directory may still not choose where a file of ours goes.
+  // The owner of the directory must still not be able to redirect a file of this account.
   ASSERT_EQ(::chown((dir / "shared").c_str(), kNobody, kNobody), 0);
   expect_refused(dir / "shared" / "theirs", {.force = true}, "belongs to another account");
 }
 
-TEST_F(TargetTest, AnotherAccountMeetsItsLimits) {
+TEST_F(TargetTest, AnotherAccountIsRefusedWithoutPermission) {
   if (::geteuid() != 0) GTEST_SKIP() << "needs root, to become another account";
   ASSERT_EQ(::chmod(dir.path().c_str(), 0755), 0);
   write_all(dir / "of_root", "old");
@@ -307,7 +307,7 @@ TEST_F(TargetTest, AnotherAccountMeetsItsLimits) {
   EXPECT_EQ(now.st_uid, kNobody);
 }
 
-TEST(SystemCheckTest, ErrnoIsReadWhereTheCallFailed) {
+TEST(SystemCheckTest, ErrnoIsReadBeforeOtherArguments) {
   const auto clobber = [] {
     errno = EDOM;
     return std::string("argument");

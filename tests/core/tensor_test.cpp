@@ -36,7 +36,7 @@ TEST_F(TensorTest, ViewsShareStorageAndIndexRight) {
 
 TEST_F(TensorTest, ViewOfStridedTensors) {
   const Tensor t = iota({4, 6, 5});
-  const Tensor merged = t.slice(2, 1, 4).view({24, 3});  // dims 0 and 1 still lie in one run
+  const Tensor merged = t.slice(2, 1, 4).view({24, 3});  // dims 0 and 1 are still contiguous
   EXPECT_EQ(at(merged, {23, 2}), 23 * 5 + 3);
   EXPECT_EQ(at(t.transpose(1, 2).view({4, 5, 2, 3}), {3, 4, 1, 2}), 3 * 30 + 5 * 5 + 4);
   EXPECT_THROW((void)t.transpose(0, 1).view({24, 5}), Error);

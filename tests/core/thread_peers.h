@@ -13,11 +13,11 @@
 
 namespace tutti {
 
-/// Ranks as threads of this process, for tests of what core does over Peers.
+/// Ranks as threads of this process, for tests of code that uses Peers.
 class ThreadWorld {
  public:
-  /// Runs `body` on `ranks` threads and rethrows the first exception. A rank that throws ends the others'
-  /// waiting.
+  /// Runs `body` on `ranks` threads and rethrows the first exception. If a rank throws, waiting ranks
+  /// throw, too.
   static void run(int ranks, const std::function<void(Peers&)>& body) {
     ThreadWorld world(ranks);
     std::vector<std::thread> threads;
@@ -66,7 +66,7 @@ class ThreadWorld {
     }
     changed_.wait(lock, [&] { return turn_ != turn || error_; });
     require(turn_ != turn, "another rank failed");
-    // Nobody can overwrite the result before this rank has arrived at the next exchange.
+    // The result is not overwritten before this rank has reached the next exchange.
     return result_;
   }
 

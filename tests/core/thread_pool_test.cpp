@@ -27,8 +27,8 @@ TEST(ThreadPool, RunsEachTaskOnceAndRethrowsAfterTheRest) {
   }
 }
 
-TEST(ThreadPool, WhatCannotBeBoundIsAnErrorAndLeavesNoThread) {
-  // A CPU that no machine of the tests has; the worker runs when it cannot be bound.
+TEST(ThreadPool, AFailedBindingIsAnErrorAndLeavesNoThread) {
+  // A CPU that no test machine has. The worker is running when its binding fails.
   const int missing = CPU_SETSIZE - 1;
   EXPECT_THROW(ThreadPool(2, {0, missing}), Error);
   EXPECT_THROW(ThreadPool(3, {0, usable_core_list().front(), missing}), Error);
@@ -36,9 +36,9 @@ TEST(ThreadPool, WhatCannotBeBoundIsAnErrorAndLeavesNoThread) {
   EXPECT_THROW(ThreadPool(2, {0}), Error);
 }
 
-TEST(ThreadPool, ThreadsBesideTheComputationHaveAllCores) {
+TEST(ThreadPool, UnboundThreadsMayUseAllCores) {
   const std::vector<int> all = usable_core_list();
-  std::thread([&] {  // the test's own thread stays as it is
+  std::thread([&] {  // the test's own thread is not changed
     ThreadPool pool(1, {all.back()});
     pool.bind_caller();
     EXPECT_EQ(usable_core_list(), std::vector<int>{all.back()});

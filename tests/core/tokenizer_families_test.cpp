@@ -1,5 +1,5 @@
-// What tests/oracle/tokenizer_oracle.py compares at length, on small vocabularies with the expected ids
-// written out.
+// The families of tests/oracle/tokenizer_oracle.py with small vocabularies and explicit ids.
+
 #include <gtest/gtest.h>
 #include <tutti/core/data/tokenizer.h>
 #include <tutti/core/error.h>
@@ -16,7 +16,7 @@ namespace {
 
 using Ids = std::vector<int32_t>;
 
-/// The parts of a tokenizer.json; `parts` are its other members.
+/// A tokenizer.json; `parts` are the members besides model and added tokens.
 Tokenizer make(const std::string& model, const std::string& parts, const std::string& tokens = "") {
   return Tokenizer::from_json(fmt::format(R"({{"version": "1.0", "added_tokens": [{}], {} "model": {}}})",
                                           tokens, parts.empty() ? "" : parts + ",", model),
@@ -68,7 +68,7 @@ Tokenizer llama3() {
 
 TEST(TokenizerFamilies, Llama3SplitsByItsExpression) {
   const Tokenizer tokenizer = llama3();
-  // Digits by three; a word that is a token stays whole without merges.
+  // Digits in groups of three; a word that is a token is not split, although there are no merges for it.
   EXPECT_EQ(tokenizer.encode("1234"), (Ids{257, '4'}));
   EXPECT_EQ(tokenizer.encode("abc'S<b>"), (Ids{260, 258, 261}));
   EXPECT_EQ(Ids(tokenizer.before().begin(), tokenizer.before().end()), (Ids{261}));
@@ -93,7 +93,7 @@ Tokenizer llama2(const std::string& more = "") {
               added("<s>", 1, kSpecial) + "," + added("</s>", 2, kSpecial) + more);
 }
 
-TEST(TokenizerFamilies, Llama2PrependsReplacesAndFallsBackToBytes) {
+TEST(TokenizerFamilies, Llama2PrependsASpaceAndFallsBackToBytes) {
   const Tokenizer tokenizer = llama2();
   EXPECT_EQ(tokenizer.encode("the the"), (Ids{265, 265}));
   EXPECT_EQ(tokenizer.encode("the</s>the"), (Ids{265, 2, 265}));
@@ -103,7 +103,7 @@ TEST(TokenizerFamilies, Llama2PrependsReplacesAndFallsBackToBytes) {
   EXPECT_EQ(tokenizer.end_of_text(), 2);
   EXPECT_FALSE(tokenizer.lossless());
   EXPECT_THROW((void)tokenizer.encode("the \xff"), Error);
-  // Token by token: the first space goes, others stay, and no half character is told.
+  // Token by token: the first space is removed, others are kept, and incomplete characters are not returned.
   TokenDecoder decoder(tokenizer);
   std::string text;
   for (const int32_t id : tokenizer.encode("the é🙂 the")) {
@@ -114,18 +114,18 @@ TEST(TokenizerFamilies, Llama2PrependsReplacesAndFallsBackToBytes) {
   EXPECT_EQ(text + decoder.finish(), "the é🙂 the");
 }
 
-TEST(TokenizerFamilies, LongRunsOfBytesAreToldCharacterByCharacter) {
+TEST(TokenizerFamilies, LongRunsOfBytesAreDecodedPerCharacter) {
   const Tokenizer tokenizer = llama2();
   std::string text = "the ";
   for (int i = 0; i < 200; ++i) text += i % 3 == 0 ? "日" : i % 3 == 1 ? "🙂" : "é";
   TokenDecoder decoder(tokenizer);
-  std::string told;
-  for (const int32_t id : tokenizer.encode(text)) told += decoder.add(id);
-  EXPECT_EQ(told + decoder.finish(), text);
+  std::string decoded;
+  for (const int32_t id : tokenizer.encode(text)) decoded += decoder.add(id);
+  EXPECT_EQ(decoded + decoder.finish(), text);
 }
 
-TEST(TokenizerFamilies, ClassesAreThoseOfTokenizers) {
-  // U+166D is no longer punctuation, U+2E52 is new, as far as its tables know.
+TEST(TokenizerFamilies, CharacterClassesMatchTokenizers) {
+  // In its tables, U+166D is punctuation, and U+2E52 is not assigned.
   const Tokenizer tokenizer =
       make(R"({"type": "WordLevel", "unk_token": "u", "vocab": {"u": 0, "a": 1, "a⹒a": 2}})",
            R"("pre_tokenizer": {"type": "Punctuation", "behavior": "Removed"})");
@@ -133,7 +133,7 @@ TEST(TokenizerFamilies, ClassesAreThoseOfTokenizers) {
   EXPECT_EQ(tokenizer.encode("a⹒a"), Ids{2});
 }
 
-TEST(TokenizerFamilies, SectionsHaveTheIdsOfTheWhole) {
+TEST(TokenizerFamilies, IdsOfSectionsAreThoseOfTheWhole) {
   std::string text;
   for (int i = 0; i < 400; ++i)
     text += i % 7 == 0 ? "the</s>  the " : i % 5 == 0 ? "th\n the é 12 " : " the he ";
@@ -145,17 +145,17 @@ TEST(TokenizerFamilies, SectionsHaveTheIdsOfTheWhole) {
   }
 }
 
-TEST(TokenizerFamilies, LongTextWithoutSpacesTakesNoQuadraticTime) {
-  const std::string text(4 << 20, 'e');  // a square of this would not end
+TEST(TokenizerFamilies, LongTextWithoutSpacesIsNotQuadratic) {
+  const std::string text(4 << 20, 'e');  // quadratic time would be far too long
   EXPECT_EQ(llama2().encode(text).size(), text.size() + 1);
   const Tokenizer unigram =
       make(R"({"type": "Unigram", "unk_id": 0, "vocab": [["<unk>", 0], ["e", -2], ["ee", -3]]})", "");
   EXPECT_EQ(unigram.encode(text).size(), text.size() / 2);
 }
 
-TEST(TokenizerFamilies, AddedTokensAreNumberedAsTokenizersDoes) {
+TEST(TokenizerFamilies, AddedTokensAreNumberedAsInTokenizers) {
   const char* const model = R"({"type": "WordLevel", "unk_token": "u", "vocab": {"u": 0, "a": 1, "b": 2}})";
-  // Ids in the file do not count: those of the vocabulary stay, others follow in order.
+  // Ids in the file are ignored: tokens of the vocabulary keep theirs, others follow in order.
   const Tokenizer tokenizer = make(model, "",
                                    added("<y>", 9, kSpecial) + "," + added("b", 7, kSpecial) + "," +
                                        added("<x>", 5, kSpecial) + "," + added("<y>", 4, kSpecial));
@@ -166,7 +166,7 @@ TEST(TokenizerFamilies, AddedTokensAreNumberedAsTokenizersDoes) {
   EXPECT_EQ(tokenizer.encode("<x>b<y>a"), (Ids{4, 2, 3, 1}));
 }
 
-TEST(TokenizerFamilies, AddedTokensTakeSpacesAndStandAlone) {
+TEST(TokenizerFamilies, AddedTokensMayIncludeSpacesAndMatchWholeWords) {
   const char* const model = R"({"type": "WordLevel", "unk_token": "u", "vocab": {"u": 0, " ": 1}})";
   const Tokenizer tokenizer =
       make(model, "",
@@ -177,18 +177,18 @@ TEST(TokenizerFamilies, AddedTokensTakeSpacesAndStandAlone) {
   EXPECT_EQ(tokenizer.encode("words"), Ids{0});
 }
 
-TEST(TokenizerFamilies, UnigramTakesTheMostProbablePieces) {
+TEST(TokenizerFamilies, UnigramSelectsTheMostProbablePieces) {
   const Tokenizer tokenizer = make(
       R"({"type": "Unigram", "unk_id": 0, "byte_fallback": false,
     "vocab": [["<unk>", 0.0], ["▁", -2.0], ["a", -3.0], ["b", -3.0], ["ab", -4.0], ["▁a", -3.5]]})",
       R"("pre_tokenizer": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true},
     "decoder": {"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": true})");
   EXPECT_EQ(tokenizer.encode("ab ab"), (Ids{1, 4, 1, 4}));
-  EXPECT_EQ(tokenizer.encode("xyb"), (Ids{1, 0, 3}));  // unknown characters in a row are one token
+  EXPECT_EQ(tokenizer.encode("xyb"), (Ids{1, 0, 3}));  // consecutive unknown characters are one token
   EXPECT_EQ(tokenizer.decode(tokenizer.encode("ab ab")), "ab ab");
 }
 
-TEST(TokenizerFamilies, BertCleansAndTakesTheLongestPieces) {
+TEST(TokenizerFamilies, BertCleansAndSelectsTheLongestPieces) {
   const Tokenizer tokenizer = make(
       R"({"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 6,
     "vocab": {"[UNK]": 0, "un": 1, "##able": 2, "##a": 3, "a": 4, "!": 5, "é": 6}})",
@@ -203,8 +203,8 @@ TEST(TokenizerFamilies, BertCleansAndTakesTheLongestPieces) {
   EXPECT_EQ(tokenizer.behind()[0], 5);
 }
 
-TEST(TokenizerFamilies, NewerCharactersStayInNormalForms) {
-  // U+1E030 (Unicode 15) has a compatibility decomposition that tokenizers does not know.
+TEST(TokenizerFamilies, NewerCharactersAreNotNormalized) {
+  // U+1E030 (Unicode 15) has a compatibility decomposition that is not in the tables of tokenizers.
   const Tokenizer tokenizer =
       make(R"({"type": "WordLevel", "unk_token": "u", "vocab": {"u": 0, "𞀰": 1, "fi": 2}})",
            R"("normalizer": {"type": "NFKC"})");
@@ -212,7 +212,7 @@ TEST(TokenizerFamilies, NewerCharactersStayInNormalForms) {
   EXPECT_EQ(tokenizer.encode("ﬁ"), Ids{2});
 }
 
-TEST(TokenizerFamilies, CatastrophicExpressionsEndWithAnError) {
+TEST(TokenizerFamilies, ExcessiveBacktrackingIsAnError) {
   const Tokenizer tokenizer = make(R"({"type": "WordLevel", "unk_token": "u", "vocab": {"u": 0}})",
                                    R"("pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(a+)+$"},
       "behavior": "Isolated", "invert": false})");
@@ -224,7 +224,7 @@ TEST(TokenizerFamilies, CatastrophicExpressionsEndWithAnError) {
   }
 }
 
-// Each of these is refused by tokenizers 0.23.3, or has other ids there.
+// Each of these is refused by tokenizers 0.23.3, or has different ids there.
 TEST(TokenizerFamilies, RefusesWhatTokenizersRefuses) {
   const auto refused = [](const std::string& model, const std::string& parts, const std::string& reason) {
     try {
@@ -284,7 +284,7 @@ TEST(TokenizerFamilies, FoldersAndPairsOfFilesAreRead) {
   EXPECT_TRUE(tokenizer.behind().empty());
   EXPECT_EQ(tokenizer.end_of_text(), 2);
   std::filesystem::create_directory(directory / "run");
-  tokenizer.save(directory / "run/tokenizer.json");  // with what it was configured by
+  tokenizer.save(directory / "run/tokenizer.json");  // with its configuration
   EXPECT_EQ(Tokenizer::load(directory / "run/tokenizer.json").before().size(), 1U);
 
   std::filesystem::create_directory(directory / "gpt2");

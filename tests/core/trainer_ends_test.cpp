@@ -54,7 +54,7 @@ TEST_F(TrainerTest, FailedSavesEndTheRunOnlyInARow) {
   EXPECT_EQ(log.checkpoints.size(), 5U);
 }
 
-TEST_F(TrainerTest, ARunDoesNotEndWellWithoutItsLastCheckpoint) {
+TEST_F(TrainerTest, AFailedFinalCheckpointIsAnError) {
   const auto fails = [](int64_t step, OlderCheckpoints) {
     return CheckpointReport{.step = step, .error = "No space left"};
   };
@@ -64,16 +64,16 @@ TEST_F(TrainerTest, ARunDoesNotEndWellWithoutItsLastCheckpoint) {
   EXPECT_THROW(Trainer(config, schedule, p).run(), AgreedError);
   EXPECT_EQ(log.steps.size(), static_cast<size_t>(config.steps));
   Log stopped;
-  TrainerParts asked = parts(stopped);
-  asked.save = fails;
-  asked.stop_requested = [&] { return stopped.steps.size() == 1; };
-  EXPECT_THROW(Trainer(config, schedule, asked).run(), AgreedError);
+  TrainerParts stop_parts = parts(stopped);
+  stop_parts.save = fails;
+  stop_parts.stop_requested = [&] { return stopped.steps.size() == 1; };
+  EXPECT_THROW(Trainer(config, schedule, stop_parts).run(), AgreedError);
   EXPECT_EQ(stopped.steps.size(), 1U);
 }
 
 class TrainerEndsTest : public TrainerTest {
  protected:
-  /// A training of five steps that saves, with an evaluation of ten batches every third step.
+  /// A training of five steps with checkpoints, and an evaluation of ten batches every third step.
   TrainerParts all_parts(Log& log) {
     TrainerParts p = parts(log);
     p.save = &saved;
@@ -98,7 +98,7 @@ TEST_F(TrainerEndsTest, ACheckpointComesBeforeTheEvaluationOfItsStep) {
             "step1 step2 step3 before3 saved3 evaluation3 step4 step5 before5 saved5 evaluation5 ");
 }
 
-TEST_F(TrainerEndsTest, AStopInAnEvaluationLeavesItOut) {
+TEST_F(TrainerEndsTest, AStoppedEvaluationIsDiscarded) {
   for (const int64_t save_every : {0, 3}) {
     Log log;
     bool stop = false;
@@ -119,7 +119,7 @@ TEST_F(TrainerEndsTest, AStopInAnEvaluationLeavesItOut) {
   }
 }
 
-TEST_F(TrainerEndsTest, WithoutItsLastEvaluationARunIsNotComplete) {
+TEST_F(TrainerEndsTest, AStopBeforeTheLastEvaluationIsNotComplete) {
   Log log;
   bool stop = false;
   in_evaluation = [&](int64_t) { stop = !log.steps.empty() && log.steps.back().step == 5; };
@@ -128,7 +128,7 @@ TEST_F(TrainerEndsTest, WithoutItsLastEvaluationARunIsNotComplete) {
   EXPECT_EQ(Trainer(config, schedule, p).run().reason, TrainResult::Reason::kStopped);
   EXPECT_EQ(log.events, "step1 step2 step3 evaluation3 step4 step5 before5 saved5 ");
 
-  // What was left is done by a run that begins behind the last step.
+  // A run that begins after the last step does the missing evaluation.
   Log again;
   TrainerParts rest = all_parts(again);
   rest.evaluate_first = true;
@@ -140,7 +140,7 @@ TEST_F(TrainerEndsTest, WithoutItsLastEvaluationARunIsNotComplete) {
   EXPECT_EQ(again.events, "evaluation5 ");
 }
 
-TEST_F(TrainerEndsTest, AnErrorInAnEvaluationLosesNoStep) {
+TEST_F(TrainerEndsTest, AnEvaluationErrorSavesAllSteps) {
   Log log;
   in_evaluation = [&](int64_t batch) { require(batch < 7, "image 7 is damaged"); };
   const TrainerParts p = all_parts(log);
@@ -153,7 +153,7 @@ TEST_F(TrainerEndsTest, AnErrorInAnEvaluationLosesNoStep) {
   EXPECT_EQ(log.events, "step1 step2 step3 before3 saved3 ");
 }
 
-TEST_F(TrainerEndsTest, AnErrorInReadingLosesNoStep) {
+TEST_F(TrainerEndsTest, AReadErrorSavesAllSteps) {
   Log log;
   const TrainerParts p = all_parts(log);
   numbers->before_next = [](int64_t step) { require(step != 4, "file 4 is damaged"); };
@@ -166,21 +166,21 @@ TEST_F(TrainerEndsTest, AnErrorInReadingLosesNoStep) {
   EXPECT_EQ(log.events, "step1 step2 step3 evaluation3 step4 before4 saved4 ");
 }
 
-TEST_F(TrainerEndsTest, AStopIsSeenWhileDataIsWaitedFor) {
+TEST_F(TrainerEndsTest, AStopIsDetectedWhileWaitingForData) {
   Log log;
-  int asked = 0;
+  int polls = 0;
   TrainerParts p = all_parts(log);
   numbers->ready = [&](int64_t step) {
-    asked += step == 2 ? 1 : 0;
+    polls += step == 2 ? 1 : 0;
     return step < 2;  // the third batch never comes
   };
-  p.stop_requested = [&] { return asked > 3; };
+  p.stop_requested = [&] { return polls > 3; };
   const TrainResult result = Trainer(config, schedule, p).run();
   EXPECT_EQ(result.reason, TrainResult::Reason::kStopped);
   EXPECT_EQ(log.events, "step1 step2 before2 saved2 ");
 }
 
-TEST_F(TrainerEndsTest, AStopIsSeenBetweenMicrobatches) {
+TEST_F(TrainerEndsTest, AStopIsDetectedBetweenMicrobatches) {
   Log log;
   config.microbatch = 1;
   const double weight_before = [&] {
@@ -214,7 +214,7 @@ TEST_F(TrainerEndsTest, ObserversDoNotEndTraining) {
   std::vector<std::string> notes;
   p.note = [&](const std::string& text) {
     notes.push_back(text);
-    throw std::bad_alloc();  // nor does what cannot be said
+    throw std::bad_alloc();  // nor does an error that cannot be logged
   };
   EXPECT_EQ(Trainer(config, schedule, p).run().reason, TrainResult::Reason::kCompleted);
   EXPECT_EQ(log.steps.size(), 5U);
@@ -223,7 +223,7 @@ TEST_F(TrainerEndsTest, ObserversDoNotEndTraining) {
   EXPECT_NE(notes[1].find("are written again after 3 failures"), std::string::npos);
 }
 
-TEST_F(TrainerEndsTest, CheckpointsByTimeComeWithoutOnesBySteps) {
+TEST_F(TrainerEndsTest, CheckpointsByTimeDoNotRequireOnesBySteps) {
   Log log;
   TrainerParts p = all_parts(log);
   p.save_every_s = 1e-9;
@@ -231,7 +231,7 @@ TEST_F(TrainerEndsTest, CheckpointsByTimeComeWithoutOnesBySteps) {
   EXPECT_EQ(log.checkpoints.size(), 5U);
   const double weight = task.net.weight.value.item();
 
-  // An hour is not over, but how long the first evaluation takes is not known: what it could lose is saved.
+  // No hour has passed, but the duration of the first evaluation is unknown: a checkpoint precedes it.
   Log hour;
   TrainerParts rare = all_parts(hour);
   rare.save_every_s = 3600;
@@ -242,7 +242,7 @@ TEST_F(TrainerEndsTest, CheckpointsByTimeComeWithoutOnesBySteps) {
   EXPECT_EQ(task.net.weight.value.item(), weight);
 }
 
-TEST(SaveTimerTest, SavesTakeASmallShareOfTheTime) {
+TEST(SaveTimerTest, SavesTakeASmallFractionOfTheTime) {
   SaveTimer timer(600, 100);
   EXPECT_FALSE(timer.due(699));
   EXPECT_TRUE(timer.due(700));
@@ -250,7 +250,7 @@ TEST(SaveTimerTest, SavesTakeASmallShareOfTheTime) {
   EXPECT_FALSE(timer.saved(710, 10));
   EXPECT_FALSE(timer.due(1309));
   EXPECT_TRUE(timer.due(1310));
-  EXPECT_TRUE(timer.saved(1400, 90));  // said once
+  EXPECT_TRUE(timer.saved(1400, 90));  // true only once
   EXPECT_FALSE(timer.due(1400 + 1799));
   EXPECT_TRUE(timer.due(1400 + 1800));
   EXPECT_FALSE(timer.saved(3300, 100));
@@ -259,22 +259,22 @@ TEST(SaveTimerTest, SavesTakeASmallShareOfTheTime) {
   EXPECT_FALSE(SaveTimer(0, 0).due(1e9, std::numeric_limits<double>::infinity()));
 }
 
-TEST(InterruptionTest, ReachesAllWorkOfAStart) {
+TEST(InterruptionTest, InterruptsLongWork) {
   SinglePeer peer;
-  static bool asked = false;
-  asked = true;
-  interruption_point();  // nobody has asked for it
+  static bool stop = false;
+  stop = true;
+  interruption_point();  // no interruption was requested
   {
-    const Interruptible start(+[]() noexcept { return asked; });
+    const Interruptible start(+[]() noexcept { return stop; });
     EXPECT_THROW(peer.agree([] { interruption_point(); }), Interrupted);
-    asked = false;
+    stop = false;
     EXPECT_NO_THROW(peer.agree([] { interruption_point(); }));
-    asked = true;
+    stop = true;
   }
   EXPECT_NO_THROW(peer.agree([] { interruption_point(); }));
 }
 
-TEST(InterruptionTest, ACheckpointIsNotTakenForDamagedByAStop) {
+TEST(InterruptionTest, AnInterruptionDoesNotRejectACheckpoint) {
   const TemporaryDirectory folder;
   SinglePeer peer;
   Checkpoints checkpoints({.dir = folder / "checkpoints"}, peer, {});

@@ -5,7 +5,7 @@
 namespace tutti {
 namespace {
 
-TEST_F(TrainerTest, MatchesTheFormulaAtAnyCut) {
+TEST_F(TrainerTest, MatchesTheFormulaForAnyMicrobatch) {
   double w = 5;
   std::vector<double> losses;
   for (int step = 0; step < 5; ++step) {
@@ -36,7 +36,7 @@ TEST_F(TrainerTest, MatchesTheFormulaAtAnyCut) {
   }
 }
 
-TEST_F(TrainerTest, ContextNamesSamplesAndShares) {
+TEST_F(TrainerTest, ContextHasSamplesAndShares) {
   shards = 2;
   config.steps = 1;
   config.microbatch = 2;
@@ -55,7 +55,7 @@ TEST_F(TrainerTest, ContextNamesSamplesAndShares) {
   EXPECT_EQ(parallel->last_microbatches, 2);
 }
 
-TEST_F(TrainerTest, NotFiniteStepsAreSkippedThenEndTheRun) {
+TEST_F(TrainerTest, NonFiniteStepsAreSkippedThenEndTheRun) {
   Log log;
   TrainerParts p = parts(log);
   numbers->poison_at = 2;
@@ -77,7 +77,7 @@ TEST_F(TrainerTest, NotFiniteStepsAreSkippedThenEndTheRun) {
   EXPECT_EQ(second.steps.size(), 2U);
   EXPECT_EQ(saves, 0);
 
-  // Weights that have gone wrong do not push out older checkpoints.
+  // Weights that are not finite do not replace older checkpoints.
   Log third;
   TrainerParts wild = parts(third);
   std::vector<int64_t> saved;
@@ -91,7 +91,7 @@ TEST_F(TrainerTest, NotFiniteStepsAreSkippedThenEndTheRun) {
   EXPECT_EQ(Trainer(config, schedule, wild).run().reason, TrainResult::Reason::kCompleted);
   EXPECT_EQ(saved, (std::vector<int64_t>{1, 2, 4, 5}));
 
-  // Nor at the last step, which is saved otherwise.
+  // Nor at the last step, which would be saved otherwise.
   Log fourth;
   TrainerParts bad_end = parts(fourth);
   saved.clear();
@@ -101,7 +101,7 @@ TEST_F(TrainerTest, NotFiniteStepsAreSkippedThenEndTheRun) {
   EXPECT_EQ(Trainer(config, schedule, bad_end).run().reason, TrainResult::Reason::kNotFinite);
   EXPECT_EQ(saved, (std::vector<int64_t>{2, 4}));
 
-  // A stop right after such a step saves, and deletes nothing for it.
+  // A stop after such a step saves, and deletes no older checkpoint.
   for (const int64_t poison_at : {int64_t{0}, int64_t{1}}) {
     Log fifth;
     TrainerParts stopped = parts(fifth);

@@ -8,7 +8,7 @@
 #include <cmath>
 #include <functional>
 
-// A training that can be computed by hand, for tests of the loop.
+// A training with known results, for tests of the loop.
 namespace tutti {
 
 /// One weight w and the loss sum of (w - x)^2 / 2 over the samples' numbers x, in fp64.
@@ -56,7 +56,7 @@ class MeanTask final : public Task {
   std::vector<StepContext> contexts;
 };
 
-/// All shards on one rank, gradients in place.
+/// All shards on one rank, without communication.
 class OneRank final : public Parallel {
  public:
   explicit OneRank(int64_t shards, const Stream& stream, std::span<const std::unique_ptr<ParamGroup>> groups)
@@ -107,7 +107,7 @@ class Descent final : public ParameterUpdate {
   Parameter& p_;
 };
 
-/// Sample i of step s is the number s + i; every third step is ragged.
+/// Sample i of step s is the number s + i; every third step has fewer samples.
 class Numbers : public BatchSource {
  public:
   Numbers(const Parallel& parallel, int64_t microbatch, const Stream& stream, int64_t first)
@@ -157,7 +157,7 @@ class Log final : public Observer {
     checkpoints.push_back(r);
     events += fmt::format("{}{} ", r.error.empty() ? "saved" : "unsaved", r.step);
   }
-  std::string events;  ///< in their order
+  std::string events;  ///< in order
   std::vector<StepReport> steps;
   std::vector<EvaluationReport> evaluations;
   std::vector<CheckpointReport> checkpoints;

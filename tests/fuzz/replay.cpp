@@ -6,6 +6,7 @@
 #include <iterator>
 #include <random>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "tests/fuzz/fuzz.h"
@@ -14,9 +15,17 @@ namespace tutti {
 namespace {
 namespace fs = std::filesystem;
 
+/// Of the parser that this program is for: fuzz_idx_replay reads corpus/idx.
+fs::path corpus_folder() {
+  std::string parser = fs::read_symlink("/proc/self/exe").filename();
+  parser = parser.substr(std::string_view("fuzz_").size());
+  parser.resize(parser.size() - std::string_view("_replay").size());
+  return fs::path(TUTTI_FUZZ_CORPORA) / parser;
+}
+
 std::vector<std::string> corpus() {
   std::vector<fs::path> paths;
-  for (const fs::directory_entry& entry : fs::directory_iterator(TUTTI_FUZZ_CORPUS))
+  for (const fs::directory_entry& entry : fs::directory_iterator(corpus_folder()))
     paths.push_back(entry.path());
   std::sort(paths.begin(), paths.end());
   std::vector<std::string> inputs;
@@ -35,7 +44,7 @@ void run(const std::string& input) {
 
 TEST(Replay, Corpus) {
   const std::vector<std::string> inputs = corpus();
-  ASSERT_FALSE(inputs.empty()) << "no file in " << TUTTI_FUZZ_CORPUS;
+  ASSERT_FALSE(inputs.empty()) << "no file in " << corpus_folder();
   for (const std::string& input : inputs) run(input);
 }
 

@@ -8,7 +8,7 @@ namespace {
 
 class GpuAttention : public GpuTest {};
 
-// Without a plan, attention goes by blocks of matrix products: right, but many times slower.
+// Without a plan, attention is computed by blocks of matrix products, which is many times slower.
 TEST_F(GpuAttention, CudnnHasPlansForTheModels) {
   if (cuda::device_info(0).capability < 80) GTEST_SKIP() << "bf16 attention of cuDNN needs sm_80";
   for (const auto& [heads, kv_heads, head_dim] :

@@ -1,4 +1,4 @@
-// What is particular to an op on CUDA. Gradients and precisions of every op are in ops_test.cpp.
+// Properties of single ops on CUDA. The gradients and precisions of all ops are tested in ops_test.cpp.
 #include "tests/gpu/on_both.h"
 
 #include <tutti/core/parameter.h>
@@ -17,8 +17,8 @@ namespace {
 
 class GpuOpProperties : public GpuTest {};
 
-// What cuDNN has no plan for, in the dtypes that it usually has one for.
-TEST_F(GpuOpProperties, UnfoldedPatchesOfConvolutions) {
+// The fallback for convolutions without a cuDNN plan.
+TEST_F(GpuOpProperties, Im2colConvolutions) {
   const ConvShape s{.n = 3,
                     .h = 11,
                     .w = 8,
@@ -37,38 +37,39 @@ TEST_F(GpuOpProperties, UnfoldedPatchesOfConvolutions) {
   const Tensor w = random.normal({s.o, s.c / s.groups, s.kh, s.kw}, 1, s.dtype);
   const Tensor dy = random.normal({s.n, s.oh, s.ow, s.o}, 1, s.dtype);
   const auto run = [&](const ConvBackend& backend, const Stream& on) {
-    const auto here = [&](const Tensor& t) { return t.to(s.dtype, on); };
+    const auto to_device = [&](const Tensor& t) { return t.to(s.dtype, on); };
     const Tensor y = Tensor::empty(dy.shape(), s.dtype, on);
     const Tensor dx = Tensor::empty(x.shape(), s.dtype, on);
     const Tensor dw = Tensor::full(w.shape(), 2, s.dtype, on);
-    backend.forward(s, here(x), here(w), y, on);
-    backend.backward_data(s, here(dy), here(w), dx, on);
-    backend.backward_weights(s, here(dy), here(x), dw, GradMode::kAccumulate, on);
+    backend.forward(s, to_device(x), to_device(w), y, on);
+    backend.backward_data(s, to_device(dy), to_device(w), dx, on);
+    backend.backward_weights(s, to_device(dy), to_device(x), dw, GradMode::kAccumulate, on);
     std::vector<Tensor> results;
     for (const Tensor& t : {y, dx, dw}) results.push_back(t.to(s.dtype, stream()));
     return results;
   };
   const std::vector<Tensor> expected = run(cpu::im2col_conv(), stream());
-  const std::vector<Tensor> actual = run(cuda::unfolded_conv(), gpu());
+  const std::vector<Tensor> actual = run(cuda::im2col_conv(), gpu());
   for (size_t i = 0; i < expected.size(); ++i) expect_close(actual[i], expected[i], 1e-4, 1e-4);
 }
 
-// Large offsets would cancel in sums of squares.
+// Sums of squares would lose precision by cancellation.
 TEST_F(GpuOpProperties, BatchNormFarFromZero) {
   const Tensor x = random.uniform({20000, 3}, 1000, 1001, DType::kFloat32);
   const Tensor ones = Tensor::full({3}, 1, DType::kFloat32, stream());
   const Tensor zeros = Tensor::zeros({3}, DType::kFloat32, stream());
   const auto run = [&](const Stream& on, DType dtype) {
     Tape tape(on, {.training = true}, Tape::Mode::kInference);
-    const auto there = [&](const Tensor& t) { return Var(t.to(dtype, on)); };
-    return batch_norm(tape, there(x), there(ones), there(zeros), there(zeros), there(ones))
+    const auto to_device = [&](const Tensor& t) { return Var(t.to(dtype, on)); };
+    return batch_norm(tape, to_device(x), to_device(ones), to_device(zeros), to_device(zeros),
+                      to_device(ones))
         .value.to(DType::kFloat64, stream());
   };
   expect_close(run(gpu(), DType::kFloat32), run(stream(), DType::kFloat64), 1e-3, 1e-3);
 }
 
-// Products of bf16 are added in fp32 to gradients in fp32, as parameters have them.
-TEST_F(GpuOpProperties, WideGradientsOfNarrowWeights) {
+// bf16 products are added in fp32 to the fp32 gradients of parameters.
+TEST_F(GpuOpProperties, Fp32GradientsOfBf16Weights) {
   const Tensor x = random.normal({301, 72}, 1, DType::kBFloat16);
   const Tensor w = random.normal({40, 72}, 0.1, DType::kBFloat16);
   const Tensor dy = random.normal({301, 40}, 1, DType::kBFloat16);
@@ -106,7 +107,7 @@ TEST_F(GpuOpProperties, CrossEntropyEvaluate) {
   EXPECT_EQ(actual.count, expected.count);
 }
 
-TEST_F(GpuOpProperties, AWrongTargetMakesTheLossNaN) {
+TEST_F(GpuOpProperties, WrongTargetMakesTheLossNan) {
   const Tensor logits = random.normal({4, 5}, 1, DType::kFloat32).to(DType::kFloat32, gpu());
   const Tensor targets = Tensor::from<int32_t>(std::vector<int32_t>{0, 5, 1, 2}, {4}, gpu());
   Tape tape(gpu());

@@ -6,7 +6,7 @@
 namespace tutti::test {
 namespace {
 
-/// Parameters of odd sizes and every role that a rule tells apart.
+/// Parameters of odd sizes and of every role with a different rule.
 class Bag final : public Module {
  public:
   Bag() {
@@ -51,7 +51,7 @@ class GpuOptimizer : public GpuTest {
   }
 };
 
-TEST_F(GpuOptimizer, StepsAreThoseOfTheCpu) {
+TEST_F(GpuOptimizer, StepsMatchTheCpu) {
   for (const std::string algorithm : {"adamw", "sgd", "muon"}) {
     for (const Precision& precision : {Precision{DType::kFloat32, DType::kFloat32, DType::kFloat32},
                                        Precision{DType::kBFloat16, DType::kFloat32, DType::kFloat32},
@@ -78,7 +78,7 @@ TEST_F(GpuOptimizer, StepsAreThoseOfTheCpu) {
         device->optimizer->step(0.01, 0.5, step);
       }
       for (size_t g = 0; g < host->groups.size(); ++g) {
-        // Muon's polynomial spreads rounding of the smallest singular values over the matrix.
+        // Muon's polynomial amplifies rounding errors of the smallest singular values.
         const double spread = algorithm == "muon" ? 50 : 1;
         const double master = spread * (precision.master == DType::kFloat64 ? 1e-12 : 2e-5);
         expect_close(device->groups[g]->master().to(DType::kFloat64, stream()),
@@ -91,7 +91,7 @@ TEST_F(GpuOptimizer, StepsAreThoseOfTheCpu) {
   }
 }
 
-TEST_F(GpuOptimizer, ANaNGradientShowsInTheNorm) {
+TEST_F(GpuOptimizer, NanGradientMakesTheNormNan) {
   const auto device = start({}, {}, gpu());
   for (const auto& group : device->groups) fill(group->grads(), 1, gpu());
   EXPECT_TRUE(std::isfinite(device->optimizer->grad_norm()));

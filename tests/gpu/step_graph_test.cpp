@@ -14,14 +14,14 @@ namespace {
 
 class GpuStepGraph : public GpuTest {};
 
-TEST_F(GpuStepGraph, WorkIsReplayedOnNewNumbers) {
+TEST_F(GpuStepGraph, ReplayReadsNewValues) {
   const Tensor x = Tensor::full({1000}, 1, DType::kFloat32, gpu());
   const Tensor y = Tensor::zeros({1000}, DType::kFloat32, gpu());
   const auto graph = cuda::Graph::capture(gpu(), [&] {
-    const Tensor copied = x.clone(gpu());  // memory of the graph's own
+    const Tensor copied = x.clone(gpu());  // memory that belongs to the graph
     add_in_place(y, copied, gpu());
   });
-  EXPECT_EQ(y.select(0, 7).item(), 0) << "nothing runs while it is captured";
+  EXPECT_EQ(y.select(0, 7).item(), 0) << "kernels ran during the capture";
   for (int i = 1; i <= 3; ++i) {
     fill(x, i, gpu());
     poison(x.bytes());
@@ -30,7 +30,7 @@ TEST_F(GpuStepGraph, WorkIsReplayedOnNewNumbers) {
   EXPECT_EQ(y.select(0, 999).item(), 6);
 }
 
-TEST_F(GpuStepGraph, AWaitOfTheHostCannotBeCaptured) {
+TEST_F(GpuStepGraph, HostSynchronizationCannotBeCaptured) {
   const Tensor x = Tensor::full({4}, 1, DType::kFloat32, gpu());
   EXPECT_THROW((void)cuda::Graph::capture(gpu(),
                                           [&] {
@@ -38,10 +38,10 @@ TEST_F(GpuStepGraph, AWaitOfTheHostCannotBeCaptured) {
                                             (void)x.select(0, 0).item();
                                           }),
                Error);
-  EXPECT_EQ(x.select(0, 0).item(), 1) << "the stream works as before";
+  EXPECT_EQ(x.select(0, 0).item(), 1) << "the stream does not work after a failed capture";
 }
 
-/// Other batches at every step; the seventh is smaller.
+/// Different batches at every step; the seventh is smaller.
 class Tokens final : public BatchSource {
  public:
   explicit Tokens(const Stream& stream) : stream_(stream) {}
@@ -67,18 +67,18 @@ class Tokens final : public BatchSource {
   int64_t step_ = 0;
 };
 
-struct Seen final : Observer {
+struct Recorder final : Observer {
   void on_step(const StepReport& report) override { steps.push_back(report); }
   std::vector<StepReport> steps;
   std::vector<std::string> notes;
 };
 
-/// Trains 12 steps of a GPT with dropout; returns what was reported and the weights.
-std::pair<Seen, std::vector<Tensor>> train(bool graph, const std::string& algorithm, double learning_rate,
-                                           const Stream& gpu) {
+/// Trains a GPT with dropout for some steps; returns the reports and the weights.
+std::pair<Recorder, std::vector<Tensor>> train(bool graph, const std::string& algorithm, double learning_rate,
+                                               const Stream& gpu) {
   ModelConfig model;
   model.kind = "gpt";
-  model.gpt.layers = 2;
+  model.gpt.layers = extent(2, 1);
   model.gpt.width = 32;
   model.gpt.heads = 2;
   model.gpt.dropout = 0.2;
@@ -92,9 +92,9 @@ std::pair<Seen, std::vector<Tensor>> train(bool graph, const std::string& algori
   const auto world = make_self_collective();
   DataParallel parallel(*world, groups, {.mode = "fast"}, gpu);
   Tokens tokens(gpu);
-  Seen seen;
+  Recorder recorder;
   TrainConfig loop;
-  loop.steps = 12;
+  loop.steps = extent(12, 4);
   loop.batch = 4;
   loop.cuda_graph = graph;
   loop.max_skipped_steps = 100;
@@ -102,17 +102,17 @@ std::pair<Seen, std::vector<Tensor>> train(bool graph, const std::string& algori
                      .parallel = parallel,
                      .optimizer = optimizer,
                      .training = tokens,
-                     .observers = {&seen},
-                     .note = [&](const std::string& text) { seen.notes.push_back(text); },
+                     .observers = {&recorder},
+                     .note = [&](const std::string& text) { recorder.notes.push_back(text); },
                      .stream = gpu,
                      .seed = 5};
   (void)Trainer(loop, {}, parts).run();
   std::vector<Tensor> weights;
   for (const auto& group : groups) weights.push_back(group->weights().on_host());
-  return {seen, weights};
+  return {recorder, weights};
 }
 
-TEST_F(GpuStepGraph, ATrainingHasTheSameBits) {
+TEST_F(GpuStepGraph, TrainingHasTheSameBits) {
   for (const char* algorithm : {"adamw", "sgd"}) {
     SCOPED_TRACE(algorithm);
     const auto [eager, eager_weights] = train(false, algorithm, 1e-3, gpu());
@@ -128,8 +128,8 @@ TEST_F(GpuStepGraph, ATrainingHasTheSameBits) {
   }
 }
 
-TEST_F(GpuStepGraph, AGradientThatIsNotFiniteChangesNothing) {
-  // The first update blows the weights up; from then on nothing is finite.
+TEST_F(GpuStepGraph, NonFiniteGradientsSkipTheStep) {
+  // The first update makes the weights so large that no later gradient is finite.
   const auto [eager, eager_weights] = train(false, "sgd", 1e30, gpu());
   const auto [graph, graph_weights] = train(true, "sgd", 1e30, gpu());
   EXPECT_TRUE(graph.steps.back().skipped);

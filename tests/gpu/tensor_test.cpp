@@ -10,9 +10,9 @@ class GpuTensor : public GpuTest {};
 constexpr DType kAll[] = {DType::kFloat32, DType::kBFloat16, DType::kFloat16, DType::kFloat64,
                           DType::kInt32,   DType::kInt64,    DType::kUInt8};
 
-TEST_F(GpuTensor, ThereAndBackInEveryDtype) {
+TEST_F(GpuTensor, RoundTripInEveryDtype) {
   for (const DType dtype : kAll) {
-    for (const Shape& shape : {Shape{}, Shape{0, 3}, Shape{7, 1001}, Shape{3, 1 << 20}}) {
+    for (const Shape& shape : {Shape{}, Shape{0, 3}, Shape{7, 1001}, Shape{3, extent(1 << 20, 5000)}}) {
       const Tensor x = random.integers(shape, 0, 100, dtype);
       poison(x.bytes());
       expect_same_bits(x.to(dtype, gpu()).to(dtype, stream()), x, fmt::format("{}", name(dtype)));
@@ -22,14 +22,14 @@ TEST_F(GpuTensor, ThereAndBackInEveryDtype) {
 
 TEST_F(GpuTensor, StridesAndConversions) {
   const Tensor x = random.integers({6, 5, 4, 3}, 0, 100, DType::kFloat32);
-  const Tensor there = x.to(DType::kFloat32, gpu());
+  const Tensor on_device = x.to(DType::kFloat32, gpu());
   for (const DType dtype : kAll) {
     const Tensor wanted = x.permute({2, 0, 3, 1}).slice(1, 1, 6, 2).to(dtype, stream());
-    expect_same_bits(there.permute({2, 0, 3, 1}).slice(1, 1, 6, 2).to(dtype, gpu()).to(dtype, stream()),
+    expect_same_bits(on_device.permute({2, 0, 3, 1}).slice(1, 1, 6, 2).to(dtype, gpu()).to(dtype, stream()),
                      wanted);
-    // Into a strided destination, on the device and across.
+    // Into a strided destination, from the same device and from the CPU.
     Tensor out = Tensor::zeros({4, 6, 3, 10}, dtype, gpu());
-    copy(out.slice(3, 1, 10, 2).slice(1, 0, 6, 2), there.permute({2, 0, 3, 1}).slice(1, 1, 6, 2), gpu());
+    copy(out.slice(3, 1, 10, 2).slice(1, 0, 6, 2), on_device.permute({2, 0, 3, 1}).slice(1, 1, 6, 2), gpu());
     Tensor across = Tensor::zeros({4, 6, 3, 10}, dtype, gpu());
     copy(across.slice(3, 1, 10, 2).slice(1, 0, 6, 2), x.permute({2, 0, 3, 1}).slice(1, 1, 6, 2), gpu());
     Tensor expected = Tensor::zeros({4, 6, 3, 10}, dtype, stream());
@@ -53,35 +53,36 @@ TEST_F(GpuTensor, FillAddAndItem) {
       for (const Shape& shape : {Shape{1003}, Shape{33, 12}}) {
         const Tensor a = random.normal(shape).to(to, stream());
         const Tensor b = random.normal(shape).to(from, stream());
-        const Tensor there = a.to(to, gpu());
-        add_in_place(there, b.to(from, gpu()), gpu());
+        const Tensor on_device = a.to(to, gpu());
+        add_in_place(on_device, b.to(from, gpu()), gpu());
         add_in_place(a, b, stream());
-        expect_same_bits(there.to(to, stream()), a);
+        expect_same_bits(on_device.to(to, stream()), a);
       }
     }
   }
 }
 
-TEST_F(GpuTensor, PinnedMemoryIsCopiedBehindTheHost) {
+TEST_F(GpuTensor, PinnedCopiesAreAsynchronous) {
   const Tensor host = Tensor::empty_pinned({1 << 16}, DType::kFloat32, gpu());
   for (float& v : host.span<float>()) v = 3;
-  const Tensor there = Tensor::empty({1 << 16}, DType::kFloat32, gpu());
-  copy(there, host, gpu());
+  const Tensor on_device = Tensor::empty({1 << 16}, DType::kFloat32, gpu());
+  copy(on_device, host, gpu());
   const Tensor back = Tensor::empty_pinned({1 << 16}, DType::kFloat32, gpu());
-  copy(back, there, gpu());
+  copy(back, on_device, gpu());
   gpu().synchronize();
   for (const float v : back.span<float>()) ASSERT_EQ(v, 3);
 }
 
-TEST_F(GpuTensor, AnotherStreamsUseHoldsABlockUp) {
+TEST_F(GpuTensor, BlocksInUseByAnotherStreamAreNotReused) {
   const Stream other = Stream::cuda(0, Stream::Priority::kHigh);
-  const Tensor kept = Tensor::empty({1 << 22}, DType::kFloat32, other);
+  const int64_t n = extent(1 << 22, 1 << 14);
+  const Tensor kept = Tensor::empty({n}, DType::kFloat32, other);
   for (int round = 0; round < 20; ++round) {
-    Tensor x = Tensor::full({1 << 22}, round, DType::kFloat32, gpu());
+    Tensor x = Tensor::full({n}, round, DType::kFloat32, gpu());
     other.wait(gpu().record());
     for (int i = 0; i < 4; ++i) copy(kept, x, other);
-    x = Tensor();  // its memory may come back to gpu() only behind other's copies
-    const Tensor next = Tensor::full({1 << 22}, -1, DType::kFloat32, gpu());
+    x = Tensor();  // gpu() may reuse its memory only after the copies of `other`
+    const Tensor next = Tensor::full({n}, -1, DType::kFloat32, gpu());
     other.synchronize();
     const Tensor seen = kept.to(DType::kFloat32, stream());
     for (const float v : seen.span<float>()) ASSERT_EQ(v, static_cast<float>(round));
@@ -93,7 +94,7 @@ TEST_F(GpuTensor, OutOfMemoryNamesTheOwner) {
   const auto elements = cuda::device_info(0).memory_bytes;
   try {
     const Tensor x = Tensor::empty({elements}, DType::kFloat32, gpu());
-    FAIL() << "four times the device's memory was given";
+    FAIL() << "allocated four times the memory of the device";
   } catch (const Error& e) {
     EXPECT_NE(std::string(e.what()).find("requested by 'a tensor that is too large'"), std::string::npos)
         << e.what();

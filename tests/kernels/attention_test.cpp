@@ -4,6 +4,7 @@
 
 #include <tests/kernels/gradcheck.h>
 
+#include <algorithm>
 #include <limits>
 
 namespace tutti {
@@ -15,8 +16,8 @@ using test::stream;
 
 class AttentionTest : public test::RandomTest {};
 
-/// Attention in fp64, one number at a time.
-Tensor slow_attention(const Tensor& qkv, const AttentionConfig& c) {
+/// Attention by its definition in fp64.
+Tensor reference_attention(const Tensor& qkv, const AttentionConfig& c) {
   const auto x = test::to_doubles(qkv);
   const int64_t batch = qkv.size(0);
   const int64_t length = qkv.size(1);
@@ -28,13 +29,13 @@ Tensor slow_attention(const Tensor& qkv, const AttentionConfig& c) {
     for (int64_t t = 0; t < length; ++t) {
       for (int64_t h = 0; h < c.heads; ++h) {
         const int64_t kv = c.heads * d + h / (c.heads / c.kv_heads) * d;
-        const int64_t seen = c.causal ? t + 1 : length;
+        const int64_t visible = c.causal ? t + 1 : length;
         const auto at = [&](int64_t row, int64_t column) {
           return x[size_t((b * length + row) * width + column)];
         };
         std::vector<double> p;
         const int64_t hidden = c.window == 0 ? 0 : std::max<int64_t>(0, t + 1 - c.window);
-        for (int64_t s = 0; s < seen; ++s) {
+        for (int64_t s = 0; s < visible; ++s) {
           double dot = 0;
           for (int64_t i = 0; i < d; ++i) dot += at(t, h * d + i) * at(s, kv + i);
           const double score = c.softcap > 0 ? c.softcap * std::tanh(dot * scale / c.softcap) : dot * scale;
@@ -45,7 +46,7 @@ Tensor slow_attention(const Tensor& qkv, const AttentionConfig& c) {
         for (double& v : p) sum += v = std::exp(v - largest);
         for (int64_t i = 0; i < d; ++i) {
           double out = 0;
-          for (int64_t s = 0; s < seen; ++s) out += p[size_t(s)] / sum * at(s, kv + c.kv_heads * d + i);
+          for (int64_t s = 0; s < visible; ++s) out += p[size_t(s)] / sum * at(s, kv + c.kv_heads * d + i);
           y.push_back(out);
         }
       }
@@ -76,7 +77,7 @@ Shape qkv_shape(const Case& c) {
   return {c.batch, c.length, (c.config.heads + 2 * c.config.kv_heads) * c.head_dim};
 }
 
-TEST_F(AttentionTest, MatchesTheSlowOne) {
+TEST_F(AttentionTest, MatchesTheReference) {
   for (const DType dtype : {DType::kFloat64, DType::kFloat32, DType::kBFloat16}) {
     const double tolerance = dtype == DType::kFloat64 ? 1e-10 : dtype == DType::kFloat32 ? 1e-5 : 3e-2;
     for (const Case& c : kCases) {
@@ -84,26 +85,28 @@ TEST_F(AttentionTest, MatchesTheSlowOne) {
       Tape tape(stream(), {}, Tape::Mode::kInference);
       SCOPED_TRACE(fmt::format("{} length {}", name(dtype), c.length));
       expect_close(attention(tape, Var(test::strided_copy(qkv)), c.config).value,
-                   slow_attention(qkv, c.config), tolerance, tolerance);
+                   reference_attention(qkv, c.config), tolerance, tolerance);
     }
   }
 }
 
 TEST_F(AttentionTest, LargeScoresStayFinite) {
-  // Scores of several hundred: far beyond what exp can take, and exact to 1e-4 in fp32.
+  // Scores of several hundred, whose exp overflows; their error in fp32 is 1e-4.
   const Tensor qkv = random.normal({1, 70, 3 * 4}, 15, DType::kFloat32);
   Tape tape(stream());
   const Var x = tape.variable(qkv);
   const Var y = attention(tape, x, {.heads = 1, .kv_heads = 1});
-  expect_close(y.value, slow_attention(qkv, {.heads = 1, .kv_heads = 1}), 2e-3, 2e-2);
+  expect_close(y.value, reference_attention(qkv, {.heads = 1, .kv_heads = 1}), 2e-3, 2e-2);
   tape.backward(y);
-  for (const float g : tape.gradient(x).span<float>()) ASSERT_TRUE(std::isfinite(g));
+  const Tensor gradient = tape.gradient(x);
+  for (const float g : gradient.span<float>()) ASSERT_TRUE(std::isfinite(g));
 }
 
-TEST_F(AttentionTest, WindowsHaveBoundsToo) {
+TEST_F(AttentionTest, WindowLimits) {
   const Tensor qkv = random.normal({1, 70, 3 * 4});
   Tape tape(stream(), {}, Tape::Mode::kInference);
-  // A window of the whole sequence is none, to the bit; what is outside of one may be anything.
+  // A window of at least the sequence has the same bits as no window; positions outside a window have no
+  // effect.
   const Tensor all = attention(tape, Var(qkv), {}).value;
   for (const int64_t window : {70, 71, 1000})
     expect_same_bits(attention(tape, Var(qkv), {.window = window}).value, all);
@@ -116,7 +119,7 @@ TEST_F(AttentionTest, WindowsHaveBoundsToo) {
   EXPECT_THROW(attention(tape, Var(qkv), {.softcap = -1}), Error);
 }
 
-TEST_F(AttentionTest, TheCacheGivesTheSameRows) {
+TEST_F(AttentionTest, CacheMatchesTheWholeSequence) {
   for (const auto& [window, softcap] : {std::pair{0, 0.0}, {3, 0.0}, {70, 0.0}, {0, 2.0}, {5, 0.5}})
     for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
       const AttentionConfig config{.heads = 4, .kv_heads = 2, .window = window, .softcap = softcap};
@@ -124,7 +127,7 @@ TEST_F(AttentionTest, TheCacheGivesTheSameRows) {
       const Tensor qkv = random.normal({2, length, 8 * 6}, 1, dtype);
       const Tensor k = Tensor::full({2, 80, 12}, std::nan(""), dtype, stream());
       const Tensor v = Tensor::full({2, 80, 12}, std::nan(""), dtype, stream());
-      const Tensor expected = slow_attention(qkv, config);
+      const Tensor expected = reference_attention(qkv, config);
       int64_t used = 0;
       for (const int64_t step : {1, 2, 65, 1, 6}) {
         const Tensor y = attention_with_cache(stream(), qkv.slice(1, used, used + step), k, v, used, config);
@@ -137,7 +140,7 @@ TEST_F(AttentionTest, TheCacheGivesTheSameRows) {
     }
 }
 
-TEST_F(AttentionTest, RefusesWhatDoesNotFit) {
+TEST_F(AttentionTest, RefusesWrongShapes) {
   Tape tape(stream());
   EXPECT_THROW(attention(tape, Var(random.normal({2, 3, 10})), {.heads = 2, .kv_heads = 1}), Error);
   EXPECT_THROW(attention(tape, Var(random.normal({2, 3, 12})), {.heads = 3, .kv_heads = 2}), Error);
@@ -145,9 +148,8 @@ TEST_F(AttentionTest, RefusesWhatDoesNotFit) {
   EXPECT_THROW(rotary(tape, Var(random.normal({1, 2, 9})), {.heads = 1, .kv_heads = 1}), Error);
 }
 
-// Frequencies as transformers 5.24 computes them for a head of 16 (modeling_rope_utils.py), and factors on
-// cosines.
-TEST_F(AttentionTest, RotaryScalingsAreThePublishedOnes) {
+// Frequencies for a head dim of 16 and attention factors, from transformers 5.24 (modeling_rope_utils.py).
+TEST_F(AttentionTest, RotaryScalingsMatchTransformers) {
   using Kind = RotaryScaling::Kind;
   struct Row {
     RotaryScaling scaling;

@@ -1,5 +1,5 @@
-// What cuDNN proposes for the models' shapes on an H100 that it is only told of: an operation without a plan
-// is still right, but many times slower, and no other test would notice.
+// Whether cuDNN has plans for the models' shapes on an H100, which is given by its description. An operation
+// without a plan is correct but many times slower, which no other test detects.
 #include <tutti/core/error.h>
 #include "kernels/cuda/cudnn.h"
 
@@ -81,8 +81,8 @@ TEST_F(CudnnPlanTest, ConvolutionsOfResNet) {
   }
 }
 
-// What attention_by_blocks is for.
-TEST_F(CudnnPlanTest, NoneForOddHeads) {
+// Such problems are computed by attention_by_blocks.
+TEST_F(CudnnPlanTest, NoPlanForOddHeads) {
   const AttentionProblem p{.batch = 1, .positions = 50, .heads = 4, .kv_heads = 2, .head_dim = 7};
   EXPECT_NE(cuda::cudnn_why_no_plan(p, kH100, 90), "");
 }

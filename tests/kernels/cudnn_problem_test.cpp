@@ -1,4 +1,4 @@
-// How convolutions and attention are put to cuDNN, without it.
+// Descriptions of convolutions and attention for cuDNN, tested without cuDNN.
 #include "kernels/plan/cudnn_problem.h"
 
 #include "tests/kernels/gradcheck.h"
@@ -65,8 +65,8 @@ TEST_F(CudnnProblemTest, EveryFieldIsInTheKey) {
   distinct(changed);
 }
 
-// The element that cuDNN finds at an index is the one that the op means.
-TEST_F(CudnnProblemTest, LayoutsNameTheRightElements) {
+// An index of cuDNN's layout addresses the same element as in the op.
+TEST_F(CudnnProblemTest, LayoutsAddressTheRightElements) {
   const auto at = [](const CudnnLayout& layout, const std::array<int64_t, 4>& index) {
     int64_t element = 0;
     for (size_t d = 0; d < 4; ++d) element += index[d] * layout.strides[d];

@@ -1,4 +1,4 @@
-// linear, mlp, matmul and the library behind them, against slow ones.
+// linear, mlp, matmul and the matrix libraries, against reference implementations.
 #include "tests/kernels/gradcheck.h"
 
 #include <tutti/kernels/linear.h>
@@ -14,8 +14,8 @@ namespace {
 
 class DenseTest : public RandomTest {};
 
-/// x W^T + b and an activation in fp64, one number at a time.
-Tensor slow_linear(const Tensor& x, const Tensor& w, const Tensor& b, Activation activation) {
+/// activation(x W^T + b) by its definition in fp64.
+Tensor reference_linear(const Tensor& x, const Tensor& w, const Tensor& b, Activation activation) {
   const auto xs = to_doubles(x);
   const auto ws = to_doubles(w);
   const auto bs = b.defined() ? to_doubles(b) : std::vector<double>(static_cast<size_t>(w.size(0)));
@@ -53,7 +53,7 @@ Tensor slow_linear(const Tensor& x, const Tensor& w, const Tensor& b, Activation
 constexpr Activation kActivations[] = {Activation::kNone, Activation::kRelu, Activation::kGelu,
                                        Activation::kGeluTanh, Activation::kSilu};
 
-TEST_F(DenseTest, LinearMatchesTheSlowOne) {
+TEST_F(DenseTest, LinearMatchesTheReference) {
   for (const DType dtype : {DType::kFloat64, DType::kFloat32, DType::kBFloat16}) {
     const double tolerance = dtype == DType::kFloat64 ? 1e-12 : dtype == DType::kFloat32 ? 2e-5 : 2e-2;
     for (const auto& [rows, inputs, outputs] : {std::array<int64_t, 3>{1, 1, 1},
@@ -71,15 +71,15 @@ TEST_F(DenseTest, LinearMatchesTheSlowOne) {
         SCOPED_TRACE(
             fmt::format("{} {}x{}x{} activation {}", name(dtype), rows, inputs, outputs, int(activation)));
         expect_close(linear(tape, Var(strided_copy(x)), Var(w), Var(b), activation).value,
-                     slow_linear(x, w, b, activation), tolerance, tolerance);
-        expect_close(linear(tape, Var(x), Var(w), Var(), activation).value, slow_linear(x, w, {}, activation),
-                     tolerance, tolerance);
+                     reference_linear(x, w, b, activation), tolerance, tolerance);
+        expect_close(linear(tape, Var(x), Var(w), Var(), activation).value,
+                     reference_linear(x, w, {}, activation), tolerance, tolerance);
       }
     }
   }
 }
 
-TEST_F(DenseTest, LinearRefusesWhatDoesNotFit) {
+TEST_F(DenseTest, LinearRefusesWrongShapes) {
   Tape tape(stream());
   const auto make = [&](const Shape& shape, DType dtype = DType::kFloat32) {
     return Var(random.normal(shape, 1, dtype));
@@ -91,7 +91,7 @@ TEST_F(DenseTest, LinearRefusesWhatDoesNotFit) {
   EXPECT_THROW(linear(tape, Var(), make({4, 3}), Var()), Error);
 }
 
-TEST_F(DenseTest, MatmulRefusesWhatDoesNotFit) {
+TEST_F(DenseTest, MatmulRefusesWrongShapes) {
   Tape tape(stream());
   const Var a(random.normal({3, 1, 131, 33}));
   const Var b(random.normal({2, 33, 70}));
@@ -114,7 +114,7 @@ TEST_F(DenseTest, EveryLibraryMultipliesEveryLayout) {
           const int64_t k = random.integer(1, 150);
           const bool ta = (layout & 1) != 0;
           const bool tb = (layout & 2) != 0;
-          // Wider storage than the matrices: leading dims differ from sizes.
+          // Storage is wider than the matrices, so that leading dims differ from sizes.
           const Tensor a = random.normal({ta ? k : m, (ta ? m : k) + 3}, 1, dtype);
           const Tensor b = random.normal({tb ? n : k, (tb ? k : n) + 2}, 1, dtype);
           const DType c_dtype = dtype == DType::kBFloat16 && accumulate ? DType::kFloat32 : dtype;
@@ -166,8 +166,8 @@ Var two_layers(Tape& tape, const Var& x, const Var& w1, const Var& b1, const Var
 using Inputs = std::array<Tensor, 5>;
 
 struct Result {
-  std::vector<Tensor> tensors;        ///< y, the gradient of x, those of the parameters
-  std::vector<std::string> complete;  ///< parameters in the order in which their gradients are
+  std::vector<Tensor> tensors;        ///< y and the gradients of x and the parameters
+  std::vector<std::string> complete;  ///< parameters in the order in which their gradients become complete
 };
 
 class MlpTest : public RandomTest {
@@ -184,8 +184,8 @@ class MlpTest : public RandomTest {
                     Activation activation) {
     return mlp(t, x, w1, b1, w2, b2, activation);
   }
-  /// Two microbatches: gradients of parameters are overwritten, then added to. Without `of_x`, x is a
-  /// constant.
+  /// Runs two microbatches: the first overwrites the gradients of parameters, the second adds to them.
+  /// Without `of_x`, x is a constant.
   template <class Op>
   static Result run(Op op, const Inputs& in, const Tensor& dy, Activation activation, bool of_x = true) {
     std::array<Parameter, 5> parameters;
@@ -214,7 +214,7 @@ class MlpTest : public RandomTest {
   }
 };
 
-TEST_F(MlpTest, IsBitEqualToTwoLinearLayers) {
+TEST_F(MlpTest, HasTheBitsOfTwoLinearLayers) {
   struct Sizes {
     Shape x;
     int64_t hidden, outputs;
@@ -238,7 +238,7 @@ TEST_F(MlpTest, IsBitEqualToTwoLinearLayers) {
             for (size_t i = 0; i < expected.tensors.size(); ++i) {
               expect_same_bits(actual.tensors[i], expected.tensors[i], fmt::format("tensor {}", i));
             }
-            EXPECT_EQ(actual.complete, expected.complete) << "gradients travel in another order";
+            EXPECT_EQ(actual.complete, expected.complete) << "gradients become complete in a different order";
           }
         }
       }
@@ -246,7 +246,7 @@ TEST_F(MlpTest, IsBitEqualToTwoLinearLayers) {
   }
 }
 
-TEST_F(MlpTest, RefusesWhatDoesNotFit) {
+TEST_F(MlpTest, RefusesWrongShapes) {
   Tape tape(stream());
   const auto make = [&](const Shape& shape, DType dtype = DType::kFloat32) {
     return Var(random.normal(shape, 1, dtype));

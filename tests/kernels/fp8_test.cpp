@@ -12,7 +12,7 @@ constexpr int64_t kOutputs = 80;
 
 class Fp8 : public RandomTest {
  protected:
-  /// bf16 values, in the dtype of the others.
+  /// Random values that are exact in bf16, as fp64.
   Tensor bf16(const Shape& shape, double deviation) {
     return random.normal(shape, deviation).to(DType::kBFloat16, stream()).to(DType::kFloat64, stream());
   }
@@ -29,7 +29,7 @@ class Fp8 : public RandomTest {
   static StepContext at_step(uint64_t step) { return {.step = step, .samples = 1, .batch_share = 0.25}; }
 };
 
-/// What an operand is in fp8, in fp64.
+/// The values of an operand after rounding to fp8, as fp64.
 template <Fp8Format format>
 std::vector<double> in_fp8(const Tensor& x, const Tensor& range) {
   const float scale =
@@ -46,10 +46,10 @@ double largest(const Tensor& x) {
   return most;
 }
 
-TEST_F(Fp8, ProductsAreThoseOfRoundedOperands) {
+TEST_F(Fp8, ProductsUseRoundedOperands) {
   const auto in = inputs();
   const Tensor dy = bf16({kRows, kOutputs}, 0.7);
-  const Outcome got = run_op(with_ranges(), in, dy, DType::kBFloat16, stream(), at_step(kFirstFp8Step));
+  const Outcome actual = run_op(with_ranges(), in, dy, DType::kBFloat16, stream(), at_step(kFirstFp8Step));
   const auto x = in_fp8<Fp8Format::kE4M3>(in[0], in[3]);
   const auto w = in_fp8<Fp8Format::kE4M3>(in[1], in[4]);
   const auto d = in_fp8<Fp8Format::kE5M2>(dy, in[5]);
@@ -72,35 +72,35 @@ TEST_F(Fp8, ProductsAreThoseOfRoundedOperands) {
     }
   }
   // y and the gradients are rounded to bf16 once or twice.
-  expect_near({got.output, {got.gradients[0], got.gradients[1]}}, {y, {dx, dw}}, 1.2e-2, "fp8");
-  expect_near({got.gradients[2], {}},
+  expect_near({actual.output, {actual.gradients[0], actual.gradients[1]}}, {y, {dx, dw}}, 1.2e-2, "fp8");
+  expect_near({actual.gradients[2], {}},
               {run_op(with_ranges(), in, dy, DType::kBFloat16, stream()).gradients[2], {}}, 1e-2, "bias");
 }
 
-TEST_F(Fp8, RangesGetTheLargestMagnitudes) {
+TEST_F(Fp8, RangesAreTheLargestMagnitudes) {
   const auto in = inputs();
   const Tensor dy = bf16({kRows, kOutputs}, 0.7);
   for (const uint64_t step : {uint64_t{0}, kFirstFp8Step}) {
-    const Outcome got = run_op(with_ranges(), in, dy, DType::kBFloat16, stream(), at_step(step));
+    const Outcome actual = run_op(with_ranges(), in, dy, DType::kBFloat16, stream(), at_step(step));
     const double expected[] = {largest(in[0]), largest(in[1]), largest(dy)};
     for (size_t i = 0; i < 3; ++i) {
-      const double range = got.gradients[3 + i].item();
+      const double range = actual.gradients[3 + i].item();
       EXPECT_NEAR(range, 0.25 * expected[i], 0.005 * expected[i]) << "step " << step << ", operand " << i;
     }
   }
 }
 
-// Without history, in evaluations and for extents that fp8 does not take, the products are the usual ones.
-TEST_F(Fp8, ElsewhereTheBitsAreThoseOfBf16) {
+// Products are in bf16 in the first step, in evaluation, and for extents that fp8 does not support.
+TEST_F(Fp8, OtherProductsHaveTheBitsOfBf16) {
   const Function plain = [](Tape& t, const std::vector<Var>& v) {
     return linear(t, v[0], v[1], v[2], Activation::kGeluTanh);
   };
   const auto check = [&](int64_t rows, const StepContext& context, const std::string& what) {
     const auto in = inputs(rows);
     const Tensor dy = bf16({rows, kOutputs}, 1);
-    Outcome got = run_op(with_ranges(Activation::kGeluTanh), in, dy, DType::kBFloat16, stream(), context);
-    got.gradients.resize(3);
-    expect_same_bits(got, run_op(plain, {in[0], in[1], in[2]}, dy, DType::kBFloat16, stream(), context),
+    Outcome actual = run_op(with_ranges(Activation::kGeluTanh), in, dy, DType::kBFloat16, stream(), context);
+    actual.gradients.resize(3);
+    expect_same_bits(actual, run_op(plain, {in[0], in[1], in[2]}, dy, DType::kBFloat16, stream(), context),
                      what);
   };
   check(kRows, at_step(0), "first step");
@@ -110,17 +110,17 @@ TEST_F(Fp8, ElsewhereTheBitsAreThoseOfBf16) {
   check(kRows, evaluation, "evaluation");
 }
 
-TEST_F(Fp8, TooLargeValuesSaturateAndNanStaysNan) {
+TEST_F(Fp8, LargeValuesSaturateAndNanPropagates) {
   auto in = inputs();
-  in[3] = Tensor::full({1}, 1e-3, DType::kFloat64, stream());  // a range that x has outgrown
+  in[3] = Tensor::full({1}, 1e-3, DType::kFloat64, stream());  // a range that is too small for x
   const Tensor dy = bf16({kRows, kOutputs}, 1);
-  Outcome got = run_op(with_ranges(), in, dy, DType::kBFloat16, stream(), at_step(5));
-  for (const double value : to_doubles(got.output)) EXPECT_TRUE(std::isfinite(value));
+  Outcome actual = run_op(with_ranges(), in, dy, DType::kBFloat16, stream(), at_step(5));
+  for (const double value : to_doubles(actual.output)) EXPECT_TRUE(std::isfinite(value));
   for (const double bad : {std::numeric_limits<double>::infinity(), std::nan("")}) {
     in[0].data<double>()[7] = bad;
-    got = run_op(with_ranges(), in, dy, DType::kBFloat16, stream(), at_step(5));
-    EXPECT_TRUE(std::isnan(to_doubles(got.output)[0]));
-    EXPECT_FALSE(std::isfinite(got.gradients[3].item()));
+    actual = run_op(with_ranges(), in, dy, DType::kBFloat16, stream(), at_step(5));
+    EXPECT_TRUE(std::isnan(to_doubles(actual.output)[0]));
+    EXPECT_FALSE(std::isfinite(actual.gradients[3].item()));
   }
 }
 
@@ -130,7 +130,7 @@ TEST_F(Fp8, OtherDtypesAreRefused) {
                Error);
 }
 
-TEST_F(Fp8, TwoLayersAsOneOpHaveTheBitsOfTwo) {
+TEST_F(Fp8, MlpHasTheBitsOfTwoLayers) {
   auto in = inputs();
   for (const Tensor& more : {bf16({16, kOutputs}, 0.1), bf16({16}, 1)}) in.push_back(more);
   for (const double range : {4.0, 0.4, 3.0})
@@ -153,8 +153,8 @@ TEST_F(Fp8, TwoLayersAsOneOpHaveTheBitsOfTwo) {
   }
 }
 
-// The head's loss by chunks, against linear() and cross_entropy().
-TEST_F(Fp8, ChunksOfTheHeadAreItsWhole) {
+// The chunked loss of the head, against linear() and cross_entropy().
+TEST_F(Fp8, ChunkedLossMatchesTheLossOfAllLogits) {
   const auto in = inputs();
   const Tensor targets = random.integers({kRows}, 0, kOutputs - 1);
   const auto run = [&](int64_t rows) {
@@ -172,7 +172,7 @@ TEST_F(Fp8, ChunksOfTheHeadAreItsWhole) {
     expect_near(chunked, whole, 2e-2, fmt::format("chunks of {}", rows));
     for (size_t i = 2; i < 5; ++i) EXPECT_EQ(chunked.gradients[i].item(), whole.gradients[i].item());
   }
-  // 20 rows are no chunk for fp8: the same loss, in bf16.
+  // 20 rows are not a valid chunk for fp8: the same loss, in bf16.
   expect_near({run(20).output, {}}, {whole.output, {}}, 5e-2, "bf16");
 }
 

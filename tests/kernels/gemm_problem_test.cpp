@@ -1,4 +1,4 @@
-// How products are put to cuBLASLt, without it.
+// Descriptions of products for cuBLASLt, tested without cuBLASLt.
 #include "kernels/plan/gemm_problem.h"
 #include "kernels/cpu/blas.h"
 
@@ -14,8 +14,8 @@ using test::stream;
 
 class GemmProblemTest : public test::RandomTest {};
 
-/// What BLAS computes: column-major C (m, n) = or += op(A) op(B), one number at a time.
-void slow_blas(const GemmProblem& p, const double* a, const double* b, double* c) {
+/// Column-major C (m, n) = or += op(A) op(B), by its definition.
+void reference_blas(const GemmProblem& p, const double* a, const double* b, double* c) {
   for (int64_t z = 0; z < p.batch; ++z) {
     for (int64_t j = 0; j < p.n; ++j) {
       for (int64_t i = 0; i < p.m; ++i) {
@@ -57,7 +57,7 @@ TEST_F(GemmProblemTest, ColumnMajorIsTheSameProduct) {
               .c_dtype = DType::kFloat64,
               .accumulate = random.integer(0, 1) == 1};
     cpu::gemm_tile(gemm);
-    slow_blas(column_major(gemm), b.data<double>(), a.data<double>(), actual.data<double>());
+    reference_blas(column_major(gemm), b.data<double>(), a.data<double>(), actual.data<double>());
     test::expect_close(actual, expected, 1e-12, 1e-12);
   }
 }
@@ -96,7 +96,7 @@ TEST_F(GemmProblemTest, EveryFieldIsInTheKey) {
   for (const GemmProblem& p : all) EXPECT_TRUE(keys.insert(p.key()).second) << p.key();
 }
 
-TEST_F(GemmProblemTest, AlignmentIsThatOfTheWorstAddress) {
+TEST_F(GemmProblemTest, AlignmentIsThatOfTheLeastAlignedAddress) {
   alignas(16) std::array<std::byte, 64> memory{};
   const auto at = [&](size_t offset) -> std::byte* { return memory.data() + offset; };
   const auto alignment = [&](size_t a, size_t b, size_t c, size_t bias) {
@@ -111,7 +111,7 @@ TEST_F(GemmProblemTest, AlignmentIsThatOfTheWorstAddress) {
   EXPECT_EQ(alignment(1, 8, 2, 4), 1);
 }
 
-TEST_F(GemmProblemTest, WhatGeluKeptLiesLikeTheResultOfItsGradient) {
+TEST_F(GemmProblemTest, KeptInputOfGeluHasTheLayoutOfItsGradient) {
   // The gradient between two layers: dy (rows, outputs) times W (outputs, hidden), in rows of `hidden`.
   const int64_t rows = random.integer(1, 9);
   const int64_t hidden = 8 * random.integer(1, 3);
@@ -137,20 +137,20 @@ TEST_F(GemmProblemTest, WhatGeluKeptLiesLikeTheResultOfItsGradient) {
   };
   const GemmProblem p = problem(0);
   EXPECT_EQ(p.epilogue, GemmEpilogue::kGeluTanhGradient);
-  EXPECT_EQ(p.m, hidden) << "what is kept has m rows in column-major terms";
+  EXPECT_EQ(p.m, hidden) << "`kept` must have m rows in column-major order";
   EXPECT_EQ(p.ldc, hidden);
   EXPECT_EQ(p.ldc % 8, 0);
   EXPECT_FALSE(p.transpose_a);
   EXPECT_FALSE(p.transpose_b);
   EXPECT_EQ(p.alignment, 16);
   EXPECT_NE(p.key().find(":dgelu:set:align16"), std::string::npos) << p.key();
-  EXPECT_EQ(problem(1).alignment, 2) << "the memory of the epilogue counts";
+  EXPECT_EQ(problem(1).alignment, 2) << "alignment must include the memory of the epilogue";
   EXPECT_EQ(problem(4).alignment, 8);
   EXPECT_EQ(problem(8).alignment, 16);
   EXPECT_NE(problem(4).key(), p.key());
 }
 
-/// Matrix number of an operand for an index of `batch`.
+/// The index of an operand's matrix for an index of `batch`.
 int64_t matrix_of(int64_t index, const Shape& own, const Shape& batch) {
   int64_t at = 0;
   int64_t step = 1;
@@ -165,7 +165,7 @@ int64_t matrix_of(int64_t index, const Shape& own, const Shape& batch) {
   return at;
 }
 
-TEST_F(GemmProblemTest, BatchesAreCutWhereAnOperandStartsToRepeat) {
+TEST_F(GemmProblemTest, BatchesAreSplitWhereAnOperandStartsToRepeat) {
   for (int round = 0; round < 300; ++round) {
     Shape batch;
     const int64_t dims = random.integer(0, 4);
@@ -187,7 +187,7 @@ TEST_F(GemmProblemTest, BatchesAreCutWhereAnOperandStartsToRepeat) {
       ASSERT_EQ(matrix_of(i, b, batch), matrix_of(first, b, batch) + (split.b_repeats ? 0 : step));
     }
   }
-  EXPECT_EQ(split_batch({7, 12}, {7, 12}, {7, 12}).inner, 84) << "equal batches make one product";
+  EXPECT_EQ(split_batch({7, 12}, {7, 12}, {7, 12}).inner, 84) << "equal batches must be one product";
   EXPECT_EQ(split_batch({7, 12}, {}, {7, 12}).inner, 84);
   EXPECT_EQ(split_batch({7, 1}, {7, 12}, {7, 12}).inner, 12);
 }

@@ -19,14 +19,14 @@
 
 namespace tutti::test {
 
-/// Threads and stream that tests compute on unless they bring their own.
+/// The default stream of tests, with two threads.
 inline const Stream& stream() {
   static ThreadPool pool(2);
   static const Stream on_pool = Stream::inline_on(pool);
   return on_pool;
 }
 
-/// Random inputs of tests: a fresh seed each run, or the one in TUTTI_TEST_SEED to repeat a failure.
+/// Random inputs of tests. The seed is new in each run, or that of TUTTI_TEST_SEED, to reproduce a failure.
 class Random {
  public:
   Random() : Random(fresh_seed()) {}
@@ -39,7 +39,7 @@ class Random {
     return std::uniform_real_distribution<double>(low, high)(engine_);
   }
   double normal() { return std::normal_distribution<double>()(engine_); }
-  /// In [low, high], both included.
+  /// An integer in [low, high].
   int64_t integer(int64_t low, int64_t high) {
     return std::uniform_int_distribution<int64_t>(low, high)(engine_);
   }
@@ -50,7 +50,7 @@ class Random {
   Tensor uniform(const Shape& shape, double low, double high, DType dtype = DType::kFloat64) {
     return make(shape, dtype, [&] { return uniform(low, high); });
   }
-  /// Each in [low, high], both included.
+  /// Integers in [low, high].
   Tensor integers(const Shape& shape, int64_t low, int64_t high, DType dtype = DType::kInt32) {
     return make(shape, dtype, [&] { return static_cast<double>(integer(low, high)); });
   }
@@ -71,7 +71,7 @@ class Random {
   std::mt19937_64 engine_;
 };
 
-/// A fixture with random numbers whose seed stands in every failure message.
+/// A fixture with random numbers; every failure message contains the seed.
 class RandomTest : public ::testing::Test {
  protected:
   Random random;
@@ -97,8 +97,8 @@ inline std::string index_text(int64_t flat, const Shape& shape) {
   return to_string(index);
 }
 
-/// |actual - expected| <= absolute + relative * |expected| for every element; NaN equals NaN only. Reports
-/// the worst.
+/// Expects |actual - expected| <= absolute + relative * |expected| for every element; NaN equals only NaN.
+/// Reports the element with the largest error.
 inline void expect_close(const Tensor& actual, const Tensor& expected, double relative, double absolute,
                          const std::string& what = "result") {
   ASSERT_EQ(to_string(actual.shape()), to_string(expected.shape())) << what;
@@ -123,7 +123,7 @@ inline void expect_close(const Tensor& actual, const Tensor& expected, double re
                        << absolute + relative * std::abs(e[at]) << ")";
 }
 
-/// The same bits in every element, shape and dtype.
+/// Expects the same shape, dtype and bits of every element.
 inline void expect_same_bits(const Tensor& actual, const Tensor& expected,
                              const std::string& what = "result") {
   ASSERT_EQ(to_string(actual.shape()), to_string(expected.shape())) << what;
@@ -142,7 +142,8 @@ inline void expect_same_bits(const Tensor& actual, const Tensor& expected,
   ADD_FAILURE() << what << ": bits differ in the payload of a NaN";
 }
 
-/// A copy of `tensor` that is not contiguous: every second element of a wider last dim, NaN (or 77) between.
+/// A copy of `tensor` that is not contiguous: every second element of a wider last dim, with NaN (or 77)
+/// between.
 inline Tensor strided_copy(const Tensor& tensor) {
   if (tensor.dims() == 0) return tensor;
   Shape wide = tensor.shape();
@@ -155,7 +156,7 @@ inline Tensor strided_copy(const Tensor& tensor) {
   return view;
 }
 
-/// A parameter that holds `value`; its gradient starts as NaN, not defined.
+/// A parameter with a copy of `value`; its gradient is filled with NaN and not defined.
 inline Parameter parameter_of(const Tensor& value, std::string name = "p", Role role = Role::kWeight) {
   Parameter parameter;
   parameter.name = std::move(name);
@@ -168,7 +169,7 @@ inline Parameter parameter_of(const Tensor& value, std::string name = "p", Role 
   return parameter;
 }
 
-/// sum over all outputs of <weights, output>, in fp64: what makes a scalar of any op's result.
+/// The sum over all outputs of <weights, output>, in fp64: a scalar from the results of any op.
 inline Var project(Tape& tape, std::vector<Var> outputs, const std::vector<double>& weights) {
   double sum = 0;
   for (const Var& output : outputs) {
@@ -188,17 +189,17 @@ inline Var project(Tape& tape, std::vector<Var> outputs, const std::vector<doubl
 }
 
 struct GradCheckOptions {
-  double relative = 1e-6;     ///< of the larger of the two derivatives
-  double step = 1e-5;         ///< of the central difference
-  int64_t max_elements = 64;  ///< of an input; a random subset of larger ones
-  /// Inputs to treat as constants, by index. Inputs that are not fp64 always are.
+  double relative = 1e-6;     ///< maximum error relative to the larger of the two derivatives
+  double step = 1e-5;         ///< step of the central difference
+  int64_t max_elements = 64;  ///< elements checked per input: a random subset of larger inputs
+  /// Indices of inputs that are constants. Inputs that are not fp64 always are.
   std::vector<size_t> constants;
   /// Whether inputs may be strided views.
   bool strided = true;
-  /// Tries smaller steps where the first does not agree: for functions with kinks (ReLU in a deep model),
-  /// which a step may cross.
+  /// Whether to try smaller steps if the first does not agree: for functions with kinks (ReLU in a deep
+  /// model), which a step may cross.
   bool kinks = false;
-  /// Rounding error of the function in units of its own: deep models amplify it.
+  /// Rounding error of the function in units of epsilon; larger for deep models.
   double rounding = 100;
   StepContext context;
 };
@@ -207,7 +208,8 @@ using Function = std::function<Var(Tape&, const std::vector<Var>&)>;
 
 namespace detail {
 
-/// The central difference of `loss` in `element`, and its error for a loss that is off by one epsilon.
+/// The central difference of `loss` with respect to `element`, and its error if the error of the loss is one
+/// epsilon.
 inline std::pair<double, double> difference_quotient(const std::function<double()>& loss, double& element,
                                                      double step) {
   const double kept = element;
@@ -222,12 +224,13 @@ inline std::pair<double, double> difference_quotient(const std::function<double(
   return {(up - down) / (above - below), std::numeric_limits<double>::epsilon() / h};
 }
 
-/// Compares `analytic` with central differences of `loss` in the elements of `x`. `magnitude` is the sum of
-/// the absolute terms of the loss: its rounding error bounds what differences can resolve.
+/// Compares `analytic` with central differences of `loss` with respect to the elements of `x`. `magnitude` is
+/// the sum of the absolute values of the terms of the loss, whose rounding error limits the accuracy of
+/// differences.
 inline void compare_with_differences(const std::function<double()>& loss, const Tensor& x,
                                      const Tensor& analytic, double magnitude, const std::string& what,
                                      Random& random, const GradCheckOptions& options) {
-  ASSERT_TRUE(analytic.defined()) << what << ": no gradient came";
+  ASSERT_TRUE(analytic.defined()) << what << ": there is no gradient";
   ASSERT_EQ(to_string(analytic.shape()), to_string(x.shape())) << what;
   const std::vector<double> gradient = to_doubles(analytic);
   double largest = 0;
@@ -266,11 +269,11 @@ inline void compare_with_differences(const std::function<double()>& loss, const 
 
 }  // namespace detail
 
-/// Checks the gradients of all fp64 inputs of `f` against central differences of <r, f(inputs)> with a fixed
-/// random r, and that they stay the same when
-///   - each input alone is differentiated and the others are constants,
+/// Checks the gradients of all fp64 inputs of `f` against central differences of <r, f(inputs)> with a random
+/// r, and that they are the same (or the right multiple) when
+///   - one input is differentiated and the others are constants,
 ///   - the inputs are used twice on one tape (gradients accumulate on variables),
-///   - the inputs are parameters: the first contribution overwrites garbage, later ones accumulate,
+///   - the inputs are parameters: the first gradient overwrites uninitialised memory, later ones accumulate,
 ///   - the inputs are strided views.
 /// `f` is a pure function; its output is fp64.
 inline void check_gradients(const Function& f, const std::vector<Tensor>& inputs, Random& random,
@@ -382,8 +385,8 @@ inline void check_gradients(const Function& f, const std::vector<Tensor>& inputs
   }
 }
 
-/// Checks the gradients that `f` gives to fp64 parameters (statistics left out) against central differences
-/// of <r, f()>: for whole models. Parameters have value and grad; their gradients are overwritten.
+/// Checks the gradients of fp64 parameters of `f`, except statistics, against central differences of <r,
+/// f()>: for whole models. Parameters must have value and grad; their gradients are overwritten.
 inline void check_parameter_gradients(const std::function<Var(Tape&)>& f,
                                       const std::vector<Parameter*>& parameters, Random& random,
                                       const GradCheckOptions& options = {}) {
@@ -409,7 +412,7 @@ inline void check_parameter_gradients(const std::function<Var(Tape&)>& f,
   };
   for (Parameter* parameter : parameters) {
     if (parameter->role == Role::kStatistic) continue;
-    ASSERT_TRUE(parameter->grad_defined) << parameter->name << " got no gradient";
+    ASSERT_TRUE(parameter->grad_defined) << parameter->name << " has no gradient";
     detail::compare_with_differences(loss, parameter->value, parameter->grad.clone(stream()), magnitude,
                                      parameter->name, random, options);
     if (::testing::Test::HasFatalFailure()) return;

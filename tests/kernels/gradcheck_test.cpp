@@ -7,7 +7,7 @@ namespace {
 
 enum class Fault : uint8_t { kNone, kDerivative, kIgnoresMode, kIgnoresStrides };
 
-/// a * b elementwise, with a chosen fault.
+/// a * b elementwise, with a fault.
 Var multiply(Tape& tape, const Var& x, const Var& y, Fault fault) {
   const auto dense = [fault](const Tensor& t) {
     if (fault != Fault::kIgnoresStrides) return t.to_contiguous(test::stream());

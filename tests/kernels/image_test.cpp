@@ -1,4 +1,4 @@
-// Convolutions and pools against slow ones.
+// Convolutions and pools against reference implementations.
 #include "tests/kernels/op_check.h"
 
 #include <tutti/kernels/conv.h>
@@ -13,8 +13,8 @@ namespace {
 
 class ConvTest : public RandomTest {};
 
-/// A convolution of NHWC images in fp64, one tap at a time.
-Tensor slow_conv(const Tensor& x, const Tensor& w, const Conv2dOptions& o) {
+/// A convolution of NHWC images by its definition in fp64.
+Tensor reference_conv(const Tensor& x, const Tensor& w, const Conv2dOptions& o) {
   const auto xs = to_doubles(x);
   const auto ws = to_doubles(w);
   const int64_t h = x.size(1);
@@ -65,7 +65,7 @@ const Convolution kConvolutions[] = {
     {4, 11, 11, 8, 8, 3, 3, {.stride = {2, 2}, .padding = {1, 1}, .groups = 8}},
 };
 
-TEST_F(ConvTest, MatchesTheSlowOneOnEveryLibrary) {
+TEST_F(ConvTest, MatchesTheReferenceOnEveryLibrary) {
   const cpu::MathLibrary before = cpu::math_library();
   for (const auto library : {cpu::MathLibrary::kOneDnn, cpu::MathLibrary::kOwn}) {
     if (!cpu::has_math_library(library)) continue;
@@ -75,7 +75,7 @@ TEST_F(ConvTest, MatchesTheSlowOneOnEveryLibrary) {
       for (const Convolution& c : kConvolutions) {
         const Tensor x = random.normal({c.n, c.h, c.w, c.c}, 1, dtype);
         const Tensor w = random.normal({c.o, c.c / c.options.groups, c.kh, c.kw}, 0.3, dtype);
-        const Tensor expected = slow_conv(x, w, c.options);
+        const Tensor expected = reference_conv(x, w, c.options);
         Tape tape(stream(), {}, Tape::Mode::kInference);
         SCOPED_TRACE(fmt::format("{} {} images {}", name(library), name(dtype), to_string(x.shape())));
         expect_close(conv2d(tape, Var(strided_copy(x)), Var(w), Var(), c.options).value, expected, tolerance,
@@ -106,7 +106,7 @@ TEST_F(ConvTest, FilterGradientsAccumulate) {
   }
 }
 
-TEST_F(ConvTest, RefusesWhatDoesNotFit) {
+TEST_F(ConvTest, RefusesWrongShapes) {
   Tape tape(stream());
   const auto make = [&](const Shape& shape) { return Var(random.normal(shape)); };
   EXPECT_THROW(conv2d(tape, make({1, 4, 4, 3}), make({2, 4, 3, 3}), Var()), Error);
@@ -140,7 +140,8 @@ Shape image_shape(const Window& c, ImageLayout layout, int64_t images = 2, int64
                                       : Shape{images, channels, c.size[0], c.size[1]};
 }
 
-/// The definition on (N, H, W, C): largest, or mean over the window (with padding as zeros or left out).
+/// The definition for (N, H, W, C): the maximum or the mean of each window (with padding as zeros or without
+/// it).
 std::vector<double> reference(const Tensor& x, const Window& c, bool take_max, bool count_padding) {
   std::vector<double> result;
   const auto at = to_doubles(x);

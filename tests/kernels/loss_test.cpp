@@ -9,6 +9,7 @@
 #include <tutti/kernels/pointwise.h>
 #include <tutti/kernels/softmax.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -23,7 +24,7 @@ class CrossEntropy : public RandomTest {};
 const Function kSoftmax = [](Tape& t, const std::vector<Var>& v) { return softmax(t, v[0]); };
 const Function kLogSoftmax = [](Tape& t, const std::vector<Var>& v) { return log_softmax(t, v[0]); };
 
-/// log(sum(exp(row))), slowly.
+/// log(sum(exp(row))) by its definition.
 double log_sum_exp(const double* row, size_t n) {
   const double largest = *std::max_element(row, row + n);
   if (std::isinf(largest) && largest < 0) return largest;
@@ -50,7 +51,7 @@ TEST_F(Softmax, Values) {
 
 TEST_F(Softmax, InfinityAndNan) {
   const double nan = std::nan("");
-  // Rows of three pieces of the online sum, so that special values meet rescaling.
+  // Rows of three parts of the online sum, so that special values are rescaled.
   constexpr int64_t kWidth = 3000;
   for (const Isa isa : available_isas()) {
     const UseIsa use(isa);
@@ -92,7 +93,7 @@ Tensor draw_targets(Random& random, const Shape& shape, int64_t classes,
   return targets.to(dtype, stream());
 }
 
-/// The definition: scale * sum of -sum_c q_c log p_c with q smoothed.
+/// The definition: scale * sum of -sum_c q_c log p_c with smoothed q.
 double reference_loss(const std::vector<double>& x, const std::vector<double>& targets, size_t n,
                       const CrossEntropyOptions& o) {
   double total = 0;
@@ -126,7 +127,7 @@ TEST_F(CrossEntropy, Values) {
 TEST_F(CrossEntropy, AllRowsIgnored) {
   const Tensor targets = Tensor::full({5}, -1, DType::kInt32, stream());
   Tape tape(stream());
-  // Not even NaN in an ignored row reaches the loss or the gradient.
+  // NaN in an ignored row has no effect on the loss and the gradient.
   const Var x = tape.variable(Tensor::full({5, 9}, std::nan(""), DType::kFloat32, stream()));
   const Var loss = cross_entropy(tape, x, targets);
   EXPECT_EQ(loss.value.item(), 0);
@@ -137,7 +138,7 @@ TEST_F(CrossEntropy, AllRowsIgnored) {
   EXPECT_EQ(none.count, 0);
 }
 
-TEST_F(CrossEntropy, TheGradientTakesTheLogitsMemory) {
+TEST_F(CrossEntropy, GradientOverwritesTheLogits) {
   const Tensor targets = random.integers({64}, 0, 999);
   const Tensor source = random.normal({64, 1000}, 1, DType::kFloat32);
   for (const bool keep : {false, true}) {
@@ -150,9 +151,9 @@ TEST_F(CrossEntropy, TheGradientTakesTheLogitsMemory) {
     const Tensor held = keep ? logits.value : Tensor();
     logits = Var{};
     tape.backward(loss);
-    // scale works in place too: the memory travels on to the gradient of x.
+    // scale also works in place: the gradient of x has the same memory.
     EXPECT_EQ(tape.gradient(x).raw() == memory, !keep);
-    if (keep) expect_same_bits(held, before, "logits that somebody holds");
+    if (keep) expect_same_bits(held, before, "logits with another reference");
   }
 }
 
@@ -172,10 +173,10 @@ TEST_F(CrossEntropy, Evaluate) {
       correct += std::max_element(row, row + 5) - row == static_cast<int64_t>(target[r]) ? 1 : 0;
       count += 1;
     }
-    const RowEvaluation got = cross_entropy_evaluate(stream(), x, targets);
-    EXPECT_NEAR(got.loss, loss, 1e-5 * loss);
-    EXPECT_EQ(got.correct, correct);
-    EXPECT_EQ(got.count, count);
+    const RowEvaluation actual = cross_entropy_evaluate(stream(), x, targets);
+    EXPECT_NEAR(actual.loss, loss, 1e-5 * loss);
+    EXPECT_EQ(actual.correct, correct);
+    EXPECT_EQ(actual.count, count);
   }
 }
 
@@ -221,7 +222,7 @@ class LinearCrossEntropyTest : public RandomTest {
   }
 };
 
-// For any chunk, also one that does not divide the rows, and any gradient of the loss.
+// For any chunk, including ones that do not divide the rows, and any gradient of the loss.
 TEST_F(LinearCrossEntropyTest, IsTheLossOfAllLogits) {
   for (const int64_t rows : {0, 1, 5, 20, 21, 22}) {
     for (const double smoothing : {0.0, 0.2}) {
@@ -233,7 +234,7 @@ TEST_F(LinearCrossEntropyTest, IsTheLossOfAllLogits) {
   }
 }
 
-TEST_F(LinearCrossEntropyTest, OnlyOneGradientIsWanted) {
+TEST_F(LinearCrossEntropyTest, OneGradientOnly) {
   for (const bool of_x : {true, false}) {
     const auto gradient = [&](const Function& f) {
       Tape tape(stream());
@@ -246,7 +247,7 @@ TEST_F(LinearCrossEntropyTest, OnlyOneGradientIsWanted) {
   }
 }
 
-TEST_F(LinearCrossEntropyTest, AddsToAGradientThatIsThere) {
+TEST_F(LinearCrossEntropyTest, AddsToExistingGradients) {
   const auto twice = [](const Function& loss) {
     return [loss](Tape& t, const std::vector<Var>& v) { return add(t, loss(t, v), loss(t, v)); };
   };
@@ -255,19 +256,19 @@ TEST_F(LinearCrossEntropyTest, AddsToAGradientThatIsThere) {
               run_op(twice(whole()), {x, w}, one, DType::kFloat64, stream()), 1e-13, "twice");
 }
 
-TEST_F(LinearCrossEntropyTest, WithoutATapeOnlyTheLoss) {
+TEST_F(LinearCrossEntropyTest, InferenceComputesTheLossOnly) {
   Tape tape(stream(), {}, Tape::Mode::kInference);
   const double loss = chunked(4)(tape, {Var(x), Var(w)}).value.item();
   EXPECT_NEAR(loss, whole()(tape, {Var(x), Var(w)}).value.item(), 1e-13);
 }
 
-TEST_F(LinearCrossEntropyTest, HoldsTheLogitsOfOneChunk) {
+TEST_F(LinearCrossEntropyTest, UsesMemoryForOneChunkOfLogits) {
   const int64_t rows = 512;
   const int64_t classes = 4096;
   const Tensor many = random.normal({rows, 8}, 1, DType::kFloat32);
   const Tensor table = random.normal({classes, 8}, 1, DType::kFloat32);
   const Tensor labels = random.integers({rows}, 0, classes - 1);
-  // The other tests here hold far less at any time than this one.
+  // The other tests of this file use much less memory than this one.
   const int64_t before = cpu_memory_stats().live_bytes;
   Tape tape(stream());
   const Var v = tape.variable(many);

@@ -8,7 +8,7 @@
 namespace tutti::test {
 namespace {
 
-/// A weight of 57 x 311 elements: in one parameter as three matrices, or in three parameters.
+/// Three matrices, 57 x 311 together: packed into one parameter, or in three parameters.
 class Packed final : public Module {
  public:
   explicit Packed(bool apart) {
@@ -38,9 +38,9 @@ class Packed final : public Module {
 
 class MuonTest : public OptimizerFixture {};
 
-TEST_F(MuonTest, TakesPackedMatricesApart) {
+TEST_F(MuonTest, SplitsPackedMatrices) {
   const std::vector<double> drawn = to_doubles(random.normal({2, 57, Packed::kColumns}, 0.3));
-  // All weights after two steps, one parameter behind the other.
+  // All weights after two steps, concatenated.
   const auto stepped = [&](bool apart, bool split, const Precision& precision) {
     OptimizerConfig c;
     c.algorithm = "muon";
@@ -80,7 +80,7 @@ TEST_F(MuonTest, TakesPackedMatricesApart) {
   EXPECT_THROW(Optimizer(c, groups, stream()), Error);
 }
 
-/// update = the Newton-Schulz iteration of the paper in fp64, by definition.
+/// The Newton-Schulz iteration of the paper, by its definition in fp64.
 std::vector<double> orthogonalised(const std::vector<double>& g, int64_t rows, int64_t columns,
                                    int64_t iterations) {
   const auto product = [](const std::vector<double>& a, const std::vector<double>& b, int64_t m, int64_t k,
@@ -113,7 +113,7 @@ std::vector<double> orthogonalised(const std::vector<double>& g, int64_t rows, i
   return x;
 }
 
-TEST_F(MuonTest, OrthogonalisesMatricesAndLeavesTheRestToAdamW) {
+TEST_F(MuonTest, OrthogonalisesMatricesAndUpdatesOthersByAdamW) {
   for (const auto& [scale_name, nesterov] : {std::pair{"match_adamw", true}, std::pair{"spectral", false}}) {
     OptimizerConfig c = config();
     c.algorithm = "muon";

@@ -1,4 +1,4 @@
-// What is particular to the norms.
+// Properties of the norms that the table of op cases does not cover.
 #include "tests/kernels/op_check.h"
 
 #include <tutti/kernels/norm.h>
@@ -56,7 +56,7 @@ TEST_F(Norm, RmsNormValues) {
 }
 
 TEST_F(Norm, LargeMeansDoNotCancel) {
-  // Variance 1 around 1000: a one-pass fp32 variance would be lost.
+  // Mean 1000, variance 1: a variance from one pass in fp32 would have no correct digits.
   const Tensor x = random.uniform({8, 512}, 1000 - std::sqrt(3.0), 1000 + std::sqrt(3.0), DType::kFloat32);
   const Tensor w = Tensor::full({512}, 1, DType::kFloat32, stream());
   Tape tape(stream());
@@ -68,7 +68,7 @@ TEST_F(Norm, LargeMeansDoNotCancel) {
 }
 
 TEST_F(Norm, ParameterGradientsInFp32ForBf16Weights) {
-  // A bf16 parameter with an fp32 gradient, as a group with master weights has.
+  // A bf16 parameter with an fp32 gradient, as in a group with master weights.
   Parameter w = parameter_of(random.normal({65}), "w", Role::kNorm);
   w.value = w.value.to(DType::kBFloat16, stream());
   w.grad = Tensor::full({65}, 5, DType::kFloat32, stream());
@@ -82,11 +82,11 @@ TEST_F(Norm, ParameterGradientsInFp32ForBf16Weights) {
                                {x, w.value}, dy, DType::kFloat64, stream());
   const Tensor expected = exact.gradients[1].clone(stream());
   for (double& v : expected.span<double>()) v += 5;
-  // Far closer than bf16 could hold: sums of 700 terms stayed in fp32.
+  // More accurate than bf16: sums of 700 terms are in fp32.
   expect_close(w.grad, expected, 1e-5, 1e-4);
 }
 
-// The sum is used again behind the norm, as in a residual network.
+// The sum is used again after the norm, as in a residual network.
 TEST_F(Norm, AddNormIsAddAndNorm) {
   const Shape shape{3, 5, 17};
   const std::vector<Tensor> in = {random.normal(shape), random.normal(shape), random.normal({17}),
@@ -188,10 +188,10 @@ TEST_F(BatchNorm, ValuesAndStatistics) {
       }
       tape.backward(y);
       for (size_t k = 0; k < n; ++k) {
-        const double got_mean = to_doubles(running_mean.grad)[k];
-        const double got_var = to_doubles(running_var.grad)[k];
-        EXPECT_NEAR(got_mean, training ? 0.25 * mean[k] : 0, 1e-12);
-        EXPECT_NEAR(got_var, training ? 0.25 * var[k] * count / (count - 1) : 0, 1e-12);
+        const double actual_mean = to_doubles(running_mean.grad)[k];
+        const double actual_var = to_doubles(running_var.grad)[k];
+        EXPECT_NEAR(actual_mean, training ? 0.25 * mean[k] : 0, 1e-12);
+        EXPECT_NEAR(actual_var, training ? 0.25 * var[k] * count / (count - 1) : 0, 1e-12);
       }
     }
   }
@@ -217,7 +217,7 @@ TEST_F(BatchNorm, StatisticsOfMicrobatchesAddUp) {
 }
 
 TEST_F(BatchNorm, LargeMeansDoNotCancel) {
-  // Deviation 1 around 4000: sums of squares in fp32 would leave nothing of the variance.
+  // Mean 4000, variance 1: a variance from sums of squares in fp32 would have no correct digits.
   for (const ImageLayout layout : {ImageLayout::kNhwc, ImageLayout::kNchw}) {
     const Tensor x =
         random.uniform({8, 24, 24, 24}, 4000 - std::sqrt(3.0), 4000 + std::sqrt(3.0), DType::kFloat32);
@@ -233,7 +233,7 @@ TEST_F(BatchNorm, LargeMeansDoNotCancel) {
   }
 }
 
-TEST_F(BatchNorm, OneElementAChannel) {
+TEST_F(BatchNorm, OneElementPerChannel) {
   Parameter mean = parameter_of(random.normal({3}), "m", Role::kStatistic);
   Parameter var = parameter_of(random.uniform({3}, 1, 2), "v", Role::kStatistic);
   const Tensor x = random.normal({1, 3});

@@ -10,8 +10,8 @@
 
 namespace tutti::test {
 
-/// An op's output and the gradients of its inputs (undefined for those that have none) for a given gradient
-/// of the output.
+/// The output of an op and the gradients of its inputs (undefined for inputs without one) for a given
+/// gradient of the output.
 struct Outcome {
   Tensor output;
   std::vector<Tensor> gradients;
@@ -40,12 +40,21 @@ inline void expect_same_bits(const Outcome& actual, const Outcome& expected, con
   }
 }
 
-/// |difference| <= tolerance * (|expected| + the largest |expected| of the tensor).
+/// Expects |difference| <= tolerance * (|expected| + the largest |expected| of the tensor). For one element,
+/// which may be a sum of terms that cancel each other, the largest is that of all tensors.
 inline void expect_near(const Outcome& actual, const Outcome& expected, double tolerance,
                         const std::string& what) {
-  const auto compare = [&](const Tensor& a, const Tensor& e, const std::string& name) {
+  const auto largest_of = [](const Tensor& t) {
     double largest = 1e-30;
-    for (const double v : to_doubles(e)) largest = std::max(largest, std::abs(v));
+    if (t.defined()) {
+      for (const double v : to_doubles(t)) largest = std::max(largest, std::abs(v));
+    }
+    return largest;
+  };
+  double overall = largest_of(expected.output);
+  for (const Tensor& g : expected.gradients) overall = std::max(overall, largest_of(g));
+  const auto compare = [&](const Tensor& a, const Tensor& e, const std::string& name) {
+    const double largest = e.numel() == 1 ? overall : largest_of(e);
     expect_close(a.to(DType::kFloat64, stream()), e.to(DType::kFloat64, stream()), tolerance,
                  tolerance * largest, what + ": " + name);
   };
@@ -56,7 +65,7 @@ inline void expect_near(const Outcome& actual, const Outcome& expected, double t
   }
 }
 
-/// The instruction sets that this CPU has.
+/// The instruction sets that this CPU supports.
 inline std::vector<Isa> available_isas() {
   std::vector<Isa> result;
   for (const Isa isa : {Isa::kBaseline, Isa::kAvx2, Isa::kAvx512}) {
@@ -65,7 +74,7 @@ inline std::vector<Isa> available_isas() {
   return result;
 }
 
-/// Uses an instruction set for the life of this object.
+/// Uses an instruction set during the lifetime of this object.
 class UseIsa {
  public:
   explicit UseIsa(Isa isa) : before_(best_isa()) { set_isa(isa); }
@@ -79,8 +88,8 @@ class UseIsa {
 
 using cases::Tolerance;
 
-/// The gradients of floating inputs as parameters of `dtype`, whose gradients are fp32, after two
-/// microbatches: the first overwrites garbage, the second adds.
+/// The fp32 gradients of floating inputs as parameters of `dtype`, after two microbatches: the first
+/// overwrites NaN, the second adds.
 inline std::vector<Tensor> parameter_gradients(const Function& f, const std::vector<Tensor>& inputs,
                                                const Tensor& dy, DType dtype, const StepContext& context) {
   std::vector<Parameter> parameters;
@@ -101,14 +110,14 @@ inline std::vector<Tensor> parameter_gradients(const Function& f, const std::vec
   return gradients;
 }
 
-/// For fp32 and bf16, with every instruction set: output and gradients are near those of fp64 (whose
-/// gradients check_gradients holds against differences), and their bits do not depend on the number of
-/// threads. Gradients of parameters are near those of fp64 too, and add up.
+/// Checks for fp32 and bf16, with every instruction set: output and gradients are close to those of fp64
+/// (which check_gradients compares with finite differences), and their bits do not depend on the number of
+/// threads. Gradients of parameters are also close to those of fp64, and accumulate over microbatches.
 inline void check_precisions(const Function& f, const std::vector<Tensor>& inputs, Random& random,
                              const Tolerance& tolerance = {}, const StepContext& context = {}) {
   SCOPED_TRACE(random.note());
   for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
-    // fp64 starts from the rounded inputs.
+    // The expected values in fp64 are those of the rounded inputs.
     std::vector<Tensor> rounded;
     for (const Tensor& input : inputs) {
       rounded.push_back(is_floating(input.dtype()) ? input.to(dtype, stream()) : input);

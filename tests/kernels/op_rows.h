@@ -16,7 +16,7 @@ inline void PrintTo(const OpCase& row, std::ostream* out) {  // NOLINT(readabili
 
 namespace tutti::test {
 
-/// Floating inputs in fp64.
+/// Draws an input; floating inputs are fp64.
 inline Tensor draw(const cases::Input& input, Random& random) {
   using Draw = cases::Input::Draw;
   const Tensor values = Tensor::empty(input.shape, DType::kFloat64, stream());
@@ -36,7 +36,7 @@ inline Tensor draw(const cases::Input& input, Random& random) {
             random.integer(static_cast<int64_t>(input.low), static_cast<int64_t>(input.high)));
         break;
     }
-    if (input.share > 0 && random.uniform() < input.share) value = input.instead;
+    if (input.replaced_share > 0 && random.uniform() < input.replaced_share) value = input.replacement;
   }
   return values.to(input.dtype, stream());
 }
@@ -54,7 +54,7 @@ inline std::vector<cases::OpCase> rows_for(int checks) {
   return rows;
 }
 
-/// "layer_norm_3_5_5" of a row: gtest takes letters, digits and underscores, and no name twice.
+/// The name of a row's test, such as "layer_norm_3_5_5": gtest supports letters, digits and underscores.
 inline std::string row_name(const ::testing::TestParamInfo<cases::OpCase>& info) {
   std::string name = info.param.op;
   for (const char c : info.param.what) {
@@ -69,7 +69,7 @@ inline std::string row_name(const ::testing::TestParamInfo<cases::OpCase>& info)
   return name;
 }
 
-/// A test of one row.
+/// A fixture for tests of one row.
 class OpTest : public RandomTest, public ::testing::WithParamInterface<cases::OpCase> {
  protected:
   const cases::OpCase& row() const { return GetParam(); }

@@ -1,5 +1,5 @@
-// Every op on the CPU, from the table of kernels/cases: values, gradients, precisions, instruction sets and
-// numbers of threads. What is particular to an op is in its own file.
+// All ops on the CPU, from the table of kernels/cases: values, gradients, precisions, instruction sets and
+// numbers of threads. Other properties of an op are tested in its own file.
 #include "tests/kernels/op_rows.h"
 
 #include <filesystem>
@@ -24,7 +24,7 @@ std::vector<OpCase> rows_with_elements() {
   return rows;
 }
 
-TEST_P(Values, AreThoseOfTheDefinition) {
+TEST_P(Values, MatchTheDefinition) {
   const std::vector<Tensor> in = inputs();
   Tape tape(stream(), row().context, Tape::Mode::kInference);
   std::vector<Var> vars;
@@ -41,7 +41,7 @@ TEST_P(Values, AreThoseOfTheDefinition) {
   }
 }
 
-TEST_P(Gradients, AreThoseOfDifferences) {
+TEST_P(Gradients, MatchFiniteDifferences) {
   GradCheckOptions options;
   options.relative = row().relative;
   options.max_elements = row().max_elements;
@@ -53,7 +53,7 @@ TEST_P(Gradients, AreThoseOfDifferences) {
   check_gradients(row().apply, inputs(), random, options);
 }
 
-TEST_P(Precisions, AreNearFp64OnAnyThreads) {
+TEST_P(Precisions, AreCloseToFp64OnAnyThreads) {
   check_precisions(row().apply, inputs(), random, row().tolerance, row().context);
 }
 
@@ -61,8 +61,8 @@ INSTANTIATE_TEST_SUITE_P(Ops, Values, ::testing::ValuesIn(rows_with_elements()),
 INSTANTIATE_TEST_SUITE_P(Ops, Gradients, ::testing::ValuesIn(rows_for(cases::kDifferences)), row_name);
 INSTANTIATE_TEST_SUITE_P(Ops, Precisions, ::testing::ValuesIn(rows_for(cases::kPrecisions)), row_name);
 
-/// The ops that public headers declare: what takes a tape first and gives a Var. fp8.h has tests of its own:
-/// its ops need ranges and run in bf16 alone.
+/// The ops that public headers declare: functions whose first parameter is a tape and whose result is a Var.
+/// The ops of fp8.h have separate tests, as they need ranges and support only bf16.
 std::set<std::string> declared_ops() {
   std::set<std::string> ops;
   for (const auto& file : std::filesystem::directory_iterator(TUTTI_KERNEL_HEADERS)) {
@@ -84,10 +84,10 @@ TEST(OpTable, EveryOpHasARowForEveryCheck) {
   for (const std::string& op : ops)
     EXPECT_EQ(checks[op], cases::kDifferences | cases::kPrecisions | cases::kCuda)
         << "kernels/cases has no row of " << op << " for some check";
-  for (const auto& [op, unused] : checks) EXPECT_TRUE(ops.contains(op)) << op << " is no op";
+  for (const auto& [op, unused] : checks) EXPECT_TRUE(ops.contains(op)) << op << " is not an op";
 }
 
-TEST(OpTable, NoTwoRowsHaveOneName) {
+TEST(OpTable, RowNamesAreUnique) {
   std::set<std::string> names;
   for (const OpCase& row : cases::op_cases())
     EXPECT_TRUE(names.insert(row.op + ": " + row.what).second) << row.op << ": " << row.what;

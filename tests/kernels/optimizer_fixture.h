@@ -9,7 +9,7 @@
 #include <map>
 #include <memory>
 
-// What the tests of optimizers share.
+// Models and references for the tests of optimizers.
 namespace tutti::test {
 
 /// Parameters of all roles with odd sizes; one is larger than a chunk of the update.
@@ -46,7 +46,7 @@ struct Model {
   explicit Model(const GroupOptions& options, const Stream& on = test::stream())
       : stream(on), groups(make_param_groups(bag, options, on)) {}
 
-  /// Gradients of a step: keyed by name and step, the same for every setup.
+  /// Draws the gradients of a step, which depend on name and step only: they are the same for every model.
   void draw_gradients(uint64_t seed, int64_t step) {
     for (Parameter* p : bag.parameters()) {
       Random random(seed ^ stable_hash(p->name) ^ (0x9E3779B9ULL * static_cast<uint64_t>(step + 1)));
@@ -72,7 +72,7 @@ inline constexpr Precision kSingle{};
 inline constexpr Precision kMixed{.compute = DType::kBFloat16};
 inline constexpr Precision kDouble{DType::kFloat64, DType::kFloat64, DType::kFloat64};
 
-/// One step of SGD and AdamW in fp64 as the papers write it; state in maps.
+/// One step of SGD and AdamW in fp64 with the papers' formulas.
 struct Reference {
   const OptimizerConfig& config;
   Values x;
@@ -115,7 +115,7 @@ inline Reference reference_of(const OptimizerConfig& config, Model& setup) {
   return reference;
 }
 
-/// The masters by name, gathered from setups that each hold a part.
+/// The masters by name, gathered from models with one shard each.
 inline Values masters(std::vector<Model*> parts) {
   Values all;
   for (Model* setup : parts) {
@@ -146,7 +146,7 @@ inline void expect_values(const Values& actual, const Values& expected, double r
   }
 }
 
-/// Settings in which every number of the rules matters.
+/// A fixture with settings that differ from the defaults, so that each has an effect on the result.
 class OptimizerFixture : public RandomTest {
  protected:
   static constexpr int64_t kSteps = 12;

@@ -2,6 +2,8 @@
 
 #include <tutti/core/config/run_file.h>
 
+#include <algorithm>
+
 namespace tutti::test {
 namespace {
 
@@ -37,7 +39,7 @@ class OptimizerTest : public OptimizerFixture {
     }
   }
 
-  /// Weights after some steps, on a number of threads.
+  /// The masters after four steps with `threads` threads.
   Values run(const OptimizerConfig& c, const GroupOptions& options, int threads) {
     ThreadPool pool(threads);
     const Stream stream = Stream::inline_on(pool);
@@ -70,8 +72,7 @@ TEST_F(OptimizerTest, AdamWFollowsTheFormula) {
   compare_with_reference(config(), kDouble, 1e-12);
 }
 
-/// After one step from zero the averages are (1 - momentum) g and (1 - momentum) g^2: as exact as fp32 has
-/// them.
+/// After the first step the averages are (1 - momentum) g and (1 - momentum) g^2, with the precision of fp32.
 TEST_F(OptimizerTest, AveragesNearOneKeepTheirPrecision) {
   for (const char* algorithm : {"adamw", "muon"}) {
     OptimizerConfig c;
@@ -105,7 +106,7 @@ TEST_F(OptimizerTest, AveragesNearOneKeepTheirPrecision) {
 }
 
 TEST_F(OptimizerTest, StructsAreCheckedLikeRunFiles) {
-  const auto refusal = [&](const OptimizerConfig& c) -> std::string {
+  const auto error_of = [&](const OptimizerConfig& c) -> std::string {
     Model setup({.seed = random.seed()});
     try {
       const Optimizer optimizer(c, setup.groups, setup.stream);
@@ -116,23 +117,23 @@ TEST_F(OptimizerTest, StructsAreCheckedLikeRunFiles) {
   };
   OptimizerConfig c;
   c.algorithm = "adam";
-  EXPECT_EQ(refusal(c),
+  EXPECT_EQ(error_of(c),
             "optimizer.algorithm: expected one of adamw, sgd, muon, got 'adam'; did you mean 'adamw'?");
   c.algorithm = "SGD";
-  EXPECT_EQ(refusal(c),
+  EXPECT_EQ(error_of(c),
             "optimizer.algorithm: expected one of adamw, sgd, muon, got 'SGD'; did you mean 'sgd'?");
   c = {};
   c.betas = {0.9, 1.5};
-  EXPECT_NE(refusal(c), "");
+  EXPECT_NE(error_of(c), "");
   c = {};
   c.learning_rate = -1;
-  EXPECT_EQ(refusal(c), "optimizer.learning_rate: expected a number, at least 0, got -1");
+  EXPECT_EQ(error_of(c), "optimizer.learning_rate: expected a number, at least 0, got -1");
   c.learning_rate = std::nan("");
-  EXPECT_NE(refusal(c), "");
+  EXPECT_NE(error_of(c), "");
   c = {};
   c.muon.scale = "wide";
-  EXPECT_NE(refusal(c), "");
-  EXPECT_EQ(refusal({}), "");
+  EXPECT_NE(error_of(c), "");
+  EXPECT_EQ(error_of({}), "");
 }
 
 TEST_F(OptimizerTest, DefaultsDoNotDecayNormsAndBiases) {
@@ -185,7 +186,7 @@ TEST_F(OptimizerTest, ShardedStateGivesTheSameBits) {
   }
 }
 
-TEST_F(OptimizerTest, NormLeavesStatisticsOutAndDoesNotDependOnBuckets) {
+TEST_F(OptimizerTest, NormExcludesStatisticsAndDoesNotDependOnBuckets) {
   double first = 0;
   for (const int64_t bucket_bytes : {int64_t{1}, int64_t{5000}, int64_t{1} << 30}) {
     Model setup({.seed = 1, .bucket_bytes = bucket_bytes});
@@ -203,7 +204,7 @@ TEST_F(OptimizerTest, NormLeavesStatisticsOutAndDoesNotDependOnBuckets) {
   }
 }
 
-TEST_F(OptimizerTest, ClippingBringsTheNormToTheBound) {
+TEST_F(OptimizerTest, ClippingLimitsTheNorm) {
   Model setup({.seed = 1});
   OptimizerConfig c = config();
   c.clip_norm = 2;
@@ -267,14 +268,14 @@ TEST_F(OptimizerTest, StatesOfShardsCoverEachParameterOnce) {
   }
 }
 
-TEST_F(OptimizerTest, OddDtypesAreRefused) {
+TEST_F(OptimizerTest, UnsupportedDtypesAreRefused) {
   Model setup({.precision = {.compute = DType::kFloat16}, .seed = 1});
   EXPECT_THROW(Optimizer(config(), setup.groups, setup.stream), Error);
   Model pure({.precision = {DType::kBFloat16, DType::kBFloat16, DType::kFloat32}, .seed = 1});
   EXPECT_THROW(Optimizer(config(), pure.groups, pure.stream), Error);
 }
 
-TEST_F(OptimizerTest, ConfigReadsBackAndRefusesNonsense) {
+TEST_F(OptimizerTest, ConfigRoundTripsAndRefusesWrongValues) {
   OptimizerConfig c = config();
   c.algorithm = "muon";
   c.bias.learning_rate = 2;

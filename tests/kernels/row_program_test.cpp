@@ -1,5 +1,5 @@
-// Row programs with one lane and with several threads as lanes: the latter finds races (under
-// ThreadSanitizer) and missing barriers that one lane cannot show.
+// Row programs with one lane and with several threads as lanes, which detect missing barriers and, under
+// ThreadSanitizer, races.
 #include "tests/kernels/op_check.h"
 
 #include "kernels/row/batch_norm.h"
@@ -24,8 +24,8 @@ class RowProgram : public RandomTest {
     return {t.data<float>(), t.data<float>() + n};
   }
 
-  /// Runs `program(team, out)` serially and with 1, 3 and 4 threads; `out` starts as `initial`, and all
-  /// results agree.
+  /// Runs `program(team, out)` serially and with 1, 3 and 4 threads, with `out` = `initial`, and expects the
+  /// same results.
   template <class Program>
   static void check(const std::vector<float>& initial, const Program& program, double tolerance = 1e-5) {
     std::vector<float> serial = initial;
@@ -69,7 +69,7 @@ TEST_F(RowProgram, Norms) {
     const std::vector<float> empty(static_cast<size_t>(n), 0);
     check(empty, [&](auto& t, float* y) { row::layer_norm(t, x.data(), w.data(), b.data(), y, n, 1e-2F); });
     check(empty, [&](auto& t, float* y) { row::rms_norm(t, x.data(), w.data(), y, n, 1e-2F); });
-    // dx, dw and db behind each other, the sums starting from something.
+    // dx, dw and db are adjacent in `out`; the program adds to dw and db.
     check(normal(3 * n), [&](auto& t, float* out) {
       row::norm_backward<true>(t, dy.data(), x.data(), w.data(), row::Moments<float>{0.1F, 0.7F}, out, true,
                                out + n, out + 2 * n, n);
@@ -85,7 +85,7 @@ TEST_F(RowProgram, Softmax) {
   for (const int64_t n : kWidths) {
     auto x = normal(n, 5);
     if (n > 5) {
-      // Whole lanes and pieces of nothing but -infinity.
+      // All elements of some lanes and parts are -infinity.
       for (int64_t i = 0; i < n / 2; ++i) x[static_cast<size_t>(i)] = -std::numeric_limits<float>::infinity();
     }
     const auto dy = normal(n);

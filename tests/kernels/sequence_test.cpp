@@ -26,8 +26,8 @@ TEST_F(Embedding, RowsOfTheTable) {
   }
 }
 
-TEST_F(Embedding, SumsInFp32AndHonoursTheMode) {
-  // A bf16 table with an fp32 gradient; the output layer has written its part before.
+TEST_F(Embedding, SumsInFp32InBothGradModes) {
+  // A bf16 table with an fp32 gradient, to which the second pass adds, as for a tied output layer.
   Parameter table = parameter_of(random.normal({50, 9}), "table", Role::kEmbedding);
   table.value = table.value.to(DType::kBFloat16, stream());
   const Tensor tokens = random.integers({2000}, 0, 9);
@@ -41,9 +41,9 @@ TEST_F(Embedding, SumsInFp32AndHonoursTheMode) {
   for (int pass = 1; pass <= 2; ++pass) {  // the first overwrites NaN, the second adds
     Tape tape(stream());
     tape.backward(embedding(tape, tape.leaf(table), tokens), dy);
-    const Tensor want = Tensor::from(expected, {50, 9}, stream());
-    for (double& v : want.span<double>()) v *= pass;
-    expect_close(table.grad, want, 1e-5, 1e-3 * pass);
+    const Tensor expected_grad = Tensor::from(expected, {50, 9}, stream());
+    for (double& v : expected_grad.span<double>()) v *= pass;
+    expect_close(table.grad, expected_grad, 1e-5, 1e-3 * pass);
   }
 }
 
@@ -77,7 +77,7 @@ Tensor apply(const Tensor& x, double p, uint64_t site, const StepContext& contex
 }
 
 TEST_F(Dropout, MatchesTheDefinition) {
-  // Odd sizes: samples whose last block is cut, more elements than one task takes.
+  // Odd sizes: samples with an incomplete last block, and with more elements than one task.
   for (const Shape& shape : {Shape{3, 7}, Shape{2, 5, 33}, Shape{1, 70001}, Shape{2, 40003}}) {
     for (const DType dtype : {DType::kFloat32, DType::kBFloat16, DType::kFloat64}) {
       const double p = random.uniform(0.05, 0.9);
@@ -104,7 +104,7 @@ TEST_F(Dropout, MatchesTheDefinition) {
   }
 }
 
-TEST_F(Dropout, DropsTheShareItShould) {
+TEST_F(Dropout, DropsTheRightShare) {
   const int64_t n = 1 << 20;
   const Tensor ones = Tensor::full({1, n}, 1, DType::kFloat32, stream());
   for (const double p : {0.1, 0.5, 0.9}) {
@@ -115,8 +115,8 @@ TEST_F(Dropout, DropsTheShareItShould) {
   }
 }
 
-TEST_F(Dropout, ShardsOfABatchSeeTheSameMask) {
-  // Two halves of a batch on two ranks give what the whole gives on one.
+TEST_F(Dropout, ShardsOfABatchHaveTheSameMask) {
+  // The masks of two halves of a batch, on two ranks, are those of the whole batch on one.
   StepContext whole = context(4);
   const Tensor x = random.uniform({4, 9, 3}, 1, 2, DType::kFloat32);
   const Tensor y = apply(x, 0.5, 9, whole);
@@ -129,7 +129,7 @@ TEST_F(Dropout, ShardsOfABatchSeeTheSameMask) {
   }
 }
 
-TEST_F(Dropout, KeysMatter) {
+TEST_F(Dropout, MaskDependsOnTheKey) {
   const Tensor x = Tensor::full({1, 4096}, 1, DType::kFloat32, stream());
   const StepContext base = context(1);
   StepContext other_step = base;

@@ -4,6 +4,7 @@
 #include <tutti/kernels/reduce.h>
 #include <tutti/kernels/shape.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -88,7 +89,7 @@ TEST_F(ShapeOps, Gather) {
 
 class Reduce : public RandomTest {};
 
-/// Visits every index of `shape` with the flat index of the element it is reduced into.
+/// For each element of `shape`, the flat index of the element of the result into which it is reduced.
 std::vector<size_t> reduced_indices(const Shape& shape, const std::vector<int>& dims) {
   std::vector<size_t> result;
   for (int64_t flat = 0; flat < numel(shape); ++flat) {
@@ -134,15 +135,15 @@ TEST_F(Reduce, SumMeanAndMaxOverAnyDims) {
       Tape tape(stream(), {}, Tape::Mode::kInference);
       const Var y = f_sum(tape, {Var(x)});
       EXPECT_EQ(y.value.dims(), keep ? 3 : 3 - static_cast<int>(dims.empty() ? 3 : dims.size()));
-      const std::vector<double> got = to_doubles(y.value);
-      const std::vector<double> got_mean = to_doubles(f_mean(tape, {Var(x)}).value);
-      const std::vector<double> got_max = to_doubles(f_max(tape, {Var(x)}).value);
-      ASSERT_EQ(got.size(), outputs);
+      const std::vector<double> actual = to_doubles(y.value);
+      const std::vector<double> actual_mean = to_doubles(f_mean(tape, {Var(x)}).value);
+      const std::vector<double> actual_max = to_doubles(f_max(tape, {Var(x)}).value);
+      ASSERT_EQ(actual.size(), outputs);
       const double each = static_cast<double>(outputs) / static_cast<double>(in.size());
       for (size_t i = 0; i < outputs; ++i) {
-        EXPECT_NEAR(got[i], sums[i], 1e-13);
-        EXPECT_NEAR(got_mean[i], sums[i] * each, 1e-13);
-        EXPECT_EQ(got_max[i], largest[i]);
+        EXPECT_NEAR(actual[i], sums[i], 1e-13);
+        EXPECT_NEAR(actual_mean[i], sums[i] * each, 1e-13);
+        EXPECT_EQ(actual_max[i], largest[i]);
       }
     }
   }
@@ -178,11 +179,11 @@ TEST_F(Reduce, SumToShapes) {
       const Tensor out = Tensor::full(shape, 3, dtype, stream());
       const double tolerance = dtype == DType::kFloat64 ? 1e-13 : dtype == DType::kFloat32 ? 1e-5 : 0.1;
       sum_to(x, out, GradMode::kOverwrite, stream());
-      const Tensor want = Tensor::from(expected, shape, stream());
-      expect_close(out, want, tolerance, tolerance);
+      const Tensor expected_sum = Tensor::from(expected, shape, stream());
+      expect_close(out, expected_sum, tolerance, tolerance);
       sum_to(x, out, GradMode::kAccumulate, stream());
-      for (double& v : want.span<double>()) v *= 2;
-      expect_close(out, want, tolerance, tolerance);
+      for (double& v : expected_sum.span<double>()) v *= 2;
+      expect_close(out, expected_sum, tolerance, tolerance);
     }
   }
 }
@@ -192,7 +193,7 @@ TEST_F(Reduce, EmptyInputsAndErrors) {
   const Var empty(Tensor::empty({0, 3}, DType::kFloat32, stream()));
   EXPECT_EQ(to_doubles(sum(tape, empty, {0}).value), (std::vector<double>{0, 0, 0}));
   EXPECT_EQ(sum(tape, empty).value.item(), 0);
-  // No sums at all, on either side of the dims that are summed.
+  // Empty results, with the empty dim before and after the reduced one.
   for (const Shape& shape : {Shape{5, 0}, Shape{0, 5}, Shape{2, 5, 0}, Shape{0, 5, 3}}) {
     SCOPED_TRACE(to_string(shape));
     const int dim = shape.size() == 2 && shape[0] == 0 ? 1 : static_cast<int>(shape.size()) - 2;

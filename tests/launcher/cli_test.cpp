@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <sstream>
@@ -28,7 +29,7 @@ Outcome run(const std::vector<std::string>& arguments) {
   return {code, out.str(), err.str()};
 }
 
-/// What a wrong command line says: one line on err, nothing on out.
+/// The message of a wrong command line: one line on err, nothing on out.
 std::string usage_error(const std::vector<std::string>& arguments) {
   const Outcome outcome = run(arguments);
   EXPECT_EQ(outcome.code, ExitCode::kUsage);
@@ -67,7 +68,7 @@ TEST(CliTest, Version) {
   EXPECT_TRUE(outcome.out.starts_with("tutti 0.")) << outcome.out;
 }
 
-TEST(CliTest, WrongUsageIsOneMessageAndCodeTwo) {
+TEST(CliTest, UsageErrorsAreOneMessageAndCodeTwo) {
   EXPECT_NE(usage_error({}).find("a command is missing: one of train"), std::string::npos);
   EXPECT_NE(usage_error({"trian", "x.yaml"}).find("unknown command 'trian'; did you mean 'train'?"),
             std::string::npos);
@@ -75,7 +76,7 @@ TEST(CliTest, WrongUsageIsOneMessageAndCodeTwo) {
   EXPECT_NE(usage_error({"report", "x", "--pgn=plots"}).find("'--pgn'; did you mean '--png'?"),
             std::string::npos);
   EXPECT_NE(usage_error({"info", "more"}).find("'more' is one argument too many"), std::string::npos);
-  // What the ranks would refuse is refused before they are.
+  // Errors of the ranks' command line are reported before the ranks are started.
   EXPECT_NE(usage_error({"launch", "--dry-run", "trian", "x.yaml"}).find("did you mean 'train'"),
             std::string::npos);
   EXPECT_NE(usage_error({"launch", "--dry-run", "train", "x.yaml", "--nodes", "2"})
@@ -95,7 +96,7 @@ TEST(CliTest, WrongUsageIsOneMessageAndCodeTwo) {
             std::string::npos);
 }
 
-TEST(CliTest, HelpHidesNoWrongCommand) {
+TEST(CliTest, HelpDoesNotHideAWrongCommand) {
   for (const std::vector<std::string>& arguments : {std::vector<std::string>{"nonsense", "--help"},
                                                     {"nonsense", "-h"},
                                                     {"nonsense", "x", "--help"},
@@ -115,7 +116,7 @@ TEST(CliTest, HelpHidesNoWrongCommand) {
   }
 }
 
-TEST(CliTest, OptionsThatCannotBeAreWrongUsage) {
+TEST(CliTest, InvalidOptionsAreUsageErrors) {
   const TemporaryDirectory folder;
   write_all(folder / "run.yaml", "data: {kind: tokens, path: tokens}\n");
   const std::string run_file = (folder / "run.yaml").string();
@@ -149,7 +150,7 @@ TEST(CliTest, OptionsThatCannotBeAreWrongUsage) {
   EXPECT_NE(usage_error({"train", run_file, "--progress", "some"}).find("--progress"), std::string::npos);
 }
 
-TEST(CliTest, ErrorsOfCommandsNameTheFileAndEndWithOne) {
+TEST(CliTest, ErrorsOfCommandsNameTheFileAndExitWithOne) {
   const TemporaryDirectory folder;
   const std::string missing = (folder / "nowhere").string();
   for (const std::vector<std::string>& arguments :
@@ -198,7 +199,7 @@ TEST(CliTest, TokensFromTextAndBack) {
   EXPECT_NE(shown.out.find("\nline 0 of a small"), std::string::npos) << shown.out;
 }
 
-TEST(CompletionTest, KnowsAllCommandsAndOptions) {
+TEST(CompletionTest, IncludesAllCommandsAndOptions) {
   const CommandLine line;
   const std::string bash = bash_completion(line.app());
   const std::string zsh = zsh_completion(line.app());
@@ -222,7 +223,7 @@ TEST(CompletionTest, KnowsAllCommandsAndOptions) {
   EXPECT_GT(options, 20);
 }
 
-/// What bash offers for the last of `words`.
+/// The completions of bash for the last of `words`.
 std::string bash_offers(const std::string& script, const std::vector<std::string>& words) {
   std::string array;
   for (const std::string& word : words) array += " '" + word + "'";
@@ -240,7 +241,7 @@ std::string bash_offers(const std::string& script, const std::vector<std::string
   return out;
 }
 
-TEST(CompletionTest, BashOffersWhatFits) {
+TEST(CompletionTest, BashCompletesCommandsAndOptions) {
   const CommandLine line;
   const std::string script = bash_completion(line.app());
   EXPECT_EQ(bash_offers(script, {"tutti", "tr"}), "train ");
@@ -249,7 +250,7 @@ TEST(CompletionTest, BashOffersWhatFits) {
   EXPECT_EQ(bash_offers(script, {"tutti", "train", "run.yaml", "--res"}), "--resume ");
   // The value of an option is for bash's own completion of files.
   EXPECT_EQ(bash_offers(script, {"tutti", "report", "--out", "t"}), " ");
-  // A directory that is called like a command does not lead astray.
+  // A directory with the name of a command is not a command.
   EXPECT_EQ(bash_offers(script, {"tutti", "report", "train", "--sv"}), "--svg ");
 }
 

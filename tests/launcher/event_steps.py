@@ -1,4 +1,4 @@
-"""Fails unless the event files of a run hold each of the steps 1 to N once, as TensorBoard reads them.
+"""Fails unless the event files of a run contain each of the steps 1 to N once, as TensorBoard reads them.
 
 Usage: FOLDER N
 """
@@ -37,7 +37,7 @@ def events(path):
     while at + 12 <= len(data):
         size = struct.unpack_from("<Q", data, at)[0]
         if at + 16 + size > len(data):
-            return  # cut off by the end of its writer
+            return  # truncated when its writer ended
         yield dict(fields(data[at + 12 : at + 12 + size]))
         at += 16 + size
 

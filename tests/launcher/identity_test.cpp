@@ -48,9 +48,9 @@ bool fits(const std::string& entry, const std::string& key) {
   return entry.ends_with(".*") ? key.starts_with(entry.substr(0, entry.size() - 1)) : entry == key;
 }
 
-// Whoever adds a key decides what its change means for a resumed run: in the table of
+// The effect of a change of a key on a resumed run must be declared for each new key, in the table of
 // launcher/run/identity.cpp.
-TEST(IdentityTest, EveryKeyHasAClassAndEveryEntryAKey) {
+TEST(IdentityTest, EveryKeyHasAClassAndEveryEntryIsAKey) {
   const RunSettings defaults;
   std::set<std::string> keys{"data.training", "data.validation", "data.classes", "data.samples"};
   for (const Setting& setting : list_settings(defaults, ListedKeys::kAll)) {
@@ -61,20 +61,20 @@ TEST(IdentityTest, EveryKeyHasAClassAndEveryEntryAKey) {
   for (const std::string& entry : classified_keys()) {
     EXPECT_TRUE(
         std::any_of(keys.begin(), keys.end(), [&](const std::string& key) { return fits(entry, key); }))
-        << entry << " is no key";
+        << entry << " is not a key";
   }
   EXPECT_FALSE(key_class("train.new_key").has_value());
   EXPECT_FALSE(key_class("data.new_key").has_value());
   EXPECT_EQ(key_class("model.new_key"), KeyClass::kRefuse);
 }
 
-TEST(IdentityTest, TheSameSettingsDifferInNothing) {
+TEST(IdentityTest, EqualSettingsHaveNoDifferences) {
   EXPECT_TRUE(differences(saved(settings_of()), settings_of()).empty());
   EXPECT_TRUE(
       differences(saved(settings_of({"model.kind=resnet"})), settings_of({"model.kind=resnet"})).empty());
 }
 
-TEST(IdentityTest, WhatChangesTheFunctionIsListedAtOnceAndRefused) {
+TEST(IdentityTest, ChangesOfTheFunctionAreListedAndRefused) {
   const CheckpointMetadata then = saved(settings_of());
   const std::vector<std::pair<std::string, std::string>> changes{{"model.heads", "2"},
                                                                  {"model.activation", "relu"},
@@ -120,7 +120,7 @@ TEST(IdentityTest, WhatChangesTheFunctionIsListedAtOnceAndRefused) {
   EXPECT_NE(differences(saved(settings_of()), settings_of({"parallel.mode=fast"})).size(), 0U);
 }
 
-TEST(IdentityTest, WhatDoesNotChangeWhatIsComputedIsFree) {
+TEST(IdentityTest, OtherChangesAreAllowed) {
   const CheckpointMetadata then = saved(settings_of());
   for (const char* set :
        {"run.dir=elsewhere", "run.threads=3", "data.path=other", "data.threads=2", "data.ahead=5",
@@ -129,7 +129,7 @@ TEST(IdentityTest, WhatDoesNotChangeWhatIsComputedIsFree) {
         "model.weights=w.safetensors", "train.microbatch=8", "train.microbatch=100"}) {
     EXPECT_TRUE(differences(then, settings_of({set})).empty()) << set;
   }
-  // A microbatch changes sums where it cuts a part of the batch: 32 samples in 4 parts.
+  // A microbatch changes sums if it divides a part of the batch: 32 samples in 4 parts.
   EXPECT_EQ(differences(then, settings_of({"train.microbatch=7"})).size(), 1U);
   for (const char* noted : {"optimizer.learning_rate=0.5", "train.steps=77", "run.device=cpu"}) {
     const auto one = differences(then, settings_of({noted}));
@@ -138,15 +138,15 @@ TEST(IdentityTest, WhatDoesNotChangeWhatIsComputedIsFree) {
     EXPECT_EQ(refusal(then, one), "");
     EXPECT_EQ(lines(one).size(), 1U);
   }
-  // Without a schedule there is nothing to stretch.
+  // Without a schedule, the number of steps has no effect.
   const std::string constant = "schedule.kind=constant";
   EXPECT_TRUE(differences(saved(settings_of({constant})), settings_of({constant, "train.steps=77"})).empty());
 }
 
-TEST(IdentityTest, RunFilesOfOtherVersionsAreComparedAsFarAsTheyGo) {
+TEST(IdentityTest, RunFilesOfOtherVersionsAreComparedByCommonKeys) {
   CheckpointMetadata then = saved(settings_of());
   const std::string text = then.run_file;
-  // A key that was removed since, one that was added since, one whose value is no longer possible.
+  // A removed key, an added key, and a key with a value that is not valid in this version.
   then.run_file = text + "forgotten:\n  section: 1\n";
   EXPECT_TRUE(differences(then, settings_of()).empty());
   const size_t at = text.find("  dropout:");
@@ -162,14 +162,14 @@ TEST(IdentityTest, RunFilesOfOtherVersionsAreComparedAsFarAsTheyGo) {
   ASSERT_EQ(one.size(), 1U);
   EXPECT_EQ(one[0].key, "model.activation");
   EXPECT_NE(one[0].then.find("mish"), std::string::npos);
-  // A program of its own saved no run file.
+  // A user-defined program saved no run file.
   then.run_file = "";
   then.seed = 1;
   EXPECT_TRUE(differences(then, settings_of()).empty());
   then.seed = 2;
   then.extra["batch"] = "9";
   EXPECT_EQ(differences(then, settings_of()).size(), 2U);
-  // The same number in another spelling is the same.
+  // The same number in another notation is equal.
   then = saved(settings_of());
   const std::string rate = "  learning_rate: 0.001";
   if (const size_t found = then.run_file.find(rate); found != std::string::npos) {
@@ -196,9 +196,9 @@ TEST(IdentityTest, DataIsComparedByContentClassesAndNumber) {
   DataIdentity other = training;
   other.contents = "bx";
   EXPECT_EQ(keys(data_facts(other, validation, 100)), std::set<std::string>{"data.training"});
-  other.contents = "";  // not read this time: names and sizes are as they were
+  other.contents = "";  // not read in this session: names and sizes are equal
   EXPECT_TRUE(keys(data_facts(other, validation, 100)).empty());
-  // Nor is it forgotten what they held, and that it was not looked at since.
+  // The identity of the contents is kept, and that they were not read since.
   auto unread = data_facts(other, validation, 100);
   keep_contents(unread, facts);
   auto expected = facts;
@@ -222,7 +222,7 @@ TEST(IdentityTest, DataIsComparedByContentClassesAndNumber) {
             std::string::npos)
       << refusal(then, all);
   EXPECT_EQ(refusal(then, all, {"data"}), "");
-  // A checkpoint of an earlier version tells the number of samples alone.
+  // A checkpoint of an earlier version has only the number of samples.
   EXPECT_TRUE(differences(saved(settings_of(), {{"training_samples", "100"}}), settings_of(), facts).empty());
   EXPECT_EQ(differences(saved(settings_of(), {{"training_samples", "101"}}), settings_of(), facts).size(),
             1U);
@@ -236,7 +236,7 @@ std::vector<std::string> model_keys(const CheckpointMetadata& then, const RunSet
 }
 
 // Weights of a checkpoint that begin another run, and `tutti evaluate --set`.
-TEST(IdentityTest, WhatChangesTheFunctionOfWeightsIsAModelDifference) {
+TEST(IdentityTest, ChangesOfTheFunctionOfWeightsAreModelDifferences) {
   using Keys = std::vector<std::string>;
   const std::vector<std::string> gpt{"model.vocabulary=50", "model.context=16"};
   const auto with = [&](const std::vector<std::string>& base, const std::string& set) {
@@ -269,7 +269,7 @@ TEST(IdentityTest, WhatChangesTheFunctionOfWeightsIsAModelDifference) {
   EXPECT_EQ(model_keys(images, with(resnet, "model.height=40")), Keys{});
   EXPECT_EQ(model_keys(images, with(resnet, "model.label_smoothing=0.1")), Keys{});
   EXPECT_EQ(model_keys(images, settings_of(gpt)), Keys{"model.kind"});
-  EXPECT_EQ(model_keys({}, settings_of(gpt)), Keys{});  // saved by a program of its own
+  EXPECT_EQ(model_keys({}, settings_of(gpt)), Keys{});  // saved by a user-defined program
   CheckpointMetadata newer = then;
   const size_t at = newer.run_file.find("norm: layer");
   ASSERT_NE(at, std::string::npos);
@@ -277,7 +277,7 @@ TEST(IdentityTest, WhatChangesTheFunctionOfWeightsIsAModelDifference) {
   EXPECT_EQ(model_keys(newer, settings_of(gpt)), Keys{"model.norm"});
 }
 
-TEST(IdentityTest, ACheckpointTellsTheTokenizerOfItsData) {
+TEST(IdentityTest, ACheckpointRecordsTheTokenizerOfItsData) {
   const std::string digest(64, 'a');
   const auto of = [](const std::string& described) {
     return tokenizer_of(saved(settings_of(), {{"data.training.described", described}}));

@@ -6,7 +6,7 @@
 namespace tutti {
 namespace {
 
-TEST(LaunchLocalTest, OneRankNeedsNoMpirun) {
+TEST(LaunchLocalTest, OneRankDoesNotNeedMpirun) {
   expect_golden("local_one.txt", rendered_text(train_spec(), laptop()));
 }
 
@@ -46,7 +46,7 @@ TEST(LaunchLocalTest, SeveralNodesNeedAScheduler) {
   EXPECT_NE(refusal(spec, laptop()).find("--host-file"), std::string::npos) << refusal(spec, laptop());
 }
 
-TEST(LaunchLocalTest, MpichIsCalledInItsOwnWay) {
+TEST(LaunchLocalTest, MpichHasItsOwnOptions) {
   LaunchSpec spec = train_spec();
   spec.library = parse_mpi_library("MPICH Version:      4.0.2");
   spec.ranks_per_node = 2;
@@ -68,7 +68,7 @@ TEST(LaunchHostFileTest, MachinesOfAFile) {
   spec.library = parse_mpi_library("Open MPI v5.0.3");
   expect_golden("hostfile_openmpi5.txt", rendered_text(spec, place));
 
-  // As editors of other systems save them, and as Open MPI takes them too.
+  // With line ends of other systems, and white space that Open MPI accepts too.
   place.files["hosts"] = "node1 slots = 2\r\nnode2\tslots =3 max_slots=4\r\n\r\nnode1 slots= 1\r\n";
   const Detected found = detect(environment(place), train_spec());
   ASSERT_EQ(found.allocation.hosts.size(), 2U);
@@ -95,7 +95,7 @@ TEST(LaunchHostFileTest, ThePodOfAKubernetesLauncher) {
   expect_golden("kubernetes_pod.txt", rendered_text(train_spec(), pod));
 }
 
-/// Four nodes with everything that most schedulers have a word for.
+/// Four nodes with all options that most schedulers support.
 LaunchSpec full_spec() {
   LaunchSpec spec = train_spec();
   spec.nodes = 4;
@@ -113,7 +113,7 @@ LaunchSpec full_spec() {
   return spec;
 }
 
-/// What PBS Pro gives a script of two chunks with mpiprocs=2.
+/// The environment of a script of PBS Pro with two chunks and mpiprocs=2.
 FakeMachine pbs_job() {
   return {.variables = {{"PBS_JOBID", "1234.pbs-server"},
                         {"PBS_NODEFILE", "/var/spool/pbs/aux/1234.pbs-server"},
@@ -170,7 +170,7 @@ TEST(LaunchPbsTest, ArraysAreLegal) {
   spec.scheduler = "pbs";
   spec.sweep = {parse_sweep_axis("train.batch=8,16")};
   EXPECT_NE(rendered_text(spec, login).find("#PBS -r y\n#PBS -J 0-1\n"), std::string::npos)
-      << "PBS takes no array that may not start again\n"
+      << "PBS requires that arrays can be restarted\n"
       << rendered_text(spec, login);
   spec.requeue = true;
   EXPECT_EQ(refusal(spec, login), "");
@@ -178,7 +178,7 @@ TEST(LaunchPbsTest, ArraysAreLegal) {
   EXPECT_NE(refusal(spec, login).find("cannot queue one job of an array again"), std::string::npos);
 }
 
-TEST(LaunchDetectTest, PbsAndTorqueAreToldApart) {
+TEST(LaunchDetectTest, PbsAndTorqueAreDistinguished) {
   const auto name = [](const FakeMachine& place) {
     return detect(environment(place), train_spec()).adapter->name;
   };
@@ -195,7 +195,7 @@ TEST(LaunchDetectTest, PbsAndTorqueAreToldApart) {
   EXPECT_EQ(name({.programs = {"flux"}, .answers = {{"flux getattr size", "4\n"}}}), "flux");
 }
 
-TEST(LaunchRequeueTest, WhatNoSchedulerCanDoIsRefusedBeforeTheQueue) {
+TEST(LaunchRequeueTest, UnsupportedRequeuesAreRefusedBeforeSubmission) {
   LaunchSpec spec = train_spec();
   spec.requeue = true;
   EXPECT_NE(refusal(spec, laptop()).find("--restarts N"), std::string::npos) << refusal(spec, laptop());
@@ -216,7 +216,7 @@ TEST(LaunchRequeueTest, WhatNoSchedulerCanDoIsRefusedBeforeTheQueue) {
     EXPECT_NE(text.find(" --requeue --batch "), std::string::npos) << text;
     spec.requeue = false;
     EXPECT_NE(rendered_text(spec, laptop()).find(" --batch "), std::string::npos)
-        << "whoever starts it again";
+        << "no --batch, which scripts need to resume";
     spec.requeue = true;
   }
 }
@@ -294,7 +294,7 @@ TEST(LaunchKubernetesTest, AnMpiJob) {
   expect_golden("kubernetes.txt", rendered_text(spec, laptop()));
   EXPECT_NE(rendered_text(spec, laptop()).find("  launcherCreationPolicy: WaitForWorkersReady\n"),
             std::string::npos);
-  // Images are pulled within the deadline: there is room beyond the limit that the supervisor keeps.
+  // The deadline includes the pulls of images: it is later than the limit that the supervisor enforces.
   EXPECT_NE(rendered_text(spec, laptop()).find("    backoffLimit: 0\n    activeDeadlineSeconds: 9000\n"),
             std::string::npos);
   LaunchSpec again = spec;
@@ -302,7 +302,7 @@ TEST(LaunchKubernetesTest, AnMpiJob) {
   EXPECT_NE(rendered_text(again, laptop()).find("    backoffLimit: 3\n    activeDeadlineSeconds: 36000\n"),
             std::string::npos);
   EXPECT_EQ(rendered_text(again, laptop()).find("--requeue"), std::string::npos)
-      << "the host file's launch has no queue";
+      << "--requeue with a host file, which has no queue";
   spec.command = {"train", "a: \"b\"\n- $(id)", "--set", "x={y}"};
   expect_golden("kubernetes_hostile.txt", rendered_text(spec, laptop()));
   const auto with = [&](auto change) {
@@ -331,7 +331,8 @@ TEST(LaunchKubernetesTest, AnMpiJob) {
     EXPECT_NE(with([&](LaunchSpec& s) { s.volume = bad; }).find("--volume"), std::string::npos) << bad;
   }
   EXPECT_EQ(with([](LaunchSpec& s) { s.volume = "ada.home-2"; }), "");
-  EXPECT_EQ(with([](LaunchSpec& s) { s.volume = "", s.command = {"preflight"}; }), "") << "nothing to lose";
+  EXPECT_EQ(with([](LaunchSpec& s) { s.volume = "", s.command = {"preflight"}; }), "")
+      << "preflight writes no checkpoints";
   for (const char* const bad : {"ml-", "a.b", "A"}) {
     EXPECT_NE(with([&](LaunchSpec& s) { s.kube_namespace = bad; }).find("--namespace"), std::string::npos)
         << bad;
@@ -346,7 +347,7 @@ TEST(LaunchKubernetesTest, AnMpiJob) {
             std::string::npos);
 }
 
-TEST(LaunchDetectTest, WhoIsInCharge) {
+TEST(LaunchDetectTest, SchedulersAreDetected) {
   const auto name = [](const FakeMachine& place) {
     return detect(environment(place), train_spec()).adapter->name;
   };
@@ -391,7 +392,7 @@ TEST(LaunchSpecTest, ImpossibleSizesAreRefused) {
             }).find("--sweep a: is given twice"),
             std::string::npos);
   refused([](LaunchSpec& s) { s.sweep = {parse_sweep_axis("run.dir=a,b")}; });
-  // So many that their number has no place in 64 bits.
+  // So many combinations that their number exceeds 64 bits.
   for (const int axes : {14, 63, 64, 65}) {
     refused([axes](LaunchSpec& s) {
       for (int i = 0; i < axes; ++i) s.sweep.push_back({.key = fmt::format("k{}", i), .values = {"1", "2"}});
@@ -399,7 +400,7 @@ TEST(LaunchSpecTest, ImpossibleSizesAreRefused) {
   }
 }
 
-TEST(LaunchEnvironmentTest, SecretsStayWhereTheyAre) {
+TEST(LaunchEnvironmentTest, SecretsAreNotPassedOn) {
   const Variables variables{
       {"PATH", "/bin"},        {"AWS_SECRET_ACCESS_KEY", "x"}, {"OMPI_COMM_WORLD_RANK", "0"},
       {"PMIX_RANK", "0"},      {"OMPI_MCA_btl", "self"},       {"NCCL_DEBUG", "INFO"},
@@ -415,48 +416,7 @@ TEST(LaunchEnvironmentTest, SecretsStayWhereTheyAre) {
             (std::vector<std::string>{"PATH", "NCCL_DEBUG", "MY_PASSWORD"}));
 }
 
-TEST(SlurmTest, WhatASupervisorReadsOfTheSettings) {
-  const SchedulerSettings settings = adapter_named("slurm").parse_settings(
-      "Configuration data as of 2026-11-29T18:49:00\n"
-      "KillWait                = 30 sec\n"
-      "SlurmctldHost[0]        = head(10.77.0.254)\n"
-      "SlurmctldHost[1]        = spare\n"
-      "SlurmctldHost[2]        = -x;y\n"
-      "SlurmctldAddr           = (null)\n");
-  EXPECT_EQ(settings.kill_wait_s, 30);
-  EXPECT_EQ(settings.kill_wait_name, "KillWait");
-  EXPECT_EQ(settings.controllers, (std::vector<std::string>{"10.77.0.254", "spare"}));
-  EXPECT_TRUE(adapter_named("slurm")
-                  .parse_settings("slurm_load_ctl_conf error: Unable to contact\n")
-                  .controllers.empty());
-  const ShrinkCommand shrink = adapter_named("slurm").shrink("4711", {"node1", "node3"});
-  EXPECT_EQ(shrink.unset, std::vector<std::string>{"SLURM_JOBID"});
-  EXPECT_EQ(shrink.argv,
-            (std::vector<std::string>{"scontrol", "update", "JobId=4711", "NodeList=node1,node3"}));
-}
-
-TEST(SlurmTest, SrunIsAskedForTheTypeThatTheMpiNeeds) {
-  const auto verify = [](const std::string& mpi, std::string_view printed) {
-    LaunchSpec spec = train_spec();
-    spec.mpi = mpi;
-    const Detected found = detect(environment(slurm_job()), spec);
-    const ToolCheck check = found.adapter->render(spec, found.allocation).check;
-    EXPECT_EQ(check.argv, (std::vector<std::string>{"srun", "--mpi=list"}));
-    check.verify(spec, printed);
-  };
-  const std::string_view list =
-      "MPI plugin types are...\n\tnone\n\tpmix\nspecific pmix plugin versions: pmix_v4\n";
-  verify("", list);
-  verify("pmix_v4", list);
-  EXPECT_THROW(verify("pmix_v3", list), Error);
-  EXPECT_THROW(verify("", "MPI plugin types are...\n\tnone\n\tpmi2\n"), Error);
-  LaunchSpec spec = train_spec();
-  spec.starter = "mpirun";
-  const Detected found = detect(environment(slurm_job()), spec);
-  EXPECT_EQ(found.adapter->render(spec, found.allocation).check.verify, nullptr);
-}
-
-TEST(LaunchHostFileTest, HowLongHostsMayTakeToAnswer) {
+TEST(LaunchHostFileTest, TimeOutOfHosts) {
   const auto wait_s = [](const Variables& variables) {
     return adapter_named("hostfile").host_wait_s(environment({.variables = variables}));
   };
@@ -467,7 +427,7 @@ TEST(LaunchHostFileTest, HowLongHostsMayTakeToAnswer) {
   }
 }
 
-TEST(LaunchEnvironmentTest, VariablesThatSchedulersReadReachTheirCommands) {
+TEST(LaunchEnvironmentTest, VariablesOfSchedulersArePassedToTheirCommands) {
   const Variables variables{{"SLURM_CONF", "x"}, {"SBATCH_ACCOUNT", "x"},     {"PBS_SERVER", "x"},
                             {"LSB_JOBID", "1"},  {"LSF_ENVDIR", "x"},         {"EGO_CONFDIR", "x"},
                             {"FLUX_URI", "x"},   {"KUBECONFIG", "x"},         {"K_MPI_JOB_ROLE", "launcher"},
@@ -480,7 +440,7 @@ TEST(LaunchEnvironmentTest, VariablesThatSchedulersReadReachTheirCommands) {
   }
 }
 
-TEST(AdaptersTest, WhatSubmitsCanAlsoListCancelAndBeAskedForAJob) {
+TEST(AdaptersTest, SubmittingAdaptersCanListCancelAndQueryJobs) {
   std::set<std::string_view> names;
   for (const Adapter* adapter : adapters()) {
     EXPECT_TRUE(names.insert(adapter->name).second) << adapter->name;

@@ -13,7 +13,7 @@ namespace {
 
 using Reason = ExitStatus::Reason;
 
-/// Ranks that are a shell script: the launch's whole command.
+/// Ranks are a shell script, which is the whole command of the launch.
 Rendered render_script(const LaunchSpec& spec, const Allocation&) {
   std::vector<std::string> argv{"/bin/sh", "-c", spec.executable, "ranks"};
   argv.insert(argv.end(), spec.command.begin(), spec.command.end());
@@ -25,13 +25,13 @@ const Adapter& script_adapter() {
   return kAdapter;
 }
 
-/// Jobs that start again, and how they come to.
+/// Requeued and restarted jobs.
 class AgainTest : public testing::Test {
  protected:
-  // A shell that starts tests in the background has told them to ignore it.
+  // Ignored in processes that a shell starts in the background.
   AgainTest() { (void)std::signal(SIGINT, SIG_DFL); }
 
-  /// Supervises a script in a directory of its own, $TUTTI_RUN.
+  /// Supervises a script in a separate directory, $TUTTI_RUN.
   ExitStatus supervise(const std::string& script) {
     LaunchSpec spec = train_spec();
     spec.executable = script;
@@ -62,17 +62,17 @@ class AgainTest : public testing::Test {
   std::string messages_;
 };
 
-/// Ranks that save when they are asked to.
+/// Ranks that save on request.
 const std::string kSaves = "trap 'exit 75' USR1; ";
 
-/// A scheduler that queues a job again upon an exit code.
+/// A scheduler that requeues a job on an exit code.
 const Adapter& code_adapter() {
   static const Adapter kAdapter{
       .name = "local", .detect = nullptr, .render = &render_script, .commands = {.requeue_code = 75}};
   return kAdapter;
 }
 
-TEST_F(AgainTest, AnExitCodeQueuesAJobAgainOnlyWhereItIsMeantTo) {
+TEST_F(AgainTest, AnExitCodeRequeuesAJobOnlyAsIntended) {
   adapter_ = &code_adapter();
   allocation_.place = Allocation::Place::kInside;
   allocation_.job_id = "5678";
@@ -81,31 +81,32 @@ TEST_F(AgainTest, AnExitCodeQueuesAJobAgainOnlyWhereItIsMeantTo) {
   EXPECT_EQ(supervise(save + kSaves + "kill -USR1 $PPID; while :; do sleep 0.02; done").exit_code, 75)
       << messages_;
   EXPECT_EQ(record()["state"], "submitted");
-  // Ranks that did not answer the warning, of a job that came further.
+  // Ranks that ignored the warning, of a job with progress.
   EXPECT_EQ(supervise(save + "trap '' USR1; kill -USR1 $PPID; sleep 600").exit_code, 75) << messages_;
-  // A cancelled job has saved too.
+  // A cancelled job saves too, but must not be requeued.
   const ExitStatus cancelled = supervise(save + kSaves + "kill -TERM $PPID; while :; do sleep 0.02; done");
   EXPECT_EQ(cancelled.reason, Reason::kPreempted);
   EXPECT_EQ(cancelled.exit_code, 143);
   EXPECT_EQ(record()["state"], "ended");
   change_ = [](LaunchSpec&) {};
   EXPECT_EQ(supervise(save + kSaves + "kill -TERM $PPID; while :; do sleep 0.02; done").exit_code, 75)
-      << "nobody reads the code";
+      << "the scheduler does not use the exit code";
 }
 
-TEST_F(AgainTest, AJobThatCannotBeQueuedAgainSubmitsItsScriptBehindItself) {
+TEST_F(AgainTest, AJobThatCannotBeRequeuedSubmitsItsScriptAgain) {
   static const Adapter kAfter{
       .name = "pbs",
       .detect = nullptr,
       .render = &render_script,
-      .commands = {.submit_after = {"/bin/sh", "-c", "echo \"$@\" >$TUTTI_RUN/asked; echo 1235.srv", "qsub",
-                                    "-W", "depend=afterany:{job}", "{directory}/launch.pbs"}}};
+      .commands = {.submit_after = {"/bin/sh", "-c", "echo \"$@\" >$TUTTI_RUN/arguments; echo 1235.srv",
+                                    "qsub", "-W", "depend=afterany:{job}", "{directory}/launch.pbs"}}};
   adapter_ = &kAfter;
   allocation_.place = Allocation::Place::kInside;
   allocation_.job_id = "1234.srv";
   change_ = [](LaunchSpec& spec) { spec.requeue = true; };
   (void)supervise(kSaves + "kill -USR1 $PPID; while :; do sleep 0.02; done");
-  EXPECT_EQ(written("asked"), "-W depend=afterany:1234.srv " + (folder_ / "run/launch.pbs").string() + "\n");
+  EXPECT_EQ(written("arguments"),
+            "-W depend=afterany:1234.srv " + (folder_ / "run/launch.pbs").string() + "\n");
   EXPECT_EQ(record()["job_id"], "1235.srv");
   EXPECT_EQ(record()["state"], "submitted");
   EXPECT_EQ(record()["attempts"].size(), 1U);
@@ -123,7 +124,7 @@ TEST_F(AgainTest, AJobThatCannotBeQueuedAgainSubmitsItsScriptBehindItself) {
   EXPECT_EQ(record()["state"], "ended");
 }
 
-TEST_F(AgainTest, AScriptThatStartsAgainResumesWhoeverStartedIt) {
+TEST_F(AgainTest, AScriptThatStartsAgainResumes) {
   const std::string script = R"(echo "$@" >>$TUTTI_RUN/arguments; exit 75)";
   const auto arguments = [&] {
     std::string text = written("arguments");
@@ -134,7 +135,7 @@ TEST_F(AgainTest, AScriptThatStartsAgainResumesWhoeverStartedIt) {
   allocation_.job_id = "1234.srv";
   change_ = [](LaunchSpec& spec) { spec.batch = true; };
   (void)supervise(script);
-  EXPECT_EQ(arguments(), "train run.yaml\n") << "the first time";
+  EXPECT_EQ(arguments(), "train run.yaml\n") << "at the first start";
   (void)supervise(script);
   EXPECT_EQ(arguments(), "train run.yaml --resume\n") << "by the scheduler";
   allocation_.job_id = "1299.srv";
@@ -142,13 +143,13 @@ TEST_F(AgainTest, AScriptThatStartsAgainResumesWhoeverStartedIt) {
   EXPECT_EQ(arguments(), "train run.yaml --resume\n") << "by hand, as another job";
   allocation_.job_id = "";
   (void)supervise(script);
-  EXPECT_EQ(arguments(), "train run.yaml --resume\n") << "in a pod, which knows no job";
-  EXPECT_EQ(record()["job_id"], "1299.srv") << "and keeps what is known of it";
-  // A launch that is typed in has --resume or not.
+  EXPECT_EQ(arguments(), "train run.yaml --resume\n") << "in a pod, which has no job id";
+  EXPECT_EQ(record()["job_id"], "1299.srv") << "the job id was not kept";
+  // An interactive launch resumes only with --resume.
   change_ = [](LaunchSpec&) {};
   (void)supervise(script);
   EXPECT_EQ(arguments(), "train run.yaml\n");
-  // A new submission begins anew.
+  // A new submission does not resume.
   change_ = [](LaunchSpec& spec) { spec.batch = true; };
   std::ostringstream err;
   LaunchSpec spec = train_spec();
@@ -184,10 +185,10 @@ TEST_F(AgainTest, ACombinationOfASweepResumesWithinItsSubmission) {
   EXPECT_EQ(start("1234[0].srv"), "train run.yaml\n");
   EXPECT_EQ(start("1234[0].srv"), "train run.yaml --resume\n");
   submit("1240[].srv");
-  EXPECT_EQ(start("1240[0].srv"), "train run.yaml\n") << "of a submission before this one";
+  EXPECT_EQ(start("1240[0].srv"), "train run.yaml\n") << "resumed from an earlier submission";
 }
 
-TEST_F(AgainTest, TheVerdictOfPreflightBlamesNoHost) {
+TEST_F(AgainTest, AFailedPreflightExcludesNoHost) {
   change_ = [](LaunchSpec& spec) { spec.command = {"preflight"}; };
   const ExitStatus exit_status =
       supervise("echo 'srun: error: node1: task 0: Exited with exit code 1' >&2; exit 1");

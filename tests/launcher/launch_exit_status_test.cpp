@@ -44,7 +44,7 @@ int slurm_code(std::string_view line) {
   return adapter_named("slurm").parse_message(line).exit_code;
 }
 
-TEST(ExitStatusTest, WhatSlurmSaysOfEnds) {
+TEST(ExitStatusTest, ExitMessagesOfSlurm) {
   EXPECT_EQ(slurm_code("srun: error: node2: task 1: Killed"), 137);
   EXPECT_EQ(slurm_code("srun: error: node2: tasks 2-3: Segmentation fault (core dumped)"), 139);
   EXPECT_EQ(slurm_code("srun: error: node2: tasks 0,2: Exited with exit code 3"), 3);
@@ -76,8 +76,8 @@ TEST(ExitStatusTest, WhatSlurmSaysOfEnds) {
   }
 }
 
-TEST(ExitStatusTest, TheFirstBadEndCounts) {
-  // A rank ended by an error; the supervisor ended the others, and srun gives the highest code.
+TEST(ExitStatusTest, TheFirstFailureCounts) {
+  // A rank ended with an error; the supervisor ended the others, and srun returns the highest code.
   EXPECT_EQ(classify({.exit_code = 137, .first_code = 1}).reason, Reason::kError);
   EXPECT_EQ(classify({.exit_code = 137, .first_code = 139}).signal, SIGSEGV);
   EXPECT_EQ(classify({.exit_code = 0, .first_code = 1}).reason, Reason::kDone);
@@ -90,7 +90,7 @@ TEST(ExitStatusTest, TheFirstBadEndCounts) {
   EXPECT_EQ(classify({.exit_code = 255}).reason, Reason::kNotStarted);
 }
 
-/// The hosts that a launch's only message names.
+/// The hosts that are attributed by one message of a launch.
 std::string blamed_host(std::string_view line) {
   FailureAttribution attribution;
   attribution.read_line(line);
@@ -111,8 +111,8 @@ TEST(ExitStatusTest, HostsInMessages) {
   }
 }
 
-TEST(ExitStatusTest, WhatFollowsFromADeathIsNotBlamed) {
-  // As Slurm 22.05 tells it when rank 2 was killed.
+TEST(ExitStatusTest, ConsequencesOfAFailureAreNotAttributed) {
+  // Messages of Slurm 22.05 when rank 2 was killed.
   FailureAttribution attribution;
   for (const char* line :
        {"srun: error: node1: task 0: Broken pipe", "srun: launch/slurm: _step_signal: Terminating StepId=3.0",
@@ -129,8 +129,8 @@ TEST(ExitStatusTest, WhatFollowsFromADeathIsNotBlamed) {
   EXPECT_EQ(exit_status.exit_code, 137);
 }
 
-TEST(ExitStatusTest, ALostHostIsBlamedAlone) {
-  // As Slurm 22.05 tells it when a node does not answer any more.
+TEST(ExitStatusTest, OnlyTheLostHostIsAttributed) {
+  // Messages of Slurm 22.05 when a node does not respond.
   FailureAttribution attribution;
   for (const char* line :
        {"srun: error: Node failure on node2", "srun: error: node1: task 0: Killed",
@@ -159,7 +159,7 @@ TEST(ExitStatusTest, MemoryCountersOfBothKindsOfControlGroups) {
   EXPECT_EQ(oom_kills("12:cpu,cpuacct:/docker/x\n9:memory:/docker/x\n0::/\n", root.path()), 5);
 }
 
-TEST(ExitStatusTest, RestartsAndTheirWaits) {
+TEST(ExitStatusTest, RestartsAndTheirDelays) {
   EXPECT_TRUE(is_restartable({.reason = Reason::kHostLost}, false));
   EXPECT_FALSE(is_restartable({.reason = Reason::kError}, false));
   EXPECT_TRUE(is_restartable({.reason = Reason::kError}, true));
@@ -174,7 +174,7 @@ TEST(ExitStatusTest, RestartsAndTheirWaits) {
   EXPECT_EQ(wait_before_restart_s(timeouts, 1000), 60);
 }
 
-TEST(ChildTest, CommandsAndTheirFailures) {
+TEST(ChildTest, ResultsOfCommands) {
   const Variables variables{{"PATH", "/usr/bin:/bin"}, {"A", "x y"}};
   const Output output = run_to_end({"sh", "-c", "echo \"$A\"; echo bad >&2; exit 7"}, variables, 10);
   EXPECT_EQ(output.exit_code, 7);
@@ -192,7 +192,7 @@ TEST(ChildTest, CommandsAndTheirFailures) {
   EXPECT_THROW((void)run_to_end({"sleep", "600"}, variables, 0.2), Error);
 }
 
-TEST(OverwriteTest, AFileKeepsItsPlaceWhereThereIsNoOther) {
+TEST(OverwriteTest, AFileIsOverwrittenInPlaceWithoutOtherSpace) {
   const TemporaryDirectory folder;
   const std::filesystem::path path = folder / "record";
   write_or_overwrite(path, "first");
@@ -200,7 +200,7 @@ TEST(OverwriteTest, AFileKeepsItsPlaceWhereThereIsNoOther) {
   const auto inode = [&] { return std::filesystem::last_write_time(path); };
   const auto before = inode();
   write_or_overwrite(path, "first");
-  EXPECT_EQ(inode(), before) << "written again";
+  EXPECT_EQ(inode(), before) << "a new file was created";
   EXPECT_THROW(write_or_overwrite(folder / "nowhere/record", "text"), Error);
 }
 }  // namespace

@@ -23,7 +23,7 @@ struct FakeMachine {
   std::vector<std::string> programs;
   std::map<std::string, std::string> files;
   int64_t gpus = 0;
-  std::map<std::string, std::string> answers;  ///< of commands that end well
+  std::map<std::string, std::string> answers;  ///< of commands that succeed
 };
 
 inline Environment environment(const FakeMachine& place) {
@@ -58,7 +58,7 @@ inline FakeMachine slurm_login() {
   return {.programs = {"mpirun", "sbatch", "srun"}, .files = {{"/etc/slurm/slurm.conf", ""}}};
 }
 
-/// What sbatch gives a script on two nodes of two tasks and two GPUs each (Slurm 22.05).
+/// The environment of a script of sbatch on two nodes with two tasks and two GPUs each (Slurm 22.05).
 inline FakeMachine slurm_job() {
   return {.variables = {{"SLURM_JOB_ID", "4711"},
                         {"SLURM_JOB_NODELIST", "node[1-2]"},
@@ -74,7 +74,7 @@ inline FakeMachine slurm_job() {
           .programs = {"srun", "sbatch", "mpirun"}};
 }
 
-/// `tutti train run.yaml` on the tests' usual MPI.
+/// `tutti train run.yaml` with Open MPI 4.1.
 inline LaunchSpec train_spec() {
   LaunchSpec spec;
   spec.executable = "/opt/tutti/bin/tutti";
@@ -87,7 +87,7 @@ inline LaunchSpec train_spec() {
   return spec;
 }
 
-/// What a launch at `place` would do, as text.
+/// The actions of a launch at `place`, as text.
 inline std::string rendered_text(const LaunchSpec& spec, const FakeMachine& place) {
   check(spec);
   const Detected found = detect(environment(place), spec);
@@ -100,7 +100,7 @@ inline std::string rendered_text(const LaunchSpec& spec, const FakeMachine& plac
   return text + shell_line(rendered.argv) + "\n";
 }
 
-/// The message that refuses a launch; empty if it is let through.
+/// The message that refuses a launch; empty if it is accepted.
 inline std::string refusal(const LaunchSpec& spec, const FakeMachine& place) {
   try {
     (void)rendered_text(spec, place);
@@ -110,7 +110,7 @@ inline std::string refusal(const LaunchSpec& spec, const FakeMachine& place) {
   return "";
 }
 
-/// Compares with golden/NAME; TUTTI_UPDATE_GOLDEN=1 writes it anew, to be looked at before it is committed.
+/// Compares with golden/NAME; TUTTI_UPDATE_GOLDEN=1 writes the file, for review before it is committed.
 inline void expect_golden(const std::string& name, const std::string& text) {
   const std::filesystem::path path = std::filesystem::path(TUTTI_GOLDEN_FOLDER) / name;
   if (std::getenv("TUTTI_UPDATE_GOLDEN") != nullptr) write_all(path, text);

@@ -14,7 +14,7 @@ const JobIds& ids(std::string_view scheduler) {
   return adapter_named(scheduler).job_ids;
 }
 
-/// What no scheduler takes: options, and what is special to a shell.
+/// Ids that are not valid for any scheduler: options, and special characters of a shell.
 const Texts kHostile{"",
                      "-1",
                      "--all",
@@ -69,7 +69,7 @@ TEST(JobIdTest, FormsOfEachScheduler) {
   }
 }
 
-TEST(JobIdTest, IdsInWhatSubmissionsPrint) {
+TEST(JobIdTest, IdsInTheOutputOfSubmissions) {
   struct Case {
     std::string scheduler, printed, id;  // without an id: refused
   };
@@ -165,11 +165,12 @@ TEST(JobStateTest, MessagesOfUnknownJobs) {
       {"kubernetes", "Error from server (NotFound): mpijobs.kubeflow.org \"gpt\" not found"}};
   for (const Case& c : unknown) {
     for (const Adapter* adapter : adapters()) {
-      const auto says = adapter->commands.is_unknown;
+      const auto is_unknown = adapter->commands.is_unknown;
       const bool same_commands = c.scheduler == adapter->name ||
                                  (c.scheduler == "pbs" && adapter->name == "torque") ||
                                  (c.scheduler == "torque" && adapter->name == "pbs");
-      EXPECT_EQ(says != nullptr && says(c.message), same_commands) << adapter->name << ": " << c.message;
+      EXPECT_EQ(is_unknown != nullptr && is_unknown(c.message), same_commands)
+          << adapter->name << ": " << c.message;
     }
   }
   const std::vector<Case> unreachable{

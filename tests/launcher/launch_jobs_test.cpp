@@ -17,13 +17,13 @@ TEST(JobsTest, LastLines) {
   EXPECT_EQ(last_lines("", 3), "");
 }
 
-/// A directory with programs of a fake Slurm that note what they were asked.
+/// A directory with programs of a fake Slurm that record their arguments.
 class FakeSlurmTest : public testing::Test {
  protected:
   FakeSlurmTest() {
     for (const char* name : {"sbatch", "squeue", "scancel"}) {
       write_all(folder_ / name, std::string("#!/bin/sh\necho ") + name + R"( "$@" >>")" +
-                                    (folder_ / "asked").string() + "\"\n" +
+                                    (folder_ / "calls").string() + "\"\n" +
                                     (std::string(name) == "sbatch" ? "echo 4711\n" : "echo answer\n"));
       std::filesystem::permissions(folder_ / name, std::filesystem::perms::owner_all);
     }
@@ -48,7 +48,7 @@ TEST_F(FakeSlurmTest, FromSubmissionToCancel) {
   submit(*found.adapter, spec, found.adapter->render(spec, found.allocation), here_, out, err);
   EXPECT_TRUE(out.str().starts_with("4711\n")) << out.str();
   const std::string script = spec.run_directory + "/launch.sbatch";
-  EXPECT_EQ(read_all(folder_ / "asked"), "sbatch --parsable " + script + "\n");
+  EXPECT_EQ(read_all(folder_ / "calls"), "sbatch --parsable " + script + "\n");
   EXPECT_TRUE(read_all(script).starts_with("#!/bin/bash\n#SBATCH "));
 
   const NamedJob job = find_job(spec.run_directory, here_);
@@ -63,7 +63,7 @@ TEST_F(FakeSlurmTest, FromSubmissionToCancel) {
   cancel_job(job, here_, out);
   EXPECT_EQ(list_jobs(here_, "runs", out), 0);
   cancel_job(find_job("4712", here_), here_, out);
-  EXPECT_EQ(read_all(folder_ / "asked"), "sbatch --parsable " + script +
+  EXPECT_EQ(read_all(folder_ / "calls"), "sbatch --parsable " + script +
                                              "\nsqueue --noheader --jobs 4711\nscancel 4711\nsqueue --me\n"
                                              "squeue --noheader --jobs 4712\nscancel 4712\n");
   write_all(folder_ / "squeue", "#!/bin/sh\nexit 0\n");
@@ -95,7 +95,7 @@ TEST_F(FakeSlurmTest, ARunDirectoryThatAJobUsesIsRefused) {
   submit(*found.adapter, spec, found.adapter->render(spec, found.allocation), here_, out, err);
   try {
     check_unused(spec, here_);
-    ADD_FAILURE() << "a second job for one run directory";
+    ADD_FAILURE() << "a second job for one run directory was accepted";
   } catch (const Error& error) {
     EXPECT_NE(std::string(error.what()).find("job 4711 is pending or running there"), std::string::npos)
         << error.what();
@@ -103,14 +103,14 @@ TEST_F(FakeSlurmTest, ARunDirectoryThatAJobUsesIsRefused) {
   LaunchSpec next = spec;
   next.after = {"4711"};
   check_unused(next, here_);
-  // Neither a job that has gone nor a scheduler that does not answer keeps the directory.
+  // A job that has ended does not block the directory, nor does a scheduler that does not respond.
   write_all(folder_ / "squeue", "#!/bin/sh\nexit 0\n");
   check_unused(spec, here_);
   write_all(folder_ / "squeue", "#!/bin/sh\necho 4711\necho 'cannot contact' >&2\nexit 1\n");
   check_unused(spec, here_);
 }
 
-TEST_F(FakeSlurmTest, FollowingALogEndsWithTheJobAndNotWithTheScheduler) {
+TEST_F(FakeSlurmTest, FollowingALogEndsWithTheJob) {
   LaunchSpec spec = train_spec();
   spec.run_directory = spec.submission_directory = (folder_ / "run").string();
   const Detected found = detect(here_, spec);
@@ -129,7 +129,7 @@ TEST_F(FakeSlurmTest, FollowingALogEndsWithTheJobAndNotWithTheScheduler) {
   EXPECT_FALSE(has_ended(job, here_));
 }
 
-TEST_F(FakeSlurmTest, AJobWhoseRecordCannotBeWrittenIsToldAllTheSame) {
+TEST_F(FakeSlurmTest, AJobWhoseRecordCannotBeWrittenIsReported) {
   LaunchSpec spec = train_spec();
   spec.run_directory = spec.submission_directory = (folder_ / "run").string();
   write_all(folder_ / "sbatch",
@@ -158,11 +158,11 @@ TEST_F(FakeSlurmTest, TheLogOfAPodIsFollowed) {
   EXPECT_THROW(print_log(job, {.follow = true}, here_, out), Error);
 }
 
-/// Programs of another scheduler, one script for all of them: $1 is the program's name.
+/// Programs of another scheduler; one script for all of them, with the program's name as $1.
 class FakeSchedulerTest : public testing::Test {
  protected:
-  /// A launch into run directory `name` by `scheduler`, whose submission prints `id`; returns how the job is
-  /// known.
+  /// A launch into run directory `name` by `scheduler`, whose submission prints `id`; returns the recorded
+  /// job.
   NamedJob submitted(const std::string& scheduler, const std::string& id, const std::string& name = "run") {
     for (const char* program : {"qsub", "qstat", "qdel", "bsub", "bjobs", "bkill", "flux", "kubectl"}) {
       write_all(folder_ / program,
@@ -173,7 +173,7 @@ class FakeSchedulerTest : public testing::Test {
     here_.host = "login";
     here_.has_program = [](std::string_view) { return true; };
     here_.has_file = [](const std::string&) { return false; };
-    answer("echo \"$name $*\" >>'" + asked().string() + "'; echo '" + id + "'");
+    answer("echo \"$name $*\" >>'" + calls().string() + "'; echo '" + id + "'");
     spec_ = train_spec();
     spec_.scheduler = scheduler;
     spec_.image = "tutti";
@@ -185,11 +185,11 @@ class FakeSchedulerTest : public testing::Test {
     std::ostringstream err;
     submit(*found.adapter, spec_, found.adapter->render(spec_, found.allocation), here_, out, err);
     EXPECT_EQ(err.str(), "");
-    std::filesystem::remove(asked());
+    std::filesystem::remove(calls());
     return find_job(spec_.run_directory, here_);
   }
   void answer(const std::string& script) { write_all(folder_ / "answers", script + "\n"); }
-  [[nodiscard]] std::filesystem::path asked() const { return folder_ / "asked"; }
+  [[nodiscard]] std::filesystem::path calls() const { return folder_ / "calls"; }
   [[nodiscard]] bool is_free() const {
     try {
       check_unused(spec_, here_);
@@ -204,9 +204,9 @@ class FakeSchedulerTest : public testing::Test {
   LaunchSpec spec_;
 };
 
-TEST_F(FakeSchedulerTest, IdsOfAllFormsAreKnownAgain) {
+TEST_F(FakeSchedulerTest, IdsOfAllFormsAreRecognised) {
   struct Case {
-    std::string scheduler, printed, id, runs, ended, unknown, asks, cancels;
+    std::string scheduler, printed, id, runs, ended, unknown, query, cancel;
   };
   const std::string sign = "\xC6\x92";
   const std::string conditions =
@@ -230,20 +230,20 @@ TEST_F(FakeSchedulerTest, IdsOfAllFormsAreKnownAgain) {
   for (const Case& c : cases) {
     const NamedJob job = submitted(c.scheduler, c.printed);
     EXPECT_EQ(job.id, c.id);
-    const std::string note = "echo \"$name $*\" >>'" + asked().string() + "'; ";
+    const std::string note = "echo \"$name $*\" >>'" + calls().string() + "'; ";
     answer(note + "echo '" + c.runs + "'");
     EXPECT_FALSE(has_ended(job, here_)) << c.runs;
-    EXPECT_FALSE(is_free()) << c.id << ": a second job for one run directory";
+    EXPECT_FALSE(is_free()) << c.id << ": a second job for one run directory was accepted";
     spec_.after = {c.id};
     if (c.scheduler != "kubernetes") {
       check(spec_);
       EXPECT_TRUE(is_free()) << c.id;
     }
     spec_.after.clear();
-    std::filesystem::remove(asked());
+    std::filesystem::remove(calls());
     std::ostringstream out;
     cancel_job(job, here_, out);
-    EXPECT_EQ(read_all(asked()), c.asks + "\n" + c.cancels + "\n");
+    EXPECT_EQ(read_all(calls()), c.query + "\n" + c.cancel + "\n");
     answer("echo '" + c.ended + "'");
     EXPECT_TRUE(has_ended(job, here_)) << c.ended;
     EXPECT_TRUE(is_free()) << c.id;
@@ -255,7 +255,7 @@ TEST_F(FakeSchedulerTest, IdsOfAllFormsAreKnownAgain) {
   }
 }
 
-TEST_F(FakeSchedulerTest, AnIdAloneNamesAJob) {
+TEST_F(FakeSchedulerTest, AnIdIdentifiesAJob) {
   (void)submitted("flux", "f2Wk7dCu");
   here_.variables["FLUX_URI"] = "local:///x";
   here_.has_program = [](std::string_view name) { return name == "flux"; };
@@ -269,7 +269,7 @@ TEST_F(FakeSchedulerTest, AnIdAloneNamesAJob) {
       "\xC6\x92"
       "2Wk7dCu"};
   answer("echo RUN");
-  EXPECT_TRUE(is_free()) << "the same job in Flux's other spelling";
+  EXPECT_TRUE(is_free()) << "the id of the same job in Flux's other format";
 }
 
 TEST_F(FakeSchedulerTest, LogsOfACombinationOfASweep) {
@@ -292,7 +292,7 @@ TEST_F(FakeSchedulerTest, LogsOfACombinationOfASweep) {
   };
   const NamedJob pbs = submitted("pbs", "1234[].srv", "pbs");
   EXPECT_EQ(log(pbs, "001", {{"launch-1234[0].srv.log", "zero"}, {"launch-1234[1].srv.log", "one"}}), "one");
-  EXPECT_EQ(log(pbs, "000", {{"launch-1234.srv.log", "all"}}), "all") << "one job for all of it";
+  EXPECT_EQ(log(pbs, "000", {{"launch-1234.srv.log", "all"}}), "all") << "one job for all combinations";
   const std::string none = log(pbs, "002", {{"launch-1234[0].srv.log", "zero"}});
   EXPECT_NE(none.find("no log; the job has ended"), std::string::npos) << none;
   const NamedJob lsf = submitted("lsf", "Job <123> is submitted", "lsf");
@@ -306,7 +306,7 @@ TEST_F(FakeSchedulerTest, LogsOfACombinationOfASweep) {
   EXPECT_EQ(log(again, "010", {{"launch-4711_10.log", "ten"}, {"launch-4711_0.log", "zero"}}), "ten");
 }
 
-TEST(JobsTest, ARecordThatCannotBeReadHidesNoOther) {
+TEST(JobsTest, AnUnreadableRecordDoesNotHideOthers) {
   const TemporaryDirectory folder;
   Environment here;
   here.host = "here";
@@ -321,17 +321,17 @@ TEST(JobsTest, ARecordThatCannotBeReadHidesNoOther) {
   EXPECT_NE(out.str().find("ended\n"), std::string::npos) << out.str();
 }
 
-TEST_F(FakeSlurmTest, FilesOfOthersAreNotWrittenOver) {
+TEST_F(FakeSlurmTest, ForeignFilesAreNotOverwritten) {
   LaunchSpec spec = train_spec();
   spec.run_directory = spec.submission_directory = (folder_ / "run").string();
   spec.sweep = {parse_sweep_axis("optimizer.learning_rate=0.1,0.2")};
   const Detected found = detect(here_, spec);
   const Rendered rendered = found.adapter->render(spec, found.allocation);
-  EXPECT_NO_THROW(check_own_files(spec, rendered)) << "none";
+  EXPECT_NO_THROW(check_own_files(spec, rendered)) << "no files";
   std::ostringstream out;
   std::ostringstream err;
   submit(*found.adapter, spec, rendered, here_, out, err);
-  EXPECT_NO_THROW(check_own_files(spec, rendered)) << "those of an earlier launch";
+  EXPECT_NO_THROW(check_own_files(spec, rendered)) << "files of an earlier launch";
 
   const auto why = [&](const std::filesystem::path& path) {
     std::string message;
@@ -363,7 +363,7 @@ TEST_F(FakeSlurmTest, FilesOfOthersAreNotWrittenOver) {
   EXPECT_NO_THROW(check_own_files(spec, rendered));
 }
 
-TEST_F(FakeSlurmTest, ARefusalOfTheSchedulerIsPassedOn) {
+TEST_F(FakeSlurmTest, AnErrorOfTheSchedulerIsReported) {
   write_all(folder_ / "sbatch", "#!/bin/sh\necho 'sbatch: error: invalid account' >&2\nexit 1\n");
   LaunchSpec spec = train_spec();
   spec.run_directory = spec.submission_directory = (folder_ / "run").string();

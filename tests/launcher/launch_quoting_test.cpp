@@ -19,9 +19,9 @@ namespace {
 
 using Texts = std::vector<std::string>;
 
-/// What a shell makes of a line: its words, each followed by a zero byte.
+/// The words of a line as parsed by a shell, each followed by a zero byte.
 std::string shell_reads(const std::string& line) {
-  // The line comes by an environment variable, so that only the shell under test takes it apart.
+  // The line is passed in an environment variable, so that only the shell under test parses it.
   setenv("TUTTI_TEST_LINE", line.c_str(), 1);
   FILE* const pipe = popen(R"(eval "printf '%s\\000' $TUTTI_TEST_LINE")", "r");
   EXPECT_NE(pipe, nullptr);
@@ -32,7 +32,7 @@ std::string shell_reads(const std::string& line) {
   return out;
 }
 
-TEST(LaunchQuotingTest, AShellReadsBackExactlyWhatWasQuoted) {
+TEST(LaunchQuotingTest, AShellReadsBackQuotedWords) {
   Texts words{
       "plain", "",  "a b", "it's", "$(touch /tmp/x)", "`id`", "a\nb", "\"",    "\\",       "~",  "~root",
       "*",     "#", "a;b", "-n",   "x=$HOME",         "!!",   "\t",   "'\\''", "\xC3\xA9", "%s", "{a,b}",
@@ -49,7 +49,7 @@ TEST(LaunchQuotingTest, AShellReadsBackExactlyWhatWasQuoted) {
   EXPECT_THROW((void)shell_word(std::string_view("a\0b", 3)), Error);
 }
 
-TEST(LaunchQuotingTest, LineBreaksDoNotGetIntoScripts) {
+TEST(LaunchQuotingTest, LineBreaksAreRefusedInScripts) {
   for (const std::string& word : Texts{"a\n#SBATCH --uid=0", "\r", std::string(1, '\x1b'), "\x7f"}) {
     EXPECT_THROW((void)script_line(Texts{"tutti", word}, "the command"), Error);
   }
@@ -91,7 +91,7 @@ TEST(LaunchDurationTest, UnitsAndClocks) {
   EXPECT_EQ(clock_text_with_days(59), "00:00:59");
 }
 
-TEST(LaunchHostListTest, SlurmsCompressedForms) {
+TEST(LaunchHostListTest, CompressedListsOfSlurm) {
   EXPECT_EQ(expand_host_list("node1"), Texts{"node1"});
   EXPECT_EQ(expand_host_list("node[1-3,5],gpu-07"), (Texts{"node1", "node2", "node3", "node5", "gpu-07"}));
   EXPECT_EQ(expand_host_list("n[008-011]"), (Texts{"n008", "n009", "n010", "n011"}));
@@ -174,20 +174,20 @@ TEST(LaunchMpiTest, LibrariesAndTheirTypes) {
   EXPECT_EQ(mpirun_name(parse_mpi_library("Intel(R) MPI Library 2021.9"), has_both), "mpirun");
 }
 
-TEST(BootstrapCheckTest, HowManyWereStarted) {
+TEST(BootstrapCheckTest, NumberOfStartedRanks) {
   const auto started = [](const Variables& variables) {
     return launched_ranks(environment({.variables = variables}));
   };
   EXPECT_EQ(started({}), 0);
   EXPECT_EQ(started({{"SLURM_STEP_NUM_TASKS", "4"}, {"SLURM_PROCID", "1"}}), 4);
-  // mpirun inside a job: Slurm counts its daemons.
+  // mpirun inside a job: the variables of Slurm count its daemons.
   EXPECT_EQ(started({{"SLURM_STEP_NUM_TASKS", "2"}, {"OMPI_COMM_WORLD_SIZE", "8"}}), 8);
   EXPECT_EQ(started({{"SLURM_STEP_NUM_TASKS", "2"}, {"PMI_SIZE", "8"}, {"HYDI_CONTROL_FD", "7"}}), 8);
   EXPECT_EQ(started({{"TUTTI_LAUNCH_RANKS", "16"}, {"OMPI_COMM_WORLD_SIZE", "8"}}), 16);
   EXPECT_THROW(started({{"OMPI_COMM_WORLD_SIZE", "many"}}), Error);
 }
 
-TEST(BootstrapCheckTest, RanksThatCannotMeetAreRefused) {
+TEST(BootstrapCheckTest, SeparateWorldsAreRefused) {
   const MpiLibrary open = parse_mpi_library("Open MPI v4.1.4");
   const MpiLibrary mpich = parse_mpi_library("MPICH Version: 4.0.2");
   const auto refusal = [](const MpiLibrary& library, const Variables& variables) -> std::string {

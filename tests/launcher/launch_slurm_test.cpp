@@ -12,7 +12,7 @@ TEST(LaunchSlurmTest, InsideAJobBySrun) {
 }
 
 TEST(LaunchSlurmTest, InTheShellOfAStep) {
-  // As Slurm 22.05 sets them for `salloc -N2 -n4 srun -n1 --pty bash`: counts of the step, hosts of the job.
+  // Variables of Slurm 22.05 for `salloc -N2 -n4 srun -n1 --pty bash`: counts of the step, hosts of the job.
   FakeMachine shell{.variables = {{"SLURM_JOB_ID", "7"},
                                   {"SLURM_JOB_NODELIST", "node[1-2]"},
                                   {"SLURM_JOB_CPUS_PER_NODE", "3,1"},
@@ -63,7 +63,7 @@ TEST(LaunchSlurmTest, UnevenNodes) {
   EXPECT_NE(refusal(train_spec(), place).find("does not fit the 5 hosts"), std::string::npos);
 }
 
-TEST(LaunchSlurmTest, LeavesHostsOut) {
+TEST(LaunchSlurmTest, ExcludesHosts) {
   LaunchSpec spec = train_spec();
   spec.exclude = {"node1"};
   expect_golden("slurm_exclude.txt", rendered_text(spec, slurm_job()));
@@ -73,7 +73,7 @@ TEST(LaunchSlurmTest, LeavesHostsOut) {
   EXPECT_NE(refusal(spec, slurm_job()).find("no host is left"), std::string::npos);
 }
 
-TEST(LaunchSlurmTest, AnAllocationWithoutTasksHasARankAGpu) {
+TEST(LaunchSlurmTest, AnAllocationWithoutTasksHasOneRankPerGpu) {
   FakeMachine place = slurm_job();
   for (const char* name : {"SLURM_NTASKS", "SLURM_NTASKS_PER_NODE"}) place.variables.erase(name);
   place.variables["SLURM_TASKS_PER_NODE"] = "8(x2)";
@@ -87,7 +87,7 @@ TEST(LaunchSlurmTest, AnAllocationWithoutTasksHasARankAGpu) {
   EXPECT_EQ(total_ranks(placed_hosts(train_spec(), without.allocation)), 2);
 }
 
-/// What salloc gives a shell: no word of tasks that were not asked for.
+/// The environment of a shell of salloc: no variable of tasks, because none were requested.
 FakeMachine slurm_shell(const Variables& more) {
   FakeMachine place{.variables = {{"SLURM_JOB_ID", "7"},
                                   {"SLURM_JOB_NODELIST", "node[1-2]"},
@@ -98,7 +98,7 @@ FakeMachine slurm_shell(const Variables& more) {
   return place;
 }
 
-/// Ranks of each host, a '/', what is said of idle GPUs.
+/// The ranks of each host, a '/', and the message about idle GPUs.
 std::string ranks_and_idle(const FakeMachine& place, const LaunchSpec& spec = train_spec()) {
   const Detected found = detect(environment(place), spec);
   const std::vector<Host> hosts = placed_hosts(spec, found.allocation);
@@ -107,10 +107,10 @@ std::string ranks_and_idle(const FakeMachine& place, const LaunchSpec& spec = tr
   return fmt::format("{}/ {}", text, fmt::join(idle_gpus(spec, hosts), "; "));
 }
 
-TEST(LaunchSlurmTest, GpusThatOnlyTheControllerTellsOf) {
-  // salloc --gres=gpu:2 -N2: no variable names them.
+TEST(LaunchSlurmTest, GpusReportedOnlyByTheController) {
+  // salloc --gres=gpu:2 -N2: no variable lists the GPUs.
   FakeMachine place = slurm_shell({{"SLURM_JOB_CPUS_PER_NODE", "4(x2)"}});
-  EXPECT_EQ(ranks_and_idle(place), "1 1 / ") << "a controller that does not answer";
+  EXPECT_EQ(ranks_and_idle(place), "1 1 / ") << "the controller does not respond";
   const std::string show = "scontrol show job --details 7";
   place.answers[show] =
       "JobId=7 JobName=interactive\n   NodeList=node[1-2]\n   JOB_GRES=gpu:fake:4\n"
@@ -123,7 +123,7 @@ TEST(LaunchSlurmTest, GpusThatOnlyTheControllerTellsOf) {
   EXPECT_EQ(ranks_and_idle(place), "3 1 / ");
   place.answers[show] = "     Nodes=node[1-2] CPU_IDs=0-3 Mem=0 GRES=\n";
   EXPECT_EQ(ranks_and_idle(place), "1 1 / ");
-  // A variable that speaks of the first host only.
+  // A variable that describes only the first host.
   place.answers[show] =
       "     Nodes=node1 CPU_IDs=0 Mem=0 GRES=gpu:2(IDX:0-1)\n     Nodes=node2 CPU_IDs=0 Mem=0 "
       "GRES=gpu:1(IDX:0)\n";
@@ -151,7 +151,7 @@ TEST(LaunchSlurmTest, GpusOfAllVariables) {
 }
 
 TEST(LaunchSlurmTest, NoMoreRanksThanTheJobHasCpus) {
-  // salloc -N2 --gpus-per-node=2: srun --ntasks-per-node=2 would ask for more processors than permitted.
+  // salloc -N2 --gpus-per-node=2: srun --ntasks-per-node=2 would request more processors than permitted.
   const FakeMachine one = slurm_shell({{"SLURM_GPUS_PER_NODE", "2"}});
   EXPECT_EQ(
       ranks_and_idle(one),
@@ -165,10 +165,10 @@ TEST(LaunchSlurmTest, NoMoreRanksThanTheJobHasCpus) {
             "4 2 / 2 of 4 GPUs idle on node2: 2 ranks there, a GPU each. The job has 2 CPUs there; ask the "
             "scheduler for "
             "at least one a GPU");
-  // Cores that each rank is to have count too.
+  // Requested cores per rank count too.
   const FakeMachine eight = slurm_shell(
       {{"SLURM_GPUS_PER_NODE", "4"}, {"SLURM_JOB_CPUS_PER_NODE", "8(x2)"}, {"SLURM_CPUS_PER_TASK", "4"}});
-  EXPECT_EQ(ranks_and_idle(eight), "4 4 / ") << "without tasks that were asked for, ranks share the cores";
+  EXPECT_EQ(ranks_and_idle(eight), "4 4 / ") << "without requested tasks, ranks share the cores";
   LaunchSpec wide = train_spec();
   wide.cores_per_rank = 4;
   wide.ranks_per_node = 3;
@@ -179,7 +179,7 @@ TEST(LaunchSlurmTest, NoMoreRanksThanTheJobHasCpus) {
   wide.ranks_per_node = 4;
   EXPECT_NE(rendered_text(wide, eight).find("--cpus-per-task=2 "), std::string::npos)
       << rendered_text(wide, eight);
-  // Tasks that were asked for are the ranks; what they leave idle is said, unless it is asked for here.
+  // Requested tasks are the ranks; GPUs that remain idle are reported, unless ranks are given here.
   const FakeMachine tasks = slurm_shell({{"SLURM_GPUS_PER_NODE", "4"},
                                          {"SLURM_JOB_CPUS_PER_NODE", "8(x2)"},
                                          {"SLURM_NTASKS", "2"},
@@ -192,7 +192,7 @@ TEST(LaunchSlurmTest, NoMoreRanksThanTheJobHasCpus) {
   EXPECT_EQ(ranks_and_idle(tasks, meant), "1 1 / ");
 }
 
-TEST(LaunchSlurmTest, IsFoundWhereverItsCommandsAre) {
+TEST(LaunchSlurmTest, IsDetectedByItsCommands) {
   const auto name = [](const FakeMachine& place) {
     return detect(environment(place), train_spec()).adapter->name;
   };
@@ -203,8 +203,8 @@ TEST(LaunchSlurmTest, IsFoundWhereverItsCommandsAre) {
   EXPECT_EQ(name({.programs = {"sbatch"}, .files = {{"/etc/slurm-llnl/slurm.conf", ""}}}), "slurm");
   const std::map<std::string, std::string> answers{{"sinfo --noheader --format=%R", "main\n"}};
   EXPECT_EQ(name({.programs = {"sbatch"}, .answers = answers}), "slurm")
-      << "built for another place, or without a file";
-  EXPECT_EQ(name({.answers = answers}), "local") << "nothing to submit by";
+      << "another directory of the configuration, or none";
+  EXPECT_EQ(name({.answers = answers}), "local") << "there is no sbatch";
 }
 
 TEST(LaunchSlurmTest, AScriptOnALoginNode) {
@@ -284,7 +284,7 @@ TEST(LaunchSlurmTest, HostileStringsAreQuotedOrRefused) {
   }
 }
 
-TEST(LaunchSlurmTest, AnMpiThatDoesNotFitIsRefusedBeforeTheQueue) {
+TEST(LaunchSlurmTest, AnIncompatibleMpiIsRefusedBeforeSubmission) {
   LaunchSpec spec = train_spec();
   spec.mpi = "pmi2";
   for (const FakeMachine& place : {slurm_job(), slurm_login()}) {
@@ -292,6 +292,47 @@ TEST(LaunchSlurmTest, AnMpiThatDoesNotFitIsRefusedBeforeTheQueue) {
   }
   spec.library = parse_mpi_library("MPICH Version:      4.0.2");
   expect_golden("slurm_mpich.txt", rendered_text(spec, slurm_job()));
+}
+
+TEST(LaunchSlurmTest, SettingsForTheSupervisor) {
+  const SchedulerSettings settings = adapter_named("slurm").parse_settings(
+      "Configuration data as of 2026-11-29T18:49:00\n"
+      "KillWait                = 30 sec\n"
+      "SlurmctldHost[0]        = head(10.77.0.254)\n"
+      "SlurmctldHost[1]        = spare\n"
+      "SlurmctldHost[2]        = -x;y\n"
+      "SlurmctldAddr           = (null)\n");
+  EXPECT_EQ(settings.kill_wait_s, 30);
+  EXPECT_EQ(settings.kill_wait_name, "KillWait");
+  EXPECT_EQ(settings.controllers, (std::vector<std::string>{"10.77.0.254", "spare"}));
+  EXPECT_TRUE(adapter_named("slurm")
+                  .parse_settings("slurm_load_ctl_conf error: Unable to contact\n")
+                  .controllers.empty());
+  const ShrinkCommand shrink = adapter_named("slurm").shrink("4711", {"node1", "node3"});
+  EXPECT_EQ(shrink.unset, std::vector<std::string>{"SLURM_JOBID"});
+  EXPECT_EQ(shrink.argv,
+            (std::vector<std::string>{"scontrol", "update", "JobId=4711", "NodeList=node1,node3"}));
+}
+
+TEST(LaunchSlurmTest, SrunGetsTheMpiTypeOfTheLibrary) {
+  const auto verify = [](const std::string& mpi, std::string_view printed) {
+    LaunchSpec spec = train_spec();
+    spec.mpi = mpi;
+    const Detected found = detect(environment(slurm_job()), spec);
+    const ToolCheck check = found.adapter->render(spec, found.allocation).check;
+    EXPECT_EQ(check.argv, (std::vector<std::string>{"srun", "--mpi=list"}));
+    check.verify(spec, printed);
+  };
+  const std::string_view list =
+      "MPI plugin types are...\n\tnone\n\tpmix\nspecific pmix plugin versions: pmix_v4\n";
+  verify("", list);
+  verify("pmix_v4", list);
+  EXPECT_THROW(verify("pmix_v3", list), Error);
+  EXPECT_THROW(verify("", "MPI plugin types are...\n\tnone\n\tpmi2\n"), Error);
+  LaunchSpec spec = train_spec();
+  spec.starter = "mpirun";
+  const Detected found = detect(environment(slurm_job()), spec);
+  EXPECT_EQ(found.adapter->render(spec, found.allocation).check.verify, nullptr);
 }
 
 }  // namespace

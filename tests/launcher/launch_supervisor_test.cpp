@@ -20,7 +20,7 @@ namespace {
 using Reason = ExitStatus::Reason;
 using Clock = std::chrono::steady_clock;
 
-/// A scheduler whose ranks are a shell script: the launch's whole command, with the hosts as $HOSTS.
+/// A scheduler whose ranks are a shell script, the whole command of the launch, with the hosts in $HOSTS.
 Rendered render_script(const LaunchSpec& spec, const Allocation& allocation) {
   std::string hosts;
   for (const Host& host : placed_hosts(spec, allocation)) hosts += host.name + " ";
@@ -40,10 +40,10 @@ const Adapter& script_adapter() {
 
 class SupervisorTest : public testing::Test {
  protected:
-  // A shell that starts tests in the background has told them to ignore it.
+  // Ignored in processes that a shell starts in the background.
   SupervisorTest() { (void)std::signal(SIGINT, SIG_DFL); }
 
-  /// Supervises a script in a directory of its own, $RUN.
+  /// Supervises a script in a separate directory, $RUN.
   ExitStatus supervise(const std::string& script, int64_t restarts = 0) {
     LaunchSpec spec = train_spec();
     spec.executable = script;
@@ -83,7 +83,7 @@ class SupervisorTest : public testing::Test {
   std::string messages_;
 };
 
-TEST_F(SupervisorTest, AGoodEnd) {
+TEST_F(SupervisorTest, ASuccessfulEnd) {
   EXPECT_EQ(supervise("exit 0", 3).reason, Reason::kDone);
   EXPECT_EQ(record()["state"], "ended");
   EXPECT_EQ(record()["exit_code"], 0);
@@ -92,8 +92,8 @@ TEST_F(SupervisorTest, AGoodEnd) {
   EXPECT_EQ(messages_, "");
 }
 
-TEST_F(SupervisorTest, WhatNamesALostHostAndWaitsForItIsEnded) {
-  // mpirun waits for daemons that cannot answer.
+TEST_F(SupervisorTest, AStarterThatWaitsForALostHostIsEnded) {
+  // mpirun waits for daemons that cannot respond.
   const std::string script =
       "echo '  Remote daemon: [[1,0],1] on node node2' >&2; [ \"$HOSTS\" = 'node1 ' ] && exit 0; exec sleep "
       "600";
@@ -103,7 +103,7 @@ TEST_F(SupervisorTest, WhatNamesALostHostAndWaitsForItIsEnded) {
   EXPECT_EQ(record()["attempts"][1]["hosts"].size(), 1U);
 }
 
-TEST_F(SupervisorTest, AnErrorThatWouldComeAgainEndsTheLaunch) {
+TEST_F(SupervisorTest, AReproducibleErrorEndsTheLaunch) {
   const ExitStatus exit_status = supervise("echo bad key >&2; exit 1", 3);
   EXPECT_EQ(exit_status.reason, Reason::kError);
   EXPECT_EQ(exit_status.exit_code, 1);
@@ -111,7 +111,7 @@ TEST_F(SupervisorTest, AnErrorThatWouldComeAgainEndsTheLaunch) {
   EXPECT_NE(messages_.find("bad key"), std::string::npos);
 }
 
-TEST_F(SupervisorTest, AKilledRankIsRestartedWithResumeUpToTheBound) {
+TEST_F(SupervisorTest, AKilledRankIsRestartedWithResumeUpToTheLimit) {
   const ExitStatus exit_status = supervise(R"(echo "$@" >>$TUTTI_RUN/arguments; kill -KILL $$)", 2);
   EXPECT_EQ(exit_status.reason, Reason::kKilled);
   EXPECT_EQ(exit_status.exit_code, 137);
@@ -138,7 +138,7 @@ TEST_F(SupervisorTest, ASignalLetsTheRanksSave) {
   EXPECT_EQ(record()["attempts"].size(), 1U);
 }
 
-TEST_F(SupervisorTest, WhatTheRunWroteCountsMoreThanTheExitCode) {
+TEST_F(SupervisorTest, TheSummaryTakesPrecedenceOverTheExitCode) {
   const ExitStatus exit_status = supervise(
       R"(trap 'echo "{\"steps\": 5, \"world_size\": 2, \"loss\": 1, \"val_loss\": null, \"val_accuracy\": null,
            \"tokens_per_s\": 1, \"wall_s\": 1, \"peak_memory_bytes\": 1, \"params_sha256\": \"\",
@@ -165,14 +165,14 @@ TEST_F(SupervisorTest, ASecondSignalDoesNotWait) {
   EXPECT_LT(Clock::now() - begin, std::chrono::seconds(300));
 }
 
-TEST_F(SupervisorTest, ARequestThatWasMissedComesAgain) {
-  // As mpirun while it is only starting: the first SIGUSR1 is lost.
+TEST_F(SupervisorTest, AMissedRequestIsRepeated) {
+  // As in mpirun during its start: the first SIGUSR1 is lost.
   const ExitStatus exit_status =
       supervise(R"(trap 'trap "exit 75" USR1' USR1; kill -TERM $PPID; while :; do sleep 0.02; done)");
   EXPECT_EQ(exit_status.reason, Reason::kPreempted) << messages_;
 }
 
-TEST_F(SupervisorTest, AWarnedJobThatCameFurtherIsQueuedAgain) {
+TEST_F(SupervisorTest, AWarnedJobWithProgressIsRequeued) {
   allocation_.place = Allocation::Place::kInside;
   allocation_.job_id = "4711";
   timeouts_.first_wait_s = timeouts_.max_wait_s = 60;
@@ -186,12 +186,12 @@ TEST_F(SupervisorTest, AWarnedJobThatCameFurtherIsQueuedAgain) {
   EXPECT_TRUE(queued(save + "kill -USR1 $PPID; sleep 0.05; exit 75"));
   EXPECT_EQ(written("queued"), "4711\n");
   EXPECT_TRUE(queued(save + "trap '' USR1; kill -USR1 $PPID; sleep 600"));
-  EXPECT_FALSE(queued("trap '' USR1; kill -USR1 $PPID; sleep 600")) << "it would never come further";
-  EXPECT_FALSE(queued(save + "kill -TERM $PPID; sleep 0.3; exit 75")) << "cancelled";
+  EXPECT_FALSE(queued("trap '' USR1; kill -USR1 $PPID; sleep 600")) << "requeued without progress";
+  EXPECT_FALSE(queued(save + "kill -TERM $PPID; sleep 0.3; exit 75")) << "requeued after a cancellation";
 }
 
-TEST_F(SupervisorTest, WhatAKilledStarterLeavesOnOtherHostsIsEnded) {
-  // Programs of a fake scheduler: the steps of the job, and how they end.
+TEST_F(SupervisorTest, RanksOfAKilledStarterAreEnded) {
+  // Programs of a fake scheduler: they list the steps of the job and end them.
   static const Adapter kSteps{.name = "local",
                               .detect = nullptr,
                               .render = &render_script,
@@ -205,14 +205,15 @@ TEST_F(SupervisorTest, WhatAKilledStarterLeavesOnOtherHostsIsEnded) {
   write_all(folder_ / "run/steps", "4711.0\n4711.batch\n");
   const std::string script = "echo 4711.1 >>$TUTTI_RUN/steps; echo 4711.extern >>$TUTTI_RUN/steps; ";
   (void)supervise(script + "exit 1");
-  EXPECT_FALSE(std::filesystem::exists(folder_ / "run/ended")) << "a starter that ends ends its ranks";
+  EXPECT_FALSE(std::filesystem::exists(folder_ / "run/ended"))
+      << "a starter that ends by itself has ended its ranks";
   write_all(folder_ / "run/steps", "4711.0\n4711.batch\n");
   (void)supervise(script + "kill -KILL $$");
   EXPECT_EQ(written("ended"), "4711.1\n");
 }
 
-TEST_F(SupervisorTest, RanksThatADeadOneLeavesAreEnded) {
-  // srun waits for them; upon SIGTERM it kills them.
+TEST_F(SupervisorTest, RemainingRanksAreEndedAfterAFailure) {
+  // srun waits for them; on SIGTERM it kills them.
   const ExitStatus exit_status = supervise(
       "trap 'echo told >$TUTTI_RUN/told; exit 137' TERM; echo 'srun: error: node2: task 2: Killed' >&2; "
       "while :; "
@@ -220,7 +221,7 @@ TEST_F(SupervisorTest, RanksThatADeadOneLeavesAreEnded) {
   EXPECT_EQ(written("told"), "told\n");
   EXPECT_EQ(exit_status.reason, Reason::kKilled);
   EXPECT_EQ(exit_status.hosts, std::vector<std::string>{"node2"});
-  // One that does not listen, after a rank that ended by an error of its own.
+  // A starter that ignores SIGTERM, after a rank that ended with an error.
   const ExitStatus deaf = supervise(
       "trap '' TERM; echo 'srun: error: node2: task 2: Exited with exit code 3' >&2; while :; do sleep 0.05; "
       "done");
@@ -228,19 +229,19 @@ TEST_F(SupervisorTest, RanksThatADeadOneLeavesAreEnded) {
   EXPECT_EQ(deaf.exit_code, 3);
 }
 
-TEST_F(SupervisorTest, ARankThatHasSavedHurriesNobody) {
+TEST_F(SupervisorTest, ARankThatHasSavedDoesNotEndOthers) {
   const ExitStatus exit_status = supervise(
       "trap 'exit 137' TERM; echo 'srun: error: node2: task 2: Exited with exit code 75' >&2; sleep 1; exit "
       "75");
   EXPECT_EQ(exit_status.reason, Reason::kPreempted);
 }
 
-TEST_F(SupervisorTest, ProcessesThatEndByThemselvesAreNotWorthAWord) {
+TEST_F(SupervisorTest, ProcessesThatEndByThemselvesAreNotReported) {
   EXPECT_EQ(supervise("(sleep 0.1 &); exit 0").reason, Reason::kDone);
   EXPECT_EQ(messages_, "");
 }
 
-TEST_F(SupervisorTest, AJobThatItsSchedulerHasQueuedAgainIsSubmitted) {
+TEST_F(SupervisorTest, AJobRequeuedByItsSchedulerIsSubmitted) {
   static const Adapter kRestarts{.name = "local",
                                  .detect = nullptr,
                                  .render = &render_script,
@@ -251,12 +252,12 @@ TEST_F(SupervisorTest, AJobThatItsSchedulerHasQueuedAgainIsSubmitted) {
   const std::string script = "trap 'exit 75' USR1; kill -TERM $PPID; while :; do sleep 0.05; done";
   EXPECT_EQ(supervise(script).reason, Reason::kPreempted);
   EXPECT_EQ(record()["state"], "submitted");
-  allocation_.requeues = 1;  // it is that one
+  allocation_.requeues = 1;  // this attempt is the requeued one
   (void)supervise(script);
   EXPECT_EQ(record()["state"], "ended");
 }
 
-TEST_F(SupervisorTest, ALostHostIsGivenBackToTheScheduler) {
+TEST_F(SupervisorTest, ALostHostIsReturnedToTheScheduler) {
   static const Adapter kShrinks{
       .name = "local",
       .detect = nullptr,
@@ -281,18 +282,18 @@ TEST_F(SupervisorTest, ALostHostIsGivenBackToTheScheduler) {
       << messages_;
 }
 
-TEST(LossesTest, WhoIsCutOff) {
+TEST(LossesTest, SilenceIsClassified) {
   EXPECT_EQ(classify_silence(0, 3, 1, 1), HostFailure::kNone);
   EXPECT_EQ(classify_silence(1, 3, 1, 1), HostFailure::kOtherHosts);
-  EXPECT_EQ(classify_silence(3, 3, 0, 1), HostFailure::kOtherHosts) << "the controller answers";
+  EXPECT_EQ(classify_silence(3, 3, 0, 1), HostFailure::kOtherHosts) << "the controller responds";
   EXPECT_EQ(classify_silence(3, 3, 1, 1), HostFailure::kThisHost);
   EXPECT_EQ(classify_silence(1, 1, 2, 2), HostFailure::kThisHost);
-  EXPECT_EQ(classify_silence(1, 1, 1, 2), HostFailure::kOtherHosts) << "a second controller answers";
-  EXPECT_EQ(classify_silence(1, 1, 0, 0), HostFailure::kOtherHosts) << "nobody else can be asked";
+  EXPECT_EQ(classify_silence(1, 1, 1, 2), HostFailure::kOtherHosts) << "a second controller responds";
+  EXPECT_EQ(classify_silence(1, 1, 0, 0), HostFailure::kOtherHosts) << "there is no other host to query";
   EXPECT_EQ(classify_silence(2, 2, 0, 0), HostFailure::kThisHost);
 }
 
-TEST_F(SupervisorTest, WhatNohupIgnoresStaysIgnored) {
+TEST_F(SupervisorTest, NohupIsRespected) {
   struct sigaction before {};
   struct sigaction ignore {};
   ignore.sa_handler = SIG_IGN;
@@ -303,8 +304,8 @@ TEST_F(SupervisorTest, WhatNohupIgnoresStaysIgnored) {
   EXPECT_EQ(messages_, "");
 }
 
-TEST_F(SupervisorTest, ARecordThatCannotBeWrittenEndsNothing) {
-  // A folder in its place, as no test can fill the disk.
+TEST_F(SupervisorTest, AFailedRecordDoesNotEndTheLaunch) {
+  // A folder in its place, because the test cannot fill the disk.
   const ExitStatus exit_status = supervise(
       "[ -e $TUTTI_RUN/launch.json/x ] && exit 0; rm $TUTTI_RUN/launch.json; mkdir -p "
       "$TUTTI_RUN/launch.json/x; "
@@ -314,21 +315,21 @@ TEST_F(SupervisorTest, ARecordThatCannotBeWrittenEndsNothing) {
   EXPECT_NE(messages_.find("launch.json"), std::string::npos) << messages_;
 }
 
-TEST_F(SupervisorTest, AnEarlierSummaryIsNotThisRuns) {
+TEST_F(SupervisorTest, AnEarlierSummaryIsIgnored) {
   const std::string summary =
       R"({"steps": 5, "world_size": 2, "loss": 1, "val_loss": null, "val_accuracy": null, "tokens_per_s": 1,
           "wall_s": 1, "peak_memory_bytes": 1, "params_sha256": "", "exit_reason": "stopped"})";
   std::filesystem::create_directories(folder_ / "run");
   write_all(folder_ / "run/summary.json", summary);
-  // By a clock that is ahead of this machine's.
+  // Written with a clock that is ahead of this machine's.
   std::filesystem::last_write_time(folder_ / "run/summary.json",
                                    std::filesystem::file_time_type::clock::now() + std::chrono::hours(1));
   EXPECT_EQ(supervise("exit 1").reason, Reason::kError);
-  // By one that is behind it.
+  // Written with a clock that is behind.
   EXPECT_EQ(supervise("touch -d '1 hour ago' $TUTTI_RUN/summary.json; exit 1").reason, Reason::kPreempted);
 }
 
-TEST_F(SupervisorTest, NothingIsLeftBehind) {
+TEST_F(SupervisorTest, RemainingProcessesAreEnded) {
   (void)supervise(
       "setsid sleep 1000 & echo $! >$TUTTI_RUN/pid; trap '' TERM; (setsid sh -c 'sleep 1000' &); exit 3");
   const auto pid = static_cast<pid_t>(std::stol(written("pid")));
@@ -336,7 +337,7 @@ TEST_F(SupervisorTest, NothingIsLeftBehind) {
   EXPECT_NE(messages_.find("that were left"), std::string::npos) << messages_;
 }
 
-TEST_F(SupervisorTest, AHostThatFailedTwiceIsLeftOut) {
+TEST_F(SupervisorTest, AHostThatFailedTwiceIsExcluded) {
   const ExitStatus exit_status = supervise(
       R"(echo $HOSTS >>$TUTTI_RUN/hosts
          case "$HOSTS" in *node2*)
@@ -347,7 +348,7 @@ TEST_F(SupervisorTest, AHostThatFailedTwiceIsLeftOut) {
   EXPECT_EQ(written("hosts"), "node1 node2\nnode1 node2\nnode1\n");
 }
 
-TEST_F(SupervisorTest, AHostThatWasLostIsLeftOutAtOnce) {
+TEST_F(SupervisorTest, ALostHostIsExcludedAtOnce) {
   const ExitStatus exit_status = supervise(
       R"(echo $HOSTS >>$TUTTI_RUN/hosts
          case "$HOSTS" in *node2*)
@@ -359,7 +360,7 @@ TEST_F(SupervisorTest, AHostThatWasLostIsLeftOutAtOnce) {
   EXPECT_EQ(record()["attempts"][0]["blamed_hosts"][0], "node2");
 }
 
-TEST_F(SupervisorTest, SecretsDoNotReachTheRanks) {
+TEST_F(SupervisorTest, SecretsAreNotPassedToRanks) {
   here_.variables["GITHUB_TOKEN"] = "x";
   (void)supervise("env >$TUTTI_RUN/env; echo ranks $TUTTI_LAUNCH_RANKS >>$TUTTI_RUN/env");
   EXPECT_EQ(written("env").find("GITHUB_TOKEN"), std::string::npos);

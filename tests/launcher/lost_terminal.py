@@ -1,4 +1,4 @@
-"""Runs a training on a terminal of its own that vanishes after some steps. Usage: RUN_DIR CODE COMMAND..."""
+"""Runs a training on a separate terminal, which is closed after some steps. Usage: RUN_DIR CODE COMMAND..."""
 import os
 import pty
 import sys
@@ -24,7 +24,7 @@ while time.monotonic() < deadline:
     done, status = os.waitpid(pid, os.WNOHANG)
     if done:
         ended = os.waitstatus_to_exitcode(status)
-        # What was done before the terminal went away has ended by itself.
+        # The training may have ended before the terminal was closed.
         sys.exit(f"ended with {ended}, not {code}" if ended not in (code, 0) else 0)
     time.sleep(0.05)
 os.kill(pid, 9)

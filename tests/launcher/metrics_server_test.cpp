@@ -21,7 +21,7 @@
 namespace tutti {
 namespace {
 
-/// A client by plain sockets, so that the server is not tested by its own library.
+/// A client with plain sockets, so that the server is not tested with its own library.
 class Client {
  public:
   explicit Client(uint16_t port) : socket_(socket(AF_INET, SOCK_STREAM, 0)) {
@@ -44,7 +44,7 @@ class Client {
     }
     return true;
   }
-  /// All that comes until the server closes the connection.
+  /// All data until the server closes the connection.
   std::string receive() {
     std::string text;
     char buffer[4096];
@@ -114,13 +114,13 @@ TEST(HttpServerTest, ClosesSlowConnectionsAndThenServesThoseThatWaited) {
   Client silent(server.port());
   Client half(server.port());
   EXPECT_TRUE(half.send("GET / HT"));
-  // Waits for one of the two places, which are free only when the time of their clients is over.
+  // Waits for one of the two connections, which are free only when their clients have timed out.
   EXPECT_EQ(status(get(server.port(), "/")), "HTTP/1.1 200 OK");
   EXPECT_EQ(silent.receive(), "");
   EXPECT_EQ(half.receive(), "");
 }
 
-TEST(HttpServerTest, AsksForItsToken) {
+TEST(HttpServerTest, RequiresItsToken) {
   const std::string token = "0123456789abcdef";
   const HttpServer server({.token = token}, &echo);
   const auto with = [&](const std::string& header) { return status(get(server.port(), "/", header)); };
@@ -134,11 +134,11 @@ TEST(HttpServerTest, AsksForItsToken) {
   EXPECT_NE(get(server.port(), "/").find("WWW-Authenticate: Bearer"), std::string::npos);
 }
 
-TEST(HttpServerTest, NamesAPortThatIsTaken) {
+TEST(HttpServerTest, NamesAPortInUse) {
   const HttpServer first({}, &echo);
   try {
     const HttpServer second({.port = first.port()}, &echo);
-    FAIL() << "two servers listen on one port";
+    FAIL() << "two servers on one port";
   } catch (const Error& error) {
     EXPECT_EQ(std::string(error.what()),
               "cannot listen on 127.0.0.1:" + std::to_string(first.port()) + ": Address already in use");
@@ -156,7 +156,7 @@ TEST(HttpServerTest, EndsWhileClientsAreConnected) {
   EXPECT_EQ(silent.receive(), "");
 }
 
-TEST(HttpServerTest, TellsAddressesApart) {
+TEST(HttpServerTest, DistinguishesAddresses) {
   EXPECT_TRUE(is_loopback_address("127.0.0.1") && is_loopback_address("::1") && is_ip_address("10.0.0.1"));
   EXPECT_FALSE(is_loopback_address("10.0.0.1") || is_ip_address("node1") || is_ip_address(""));
 }
@@ -195,7 +195,7 @@ TEST(OpenMetricsTest, TheOlderFormatNamesFamiliesByTheirSamples) {
   EXPECT_EQ(text.find("# EOF"), std::string::npos);
 }
 
-TEST(OpenMetricsTest, EscapesLabelsAndWritesNumbersThatAreNotFinite) {
+TEST(OpenMetricsTest, EscapesLabelsAndWritesNonFiniteNumbers) {
   RankMetrics metrics = trained();
   metrics.run = "a\"b\\c\nd\xFF";
   metrics.last.loss = std::numeric_limits<double>::quiet_NaN();
@@ -206,7 +206,7 @@ TEST(OpenMetricsTest, EscapesLabelsAndWritesNumbersThatAreNotFinite) {
   EXPECT_NE(text.find("tutti_gradient_norm" + labels + " -Inf\n"), std::string::npos);
 }
 
-TEST(OpenMetricsTest, FamiliesHaveNamesOfTheirOwnWithTheirUnits) {
+TEST(OpenMetricsTest, FamiliesHaveUniqueNamesWithUnits) {
   std::set<std::string> names;
   const std::regex valid("[a-z_]+");
   for (const MetricFamily& family : metric_families()) {
@@ -217,7 +217,7 @@ TEST(OpenMetricsTest, FamiliesHaveNamesOfTheirOwnWithTheirUnits) {
   }
 }
 
-TEST(OpenMetricsTest, DashboardAndRulesNameWhatIsServed) {
+TEST(OpenMetricsTest, DashboardAndRulesUseExistingMetrics) {
   std::set<std::string> served;
   for (const MetricFamily& family : metric_families()) served.insert(sample_name(family));
   const std::filesystem::path folder =
@@ -236,7 +236,7 @@ TEST(OpenMetricsTest, DashboardAndRulesNameWhatIsServed) {
   }
 }
 
-TEST(OpenMetricsTest, GivesTheFormatThatTheClientKnows) {
+TEST(OpenMetricsTest, SelectsTheFormatOfTheClient) {
   EXPECT_EQ(accepted_format(""), MetricsFormat::kOpenMetrics);
   EXPECT_EQ(accepted_format("*/*"), MetricsFormat::kOpenMetrics);
   EXPECT_EQ(
@@ -245,12 +245,12 @@ TEST(OpenMetricsTest, GivesTheFormatThatTheClientKnows) {
   EXPECT_EQ(accepted_format("text/plain;version=0.0.4"), MetricsFormat::kPrometheus);
 }
 
-/// A port that was free a moment ago.
+/// A port that was free when it was checked.
 uint16_t free_port() {
   return HttpServer({}, &echo).port();
 }
 
-TEST(MetricsExporterTest, ServesWhatItIsTold) {
+TEST(MetricsExporterTest, ServesReportedValues) {
   SinglePeer alone;
   const int64_t port = free_port();
   MetricsExporter exporter({.port = port}, {.run = "r", .host = "h", .counts_tokens = true}, alone);
@@ -285,7 +285,7 @@ TEST(MetricsExporterTest, ServesWhatItIsTold) {
   EXPECT_NE(status(get(static_cast<uint16_t>(port), "/")), "HTTP/1.1 200 OK");
 }
 
-TEST(MetricsExporterTest, TrainingGoesOnWithoutAPort) {
+TEST(MetricsExporterTest, TrainingContinuesWithoutAPort) {
   const HttpServer taken({}, &echo);
   SinglePeer alone;
   MetricsExporter exporter({.port = taken.port()}, {.run = "r", .host = "h"}, alone);
@@ -296,8 +296,8 @@ TEST(MetricsExporterTest, TrainingGoesOnWithoutAPort) {
   exporter.on_step({.step = 1});
 }
 
-TEST(MetricsExporterTest, TwoRanksOfAHostHavePortsOfTheirOwn) {
-  class Second final : public Peers {  // rank 1 of a, b, a, seen from rank 2
+TEST(MetricsExporterTest, RanksOfAHostHaveSeparatePorts) {
+  class Second final : public Peers {  // rank 2 of ranks on hosts a, b, a
    public:
     [[nodiscard]] int rank() const override { return 2; }
     [[nodiscard]] int size() const override { return 3; }
@@ -311,8 +311,8 @@ TEST(MetricsExporterTest, TwoRanksOfAHostHavePortsOfTheirOwn) {
   EXPECT_EQ(exporter.targets().back(), "127.0.0.1:" + std::to_string(port));
 }
 
-TEST(MetricsExporterTest, NoRankServesOpenlyWhatOthersProtect) {
-  // Three ranks, one of which lacks the token that the others have: each sees the same.
+TEST(MetricsExporterTest, AllRanksMustHaveTheToken) {
+  // Three ranks, one of which has no token: the result is the same on all.
   class Uneven final : public Peers {
    public:
     explicit Uneven(int rank) : rank_(rank) {}
@@ -336,7 +336,7 @@ TEST(MetricsExporterTest, NoRankServesOpenlyWhatOthersProtect) {
     try {
       const MetricsExporter exporter({.port = free_port(), .token_file = rank == 1 ? "" : path},
                                      {.host = "h"}, peers);
-      ADD_FAILURE() << "rank " << rank << " serves";
+      ADD_FAILURE() << "rank " << rank << " accepts the tokens";
     } catch (const Error& error) {
       EXPECT_NE(std::string(error.what()).find("rank 0 on a has a token and rank 1 on b has none"),
                 std::string::npos)
@@ -345,7 +345,7 @@ TEST(MetricsExporterTest, NoRankServesOpenlyWhatOthersProtect) {
   }
 }
 
-TEST(MetricsExporterTest, StepsAndScrapesGoOnTogether) {
+TEST(MetricsExporterTest, StepsAndScrapesRunConcurrently) {
   SinglePeer alone;
   const int64_t port = free_port();
   MetricsExporter exporter({.port = port}, {.run = "r", .host = "h"}, alone);
@@ -363,7 +363,7 @@ TEST(MetricsExporterTest, StepsAndScrapesGoOnTogether) {
   scraper.join();
 }
 
-TEST(MetricsTokenTest, OnlyAPrivateFileHoldsAToken) {
+TEST(MetricsTokenTest, TokenFilesMustBePrivate) {
   const TemporaryDirectory folder;
   const std::string path = (folder / "token").string();
   write_all(path, "0123456789abcdef\n");
@@ -390,7 +390,7 @@ TEST(MetricsTokenTest, OnlyAPrivateFileHoldsAToken) {
   EXPECT_THROW(metrics_token((folder / "nowhere").string()), Error);
   ASSERT_EQ(setenv("TUTTI_METRICS_TOKEN", "fedcba9876543210", 1), 0);
   EXPECT_EQ(metrics_token(""), "fedcba9876543210");
-  // One that was meant and is not there leaves nothing open.
+  // An empty or invalid token is an error, and does not disable the check.
   for (const char* const bad : {"", " ", "\n", "\t \n", "                    ", "short"}) {
     ASSERT_EQ(setenv("TUTTI_METRICS_TOKEN", bad, 1), 0);
     EXPECT_THROW(metrics_token(""), Error) << '"' << bad << '"';
@@ -403,7 +403,7 @@ TEST(MetricsTokenTest, OnlyAPrivateFileHoldsAToken) {
   EXPECT_EQ(metrics_token(""), "");
 }
 
-TEST(TargetsFileTest, StandsInTheRunDirectoryOrInAFolderOfAllRuns) {
+TEST(TargetsFileTest, IsInTheRunDirectoryOrTheTargetsDirectory) {
   EXPECT_EQ(targets_path("", "runs/a"), "runs/a/metrics-targets.json");
   // The digits are the first of the SHA-256 of "home/ada/runs/a".
   EXPECT_EQ(targets_path("/srv/targets", "/home/ada/runs/x/../a/"),
@@ -413,10 +413,10 @@ TEST(TargetsFileTest, StandsInTheRunDirectoryOrInAFolderOfAllRuns) {
       targets_path("/srv/targets", "/" + std::string(200, 'a') + "/" + std::string(200, 'b'))
           .filename()
           .string();
-  EXPECT_LE(longest.size(), 255U) << "of a name on Linux";
+  EXPECT_LE(longest.size(), 255U) << "longer than names on Linux";
 }
 
-TEST(TargetsFileTest, IsThereAsLongAsTheRun) {
+TEST(TargetsFileTest, ExistsDuringTheRun) {
   const TemporaryDirectory folder;
   const std::filesystem::path path = folder / "metrics-targets.json";
   {
@@ -428,7 +428,7 @@ TEST(TargetsFileTest, IsThereAsLongAsTheRun) {
   EXPECT_FALSE(std::filesystem::exists(path));
 }
 
-TEST(TargetsFileTest, ReplacesAndRemovesNoFileOfOthers) {
+TEST(TargetsFileTest, DoesNotReplaceOrRemoveForeignFiles) {
   const TemporaryDirectory folder;
   const std::filesystem::path path = folder / "targets.json";
   const std::string own = targets_json({"127.0.0.1:9400"}, "runs/a", "0a1b");
@@ -441,21 +441,21 @@ TEST(TargetsFileTest, ReplacesAndRemovesNoFileOfOthers) {
   }
   std::filesystem::rename(path, folder / "other");
   std::filesystem::create_symlink(folder / "other", path);
-  EXPECT_THROW(TargetsFile(path, own, "0a1c"), Error) << "a link";
+  EXPECT_THROW(TargetsFile(path, own, "0a1c"), Error) << "a symbolic link";
   EXPECT_TRUE(std::filesystem::is_symlink(path));
   std::filesystem::remove(path);
 
-  // What a killed session of the same run has left is its own.
+  // The file of a killed session of the same run is replaced.
   write_all(path, targets_json({"127.0.0.1:9000"}, "runs/a", "0a1b"));
-  std::vector<std::string> said;
+  std::vector<std::string> messages;
   {
-    const TargetsFile file(path, own, "0a1b", [&](const std::string& text) { said.push_back(text); });
+    const TargetsFile file(path, own, "0a1b", [&](const std::string& text) { messages.push_back(text); });
     EXPECT_EQ(read_all(path), own);
     write_all(path, "mine");
   }
   EXPECT_EQ(read_all(path), "mine");
-  ASSERT_EQ(said.size(), 1U);
-  EXPECT_NE(said[0].find("is not removed"), std::string::npos) << said[0];
+  ASSERT_EQ(messages.size(), 1U);
+  EXPECT_NE(messages[0].find("is not removed"), std::string::npos) << messages[0];
 }
 
 }  // namespace

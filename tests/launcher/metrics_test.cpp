@@ -43,7 +43,7 @@ std::vector<nlohmann::json> records(const std::filesystem::path& path) {
   return all;
 }
 
-TEST(JsonlTest, RecordsHoldWhatWasReported) {
+TEST(JsonlTest, RecordsContainTheReportedValues) {
   const TemporaryDirectory folder;
   const std::filesystem::path path = folder / "metrics.jsonl";
   {
@@ -78,7 +78,7 @@ TEST(JsonlTest, RecordsHoldWhatWasReported) {
   EXPECT_EQ(all[4]["error"], "No space left on device");
 }
 
-TEST(JsonlTest, AResumedRunDropsWhatComesAgain) {
+TEST(JsonlTest, AResumedRunDropsRepeatedSteps) {
   const TemporaryDirectory folder;
   const std::filesystem::path path = folder / "metrics.jsonl";
   {
@@ -100,15 +100,15 @@ TEST(JsonlTest, AResumedRunDropsWhatComesAgain) {
   EXPECT_EQ(all[4]["kind"], "checkpoint");
   EXPECT_EQ(all[5]["step"], 5);
   EXPECT_EQ(all[5]["loss"], 50);
-  // Once more, from the same checkpoint: the same file up to there.
+  // A second resume from the same checkpoint: the same file up to its step.
   { const JsonlWriter writer(path, 4); }
   EXPECT_EQ(records(path).size(), 5U);
-  // And anew.
+  // A new run drops all records.
   { const JsonlWriter writer(path); }
   EXPECT_EQ(read_all(path), "");
 }
 
-TEST(JsonlTest, AForeignFileIsLeftAlone) {
+TEST(JsonlTest, AForeignFileIsNotChanged) {
   const TemporaryDirectory folder;
   const std::filesystem::path path = folder / "metrics.jsonl";
   for (const char* const text : {"my notes\n", "{\"step\":1}\n[1]\n", "{\"step\":\"one\"}\n", "{}\n"}) {
@@ -137,36 +137,36 @@ TEST(JsonlTest, AFullDiskIsReported) {
   }
 }
 
-TEST(RecordFileTest, AFileThatIsRemovedIsMadeAnew) {
+TEST(RecordFileTest, ARemovedFileIsCreatedAgain) {
   const TemporaryDirectory folder;
   const std::filesystem::path path = folder / "metrics.jsonl";
-  std::vector<std::string> said;
-  RecordFile file(path, [&](const std::string& text) { said.push_back(text); });
+  std::vector<std::string> messages;
+  RecordFile file(path, [&](const std::string& text) { messages.push_back(text); });
   const auto write = [&](std::string_view record) {
     file.append(record);
     file.sync();
   };
   write("a\n");
-  EXPECT_TRUE(said.empty());
+  EXPECT_TRUE(messages.empty());
   std::filesystem::remove(path);
   write("b\n");
   EXPECT_EQ(read_all(path), "b\n");
-  ASSERT_EQ(said.size(), 1U);
-  EXPECT_NE(said[0].find("earlier records are missing"), std::string::npos) << said[0];
+  ASSERT_EQ(messages.size(), 1U);
+  EXPECT_NE(messages[0].find("earlier records are missing"), std::string::npos) << messages[0];
   std::filesystem::rename(path, folder / "moved");
   write("c\n");
   EXPECT_EQ(read_all(path), "c\n");
   EXPECT_EQ(read_all(folder / "moved"), "b\n");
-  EXPECT_EQ(said.size(), 1U) << "told once";
+  EXPECT_EQ(messages.size(), 1U) << "not exactly one message";
 
-  // A file of somebody else in its place stays as it is; what is not written is kept.
+  // A foreign file at the path is not changed; records are kept in memory.
   std::filesystem::remove(path);
   write_all(path, "mine");
   write("d\n");
   write("e\n");
   EXPECT_EQ(read_all(path), "mine");
   EXPECT_THROW(file.check(), Error);
-  EXPECT_EQ(said.size(), 2U);
+  EXPECT_EQ(messages.size(), 2U);
   std::filesystem::remove(path);
   write("f\n");
   EXPECT_EQ(read_all(path), "d\ne\nf\n");
@@ -192,7 +192,7 @@ uint64_t little_endian(std::string_view bytes) {
   return value;
 }
 
-TEST(TensorBoardTest, RecordsAreFramedAndSummed) {
+TEST(TensorBoardTest, RecordsHaveLengthsAndChecksums) {
   std::mt19937 random(std::random_device{}());
   for (const size_t size : {0UL, 1UL, 7UL, 1000UL}) {
     std::string data;
@@ -206,7 +206,7 @@ TEST(TensorBoardTest, RecordsAreFramedAndSummed) {
   }
 }
 
-TEST(TensorBoardTest, AFileIsASequenceOfWholeRecords) {
+TEST(TensorBoardTest, AFileIsASequenceOfRecords) {
   const TemporaryDirectory folder;
   {
     TensorBoardWriter writer(folder / "events", "images", 4);
@@ -238,7 +238,20 @@ TEST(TensorBoardTest, AFileIsASequenceOfWholeRecords) {
   EXPECT_EQ(files, 1);
 }
 
-TEST(SummaryTest, HoldsTheFieldsThatScriptsRelyOn) {
+TEST(TensorBoardTest, ARunThatBeginsAgainDropsEarlierEvents) {
+  const TemporaryDirectory folder;
+  std::vector<size_t> sizes;
+  for (int i = 0; i < 2; ++i) {
+    TensorBoardWriter writer(folder / "events", "images");
+    writer.on_step(step_report(1, 1.25));
+  }
+  for (const auto& entry : std::filesystem::directory_iterator(folder / "events"))
+    sizes.push_back(std::filesystem::file_size(entry.path()));
+  ASSERT_EQ(sizes.size(), 2U);
+  EXPECT_NE(sizes[0], sizes[1]) << "the second file has a session's start";
+}
+
+TEST(SummaryTest, ContainsTheDocumentedFields) {
   const TemporaryDirectory folder;
   Summary summary{.steps = 100,
                   .world_size = 2,

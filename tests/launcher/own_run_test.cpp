@@ -20,7 +20,7 @@ std::string manifest(const std::string& working_directory) {
          working_directory + "\"}]}";
 }
 
-TEST(OwnRunTest, RelativePathsAreThoseOfTheRecordedWorkingDirectory) {
+TEST(OwnRunTest, RelativePathsAreResolvedFromTheRecordedWorkingDirectory) {
   const TemporaryDirectory folder;
   const fs::path run = folder / "moved";
   fs::create_directories(run);
@@ -38,7 +38,7 @@ TEST(OwnRunTest, RelativePathsAreThoseOfTheRecordedWorkingDirectory) {
   EXPECT_EQ(own.settings.model.weights, (folder / "start" / "w.safetensors").string());
   EXPECT_EQ(own.settings.checkpoint.dir, (run / "saved").string());
   EXPECT_EQ(own.settings.metrics.token_file, "");
-  // As this version writes it, nothing depends on the manifest.
+  // A run.yaml of this version has absolute paths and does not depend on the manifest.
   write_all(run / "run.yaml",
             "run: {dir: /x/runs/a}\ndata: {path: /x/tokens}\ncheckpoint: {dir: /x/runs/a/saved}\n");
   write_all(run / "manifest.json", "damaged");
@@ -47,7 +47,7 @@ TEST(OwnRunTest, RelativePathsAreThoseOfTheRecordedWorkingDirectory) {
   EXPECT_EQ(read_own_run(run).settings.checkpoint.dir, (run / "saved").string());
 }
 
-TEST(OwnRunTest, OnlyRunYamlBesideAManifestOfARunIsOne) {
+TEST(OwnRunTest, OnlyRunYamlNextToAManifestIsOne) {
   const TemporaryDirectory folder;
   write_all(folder / "run.yaml", "train: {steps: 3}\n");
   EXPECT_FALSE(is_own_run_file(folder / "run.yaml"));
@@ -63,7 +63,7 @@ TEST(OwnRunTest, OnlyRunYamlBesideAManifestOfARunIsOne) {
   EXPECT_THROW((void)run_file_of(folder.path()), Error);
 }
 
-TEST(OwnRunTest, UnknownKeysAreWarnedOfAndImpossibleValuesRefused) {
+TEST(OwnRunTest, UnknownKeysAreWarningsAndInvalidValuesErrors) {
   const TemporaryDirectory folder;
   write_all(folder / "manifest.json", manifest("/"));
   write_all(folder / "run.yaml",
@@ -84,9 +84,9 @@ TEST(OwnRunTest, UnknownKeysAreWarnedOfAndImpossibleValuesRefused) {
   }
 }
 
-// Whoever adds a key that holds a path makes it absolute in run.yaml, so that the run is found from
-// elsewhere.
-TEST(OwnRunTest, AllKeysWithPathsAreKnown) {
+// A new key with a path must be made absolute in run.yaml, so that the run can be used from any directory.
+
+TEST(OwnRunTest, AllKeysWithPathsAreListed) {
   const RunSettings defaults;
   const std::vector<std::string> known = path_keys();
   for (const Setting& setting : list_settings(defaults, ListedKeys::kAll)) {
@@ -97,7 +97,7 @@ TEST(OwnRunTest, AllKeysWithPathsAreKnown) {
   }
 }
 
-TEST(RepairTest, LinesThatAreNoRecordsAreTakenOut) {
+TEST(RepairTest, LinesThatAreNotRecordsAreRemoved) {
   const TemporaryDirectory folder;
   const fs::path file = folder / "metrics.jsonl";
   EXPECT_EQ(repair_records(file), "");
@@ -105,7 +105,7 @@ TEST(RepairTest, LinesThatAreNoRecordsAreTakenOut) {
   const std::string b = "{\"kind\":\"step\",\"step\":2}\n";
   write_all(file, a + b);
   EXPECT_EQ(repair_records(file), "");
-  write_all(file, a + b + "{\"kind\":\"st");  // cut off: the writer's to drop
+  write_all(file, a + b + "{\"kind\":\"st");  // truncated: removed by the writer
   EXPECT_EQ(repair_records(file), "");
   EXPECT_EQ(read_all(file), a + b + "{\"kind\":\"st");
   for (const std::string& damage :
@@ -113,8 +113,8 @@ TEST(RepairTest, LinesThatAreNoRecordsAreTakenOut) {
         std::string("\n"), std::string("[1]\n{}\n")}) {
     for (const std::string& text : {a + b + damage, a + damage + b, damage + a + b}) {
       write_all(file, text);
-      const std::string said = repair_records(file);
-      EXPECT_NE(said.find("removed"), std::string::npos) << said;
+      const std::string message = repair_records(file);
+      EXPECT_NE(message.find("removed"), std::string::npos) << message;
       EXPECT_EQ(read_all(file), a + b);
     }
   }

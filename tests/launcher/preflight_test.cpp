@@ -72,7 +72,7 @@ TEST(PreflightTest, GoodHostsHaveNoFindings) {
   EXPECT_EQ(verdict.hosts[3].clock_offset_s, 0.01);
 }
 
-TEST(PreflightTest, AHostThatStandsOutIsExcluded) {
+TEST(PreflightTest, AHostThatDiffersIsExcluded) {
   const std::map<std::string, std::function<void(std::vector<RankReport>&)>> faults{
       {"slow node3 GEMM", [](auto& r) { r[4].gemm_flops_per_s = r[5].gemm_flops_per_s = 70e9; }},
       {"slow node3 memory bandwidth", [](auto& r) { r[5].memory_bytes_per_s = 11e9; }},
@@ -114,7 +114,7 @@ TEST(PreflightTest, AHostThatStandsOutIsExcluded) {
   }
 }
 
-TEST(PreflightTest, ThresholdsAreWhereTheyAreStated) {
+TEST(PreflightTest, ThresholdsAreExact) {
   std::vector<RankReport> reports = good_reports();  // of 100, 102, 104, 106 GFLOP/s
   reports[4].gemm_flops_per_s = 0.701 * 106e9;
   EXPECT_TRUE(evaluate(reports).exclude.empty());
@@ -126,7 +126,7 @@ TEST(PreflightTest, ThresholdsAreWhereTheyAreStated) {
   EXPECT_EQ(upper_median({3, 1, 2}), 2);
 }
 
-TEST(PreflightTest, SomeFindingsAreForPeopleOnly) {
+TEST(PreflightTest, SomeFindingsAreWarnings) {
   std::vector<RankReport> reports = good_reports();
   reports[2].available_bytes = int64_t{20} << 30;
   reports[2].shm_bytes = int64_t{64} << 20;
@@ -141,7 +141,7 @@ TEST(PreflightTest, SomeFindingsAreForPeopleOnly) {
   EXPECT_TRUE(verdict.good());
 }
 
-TEST(PreflightTest, WhatNoSingleHostIsToBlameForIsFatal) {
+TEST(PreflightTest, ProblemsOfAllHostsAreFatal) {
   std::vector<RankReport> halves = good_reports();
   for (int r = 0; r < 4; ++r) halves[static_cast<size_t>(r)].binary = std::string(64, 'c');
   EXPECT_EQ(found(evaluate(halves)), Words{"fatal  program"});
@@ -159,8 +159,8 @@ TEST(PreflightTest, WhatNoSingleHostIsToBlameForIsFatal) {
   EXPECT_TRUE(evaluate(full).exclude.empty());
 }
 
-TEST(PreflightTest, SlowHostsEndNoJob) {
-  // Each host is slow in a measure of its own.
+TEST(PreflightTest, SlowHostsDoNotEndAJob) {
+  // Each host is slow in a different measure.
   std::vector<RankReport> reports = good_reports();
   reports[0].gemm_flops_per_s = 50e9;
   reports[2].memory_bytes_per_s = 5e9;
@@ -179,14 +179,14 @@ TEST(PreflightTest, SlowHostsEndNoJob) {
   std::ostringstream table;
   print_table({.reports = reports, .verdict = slow}, table);
   EXPECT_NE(table.str().find("every host is slow in some measure"), std::string::npos) << table.str();
-  // A bad one among them is left out alone.
+  // If one of them is bad, only that one is excluded.
   reports[2].disk_error = "Read-only file system";
   EXPECT_EQ(evaluate(reports).exclude, Words{"node2"});
   EXPECT_FALSE(evaluate(reports).fatal());
 }
 
-TEST(PreflightTest, AQuotaOfCpuTimeIsNamed) {
-  std::vector<RankReport> reports = good_reports();  // two ranks of four threads a host
+TEST(PreflightTest, ACpuQuotaIsReported) {
+  std::vector<RankReport> reports = good_reports();  // two ranks of four threads per host
   reports[2].cpu_quota = 7.5;
   EXPECT_EQ(found(evaluate(reports)), Words{"warning node2 CPU quota"});
   EXPECT_NE(evaluate(reports).findings[0].text.find("7.50 CPUs, and its ranks have 8 threads"),
@@ -208,7 +208,7 @@ TEST(PreflightMeasureTest, QuotasOfControlGroups) {
   write("slurm/job_7/cpu.max", "150000 100000\n");
   EXPECT_EQ(cpu_quota(two, folder.path()), 1.5);
   write("slurm/cpu.max", "400000 100000\n");
-  EXPECT_EQ(cpu_quota(two, folder.path()), 1.5) << "the least counts";
+  EXPECT_EQ(cpu_quota(two, folder.path()), 1.5) << "not the lowest quota";
   write("slurm/job_7/step_0/cpu.max", "25000 50000\n");
   EXPECT_EQ(cpu_quota(two, folder.path()), 0.5);
 
@@ -219,7 +219,7 @@ TEST(PreflightMeasureTest, QuotasOfControlGroups) {
   EXPECT_EQ(cpu_quota(one, folder.path()), 0);
   write("cpu,cpuacct/docker/abc/cpu.cfs_quota_us", "300000\n");
   EXPECT_EQ(cpu_quota(one, folder.path()), 3);
-  // In a container its group is the root of what it sees, and the path is the host's.
+  // In a container, its group is the root, and the path is that on the host.
   write("cpu/cpu.cfs_quota_us", "200000\n");
   write("cpu/cpu.cfs_period_us", "100000\n");
   EXPECT_EQ(cpu_quota("4:cpu:/docker/elsewhere\n", folder.path()), 2);
@@ -227,8 +227,8 @@ TEST(PreflightMeasureTest, QuotasOfControlGroups) {
     EXPECT_EQ(cpu_quota(none, folder.path()), 0) << none;
 }
 
-TEST(PreflightMeasureTest, RatesAreWhatIsSustained) {
-  // As a quota does: two quick ones of three, then a halt.
+TEST(PreflightMeasureTest, RatesAreSustained) {
+  // As with a quota: two of three calls are fast, then there is a pause.
   int calls = 0;
   const auto work = [&] {
     std::this_thread::sleep_for(std::chrono::milliseconds(++calls % 3 == 0 ? 60 : 1));
@@ -244,15 +244,15 @@ TEST(PreflightTest, OfTwoHostsTheSlowerOneIsNamed) {
   reports.resize(4);
   for (RankReport& report : reports) report.pairs.clear(), report.clocks.clear();
   reports[0].pairs = {{.rank = 0, .other = 2, .latency_s = 1e-3, .bytes_per_s = 1e6}};
-  EXPECT_TRUE(evaluate(reports).good()) << "one cable between two hosts accuses neither";
+  EXPECT_TRUE(evaluate(reports).good()) << "a slow connection of two hosts is attributed to one of them";
   reports[1].gemm_flops_per_s = 50e9;
   EXPECT_EQ(evaluate(reports).exclude, Words{"node1"});
 }
 
-TEST(PreflightTest, ReportsTravelAsText) {
+TEST(PreflightTest, ReportsReadBack) {
   RankReport report = good_reports()[0];
   report.gpus[0].slowed_by = "he\"at\n";
-  report.disk_error = "\xFF";  // no UTF-8: replaced
+  report.disk_error = "\xFF";  // not valid UTF-8: replaced
   const RankReport back = report_from_text(to_text(report));
   EXPECT_EQ(back.host, report.host);
   EXPECT_EQ(back.pairs.size(), report.pairs.size());
@@ -264,7 +264,7 @@ TEST(PreflightTest, ReportsTravelAsText) {
     EXPECT_THROW(report_from_text(bad), Error);
 }
 
-TEST(PreflightTest, TheLauncherReadsWhatPreflightPrints) {
+TEST(PreflightTest, TheLauncherReadsTheOutput) {
   std::vector<RankReport> reports = good_reports();
   reports[4].disk_error = "Read-only file system";
   const PreflightResult result{.reports = reports, .verdict = evaluate(reports), .wall_s = 2};
@@ -288,7 +288,7 @@ Allocation four_hosts() {
           .hosts = {{.name = "node1"}, {.name = "node2"}, {.name = "node3"}, {.name = "node4"}}};
 }
 
-TEST(TryHostsTest, LeavesOutBadHostsAndThoseSlowOnesThatOthersReplace) {
+TEST(TryHostsTest, ExcludesBadHostsAndReplaceableSlowHosts) {
   using Severity = Finding::Severity;
   const auto excluded = [](int64_t nodes, const std::map<std::string, Severity>& hosts, int64_t nodes_left) {
     PreflightAnswer answer;
@@ -305,10 +305,10 @@ TEST(TryHostsTest, LeavesOutBadHostsAndThoseSlowOnesThatOthersReplace) {
   EXPECT_EQ(excluded(4, {{"node2", Severity::kBad}}, 3), Words{"node2"});
   EXPECT_EQ(excluded(0, {{"node2", Severity::kBad}}, 0), Words{"node2"});
   EXPECT_EQ(excluded(3, {{"node2", Severity::kSlow}}, 3), Words{"node2"});
-  EXPECT_EQ(excluded(4, {{"node2", Severity::kSlow}}, 4), Words{}) << "no host in its place";
-  EXPECT_EQ(excluded(0, {{"node2", Severity::kSlow}}, 0), Words{}) << "all are wanted";
+  EXPECT_EQ(excluded(4, {{"node2", Severity::kSlow}}, 4), Words{}) << "there is no replacement";
+  EXPECT_EQ(excluded(0, {{"node2", Severity::kSlow}}, 0), Words{}) << "all hosts are requested";
   EXPECT_EQ(excluded(3, {{"node2", Severity::kSlow}, {"node3", Severity::kBad}}, 3), Words{"node3"});
-  EXPECT_EQ(excluded(3, {{"node2.cluster.org", Severity::kBad}}, 3), Words{"node2"}) << "its name in full";
+  EXPECT_EQ(excluded(3, {{"node2.cluster.org", Severity::kBad}}, 3), Words{"node2"}) << "by its full name";
   EXPECT_EQ(excluded(2, {{"node9", Severity::kBad}}, 2), Words{}) << "not of this allocation";
   EXPECT_EQ(excluded(4,
                      {{"node1", Severity::kBad},
@@ -324,7 +324,7 @@ TEST(TryHostsTest, LeavesOutBadHostsAndThoseSlowOnesThatOthersReplace) {
   EXPECT_THROW(without_bad_hosts(train_spec(), four_hosts(), fatal, err), Error);
 }
 
-TEST(TryHostsTest, AllReasonsAreToldBeforeTheLaunchEnds) {
+TEST(TryHostsTest, AllFindingsAreReportedBeforeTheLaunchEnds) {
   using Severity = Finding::Severity;
   PreflightAnswer answer;
   answer.findings = {
@@ -339,7 +339,7 @@ TEST(TryHostsTest, AllReasonsAreToldBeforeTheLaunchEnds) {
   }
 }
 
-TEST(TryHostsTest, ASlowHostEndsTheLaunchOnlyWhereTheUserSaysSo) {
+TEST(TryHostsTest, ASlowHostEndsTheLaunchOnlyInStrictMode) {
   PreflightAnswer answer;
   for (const char* const host : {"node1", "node2", "node3", "node4"}) {
     answer.findings.push_back({.severity = Finding::Severity::kSlow, .host = host, .check = "GEMM"});
@@ -355,7 +355,7 @@ TEST(TryHostsTest, ASlowHostEndsTheLaunchOnlyWhereTheUserSaysSo) {
   EXPECT_EQ(without_bad_hosts(spec, four_hosts(), answer, err).exclude, Words{"node1"});
 }
 
-TEST(TournamentTest, EachMeetsEachOtherOnceAndNobodyTwiceInARound) {
+TEST(TournamentTest, EachPairMeetsOnceWithOneMatchPerRound) {
   for (int n = 0; n <= 33; ++n) {
     std::set<std::pair<int, int>> met;
     const auto rounds = tournament(n);
@@ -397,12 +397,12 @@ TEST(PreflightNetworkTest, MeasuresAllPairsOfSomeRanks) {
     const auto players = static_cast<size_t>((ranks + 1) / 2);
     EXPECT_EQ(measured.size(), players * (players - 1) / 2);
     ASSERT_EQ(clocks.size(), players - 1);
-    // Threads of one process share their clock.
+    // Threads of one process have the same clock.
     for (const ClockReport& clock : clocks) EXPECT_LE(std::abs(clock.offset_s), clock.uncertainty_s + 0.05);
   }
 }
 
-TEST(PreflightNetworkTest, BeginsNoRoundAfterItsTime) {
+TEST(PreflightNetworkTest, NoRoundBeginsAfterTheTimeLimit) {
   run_ranks(3, [&](Collective& world) {
     ThreadPool pool(1);
     EXPECT_TRUE(
@@ -411,7 +411,7 @@ TEST(PreflightNetworkTest, BeginsNoRoundAfterItsTime) {
   });
 }
 
-TEST(PreflightMeasureTest, MeasuresSpeedsAndLeavesNothingBehind) {
+TEST(PreflightMeasureTest, MeasuresSpeedsAndRemovesItsFiles) {
   ThreadPool pool(2);
   const Stream stream = Stream::inline_on(pool);
   EXPECT_GT(measure_gemm(stream, 65, 0), 0);
@@ -429,7 +429,7 @@ TEST(PreflightMeasureTest, MeasuresSpeedsAndLeavesNothingBehind) {
   EXPECT_NE(measure_disk("/proc/self", 1 << 20).error, "");
 }
 
-TEST(PreflightGpuTest, AsksTheDriversLibrary) {
+TEST(PreflightGpuTest, QueriesTheDriver) {
   EXPECT_TRUE(list_gpus("/nowhere/libnvidia-ml.so.1").gpus.empty());
   const GpuList list = list_gpus(TUTTI_FAKE_NVML);
   EXPECT_EQ(list.error, "");

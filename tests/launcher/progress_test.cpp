@@ -38,7 +38,7 @@ Progress::Options options(ProgressStyle style, int columns) {
   return chosen;
 }
 
-TEST(ProgressTest, ALineNeverIsWiderThanTheTerminal) {
+TEST(ProgressTest, ALineIsNeverWiderThanTheTerminal) {
   std::mt19937_64 random(std::random_device{}());
   for (int columns = -1; columns <= 200; ++columns) {
     StepMeter meter;
@@ -57,7 +57,7 @@ TEST(ProgressTest, ALineNeverIsWiderThanTheTerminal) {
   }
 }
 
-TEST(ProgressTest, AWideLineSaysEverything) {
+TEST(ProgressTest, AWideLineHasAllParts) {
   StepMeter meter;
   meter.add(step_report(250));
   const std::string line = progress_line(step_report(250), meter, "tokens", 160, false);
@@ -65,13 +65,13 @@ TEST(ProgressTest, AWideLineSaysEverything) {
                                  "wait data 1% comm 10%", "ETA 6:15", "lr 3.00e-04", "[#######-----"}) {
     EXPECT_NE(line.find(part), std::string::npos) << part << " in " << line;
   }
-  // Narrower ones leave out what matters least.
+  // Narrow lines omit the least important parts.
   EXPECT_EQ(progress_line(step_report(250), meter, "tokens", 13, false), "step 250/1000");
   EXPECT_EQ(progress_line(step_report(250), meter, "tokens", 30, false), "step 250/1000 | loss 3.2500");
   EXPECT_EQ(progress_line(step_report(250), meter, "tokens", 5, false), "step ");
 }
 
-TEST(ProgressTest, ALossThatIsNotFiniteDoesNotSpoilTheMean) {
+TEST(ProgressTest, ANonFiniteLossDoesNotChangeTheMean) {
   StepMeter meter;
   meter.add(step_report(1, 2));
   meter.add(step_report(2, std::numeric_limits<double>::quiet_NaN()));
@@ -83,7 +83,7 @@ TEST(ProgressTest, ALossThatIsNotFiniteDoesNotSpoilTheMean) {
   EXPECT_EQ(none.items_per_s(), 0);
 }
 
-TEST(ProgressTest, EventsComeAboveTheBar) {
+TEST(ProgressTest, EventsArePrintedAboveTheBar) {
   std::ostringstream out;
   {
     Progress progress(options(ProgressStyle::kBar, 100), out);
@@ -92,7 +92,7 @@ TEST(ProgressTest, EventsComeAboveTheBar) {
     progress.on_step(step_report(1));
     out.str("");
     progress.on_evaluation({.step = 1, .loss = 1.5, .accuracy = 0.25, .wall_s = 2});
-    // The bar is wiped, the line stands in its place, the bar is drawn below.
+    // The bar is erased, the line is printed in its place, and the bar is drawn below.
     EXPECT_TRUE(out.str().starts_with(
         "\r\x1b[2Kstep 1: validation loss 1.5000, accuracy 25.00 % (2.0 s)\nstep 1/1000 "))
         << out.str();
@@ -116,7 +116,7 @@ TEST(ProgressTest, WithoutATerminalThereAreEventsOnly) {
             "step 50: validation loss 1.5000, accuracy 25.00 % (2.0 s)\nstep 50: saved runs/a (1.0 s)\n");
 }
 
-TEST(ProgressTest, LinesComeAtTheirInterval) {
+TEST(ProgressTest, LinesArePrintedAtIntervals) {
   std::ostringstream out;
   Progress progress(options(ProgressStyle::kLines, 100), out);
   for (int64_t step = 998; step <= 1000; ++step) progress.on_step(step_report(step));
@@ -129,7 +129,7 @@ TEST(ProgressTest, LinesComeAtTheirInterval) {
       << text;
 }
 
-TEST(ProgressTest, NoneSaysNothing) {
+TEST(ProgressTest, NonePrintsNothing) {
   std::ostringstream out;
   {
     Progress progress(options(ProgressStyle::kNone, 100), out);
@@ -142,7 +142,7 @@ TEST(ProgressTest, NoneSaysNothing) {
   EXPECT_EQ(out.str(), "");
 }
 
-TEST(ProgressTest, SkippedStepsAreTold) {
+TEST(ProgressTest, SkippedStepsAreReported) {
   std::ostringstream out;
   Progress progress(options(ProgressStyle::kEvents, 100), out);
   StepReport report = step_report(3, std::numeric_limits<double>::quiet_NaN());
@@ -163,7 +163,7 @@ TEST(ProgressTest, StylesHaveNames) {
   }
 }
 
-TEST(TextTest, NumbersForPeople) {
+TEST(TextTest, NumbersAreReadable) {
   EXPECT_EQ(bytes_text(0), "0 B");
   EXPECT_EQ(bytes_text(1023), "1023 B");
   EXPECT_EQ(bytes_text(1536), "1.5 KiB");

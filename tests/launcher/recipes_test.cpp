@@ -10,7 +10,7 @@
 namespace tutti {
 namespace {
 
-/// The folder of the source tree that this program was built in.
+/// The folder models/recipes of the source tree in which this program was built.
 std::filesystem::path recipes() {
   for (auto folder = std::filesystem::canonical("/proc/self/exe").parent_path(); folder != folder.root_path();
        folder = folder.parent_path()) {
@@ -19,14 +19,14 @@ std::filesystem::path recipes() {
   fail("no folder models/recipes above this program");
 }
 
-/// What the data of each recipe looks like.
+/// The shape of each recipe's data.
 DataShape shape_of(const DataConfig& data) {
   if (data.kind == "tokens") return {.sample = {data.context}, .classes = 2048};
   if (data.kind == "idx") return {.sample = {28, 28, 1}, .classes = 10};
   return {.sample = {data.folder.size, data.folder.size, data.folder.channels}, .classes = 1000};
 }
 
-TEST(Recipes, AllAreReadAndMakeAModel) {
+TEST(Recipes, AllDefineAModel) {
   int count = 0;
   for (const auto& entry : std::filesystem::directory_iterator(recipes())) {
     SCOPED_TRACE(entry.path().filename().string());
@@ -36,12 +36,12 @@ TEST(Recipes, AllAreReadAndMakeAModel) {
     EXPECT_FALSE(settings.run.dir.empty());
     EXPECT_GE(settings.train.steps, 20);
     EXPECT_GE(settings.train.steps, settings.schedule.warmup_steps);
-    EXPECT_EQ(settings.train.batch % settings.parallel.data.logical_shards, 0) << "uneven shards";
+    EXPECT_EQ(settings.train.batch % settings.parallel.data.logical_shards, 0) << "shards of different sizes";
     fit_to_data(settings.model, shape_of(settings.data));
     const std::unique_ptr<Task> task = make_task(settings.model);
     EXPECT_GT(count_parameters(task->model()).trainable, 100'000);
 
-    // What a run directory stores reads back to the same settings.
+    // The run file in a run directory reads back to the same settings.
     RunSettings again;
     read_text(to_yaml(settings), "resolved.yaml", again);
     EXPECT_EQ(to_yaml(again), to_yaml(settings));
@@ -49,7 +49,7 @@ TEST(Recipes, AllAreReadAndMakeAModel) {
   EXPECT_EQ(count, 8);
 }
 
-TEST(Recipes, NamedAfterThePublishedModelsHaveTheirSize) {
+TEST(Recipes, SizesMatchThePublishedModels) {
   const auto trainable = [](const std::string& name) {
     RunSettings settings;
     read_run_file(recipes() / (name + ".yaml"), settings);

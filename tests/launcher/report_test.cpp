@@ -18,7 +18,7 @@ namespace {
 constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
 constexpr const char* kHostile = "</td><script>alert(1)</script>\"'&<img src=x onerror=alert(2)>";
 
-/// A run of `steps` steps as a training writes it, with losses that fall.
+/// The files of a run of `steps` steps with decreasing losses.
 void write_run(const std::filesystem::path& directory, int64_t steps, uint64_t seed) {
   std::filesystem::create_directories(directory);
   std::mt19937_64 random(seed);
@@ -40,7 +40,7 @@ void write_run(const std::filesystem::path& directory, int64_t steps, uint64_t s
   }
 }
 
-/// Checks that markup is well-formed as far as tags go: each opened element is closed in order.
+/// Checks the nesting of tags: elements are closed in the reverse order of opening.
 void expect_balanced(const std::string& markup) {
   static const std::regex kTag("<(/?)([a-zA-Z][a-zA-Z0-9]*)([^<>]*?)(/?)>");
   std::vector<std::string> open;
@@ -62,7 +62,7 @@ void expect_safe(const std::string& page) {
   for (const char* const text : {"<script", "<img", "javascript:", "@import", "url(http"}) {
     EXPECT_EQ(page.find(text), std::string::npos) << text;
   }
-  // Attributes that run or load something, and coordinates that are no numbers.
+  // Attributes that execute or load something, and coordinates that are not numbers.
   static const std::regex kHandler("<[^>]*\\s(on[a-z]+|src|href)=");
   static const std::regex kNoNumber("[\" ML](nan|-nan|inf|-inf)[\" ]");
   EXPECT_FALSE(std::regex_search(page, kHandler));
@@ -71,7 +71,7 @@ void expect_safe(const std::string& page) {
   expect_balanced(page);
 }
 
-TEST(ReportTest, APageHoldsAllPlotsAndFigures) {
+TEST(ReportTest, APageContainsAllPlotsAndValues) {
   const TemporaryDirectory folder;
   write_run(folder / "run", 333, std::random_device{}());
   write_summary(folder / "run" / "summary.json", {.steps = 333,
@@ -99,7 +99,7 @@ TEST(ReportTest, APageHoldsAllPlotsAndFigures) {
   expect_safe(page);
 }
 
-TEST(ReportTest, HostileTextsAreText) {
+TEST(ReportTest, HostileTextsAreEscaped) {
   const TemporaryDirectory folder;
   const std::filesystem::path directory = folder / "<b onclick=alert(3)>&\xff";
   write_run(directory, 30, 1);
@@ -146,7 +146,7 @@ TEST(ReportTest, EmptyAndExtremeRunsAreDrawn) {
   }
 }
 
-TEST(ReportTest, DamagedMetricsAreRefusedWithTheirLine) {
+TEST(ReportTest, DamagedMetricsAreRefusedWithTheLine) {
   const TemporaryDirectory folder;
   const std::string good = R"({"kind":"step","step":5,"loss":1})";
   const auto refuses = [&](const std::string& text, const std::string& part) {
@@ -158,21 +158,21 @@ TEST(ReportTest, DamagedMetricsAreRefusedWithTheirLine) {
       EXPECT_NE(std::string(error.what()).find(part), std::string::npos) << error.what();
     }
   };
-  refuses("", "holds no steps yet");
-  refuses(good + "\n{\"kind\n" + good + "\n", "metrics.jsonl:2: not a record");
+  refuses("", "contains no steps yet");
+  refuses(good + "\n{\"kind\n" + good + "\n", "metrics.jsonl:2: not a metrics record");
   refuses(good + "\n[]\n", "metrics.jsonl:2");
   refuses(good + "\n" + R"({"kind":"step","step":4})" + "\n", "metrics.jsonl:2: step 4 after step 5");
-  // The last line may be cut short.
+  // The last line may be truncated.
   write_all(folder / "metrics.jsonl", good + "\n{\"kind\":\"st");
   EXPECT_EQ(read_run(folder.path()).steps.size(), 1U);
   EXPECT_THROW(read_run(folder / "nowhere"), Error);
-  write_all(folder / "manifest.json", "{}");  // no figure depends on it
+  write_all(folder / "manifest.json", "{}");  // no plot depends on it
   const RunData run = read_run(folder.path());
   ASSERT_EQ(run.manifest.size(), 1U);
   EXPECT_NE(run.manifest.front().second.find("not the manifest of a run"), std::string::npos);
 }
 
-TEST(ReportTest, SessionsFollowOneAnotherInTime) {
+TEST(ReportTest, SessionsAreConcatenatedInTime) {
   const TemporaryDirectory folder;
   write_all(folder / "metrics.jsonl", R"({"kind":"step","step":1,"elapsed_s":10}
 {"kind":"step","step":2,"elapsed_s":20}
@@ -184,7 +184,7 @@ TEST(ReportTest, SessionsFollowOneAnotherInTime) {
   EXPECT_EQ(run.steps[3].elapsed_s, 30);
 }
 
-TEST(AxisTest, TicksAreRoundInOrderAndInside) {
+TEST(AxisTest, TicksAreRoundOrderedAndInside) {
   std::mt19937_64 random(std::random_device{}());
   for (int round = 0; round < 2000; ++round) {
     const double low =
@@ -219,22 +219,22 @@ TEST(AxisTest, LabelsAreShort) {
   EXPECT_EQ(labels(6.01, 6.06), "6.01 6.02 6.03 6.04 6.05 6.06 ");
 }
 
-TEST(PlotTest, ThinningKeepsEndsAndExtremes) {
+TEST(PlotTest, DownsamplingKeepsEndsAndExtremes) {
   std::mt19937_64 random(std::random_device{}());
   std::vector<Point> points;
   for (int i = 0; i < 50000; ++i)
     points.push_back({static_cast<double>(i), static_cast<double>(random() % 100000)});
-  const std::vector<Point> thin = thin_out(points, 100);
-  EXPECT_LE(thin.size(), 400U);
-  EXPECT_EQ(thin.front().x, 0);
-  EXPECT_EQ(thin.back().x, 49999);
+  const std::vector<Point> line = downsample(points, 100);
+  EXPECT_LE(line.size(), 400U);
+  EXPECT_EQ(line.front().x, 0);
+  EXPECT_EQ(line.back().x, 49999);
   const auto by_y = [](const Point& a, const Point& b) { return a.y < b.y; };
-  EXPECT_EQ(std::max_element(thin.begin(), thin.end(), by_y)->y,
+  EXPECT_EQ(std::max_element(line.begin(), line.end(), by_y)->y,
             std::max_element(points.begin(), points.end(), by_y)->y);
-  EXPECT_EQ(std::min_element(thin.begin(), thin.end(), by_y)->y,
+  EXPECT_EQ(std::min_element(line.begin(), line.end(), by_y)->y,
             std::min_element(points.begin(), points.end(), by_y)->y);
   EXPECT_TRUE(
-      std::is_sorted(thin.begin(), thin.end(), [](const Point& a, const Point& b) { return a.x < b.x; }));
+      std::is_sorted(line.begin(), line.end(), [](const Point& a, const Point& b) { return a.x < b.x; }));
 }
 
 }  // namespace

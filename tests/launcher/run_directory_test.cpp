@@ -30,7 +30,7 @@ std::string refusal(const std::filesystem::path& path, ExistingRun existing) {
   return "";
 }
 
-TEST(RunDirectoryTest, HoldsWhatItTakesToRunAgain) {
+TEST(RunDirectoryTest, ContainsEverythingToRepeatTheRun) {
   const TemporaryDirectory folder;
   SinglePeer peer;
   setenv("OMP_TEST_VARIABLE", "seen", 1);
@@ -71,7 +71,7 @@ TEST(RunDirectoryTest, HoldsWhatItTakesToRunAgain) {
   EXPECT_EQ(session["run_file_sha256"].get<std::string>().size(), 64U);
 }
 
-TEST(RunDirectoryTest, FilesOfOthersAreNotOverwritten) {
+TEST(RunDirectoryTest, ForeignFilesAreNotOverwritten) {
   const std::string text = "{\"name\": \"mine\"}";
   for (const char* const name :
        {"run.yaml", "manifest.json", "tokenizer.json", "skip.txt", "metrics-targets.json"}) {
@@ -97,7 +97,7 @@ TEST(RunDirectoryTest, AFinishedRunIsNotOverwritten) {
   SinglePeer peer;
   const std::filesystem::path path = folder / "run";
   EXPECT_EQ(refusal(path, ExistingRun::kRefuse), "");
-  // What never began may begin again.
+  // A run that has not begun may be started again.
   RunDirectory(path, ExistingRun::kRefuse, peer).begin({.run_file = "a: 1\n"}, peer);
   EXPECT_EQ(refusal(path, ExistingRun::kRefuse), "");
 
@@ -111,7 +111,7 @@ TEST(RunDirectoryTest, AFinishedRunIsNotOverwritten) {
             std::string::npos);
   EXPECT_EQ(refusal(path, ExistingRun::kResume), "");
 
-  // A resumed run keeps its earlier sessions and has no outcome yet.
+  // A resumed run keeps its earlier sessions and has no summary yet.
   const RunDirectory run(path, ExistingRun::kResume, peer);
   run.begin({.run_file = "a: 2\n", .resumed_step = 10}, peer);
   EXPECT_FALSE(std::filesystem::exists(run.summary()));
@@ -136,7 +136,7 @@ TEST(RunDirectoryTest, OneRunAtATime) {
   EXPECT_FALSE(std::filesystem::exists(path / "lock"));
 }
 
-TEST(RunDirectoryTest, LaterSessionsHaveTheSameIdAndADamagedManifestIsSetAside) {
+TEST(RunDirectoryTest, LaterSessionsHaveTheSameIdAndADamagedManifestIsRenamed) {
   const TemporaryDirectory folder;
   SinglePeer peer;
   const std::filesystem::path path = folder / "run";
@@ -168,7 +168,7 @@ TEST(RunDirectoryTest, LaterSessionsHaveTheSameIdAndADamagedManifestIsSetAside) 
   }
 }
 
-TEST(RunDirectoryTest, PlacesThatCannotBeWrittenAreNamed) {
+TEST(RunDirectoryTest, UnwritableDirectoriesAreNamed) {
   const TemporaryDirectory folder;
   write_all(folder / "file", "x");
   EXPECT_NE(refusal(folder / "file", ExistingRun::kRefuse).find((folder / "file").string()),
@@ -206,7 +206,7 @@ TEST(GitTest, ReadsTheCommitOfBranchesTagsAndWorktrees) {
   EXPECT_EQ(git_revision(folder.path()), "");
 }
 
-TEST(InfoTest, KnowsThisMachine) {
+TEST(InfoTest, DescribesThisMachine) {
   const MachineInfo machine = machine_info();
   EXPECT_FALSE(machine.host.empty());
   EXPECT_GE(machine.cores, 1);

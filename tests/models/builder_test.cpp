@@ -54,7 +54,7 @@ TEST(Flops, MatchTheLiterature) {
   EXPECT_EQ(ResNet(imagenet(18)).multiply_adds(), 1'814'073'344);
   EXPECT_EQ(ResNet(imagenet(34)).multiply_adds(), 3'663'761'408);
   EXPECT_EQ(ResNet(imagenet(50)).multiply_adds(), 4'089'184'256);
-  // 6 (85M - vectors + 38.6M of the head) + 6 * 12 * 768 * 1025 a token: 797.9 MFLOP.
+  // 6 (85M - vectors + 38.6M of the head) + 6 * 12 * 768 * 1025 per token: 797.9 MFLOP.
   EXPECT_EQ(Gpt(gpt2_124m()).flops(1024) / 1024,
             6.0 * (12 * 12 * 768 * 768 + 50257 * 768) + 7.0 * (12 * 768 * 1025));
   EXPECT_NEAR(Gpt(gpt2_124m()).flops(1024) / 1024, 807.3e6, 0.05e6);
@@ -125,7 +125,7 @@ TEST(Builder, FitsModelsToData) {
   }
 }
 
-TEST(Gpt, RefusesWhatIsTooLongAndWhatIsNoSequence) {
+TEST(Gpt, RefusesLongSequencesAndOtherShapes) {
   const auto [name, config] = test::tiny_models().front();
   test::LiveModel model(config, DType::kFloat32);
   Tape tape(test::stream(), {}, Tape::Mode::kInference);
@@ -135,7 +135,7 @@ TEST(Gpt, RefusesWhatIsTooLongAndWhatIsNoSequence) {
   EXPECT_THROW((void)model.task->model()(tape, Var(random.integers({4}, 0, 3))), Error);
 }
 
-TEST(Gpt, ResidualProjectionsStartSmaller) {
+TEST(Gpt, ResidualProjectionsHaveSmallerInitialValues) {
   ModelConfig config{.kind = "gpt"};
   config.gpt = {.vocabulary = 500, .context = 64, .layers = 8, .width = 128, .heads = 4};
   const test::LiveModel model(config, DType::kFloat32);

@@ -34,7 +34,7 @@ class ExternalNamesTest : public test::RandomTest {
   }
 };
 
-TEST_F(ExternalNamesTest, GoOutAndComeBackInAnyOrder) {
+TEST_F(ExternalNamesTest, RoundTripInAnyOrder) {
   for (const auto& [name, config] : test::tiny_models()) {
     if (!has_names(config)) continue;
     SCOPED_TRACE(name);
@@ -61,7 +61,7 @@ TEST_F(ExternalNamesTest, GoOutAndComeBackInAnyOrder) {
   }
 }
 
-TEST_F(ExternalNamesTest, AreThoseOfTheOtherLibraries) {
+TEST_F(ExternalNamesTest, MatchTheOtherLibraries) {
   const auto shapes = [](const std::string& model) {
     const LiveModel live(named(model), DType::kFloat32);
     std::set<std::string> all;
@@ -109,7 +109,7 @@ TEST_F(ExternalNamesTest, PackedParametersAreQueriesThenKeysThenValues) {
   }
 }
 
-TEST_F(ExternalNamesTest, MastersTakePartAndShardsToo) {
+TEST_F(ExternalNamesTest, MastersAndShardsAreExported) {
   const ModelConfig config = named("llama");
   const LiveModel source(config, DType::kFloat32, 3);
   const auto tensors = export_tensors(source.task->model(), source.groups, test::stream());
@@ -124,7 +124,7 @@ TEST_F(ExternalNamesTest, MastersTakePartAndShardsToo) {
     import_tensors(task->model(), groups, tensors, test::stream());
     ASSERT_EQ(groups.size(), source.groups.size());
     for (size_t g = 0; g < groups.size(); ++g) {
-      // Padding follows the last parameter, so both layouts agree as far as the shorter reaches.
+      // Padding follows the last parameter, so both layouts agree up to the length of the shorter one.
       const int64_t end = std::min(groups[g]->state_end(), source.groups[g]->size());
       const int64_t begin = groups[g]->state_begin();
       test::expect_same_bits(groups[g]->master().slice(0, 0, end - begin),
@@ -165,7 +165,7 @@ TEST_F(ExternalNamesTest, BuffersAndShortNamesAreAccepted) {
   }
 }
 
-TEST_F(ExternalNamesTest, WhatDoesNotFitIsNamedAndNothingIsWritten) {
+TEST_F(ExternalNamesTest, MismatchesAreNamedAndNothingIsWritten) {
   LiveModel model(named("gpt2"), DType::kFloat32, 3);
   const LiveModel before(named("gpt2"), DType::kFloat32, 3);
   const LiveModel other(named("gpt2"), DType::kFloat32, 4);
@@ -193,7 +193,7 @@ TEST_F(ExternalNamesTest, WhatDoesNotFitIsNamedAndNothingIsWritten) {
   EXPECT_THROW((void)external_names(mlp.task->model()), Error);
 }
 
-TEST_F(ExternalNamesTest, FilesWithOurNamesOrTheirsAreLoaded) {
+TEST_F(ExternalNamesTest, FilesWithOwnOrExternalNamesAreLoaded) {
   const TemporaryDirectory folder;
   const std::string path = folder / "model.safetensors";
   for (const auto& [name, config] : test::tiny_models()) {
@@ -223,7 +223,7 @@ TEST_F(ExternalNamesTest, FilesWithOurNamesOrTheirsAreLoaded) {
       write_safetensors(path, tensors);
       try {
         load_weights(to.task->model(), to.groups, ModelFiles::open(folder.path()), test::stream());
-        ADD_FAILURE() << "a tensor is missing, and nobody said so";
+        ADD_FAILURE() << "a missing tensor was not reported";
       } catch (const Error& error) {
         EXPECT_TRUE(std::string(error.what()).starts_with(folder.path().string())) << error.what();
         EXPECT_NE(std::string(error.what()).find(": missing"), std::string::npos) << error.what();

@@ -13,7 +13,7 @@ namespace {
 
 class GenerateTest : public test::RandomTest {
  protected:
-  /// The two transformers, their weights large enough that tokens differ.
+  /// The two transformers with weights that are large enough for tokens to differ.
   static std::vector<ModelConfig> transformers() {
     std::vector<ModelConfig> configs;
     for (auto [name, config] : test::tiny_models()) {
@@ -33,7 +33,7 @@ class GenerateTest : public test::RandomTest {
     return tokens;
   }
 
-  /// Logits of the last position, the whole sequence computed at once.
+  /// Logits of the last position, from one pass over the whole sequence.
   static std::vector<float> full_logits(Gpt& model, const std::vector<int32_t>& tokens) {
     Tape tape(test::stream(), {.training = false}, Tape::Mode::kInference);
     const Tensor input = Tensor::from(tokens, {1, static_cast<int64_t>(tokens.size())}, test::stream());
@@ -58,7 +58,7 @@ TEST_F(GenerateTest, GreedyTokensAreTheSameWithAndWithoutTheCache) {
   }
 }
 
-TEST_F(GenerateTest, CachedLogitsAreThoseOfTheWholeSequenceHoweverItIsCut) {
+TEST_F(GenerateTest, CachedLogitsMatchThoseOfTheWholeSequence) {
   for (const ModelConfig& config : transformers()) {
     const test::LiveModel live(config, DType::kFloat64, random.seed());
     Gpt& model = gpt(live);
@@ -78,7 +78,7 @@ TEST_F(GenerateTest, CachedLogitsAreThoseOfTheWholeSequenceHoweverItIsCut) {
   }
 }
 
-TEST_F(GenerateTest, GoesOnPastTheContext) {
+TEST_F(GenerateTest, ContinuesBeyondTheContext) {
   for (const ModelConfig& config : transformers()) {
     const test::LiveModel model(config, DType::kFloat32, random.seed());
     const auto start = prompt(gpt(model), 50);  // longer than the context
@@ -86,11 +86,11 @@ TEST_F(GenerateTest, GoesOnPastTheContext) {
     EXPECT_EQ(tokens.size(), 70U);
     EXPECT_EQ(tokens, generate(gpt(model), start, {.tokens = 70, .seed = 4}, test::stream()));
     EXPECT_NE(tokens, generate(gpt(model), start, {.tokens = 70, .seed = 5}, test::stream()));
-    int told = 0;
+    int received = 0;
     const auto few =
         generate(gpt(model), start, {.tokens = 70, .seed = 4}, test::stream(), [&](int32_t token) {
-          EXPECT_EQ(token, tokens[static_cast<size_t>(told)]);
-          return ++told < 5;
+          EXPECT_EQ(token, tokens[static_cast<size_t>(received)]);
+          return ++received < 5;
         });
     EXPECT_EQ(few.size(), 5U);
     EXPECT_THROW((void)generate(gpt(model), {}, {}, test::stream()), Error);
@@ -99,7 +99,7 @@ TEST_F(GenerateTest, GoesOnPastTheContext) {
   }
 }
 
-TEST_F(GenerateTest, DrawsFollowTheProbabilities) {
+TEST_F(GenerateTest, SamplesFollowTheProbabilities) {
   std::vector<float> logits;
   for (int i = 0; i < 6; ++i) logits.push_back(static_cast<float>(random.normal()));
   for (const double temperature : {0.5, 1.0, 2.0}) {

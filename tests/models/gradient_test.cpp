@@ -36,7 +36,7 @@ TEST_F(ModelGradientTest, AgreesWithCentralDifferences) {
   for (const auto& [name, config] : test::tiny_models()) {
     SCOPED_TRACE(name);
     const LiveModel model(config, DType::kFloat64, random.seed());
-    for (Parameter* parameter : model.parameters()) {  // biases of 0 would put dead units on ReLU's kink
+    for (Parameter* parameter : model.parameters()) {  // biases of 0 would put inputs of ReLU at its kink
       if (parameter->role == Role::kStatistic) continue;
       add_in_place(parameter->value, random.normal(parameter->shape, 0.1), test::stream());
     }
@@ -52,7 +52,7 @@ TEST_F(ModelGradientTest, AgreesWithCentralDifferences) {
   }
 }
 
-TEST_F(ModelGradientTest, StatisticsAreTheBatchsWeightedByItsShare) {
+TEST_F(ModelGradientTest, StatisticsAreThoseOfTheBatchTimesItsShare) {
   for (const auto& [name, config] : test::tiny_models()) {
     if (config.kind != "resnet") continue;
     LiveModel model(config, DType::kFloat64, random.seed());
@@ -101,13 +101,13 @@ TEST_F(ModelGradientTest, RecomputeGivesTheSameBits) {
   }
 }
 
-TEST_F(ModelGradientTest, LossInChunksIsTheLoss) {
+TEST_F(ModelGradientTest, LossInChunksMatchesTheLoss) {
   for (auto [name, config] : test::tiny_models()) {
     if (config.kind != "gpt") continue;
     const Batch batch = test::random_batch(config, 4, random);
     LiveModel whole(config, DType::kFloat64, 9);
     const auto expected = gradients(whole, batch, context(4), test::stream());
-    for (const int64_t rows : {1, 5, 1000}) {  // of 28: also one that does not divide them
+    for (const int64_t rows : {1, 5, 1000}) {  // of 28, which 5 does not divide
       SCOPED_TRACE(fmt::format("{}, {} rows", name, rows));
       config.gpt.loss_rows = rows;
       LiveModel chunked(config, DType::kFloat64, 9);
@@ -153,7 +153,7 @@ TEST_F(ModelGradientTest, EvaluationIsTheLossWithoutDropout) {
     inference.training = false;
     Tape tape(test::stream(), inference);
     EXPECT_NEAR(model.task->loss(tape, batch, 1).value.item(), sums.loss, 1e-9 * sums.loss);
-    // The sum over parts is that of the whole.
+    // The sum over parts equals that of the whole.
     EvaluationSums parts;
     for (const auto& [begin, end] : {std::pair{0, 1}, std::pair{1, 6}}) {
       const Batch part{batch.inputs.slice(0, begin, end), batch.targets.slice(0, begin, end), begin};
@@ -168,7 +168,7 @@ TEST_F(ModelGradientTest, EvaluationIsTheLossWithoutDropout) {
   }
 }
 
-TEST_F(ModelGradientTest, EveryModelLearnsABatchByHeart) {
+TEST_F(ModelGradientTest, EveryModelOverfitsABatch) {
   for (auto [name, config] : test::tiny_models()) {
     for (const DType compute : {DType::kFloat32, DType::kBFloat16}) {
       SCOPED_TRACE(name + " " + std::string(tutti::name(compute)));
@@ -184,7 +184,7 @@ TEST_F(ModelGradientTest, EveryModelLearnsABatchByHeart) {
       const Batch batch = test::random_batch(config, 4, random);
       double first = 0;
       double loss_value = 0;
-      // Most need some 30 steps, an unlucky start more; a model that cannot learn never ends.
+      // Most models need about 30 steps; a model that does not learn exceeds the limit.
       for (int64_t step = 0; step < 400 && (step == 0 || loss_value >= 0.3 * first); ++step) {
         for (const auto& group : groups) group->clear_grads();
         StepContext now = context(4);

@@ -1,4 +1,4 @@
-// Texts of config.json and models that fit them.
+// Texts of config.json and matching models.
 #pragma once
 
 #include <tests/models/tiny_models.h>
@@ -22,7 +22,7 @@ inline constexpr const char* kGpt2 =
   "n_ctx": 7, "vocab_size": 23, "layer_norm_epsilon": 1e-05, "activation_function": "gelu_new",
   "task_specific_params": {"text-generation": {"max_length": 50}}, "resid_pdrop": 0.1})";
 
-/// The text with `"key": ...` added, or replaced where it is there.
+/// The text with `"key": ...` added or replaced.
 inline std::string with(std::string text, const std::string& key, const std::string& value) {
   const std::string quoted = "\"" + key + "\":";
   if (const size_t at = text.find(quoted); at != std::string::npos) {

@@ -41,7 +41,7 @@ TEST_F(HuggingFaceTest, EndTokensComeFromTheGenerationConfig) {
   }
 }
 
-TEST_F(HuggingFaceTest, ConfigsOfBothFormsAreRead) {
+TEST_F(HuggingFaceTest, ConfigsOfBothVersionsAreRead) {
   const HuggingFaceConfig config = parse_hugging_face_config(kLlama, "config.json");
   EXPECT_EQ(config.gpt.width, 24);
   EXPECT_EQ(config.gpt.head_dim, 6);
@@ -65,7 +65,7 @@ TEST_F(HuggingFaceTest, ConfigsOfBothFormsAreRead) {
   EXPECT_TRUE(gpt2.tied);
 }
 
-TEST_F(HuggingFaceTest, WhatIsNotSupportedIsRefusedByKeyAndValue) {
+TEST_F(HuggingFaceTest, UnsupportedKeysAndValuesAreRefused) {
   struct Case {
     std::string text, key, value;
   };
@@ -113,7 +113,7 @@ TEST_F(HuggingFaceTest, WhatIsNotSupportedIsRefusedByKeyAndValue) {
       {with(kGpt2, "n_inner", "0"), "n_inner", "0"},
       {with(kLlama, "rope_scaling", R"({"rope_type": "yarn", "factor": 2, "attention_factor": 0})"),
        "attention_factor", "0"},
-      // Two keys for one setting that agree or not.
+      // Two keys for one setting, which agree or disagree.
       {with(with(kLlama, "rope_scaling", linear), "rope_parameters", R"({"rope_type": "default"})"),
        "rope_parameters", "default"},
       {with(with(kLlama, "rope_scaling", linear), "rope_parameters",
@@ -125,7 +125,7 @@ TEST_F(HuggingFaceTest, WhatIsNotSupportedIsRefusedByKeyAndValue) {
       {with(with(gemma3, "rope_scaling", linear), "rope_parameters",
             R"({"full_attention": {"rope_type": "default", "rope_theta": 1e6}})"),
        "rope_scaling", "linear"},
-      // What transformers ignores in Gemma 3.
+      // Keys that transformers ignores in Gemma 3.
       {with(gemma3, "attn_logit_softcapping", "50.0"), "attn_logit_softcapping", "50.0"},
       {with(gemma3, "attn_logit_softcapping", "null"), "", ""},
       {with(gemma3, "final_logit_softcapping", "30.0"), "", ""},
@@ -208,7 +208,7 @@ TEST_F(HuggingFaceTest, EveryKeyThatChangesTheFunctionIsCompared) {
     EXPECT_NE(error.find("set model." + c.run_key + ": "), std::string::npos) << c.key << ": " << error;
     EXPECT_NE(error.find(c.key), std::string::npos) << error;
   }
-  // Only what the kind uses is named.
+  // Only keys of the kind are named.
   const std::string llama3 = R"({"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0,
     "high_freq_factor": 4.0, "original_max_position_embeddings": 32})";
   const std::string scaled = difference(tiny_llama(), with(kLlama, "rope_scaling", llama3));
@@ -301,7 +301,7 @@ TEST_F(HuggingFaceTest, GemmaWithoutWindowsIsExportedWithOneOfTheContext) {
 }
 
 // transformers keeps attn_logit_softcapping of a Gemma 3 and computes scores without it.
-TEST_F(HuggingFaceTest, NoGemma3IsExportedWithASoftCapOfScores) {
+TEST_F(HuggingFaceTest, Gemma3WithASoftCapOfScoresIsNotExported) {
   GptConfig config = tiny("llama");
   for (const char* const set :
        {"norm_offset=true", "embedding_scale=4.898979485566356", "post_norms=true", "qk_norm=true",
@@ -319,7 +319,7 @@ TEST_F(HuggingFaceTest, NoGemma3IsExportedWithASoftCapOfScores) {
   }
 }
 
-TEST_F(HuggingFaceTest, ExportsOfMixturesNameTheKeys) {
+TEST_F(HuggingFaceTest, FailedExportsNameTheKeys) {
   const auto error = [](const std::string& base, const std::string& set) -> std::string {
     GptConfig config = tiny(base);
     apply_set(set, config);

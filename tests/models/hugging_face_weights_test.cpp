@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <fstream>
 
 namespace tutti {
@@ -57,7 +58,7 @@ void expect_equal_weights(const test::LiveModel& a, const test::LiveModel& b) {
 
 class HuggingFaceWeightsTest : public test::RandomTest {};
 
-TEST_F(HuggingFaceWeightsTest, TheConfigBesideWeightsDecides) {
+TEST_F(HuggingFaceWeightsTest, TheConfigOfTheWeightsMustMatch) {
   const test::LiveModel from(model_of(tiny_llama()), DType::kFloat32, 1);
   const test::LiveModel to(model_of(tiny_llama()), DType::kFloat32, 2);
   Folder folder;
@@ -69,7 +70,7 @@ TEST_F(HuggingFaceWeightsTest, TheConfigBesideWeightsDecides) {
   for (const bool whole : {true, false}) {
     EXPECT_NE(folder.load(to, whole).find("set model.rotary_base: 500000"), std::string::npos);
   }
-  // A config.json next to a file may be unrelated; in a folder it must be that of the model.
+  // A config.json next to a file may be unrelated; in a folder it must match the model.
   folder.write(from, R"({"port": 80})");
   EXPECT_EQ(folder.load(to, false), "");
   EXPECT_NE(folder.load(to).find("model_type"), std::string::npos);
@@ -94,7 +95,7 @@ TEST_F(HuggingFaceWeightsTest, FilesOfTheInnerModelLackAPrefix) {
   EXPECT_NE(folder.load(to).find("lm_head.weight: missing; set model.tied: true"), std::string::npos);
 }
 
-TEST_F(HuggingFaceWeightsTest, ATiedHeadIsTheEmbedding) {
+TEST_F(HuggingFaceWeightsTest, ATiedHeadMustEqualTheEmbedding) {
   GptConfig tied = tiny_llama();
   tied.tied = true;
   const test::LiveModel from(model_of(tied), DType::kFloat32, 1);
@@ -117,12 +118,12 @@ TEST_F(HuggingFaceWeightsTest, ATiedHeadIsTheEmbedding) {
   EXPECT_NE(folder.load(to).find("set model.tied: false"), std::string::npos);
 }
 
-TEST_F(HuggingFaceWeightsTest, BuffersOfAnyTypeArePassedOver) {
+TEST_F(HuggingFaceWeightsTest, BuffersOfAnyDtypeAreIgnored) {
   const test::LiveModel from(model_of(tiny("gpt2")), DType::kFloat32, 1);
   const test::LiveModel to(model_of(tiny("gpt2")), DType::kFloat32, 2);
   Folder folder;
   folder.write(from, "", "");
-  // A BOOL tensor, which Tensor does not have: written by hand.
+  // A BOOL tensor, which Tensor does not support, written by hand.
   std::vector<SafetensorsWriter::Spec> specs;
   const SafetensorsFile file = SafetensorsFile::open(folder.place / "model.safetensors");
   for (const SafetensorsEntry& e : file.entries()) specs.push_back({e.name, e.dtype, e.shape});
@@ -142,7 +143,7 @@ TEST_F(HuggingFaceWeightsTest, BuffersOfAnyTypeArePassedOver) {
   expect_equal_weights(from, to);
 }
 
-TEST_F(HuggingFaceWeightsTest, AGpt2WithoutBiasesGoesOutWithZeros) {
+TEST_F(HuggingFaceWeightsTest, AGpt2WithoutBiasesIsExportedWithZeros) {
   GptConfig gpt = tiny("gpt2");
   gpt.bias = false;
   const test::LiveModel from(model_of(gpt), DType::kFloat32, 1);
@@ -165,7 +166,7 @@ TEST_F(HuggingFaceWeightsTest, AGpt2WithoutBiasesGoesOutWithZeros) {
   }
 }
 
-TEST_F(HuggingFaceWeightsTest, HeadersTellWhetherWeightsFit) {
+TEST_F(HuggingFaceWeightsTest, HeadersAreSufficientToCheckWeights) {
   GptConfig tied = tiny_llama();
   tied.tied = true;
   const test::LiveModel from(model_of(tied), DType::kFloat32, 1);
@@ -185,7 +186,7 @@ TEST_F(HuggingFaceWeightsTest, HeadersTellWhetherWeightsFit) {
   folder.write(from, "", "", {{"lm_head.weight", random.normal({23, 24})}});
   EXPECT_NE(error(tied, ModelFiles::open(folder.place.path())).find("set model.tied: false"),
             std::string::npos);
-  // A dtype that Tensor does not have.
+  // A dtype that Tensor does not support.
   std::vector<SafetensorsWriter::Spec> specs;
   int64_t bytes = 0;
   for (const NamedTensor& t : export_tensors(from.task->model(), from.groups, test::stream())) {
@@ -204,7 +205,7 @@ TEST_F(HuggingFaceWeightsTest, HeadersTellWhetherWeightsFit) {
             std::string::npos);
 }
 
-TEST_F(HuggingFaceWeightsTest, HintsNameTheKey) {
+TEST_F(HuggingFaceWeightsTest, HintsGiveTheKey) {
   GptConfig biased = tiny_llama();
   biased.qkv_bias = biased.qk_norm = true;
   const test::LiveModel from(model_of(biased), DType::kFloat32, 1);

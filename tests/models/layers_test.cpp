@@ -9,7 +9,7 @@ using test::stream;
 
 class LayersTest : public test::RandomTest {
  protected:
-  /// Gives a layer random weights, and gradients.
+  /// Sets random weights and gradients of a layer.
   void fill(Linear& layer) {
     for (Parameter* p : {&layer.weight, &layer.bias}) {
       p->value = random.normal(p->shape, 0.5, DType::kFloat32);
@@ -35,7 +35,7 @@ class LayersTest : public test::RandomTest {
   }
 };
 
-TEST_F(LayersTest, PairsOfLinearLayersAreTheTwoOfThem) {
+TEST_F(LayersTest, PairsOfLinearLayersMatchSeparateLayers) {
   for (const Activation second_activation : {Activation::kNone, Activation::kSilu}) {
     for (const bool bias : {true, false}) {
       Linear first = layer(13, 21, Activation::kGeluTanh, bias);

@@ -1,4 +1,4 @@
-// One run, one answer: real models, operations and optimizers, trained on worlds of several sizes.
+// The same bits for any number of ranks: real models, operations and optimizers, trained in several worlds.
 #include <tests/models/tiny_models.h>
 
 #include <tutti/comm/data_parallel.h>
@@ -30,7 +30,7 @@ struct Outcome {
   friend bool operator==(const Outcome&, const Outcome&) = default;
 };
 
-/// The rows of each step's global batch that a rank needs. Every third batch is ragged, and smaller than the
+/// The rows of each step's global batch that a rank needs. Every third batch is shorter, and smaller than the
 /// number of shards.
 class GlobalBatches final : public BatchSource {
  public:
@@ -108,7 +108,7 @@ Outcome train(Collective& world, const Conditions& conditions, std::span<const B
 
 class Ordered : public test::RandomTest {
  protected:
-  void has_one_answer(const Conditions& conditions) {
+  void gives_the_same_bits(const Conditions& conditions) {
     const auto seed = static_cast<uint64_t>(random.integer(0, 1 << 30));
     std::vector<Batch> data;
     data.reserve(kSteps);
@@ -144,20 +144,20 @@ class Ordered : public test::RandomTest {
 };
 
 TEST_F(Ordered, GptWithDropout) {
-  has_one_answer({.model = "gpt2"});
+  gives_the_same_bits({.model = "gpt2"});
 }
 
 TEST_F(Ordered, LlamaInBf16WithShardedStateAndMicrobatches) {
-  has_one_answer(
+  gives_the_same_bits(
       {.model = "llama", .compute = DType::kBFloat16, .state = Sharding::kSharded, .microbatch = 2});
 }
 
 TEST_F(Ordered, GptWithMuon) {
-  has_one_answer({.model = "gpt2", .algorithm = "muon"});
+  gives_the_same_bits({.model = "gpt2", .algorithm = "muon"});
 }
 
 TEST_F(Ordered, ResNet) {
-  has_one_answer({.model = "resnet18", .algorithm = "sgd"});
+  gives_the_same_bits({.model = "resnet18", .algorithm = "sgd"});
 }
 
 }  // namespace

@@ -30,7 +30,7 @@ inline std::vector<std::pair<std::string, ModelConfig>> tiny_models() {
   llama.gpt.hidden = 13;
   models.emplace_back("llama", llama);
 
-  // As Gemma 3 with Gemma 2's caps, and biases.
+  // Gemma 3 with Gemma 2's soft caps, and biases.
   ModelConfig gemma = llama;
   gemma.gpt.head_dim = 8;
   gemma.gpt.norm_offset = gemma.gpt.post_norms = gemma.gpt.qk_norm = true;
@@ -45,7 +45,7 @@ inline std::vector<std::pair<std::string, ModelConfig>> tiny_models() {
   gemma.gpt.logit_softcap = 6;
   models.emplace_back("gemma", gemma);
 
-  // As Granite, with the rotary scaling of Llama 3.
+  // Granite with the rotary scaling of Llama 3.
   ModelConfig granite = llama;
   granite.gpt.rotary_scaling.kind = "llama3";
   granite.gpt.rotary_scaling.factor = 8;

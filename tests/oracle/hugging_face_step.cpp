@@ -1,8 +1,8 @@
 // Runs a folder of transformers for tests/oracle/transformers_oracle.py.
 //   oracle_hugging_face_step FOLDER IN OUT EXPORT
-// FOLDER holds config.json and safetensors; IN holds `inputs` and `targets`, both (B, T) int32. OUT gets
-// `logits` (inference), `loss` (mean, training), `gradient NAME` of all weights, and `greedy`, the 40 tokens
-// that follow the first 5 of the first row. The directory EXPORT gets the model's config.json and
+// FOLDER contains config.json and safetensors; IN contains `inputs` and `targets`, both (B, T) int32. OUT
+// gets `logits` (inference), `loss` (mean, training), `gradient NAME` of all weights, and `greedy`, the 40
+// tokens that follow the first 5 of the first row. The directory EXPORT gets the model's config.json and
 // model.safetensors.
 #include <tutti/core/checkpoint/safetensors.h>
 #include <tutti/core/io/file.h>

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Compares our image decoder with Pillow: JPEG (RGB, grey, CMYK, YCCK, progressive, EXIF 1-8 in both byte orders), PNG (all
-colour types and depths, palettes, transparency, gamma, interlaced), WebP (lossy, lossless, with alpha, EXIF), by content and
-not by name; and what has to be refused.
+colour types and depths, palettes, transparency, gamma, interlaced), WebP (lossy, lossless, with alpha, EXIF), identified by
+content, not by name; and files that must be refused.
 
 Usage: image_oracle.py path/to/oracle_image_codec [seed]
-Ends with 1 on the first difference.
+Exits with 1 on the first difference.
 """
 import os
 import random
@@ -22,7 +22,7 @@ seed = int(sys.argv[2]) if len(sys.argv) > 2 else random.randrange(1 << 30)
 print("seed", seed)
 rng = np.random.default_rng(seed)
 folder = tempfile.TemporaryDirectory()
-cases = []  # path, tolerance, expected RGB or None (Pillow's), what the refusal has to say or None
+cases = []  # path, tolerance, expected RGB or None (Pillow's), text of the error message or None
 
 
 def path(name):
@@ -37,7 +37,7 @@ def add(name, save, tolerance=0, expected=None, refused=None):
 
 
 def smooth(height, width, channels):
-    """Low frequencies and a little noise, as pictures have."""
+    """Low frequencies and a little noise, as in photographs."""
     y, x = np.mgrid[0:height, 0:width]
     planes = [128 + 60 * np.sin(x / rng.uniform(5, 30) + rng.uniform(0, 6)) + 50 * np.cos(y / rng.uniform(5, 30))
               + rng.uniform(-6, 6, (height, width)) for _ in range(channels)]
@@ -75,7 +75,7 @@ for _ in range(6):
     add("grey.jpg", lambda f: Image.fromarray(smooth(h, w, 1)[..., 0]).save(f, quality=90), 1)
     inks = Image.fromarray(smooth(h, w, 4), "CMYK")
     add("cmyk.jpg", lambda f: inks.save(f, quality=95), 1)
-    # The same bytes as YCCK: Adobe's marker says 2 in place of 0. Other colours, but all decoders agree which.
+    # The same bytes as YCCK: Adobe's marker has 2 instead of 0. The colours differ, but equally in all decoders.
     file = add("ycck.jpg", lambda f: inks.save(f, quality=95), 2)
     data = bytearray(open(file, "rb").read())
     at = data.find(b"Adobe")
@@ -111,7 +111,7 @@ for _ in range(4):
                                        chunk(b"gAMA", struct.pack(">I", 100000))))
     add("transparent.png", lambda f: raw_png(f, w, h, 8, 2, [r.tobytes() for r in rgba[..., :3].copy()],
                                              chunk(b"tRNS", struct.pack(">HHH", 1, 2, 3))))
-    # Of 16 bits Pillow takes the high byte or, in grey, clips; the nearest of 8 bits is right.
+    # Pillow reduces 16 bits to the high byte or, in grey, clips; the nearest 8-bit value is correct.
     deep = rng.integers(0, 65536, (h, w, 3))
     nearest = np.floor(deep / 257 + 0.5).astype(np.uint8)
     add("deep.png", lambda f: raw_png(f, w, h, 16, 2, [r.astype(">u2").tobytes() for r in deep]), 0, nearest)
@@ -128,7 +128,7 @@ for _ in range(5):
     opaque = pixels.copy()
     add("lossy.webp", lambda f: Image.fromarray(pixels[..., :3].copy()).save(f, quality=80), 1)
     add("lossless.webp", lambda f: Image.fromarray(pixels[..., :3].copy()).save(f, lossless=True))
-    pixels[..., 3] = np.maximum(pixels[..., 3], 1)  # Pillow makes black of what cannot be seen at all
+    pixels[..., 3] = np.maximum(pixels[..., 3], 1)  # Pillow makes fully transparent pixels black
     add("alpha.webp", lambda f: Image.fromarray(pixels).save(f, lossless=True, exact=True))
     add("lossy-alpha.webp", lambda f: Image.fromarray(pixels).save(f, quality=80, exact=True), 1)
 
@@ -159,7 +159,7 @@ def decoded(channels):
         yield np.frombuffer(out, np.uint8, h * w * c, at + 16).reshape(h, w, c)
         at += 16 + h * w * c
     if at != len(out):
-        sys.exit("answers without a question")
+        sys.exit("more results than files")
 
 
 def luma(rgb):
@@ -189,4 +189,4 @@ for channels in (3, 1):
         difference = np.abs(ours.astype(int) - theirs.astype(int)).max()
         if difference > tolerance:
             sys.exit(f"{name}, {channels} channels: pixels differ by {difference}, more than {tolerance}")
-print(f"{len(cases)} files, grey and RGB: all as Pillow has them, or refused")
+print(f"{len(cases)} files, grey and RGB: all equal to Pillow's, or refused")

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Compares our GPT-2, Llama and ResNet with forward passes written down here in plain PyTorch: logits, loss and all
-gradients, for random weights under the names of Hugging Face and torchvision, which go in and come out again.
+"""Compares our GPT-2, Llama and ResNet with forward passes in plain PyTorch in this file: logits, loss and all gradients,
+for random weights with the names of Hugging Face and torchvision, which are imported and exported again.
 
 Usage: models_oracle.py path/to/oracle_model_step [seed]
-Ends with 1 on a difference, with 77 where there is no PyTorch.
+Exits with 1 on a difference, and with 77 without PyTorch.
 """
 import json
 import math
@@ -19,7 +19,7 @@ try:
     import torch
     import torch.nn.functional as F
 except ImportError as error:
-    print(f"models_oracle: left out, this Python has no {error.name}")
+    print(f"models_oracle: skipped: this Python has no {error.name}")
     sys.exit(77)
 
 NUMPY = {"F64": np.float64, "F32": np.float32, "I32": np.int32}
@@ -283,12 +283,12 @@ def compare(program, model, dtype, bound):
     expected["loss"] = loss.detach()
     for name, tensor in weights.items():
         expected["weight " + name] = tensor
-        # What PyTorch's running average got of this batch.
+        # The contribution of this batch to PyTorch's running average.
         expected["gradient " + name] = (leaves[name] - 0.9 * tensor) / 0.1 if "running" in name else leaves[name].grad
     assert ours.keys() == expected.keys(), sorted(ours.keys() ^ expected.keys())
     failures = 0
     largest = 0
-    # Shifts that a batch norm after them takes out again have gradients that are rounding alone: held against the others'.
+    # Gradients of shifts that a following batch norm removes are only rounding errors: compared relative to the others.
     gradients = [t.abs().max() for name, t in expected.items() if name.startswith("gradient") and "running" not in name]
     scale = 1e-3 * float(max(gradients))
     for name in expected:
@@ -298,7 +298,7 @@ def compare(program, model, dtype, bound):
         allowed = 0 if name.startswith("weight") else bound
         largest = max(largest, difference)
         if not difference <= allowed:
-            print(f"  {name}: off by {difference:.3g} of its largest element, allowed {allowed:.3g}")
+            print(f"  {name}: differs by {difference:.3g} of its largest element, allowed {allowed:.3g}")
             failures += 1
     print(f"{type(model).__name__} {model.section} {dtype}: {len(expected)} tensors, largest difference {largest:.2g}")
     return failures
@@ -316,8 +316,8 @@ def main():
         models = [Gpt2(rng), Gpt2(rng), Llama(rng), Llama(rng), Llama(rng), ResNet(18, "small", rng),
                   ResNet(34, "small_strided", rng), ResNet(50, "imagenet", rng)]
         for model in models:
-            # In fp32 an activation next to zero may fall to the other side of ReLU: other weights then, in which what is
-            # really wrong shows up again.
+            # In fp32, rounding may change the sign of an activation near zero at a ReLU: then repeated with other weights,
+            # for which a real error appears again.
             tries = 3 if dtype == torch.float32 and isinstance(model, ResNet) else 1
             wrong = 1
             while wrong and tries:

@@ -1,10 +1,9 @@
 #!/usr/bin/env python3
-"""Compares our safetensors reader and writer with the `safetensors` package:
-files of theirs come back unchanged through ours, checkpoints of ours open in theirs, and of thousands of damaged
-files none that ours accepts is refused by theirs.
+"""Compares our safetensors reader and writer with the `safetensors` package: files of the package are unchanged after we read
+and write them, the package opens our checkpoints, and of thousands of damaged files it accepts all that our reader accepts.
 
 Usage: safetensors_oracle.py path/to/oracle_safetensors_codec [seed]
-Ends with 1 on the first difference.
+Exits with 1 on the first difference.
 """
 import json
 import os
@@ -89,7 +88,7 @@ def main():
             with safe_open(copy, framework="np") as file:
                 if (file.metadata() or None) != metadata:
                     sys.exit(f"metadata differ: {file.metadata()} and {metadata}")
-        print(f"100 files of {len(dtypes)} dtypes came back equal")
+        print(f"100 files of {len(dtypes)} dtypes are equal after reading and writing")
 
         save_file({"x": np.arange(12, dtype=np.float32).reshape(3, 4)}, os.path.join(work, "m-1.safetensors"))
         save_file({"y": np.arange(5, dtype=np.int64)}, os.path.join(work, "m-2.safetensors"))
@@ -99,13 +98,13 @@ def main():
         with safe_open(copy, framework="np") as file:
             if not (np.array_equal(file.get_tensor("x"), np.arange(12, dtype=np.float32).reshape(3, 4))
                     and np.array_equal(file.get_tensor("y"), np.arange(5))):
-                sys.exit("a model in two files was read wrongly")
+                sys.exit("a model in two files was not read correctly")
         subprocess.run([codec, "save", os.path.join(work, "checkpoints"), "7"], check=True)
         path = os.path.join(work, "checkpoints", "step-00000001", "model.safetensors")
         with safe_open(path, framework="np") as file:
             if file.metadata() != {"format": "pt"} or len(file.keys()) != 7:
-                sys.exit("the model of a checkpoint was read wrongly")
-        print("models and checkpoints agree")
+                sys.exit("the model of a checkpoint was not read correctly")
+        print("models and checkpoints are equal")
 
         paths, verdicts = [], []
         for i in range(4000):
@@ -130,7 +129,7 @@ def main():
         out = subprocess.run([codec, "check"], input="\n".join(paths) + "\n", stdout=subprocess.PIPE, text=True, check=True)
         ours = [line == "ok" for line in out.stdout.splitlines() if line == "ok" or line.startswith("refused: ")]
         if len(ours) != len(paths):
-            sys.exit(f"{len(ours)} verdicts for {len(paths)} files")
+            sys.exit(f"{len(ours)} results for {len(paths)} files")
         for path, mine, other in zip(paths, ours, verdicts):
             if mine and not other:
                 with open(path, "rb") as file:

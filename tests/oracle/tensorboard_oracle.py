@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Reads our event files back with the real TensorBoard (pip install tensorboard) and compares every scalar with what was
-written; a resumed run's second file must replace the steps that come again.
+"""Reads our event files with TensorBoard (pip install tensorboard) and compares every scalar with the written value; the
+second file of a resumed run must replace the repeated steps.
 
 Usage: tensorboard_oracle.py path/to/oracle_tensorboard_writer [seed]
-Ends with 1 on the first difference.
+Exits with 1 on the first difference.
 """
 import math
 import os
@@ -39,7 +39,7 @@ def same(a, b):
 def compare(accumulator, tag, expected):
     found = {event.step: event.value for event in accumulator.Scalars(tag)}
     if sorted(found) != sorted(expected):
-        sys.exit(f"{tag}: steps {sorted(found)} read back, {sorted(expected)} written")
+        sys.exit(f"{tag}: steps {sorted(found)} were read, {sorted(expected)} were written")
     for step, value in expected.items():
         if not same(found[step], as_float32(value)):
             sys.exit(f"{tag}: step {step} is {found[step]!r}, {value!r} was written")
@@ -49,8 +49,8 @@ def load(path):
     return list(LegacyEventFileLoader(path).Load())
 
 
-def check_that_sums_are_checked(path, count, seed):
-    """A reader that took damaged records would prove nothing about our checksums."""
+def check_that_damage_is_detected(path, count, seed):
+    """Our checksums are tested only if the reader refuses damaged records."""
     with open(path, "rb") as file:
         data = bytearray(file.read())
     data[random.Random(seed).randrange(len(data))] ^= 1
@@ -60,11 +60,11 @@ def check_that_sums_are_checked(path, count, seed):
             file.write(data)
         try:
             left = len(load(damaged))
-        except Exception as error:  # which one depends on the place
+        except Exception as error:  # the type depends on the position
             print(f"damaged copy refused: {type(error).__name__}")
             return
         if left >= count:
-            sys.exit(f"{path}: TensorBoard reads a damaged copy as if it were whole")
+            sys.exit(f"{path}: TensorBoard accepts a damaged copy")
 
 
 def main():
@@ -73,7 +73,7 @@ def main():
     print(f"tensorboard {version.VERSION}, seed {seed}")
     with tempfile.TemporaryDirectory() as folder:
         first = write(writer, folder, seed, 50, 0)
-        # The run was stopped after step 50 and goes on from the checkpoint of step 31.
+        # The run was stopped after step 50 and continues from the checkpoint of step 31.
         second = write(writer, folder, seed + 1, 83, 31)
         rows = {step: row for step, row in first.items() if step <= 31} | second
 
@@ -84,7 +84,7 @@ def main():
             events = load(os.path.join(folder, name))
             if events[0].file_version != "brain.Event:2" or len(events) < 50:
                 sys.exit(f"{name}: {len(events)} events, the first {events[0]}")
-            check_that_sums_are_checked(os.path.join(folder, name), len(events), seed)
+            check_that_damage_is_detected(os.path.join(folder, name), len(events), seed)
 
         accumulator = EventAccumulator(folder, size_guidance={"scalars": 0, "tensors": 0})
         accumulator.Reload()

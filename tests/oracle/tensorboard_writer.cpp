@@ -1,4 +1,4 @@
-// Writes event files as a training does, for tensorboard_oracle.py to read back.
+// Writes event files as a training does, for tensorboard_oracle.py.
 // Usage: oracle_tensorboard_writer DIRECTORY SEED STEPS RESUMED_STEP    (a resumed run appends a second file)
 
 #include "launcher/metrics/tensorboard.h"
@@ -33,7 +33,7 @@ int main(int argc, char** argv) {
                              .optimizer_s = 0.0625,
                              .memory_bytes = int64_t{3} << 30};
     if (step % 7 == 3) report.loss = std::numeric_limits<double>::quiet_NaN();
-    // What was written, for the other side to compare with; %a loses nothing.
+    // The written values for comparison; %a is exact.
     (void)std::printf("%lld %a %a %a %a\n", static_cast<long long>(step), report.loss, report.learning_rate,
                       report.grad_norm, report.step_s);
     writer.on_step(report);

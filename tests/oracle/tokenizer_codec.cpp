@@ -1,9 +1,9 @@
-// The other side of tokenizer_oracle.py: trains a tokenizer, or encodes texts that come on standard input.
+// The program for tokenizer_oracle.py: trains a tokenizer, or encodes texts from standard input.
 //   oracle_tokenizer_codec train VOCABULARY OUT.json < TEXT
 //   oracle_tokenizer_codec encode TOKENIZER < (length as uint32, bytes)* > answers
 // An answer is (count as uint32, int32 ids)* and (length as uint32, bytes): the ids, those that the
-// post-processor puts before and behind, those of the sections that the document is cut into, and the text of
-// the ids.
+// post-processor adds before and after them, those of the sections of the document, and the text of the ids.
+
 #include <tutti/core/data/bpe_train.h>
 #include <tutti/core/error.h>
 #include <tutti/core/io/file.h>
@@ -46,10 +46,10 @@ void encode(const std::string& path) {
   const std::string input = read_all();
   for (size_t at = 0; at < input.size();) {
     uint32_t length = 0;
-    require(input.size() - at >= sizeof length, "codec: half a length at byte {}", at);
+    require(input.size() - at >= sizeof length, "codec: truncated length at byte {}", at);
     std::memcpy(&length, input.data() + at, sizeof length);
     at += sizeof length;
-    require(input.size() - at >= length, "codec: half a text at byte {}", at);
+    require(input.size() - at >= length, "codec: truncated text at byte {}", at);
     const std::string_view text = std::string_view(input).substr(at, length);
     at += length;
     std::vector<int32_t> ids, of_sections;
@@ -60,7 +60,8 @@ void encode(const std::string& path) {
     std::string streamed;
     for (const int32_t id : ids) streamed += decoder.add(id);
     streamed += decoder.finish();
-    require(streamed == back, "codec: token by token the text is '{}', at once '{}'", streamed, back);
+    require(streamed == back, "codec: decoded per token the text is '{}', decoded at once '{}'", streamed,
+            back);
     put(ids);
     put(tokenizer.before());
     put(tokenizer.behind());

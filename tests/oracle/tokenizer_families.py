@@ -1,5 +1,5 @@
-"""Tokenizers of the published families, made by the `tokenizers` package: their pipelines as they are published,
-with vocabularies that are trained on a given text."""
+"""Tokenizers of the published families, created with the `tokenizers` package: the published pipelines with vocabularies
+that are trained on a given text."""
 import base64
 import copy
 import itertools
@@ -21,7 +21,7 @@ DEEPSEEK = [r"\p{N}{1,3}", "[一-龥぀-ゟ゠-ヿ]+",
 
 
 def byte_level(trained, pre_tokenizer, **parts):
-    """A byte-level BPE: the trained vocabulary behind another pre-tokenizer."""
+    """A byte-level BPE: the trained vocabulary with another pre-tokenizer."""
     data = copy.deepcopy(trained)
     data.update(pre_tokenizer=pre_tokenizer, decoder={"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True,
                                                       "use_regex": True}, **parts)

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Compares our tokenizer with the `tokenizers` package from PyPI on the same tokenizer.json: ids, ids with what the
-post-processor adds, ids of sections, and the text back from the ids, for each published family (tokenizer_families.py)
-on all characters, adversarial text and the King James Bible.
+"""Compares our tokenizer with the `tokenizers` package from PyPI on the same tokenizer.json: ids, ids with those of the
+post-processor, ids of sections, and the decoded text, for each published family (tokenizer_families.py) on all characters,
+adversarial text and the King James Bible.
 
 Usage: tokenizer_oracle.py path/to/oracle_tokenizer_codec [seed [part of a family's name]]
-Ends with 1 if anything differs.
+Exits with 1 if anything differs.
 """
 import json
 import os
@@ -26,7 +26,7 @@ differences = 0
 
 
 def encode(codec, tokenizer_path, texts):
-    """(ids, before, behind, ids of sections, text) of each text, by our encoder; or what it says on an error."""
+    """(ids, before, after, ids of sections, text) of each text, by our encoder; or its error message."""
     data = b"".join(struct.pack("<I", len(t)) + t for t in (text.encode() for text in texts))
     done = subprocess.run([codec, "encode", tokenizer_path], input=data, capture_output=True)
     if done.returncode != 0:
@@ -74,7 +74,7 @@ def compare(codec, path, texts, name):
         elif of_sections != ids:
             differ(f"{name}: ids of sections of {shown!r}")
         elif back != theirs.decode(ids, skip_special_tokens=False):
-            differ(f"{name}: {shown!r}\n came back as {back[:200]!r}\n not {theirs.decode(ids, skip_special_tokens=False)[:200]!r}")
+            differ(f"{name}: {shown!r}\n is decoded as {back[:200]!r}\n not {theirs.decode(ids, skip_special_tokens=False)[:200]!r}")
         if differences - before > 3:
             return None
     if differences == before:
@@ -83,7 +83,7 @@ def compare(codec, path, texts, name):
 
 
 def assigned_characters():
-    """What this Python's Unicode version knows: newer characters may differ in class."""
+    """The characters of this Python's Unicode version: newer ones may differ in class."""
     return [chr(c) for c in range(0x110000) if unicodedata.category(chr(c)) not in ("Cn", "Cs", "Co")]
 
 
@@ -130,7 +130,7 @@ def as_pairs(data):
 
 
 def trained_here(codec, folder, book, texts):
-    """Our training: what it writes reads the same there, and it finds the same merges up to ties."""
+    """Our training: its output gives the same ids in the package, and its merges are the same up to ties."""
     path = os.path.join(folder, "ours.json")
     for vocabulary in (300, 4096):
         subprocess.run([codec, "train", str(vocabulary), path], input=(book + "".join(texts)).encode(), check=True)
@@ -154,7 +154,7 @@ def trained_here(codec, folder, book, texts):
     print(f"4096 tokens trained on the Bible: {here} ids here, {there} there "
           f"(theirs encoded at {len(book) / seconds / 1e6:.1f} MB/s)")
     if abs(here - there) > 0.001 * there:
-        differ("the trained vocabularies differ by more than ties explain")
+        differ("the trained vocabularies differ by more than ties")
 
 
 def main():
@@ -168,7 +168,7 @@ def main():
     assigned = assigned_characters()
     texts += ["".join(assigned[i:i + 4000]) for i in range(0, len(assigned), 4000)]
     texts += [" ".join(assigned[i:i + 4000]) for i in range(0, len(assigned), 4000) if i < 20000 or i > 120000]
-    for _ in range(3):  # stretches of the book, with the lines as they are
+    for _ in range(3):  # parts of the book, with line breaks
         at = rng.randrange(len(book) - 20000)
         texts.append(book[at:at + 20000])
     learn = [book[i:i + 2000] for i in range(0, 400000, 2000)] + texts[:400]

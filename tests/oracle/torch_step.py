@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Times the training step of PyTorch, for comparison with `tutti bench step`: on the CPU with DDP over Gloo, or on one GPU.
+"""Times the training step of PyTorch for comparison with `tutti bench step`: on the CPU with DDP over Gloo, or on one GPU.
 
 The model, the batch and the arithmetic are those of the recipe named by --model; on the CPU each rank is a process with
 --threads threads. Prints one JSON line: model, device, ranks, threads, dtype, items_per_s (tokens or images), step_s
@@ -52,7 +52,7 @@ class Gpt(nn.Module):
         self.positions = nn.Embedding(context, width)
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
-        self.mask = torch.ones(context, context, dtype=torch.bool).triu(1)  # no buffer: Gloo sends no booleans
+        self.mask = torch.ones(context, context, dtype=torch.bool).triu(1)  # not a buffer: Gloo does not send booleans
         nn.init.normal_(self.tokens.weight, std=0.02)
         nn.init.normal_(self.positions.weight, std=0.02)
 
@@ -61,6 +61,57 @@ class Gpt(nn.Module):
         for block in self.blocks:
             x = block(x, self.mask)
         logits = self.norm(x) @ self.tokens.weight.t()
+        return F.cross_entropy(logits.view(-1, logits.shape[-1]).float(), targets.view(-1))
+
+
+class LlamaBlock(nn.Module):
+    """RMS norm, rotary positions, grouped queries, SwiGLU, no biases."""
+
+    def __init__(self, width, heads, kv_heads, hidden):
+        super().__init__()
+        self.heads, self.kv_heads, self.head_dim = heads, kv_heads, width // heads
+        self.norm1 = nn.RMSNorm(width, eps=1e-5)
+        self.qkv = nn.Linear(width, (heads + 2 * kv_heads) * self.head_dim, bias=False)
+        self.proj = nn.Linear(width, width, bias=False)
+        self.norm2 = nn.RMSNorm(width, eps=1e-5)
+        self.gate_up = nn.Linear(width, 2 * hidden, bias=False)
+        self.down = nn.Linear(hidden, width, bias=False)
+
+    def forward(self, x, cos, sin):
+        b, t, c = x.shape
+        q, k, v = self.qkv(self.norm1(x)).view(b, t, -1, self.head_dim).transpose(1, 2).split(
+            [self.heads, self.kv_heads, self.kv_heads], dim=1)
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        x = x + self.proj(y.transpose(1, 2).reshape(b, t, c))
+        gate, up = self.gate_up(self.norm2(x)).chunk(2, dim=-1)
+        return x + self.down(F.silu(gate) * up)
+
+
+def rotate(x, cos, sin):
+    """Rotary positions of both halves of a head: x (B, H, T, D), cos and sin (T, D)."""
+    first, second = x.chunk(2, dim=-1)
+    return (x * cos + torch.cat((-second, first), dim=-1) * sin).to(x.dtype)
+
+
+class Llama(nn.Module):
+    def __init__(self, layers, width, heads, kv_heads, hidden, context, vocabulary):
+        super().__init__()
+        self.tokens = nn.Embedding(vocabulary, width)
+        self.blocks = nn.ModuleList(LlamaBlock(width, heads, kv_heads, hidden) for _ in range(layers))
+        self.norm = nn.RMSNorm(width, eps=1e-5)
+        self.head = nn.Linear(width, vocabulary, bias=False)
+        head_dim = width // heads
+        frequency = 10000.0 ** (-torch.arange(0, head_dim, 2) / head_dim)
+        angle = torch.outer(torch.arange(context), frequency)
+        self.cos, self.sin = torch.cat((angle, angle), 1).cos(), torch.cat((angle, angle), 1).sin()
+        nn.init.normal_(self.tokens.weight, std=0.02)
+
+    def forward(self, tokens, targets):
+        x = self.tokens(tokens)
+        for block in self.blocks:
+            x = block(x, self.cos, self.sin)
+        logits = self.head(self.norm(x))
         return F.cross_entropy(logits.view(-1, logits.shape[-1]).float(), targets.view(-1))
 
 
@@ -117,7 +168,7 @@ class ResNet50(nn.Module):
 
 
 class ResNet18(nn.Module):
-    """With the 3x3 stem for images of 28 and 32 pixels."""
+    """ResNet-18 with the 3x3 stem for images of 28 and 32 pixels."""
 
     def __init__(self, channels, classes):
         super().__init__()
@@ -152,6 +203,12 @@ def rank_main(rank, options, result):
         x = torch.randint(options.vocabulary, (local, options.context))
         y = torch.randint(options.vocabulary, (local, options.context))
         items = options.batch * options.context
+    elif options.model == "llama":
+        model = Llama(options.layers, options.width, options.heads, options.kv_heads, options.hidden, options.context,
+                      options.vocabulary)
+        x = torch.randint(options.vocabulary, (local, options.context))
+        y = torch.randint(options.vocabulary, (local, options.context))
+        items = options.batch * options.context
     elif options.model == "resnet50":
         model = ResNet50(3, 1000).to(memory_format=torch.channels_last)
         x = torch.randn(local, 3, 224, 224).to(memory_format=torch.channels_last)
@@ -166,10 +223,12 @@ def rank_main(rank, options, result):
         model, x, y = model.cuda(), x.cuda(), y.cuda()
         if options.model == "gpt":
             model.mask = model.mask.cuda()
+        elif options.model == "llama":
+            model.cos, model.sin = model.cos.cuda(), model.sin.cuda()
     if options.ranks > 1:
         model = nn.parallel.DistributedDataParallel(model)
     run = torch.compile(model) if options.compile else model
-    if options.model == "gpt":
+    if options.model in ("gpt", "llama"):
         fused = {"fused": True} if on_gpu else {}
         optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, betas=(0.9, 0.95), weight_decay=0.1, **fused)
     else:
@@ -184,7 +243,7 @@ def rank_main(rank, options, result):
             loss = run(x, y)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        if options.model == "gpt":
+        if options.model in ("gpt", "llama"):
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         if on_gpu:
@@ -201,7 +260,7 @@ def rank_main(rank, options, result):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=["gpt", "resnet18", "resnet50"], default="gpt")
+    parser.add_argument("--model", choices=["gpt", "llama", "resnet18", "resnet50"], default="gpt")
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="cuda: one rank on the first GPU")
     parser.add_argument("--compile", action="store_true", help="with torch.compile")
     parser.add_argument("--ranks", type=int, default=2)
@@ -213,13 +272,15 @@ def main():
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--width", type=int, default=384)
     parser.add_argument("--heads", type=int, default=6)
+    parser.add_argument("--kv-heads", type=int, default=2, help="of llama")
+    parser.add_argument("--hidden", type=int, default=768, help="width inside the feed-forward layer of llama")
     parser.add_argument("--context", type=int, default=256)
     parser.add_argument("--vocabulary", type=int, default=4096)
     options = parser.parse_args()
     if options.device == "cuda":
         options.ranks = 1
         if not torch.cuda.is_available():
-            parser.error(f"PyTorch {torch.__version__} sees no GPU")
+            parser.error(f"PyTorch {torch.__version__} finds no GPU")
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     os.environ.setdefault("MASTER_PORT", "29533")
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
@@ -227,7 +288,7 @@ def main():
     context = mp.get_context("spawn")
     result = context.SimpleQueue()
     processes = mp.spawn(rank_main, args=(options, result), nprocs=options.ranks, join=False)
-    while not processes.join():  # raises what a rank raised
+    while not processes.join():  # raises the exception of a rank
         pass
     rows = [result.get() for _ in range(options.ranks)]
     step_s = max(row[0] for row in rows)

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Compares Gpt with transformers: small random models of every family that is imported, saved by transformers, read from
-their folders: logits, loss, gradients and 40 greedy tokens; and the folder that we write, opened by from_pretrained.
+"""Compares Gpt with transformers on small random models of every supported family: imports folders saved by transformers and
+compares logits, loss, gradients and 40 greedy tokens; and opens the folders that we export with from_pretrained.
 
 Usage: transformers_oracle.py path/to/oracle_hugging_face_step [seed]
 """
@@ -25,7 +25,7 @@ def sizes(**more):
     return {"vocab_size": VOCABULARY, "hidden_size": 48, "intermediate_size": 40, "num_hidden_layers": 3,
             "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": CONTEXT,
             "bos_token_id": 1, "eos_token_id": 2,
-            "pad_token_id": None, **more}  # whose embedding transformers would give no gradient
+            "pad_token_id": None, **more}  # in transformers, the padding token's embedding would have no gradient
 
 
 def gpt2(**more):
@@ -78,7 +78,7 @@ CASES = [
 
 
 def old_form(folder):
-    """config.json as transformers 4 wrote it."""
+    """Converts config.json to the format of transformers 4."""
     path = os.path.join(folder, "config.json")
     config = json.load(open(path))
     parameters = config.pop("rope_parameters", None)
@@ -109,7 +109,7 @@ def worst(ours, theirs, least=1e-9):
 
 
 def greedy(model, tokens, count):
-    """(token, how far it is ahead of the second) of each step, the whole sequence computed anew."""
+    """(token, margin to the second logit) of each step, each computed from the whole sequence."""
     steps = []
     for _ in range(count):
         with torch.no_grad():
@@ -124,7 +124,7 @@ def compare(program, name, model, reopen):
 
     def check(what, value, bound):
         if not value <= bound:
-            failures.append(f"{what} is off by {value:.3g}, allowed {bound:.3g}")
+            failures.append(f"{what} differs by {value:.3g}, allowed {bound:.3g}")
 
     inputs = torch.randint(VOCABULARY, (3, CONTEXT - 11), dtype=torch.int32)
     targets = torch.randint(VOCABULARY, inputs.shape, dtype=torch.int32)
@@ -155,12 +155,12 @@ def compare(program, name, model, reopen):
         if key in named:
             check(f"gradient of {key}", worst(tensor, named[key].grad, 1e-6), 2e-4)
         elif model.config.model_type != "phi3":
-            failures.append(f"{key} is no parameter of {type(model).__name__}")
+            failures.append(f"{key} is not a parameter of {type(model).__name__}")
     steps = greedy(model, inputs[:1, :5].long(), len(ours["greedy"]))
     for i, ((token, ahead), mine) in enumerate(zip(steps, ours["greedy"].tolist())):
         if token != mine:
             if ahead > 1e-4:
-                failures.append(f"token {i} is {mine}, expected {token}, which is {ahead:.3g} ahead")
+                failures.append(f"token {i} is {mine}, expected {token}, whose logit is larger by {ahead:.3g}")
             break
     with torch.no_grad():
         check(f"logits of the exported {type(opened).__name__}",

@@ -34,7 +34,7 @@ bool has_text(Bytes data, size_t offset, std::string_view text) {
                     [](char a, std::byte b) { return static_cast<std::byte>(a) == b; });
 }
 
-/// The part within the data, whatever its stated length.
+/// The part of this length, truncated to the data.
 Bytes part(Bytes data, size_t offset, uint64_t size) {
   if (offset >= data.size()) return {};
   return data.subspan(offset, std::min<uint64_t>(size, data.size() - offset));

@@ -6,7 +6,7 @@
 namespace tutti {
 
 /// The EXIF data (a TIFF header and its directories) of a JPEG, PNG or WebP file: the first APP1 segment,
-/// eXIf chunk or EXIF chunk; empty where there is none.
+/// eXIf chunk or EXIF chunk; empty if there is none.
 /// Sources: CIPA DC-008 (Exif 2.32), section 4.5; the PNG specification's extensions; RFC 9649 for WebP.
 std::span<const std::byte> find_exif(std::span<const std::byte> file);
 

@@ -9,7 +9,7 @@ Image decode_png(std::span<const std::byte> file, int64_t channels, const std::s
 Image decode_jpeg(std::span<const std::byte> file, int64_t channels, const std::string& name);
 Image decode_webp(std::span<const std::byte> file, int64_t channels, const std::string& name);
 
-/// Grey of a colour as JPEG has it (ITU-R BT.601), in units of 2^-16.
+/// The grey value of a colour, as in JPEG (ITU-R BT.601); the weights are in units of 2^-16.
 constexpr uint8_t luma(uint32_t red, uint32_t green, uint32_t blue) {
   return static_cast<uint8_t>((19595 * red + 38470 * green + 7471 * blue + 0x8000) >> 16);
 }

@@ -31,7 +31,7 @@ std::string_view other_format(std::span<const std::byte> file) {
   return "";
 }
 
-/// The weights with which one pixel of the result reads a row or column of the source.
+/// The weights of a row or column of the source in one pixel of the result.
 struct Taps {
   int64_t first = 0;
   std::vector<float> weights;
@@ -83,7 +83,7 @@ Image oriented(Image image, int orientation) {
   const bool swapped = orientation >= 5;  // rows become columns
   Image result{swapped ? image.width : image.height, swapped ? image.height : image.width, image.channels,
                std::vector<uint8_t>(image.pixels.size())};
-  // Where the source is read from its far end.
+  // Whether the source is read from its far end.
   const bool from_bottom = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
   const bool from_right = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
   uint8_t* to = result.pixels.data();

@@ -11,16 +11,16 @@
 
 namespace tutti {
 
-/// Words are learned from in pieces of at most so many bytes, cut between characters.
+/// Maximum bytes of a piece: longer words are split between characters.
 inline constexpr size_t kLongestPiece = 1024;
-/// Of pieces longer than this a sample is learned from where the text holds very many.
+/// Pieces longer than this are sampled if the text has too many of them.
 inline constexpr size_t kLongPiece = 32;
 /// Limit on the bytes of distinct long pieces that are kept.
 inline constexpr size_t kMostLongBytes = size_t{16} << 20;
 
 /// The words of texts and their counts, in bounded memory: when the pieces of long words exceed
 /// kMostLongBytes, half of them, chosen by hash, are dropped, repeatedly. The result depends only on the
-/// texts: not on their order, on cuts between words, or on threads.
+/// texts: not on their order, on splits between words, or on threads.
 class WordCounts {
  public:
   /// Counts on all threads of the pool. Texts are split at occurrences of `specials`.
@@ -35,10 +35,10 @@ class WordCounts {
   /// Words of at least two bytes.
   [[nodiscard]] const Map& counts() const noexcept { return counts_; }
 
-  /// Words longer than kLongestPiece, each time they occur, and their bytes.
+  /// Words longer than kLongestPiece, counted per occurrence, and their bytes.
   [[nodiscard]] int64_t cut_words() const noexcept { return cut_words_; }
   [[nodiscard]] int64_t cut_bytes() const noexcept { return cut_bytes_; }
-  /// Bytes in long pieces, each time they occur, and those of them that are kept.
+  /// Bytes in long pieces, counted per occurrence, and those of them that are kept.
   [[nodiscard]] int64_t long_bytes() const noexcept { return long_bytes_; }
   [[nodiscard]] int64_t kept_long_bytes() const noexcept;
 

@@ -28,7 +28,7 @@ class IdFile {
   /// data contradicts it. Throws Error naming the file if it has none of these formats, is truncated, or
   /// empty.
   static IdFile open(const std::filesystem::path& path, IdType type, int64_t vocabulary);
-  /// The same for a file's bytes, which outlive the object; messages call it `name`.
+  /// The same for a file's bytes, which outlive the object; `name` is its name in messages.
   static IdFile parse(std::span<const std::byte> file, const std::string& name, IdType type,
                       int64_t vocabulary);
 
@@ -36,7 +36,7 @@ class IdFile {
   [[nodiscard]] const std::string& name() const noexcept { return name_; }
   /// "a NumPy array of uint16", for messages.
   [[nodiscard]] const std::string& format() const noexcept { return format_; }
-  /// Ids begin .. begin + out.size(). Throws Error naming the file, the position and the id where one is not
+  /// Ids begin .. begin + out.size(). Throws Error naming the file, the position and the id if an id is not
   /// in 0 .. vocabulary - 1.
   void read(int64_t begin, std::span<int32_t> out) const;
 

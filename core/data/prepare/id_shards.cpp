@@ -101,18 +101,18 @@ TokenizeReport shard_ids(const ShardIdsConfig& config,
   if (tokenizer) inputs.emplace_back(config.tokenizer);
   TokenDirectory directory(config.out, config.force, std::move(inputs));
   const TokenSource source{vocabulary, tokenizer ? tokenizer->sha256() : std::string(kNoTokenizer)};
-  const auto told = [&](int64_t ids) {
+  const auto report_progress = [&](int64_t ids) {
     report.bytes += ids;
     if (progress) progress(report);
   };
   TokenIndex index{source, {}};
   TokenShardWriter train = directory.writer("train", source, config.shard_tokens);
-  copy_ids(training, 0, report.train_tokens, train, told);
+  copy_ids(training, 0, report.train_tokens, train, report_progress);
   index.splits.push_back(train.finish());
   if (report.validation_tokens > 0) {
     TokenShardWriter validation = directory.writer("validation", source, config.shard_tokens);
     copy_ids(own_files ? apart : training, own_files ? 0 : report.train_tokens,
-             own_files ? apart.ids : training.ids, validation, told);
+             own_files ? apart.ids : training.ids, validation, report_progress);
     index.splits.push_back(validation.finish());
   }
   directory.commit(index, tokenizer ? &*tokenizer : nullptr);

@@ -86,7 +86,7 @@ TextFaults faults_within(std::string_view bytes, size_t begin, size_t end) {
   return faults;
 }
 
-/// Where a part that begins near `at` begins: behind the character that a cut at `at` would split, if there
+/// Where a part that begins near `at` begins: after the character that a cut at `at` would split, if there
 /// is one.
 size_t part_begin(std::string_view bytes, size_t at) {
   if (at == 0 || at >= bytes.size()) return std::min(at, bytes.size());

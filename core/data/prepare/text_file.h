@@ -34,7 +34,7 @@ std::string_view binary_format(std::string_view bytes);
 struct TextFile {
   std::shared_ptr<const MappedFile> file;
   std::string_view text;
-  bool had_mark = false;  ///< a byte-order mark was left out
+  bool had_mark = false;  ///< a byte-order mark was removed
 };
 
 /// Opens a text file. Throws Error with the file and a remedy if it is empty or, with TextInput::kUtf8, is

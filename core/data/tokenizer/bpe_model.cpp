@@ -3,6 +3,7 @@
 #include "core/data/tokenizer/model.h"
 #include "core/data/unicode.h"
 
+#include <algorithm>
 #include <array>
 #include <unordered_set>
 

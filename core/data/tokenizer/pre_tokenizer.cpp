@@ -5,6 +5,8 @@
 #include "core/data/tokenizer/pattern.h"
 #include "core/data/unicode.h"
 
+#include <algorithm>
+
 namespace tutti {
 namespace {
 

@@ -10,11 +10,11 @@ namespace tutti {
 using ContentDigest = std::array<uint8_t, 16>;
 ContentDigest content_digest(std::span<const std::byte> content);
 
-/// What a rank finds in its part of a split.
+/// The results of a rank's part of a split.
 struct ScanPart {
   std::vector<DataProblem> problems;
   std::vector<std::pair<int64_t, ContentDigest>> digests;  ///< of samples that could be read
-  int64_t least_height = 0, least_width = 0, most_height = 0, most_width = 0;  ///< 0: no image was seen
+  int64_t least_height = 0, least_width = 0, most_height = 0, most_width = 0;  ///< 0: there was no image
   int64_t scaled_up = 0;
   std::vector<bool> ids_used;
 
@@ -24,11 +24,11 @@ struct ScanPart {
 
 using ScanProgress = std::function<void(int64_t done, int64_t total)>;
 
-/// Reads samples [begin, end) of a split of images; those in `skip` (sorted) are passed over.
+/// Reads samples [begin, end) of a split of images, except those in `skip` (sorted).
 ScanPart scan_images(const DataConfig& config, const ImageSource& source, const std::vector<int64_t>& skip,
                      int64_t begin, int64_t end, ThreadPool& pool, const ScanProgress& progress);
 
-/// Reads this rank's part of a split of tokens: shards' checksums, ids and the samples' contents.
+/// Reads this rank's part of a split of tokens: checksums of shards, ids, and contents of samples.
 ScanPart scan_tokens(const std::filesystem::path& directory, std::string_view split, int64_t context,
                      int rank, int ranks, ThreadPool& pool, const ScanProgress& progress);
 

@@ -1,4 +1,5 @@
 #include <tutti/core/data/token_dataset.h>
+#include <tutti/core/data/tokenizer.h>
 #include <tutti/core/error.h>
 #include "core/counted.h"
 #include "core/data/validate/scan.h"
@@ -199,7 +200,7 @@ DataReport validate_data(const DataConfig& config, Peers& peers, ThreadPool& poo
     } catch (const Error& caught) {
       error = caught.what();
     }
-    // Ranks that see different files would deadlock in what follows.
+    // Ranks with different files would deadlock below.
     const std::vector<std::string> all =
         peers.all_gather(fmt::format("{}\n{}", open ? open->report.samples : 0, error));
     const auto odd = std::find_if(all.begin(), all.end(), [&](const auto& a) { return a != all.front(); });
@@ -224,12 +225,12 @@ DataReport validate_data(const DataConfig& config, Peers& peers, ThreadPool& poo
     std::string mine, error;
     try {
       const int64_t samples = split.report.samples;
-      const auto told = peers.rank() == 0 ? progress : nullptr;
+      const auto report_progress = peers.rank() == 0 ? progress : nullptr;
       const ScanPart part =
           split.images ? scan_images(config, *split.images, split.skip, samples * peers.rank() / peers.size(),
-                                     samples * (peers.rank() + 1) / peers.size(), pool, told)
+                                     samples * (peers.rank() + 1) / peers.size(), pool, report_progress)
                        : scan_tokens(split.report.path, name(split.report.split), split.context, peers.rank(),
-                                     peers.size(), pool, told);
+                                     peers.size(), pool, report_progress);
       mine = part.to_text();
     } catch (const Error& caught) {
       error = caught.what();

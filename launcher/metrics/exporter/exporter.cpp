@@ -63,7 +63,7 @@ int64_t local_rank(const std::vector<std::string>& hosts, int rank) {
   return std::count(hosts.begin(), hosts.begin() + rank, hosts.at(static_cast<size_t>(rank)));
 }
 
-/// A rank without the others' token would answer everyone. The elements of `tokens` are empty for ranks
+/// A rank without a token would serve all clients. The elements of `tokens` are empty for ranks
 /// without a token.
 void require_same_protection(const std::vector<std::string>& hosts, const std::vector<std::string>& tokens) {
   const auto open = std::find(tokens.begin(), tokens.end(), "");
@@ -123,9 +123,8 @@ std::string metrics_token(const std::string& file) {
   const bool plain = std::all_of(token.begin(), token.end(), [](char c) { return c > ' ' && c < 0x7F; });
   require(plain && token.size() >= kShortestToken && token.size() <= kLongestToken,
           "{}: expected a token of {} to {} characters without spaces, such as `openssl rand -hex 32` "
-          "prints; it holds "
-          "{}",
-          origin, kShortestToken, kLongestToken, token.empty() ? "none" : "something else");
+          "prints; {}",
+          origin, kShortestToken, kLongestToken, token.empty() ? "it is empty" : "this one is not valid");
   return token;
 }
 
@@ -166,7 +165,7 @@ MetricsExporter::MetricsExporter(const MetricsSection& section, RankMetrics who,
   notices_.push_back(fmt::format("metrics at http://{}/metrics{}{}", targets_.front(),
                                  targets_.size() > 1 ? fmt::format(" to {}", targets_.back()) : "",
                                  options.token.empty() && !is_loopback_address(section.address)
-                                     ? ", to everyone who reaches this host (metrics.token_file limits that)"
+                                     ? ", to all clients that reach this host (metrics.token_file limits it)"
                                      : ""));
 }
 

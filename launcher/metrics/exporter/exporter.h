@@ -1,8 +1,8 @@
 #pragma once
 
-#include <tutti/core/config/fields.h>
 #include <tutti/core/peers.h>
 #include "launcher/metrics/exporter/http_server.h"
+#include "launcher/metrics/exporter/metrics_settings.h"
 #include "launcher/metrics/exporter/open_metrics.h"
 
 #include <filesystem>
@@ -14,20 +14,6 @@
 #include <vector>
 
 namespace tutti {
-
-/// The `metrics` section of a run file: the HTTP endpoint that Prometheus reads.
-///
-/// Off by default: an unexpected open port is a risk on a shared login node, and two trainings would collide.
-/// Every rank has its own port, because waiting times and memory are measured per rank, and a mean would hide
-/// a slow one.
-struct MetricsSection {
-  int64_t port = 0;
-  std::string address = "127.0.0.1";
-  std::string token_file;
-  std::string targets_dir;
-
-  void describe(Fields& f);
-};
 
 /// The token that clients must send: the text of `file`, or else of the environment variable
 /// TUTTI_METRICS_TOKEN; empty if neither is set. Throws Error if users other than its owner can read or write

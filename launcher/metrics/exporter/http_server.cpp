@@ -1,6 +1,7 @@
 #include "launcher/metrics/exporter/http_server.h"
 
 #include <tutti/core/error.h>
+#include "core/start_thread.h"
 
 #include <openssl/crypto.h>
 #include <pthread.h>
@@ -149,24 +150,6 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::array<char, 4096> scratch_{};
 };
 
-/// Starts a thread with all signals blocked, so that other threads receive them.
-template <class Body>
-std::thread start_without_signals(Body body) {
-  sigset_t all;
-  sigset_t before;
-  (void)sigfillset(&all);
-  require(pthread_sigmask(SIG_SETMASK, &all, &before) == 0, "pthread_sigmask failed");
-  std::optional<std::thread> thread;
-  try {
-    thread.emplace(std::move(body));
-  } catch (...) {
-    (void)pthread_sigmask(SIG_SETMASK, &before, nullptr);
-    throw;
-  }
-  require(pthread_sigmask(SIG_SETMASK, &before, nullptr) == 0, "pthread_sigmask failed");
-  return *std::move(thread);
-}
-
 }  // namespace
 
 struct HttpServer::State {
@@ -225,7 +208,7 @@ HttpServer::HttpServer(const Options& options, Handler handler)
     : state_(std::make_unique<State>(Shared{options, std::move(handler)})) {
   state_->listen();
   state_->accept();
-  state_->thread = start_without_signals([state = state_.get()] {
+  state_->thread = start_thread_without_signals("the HTTP server", [state = state_.get()] {
     (void)pthread_setname_np(pthread_self(), "tutti-http");
     (void)setpriority(PRIO_PROCESS, 0, kNiceness);  // on Linux: of this thread
     state->io.run();

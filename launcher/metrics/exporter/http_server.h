@@ -20,7 +20,7 @@ class HttpServer {
     std::string address = "127.0.0.1";  ///< IPv4 or IPv6
     uint16_t port = 0;                  ///< 0: a free one
     std::string token;  ///< clients must send it as "Authorization: Bearer TOKEN"; empty: none
-    std::chrono::milliseconds timeout{5000};  ///< for a request to come in whole, and for an answer to go out
+    std::chrono::milliseconds timeout{5000};  ///< to receive a complete request, and to send the response
     int most_connections = 16;                ///< further ones wait
   };
   struct Request {

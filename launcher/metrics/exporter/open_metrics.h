@@ -43,13 +43,13 @@ struct RankMetrics {
   int64_t checkpoints = 0;
   int64_t failed_checkpoints = 0;
   double checkpoint_s = 0;
-  int64_t checkpoint_step = 0;  ///< of the last one that was written
+  int64_t checkpoint_step = 0;  ///< of the last one written
   double checkpoint_at_s = 0;
 
   ProcessUse process;
 };
 
-/// One metric family as OpenMetrics calls it.
+/// A metric family of OpenMetrics.
 struct MetricFamily {
   enum class Kind : uint8_t { kGauge, kCounter, kInfo };
   std::string_view name;  ///< without the _total of a counter and the _info of an info
@@ -65,10 +65,10 @@ std::span<const MetricFamily> metric_families();
 /// The name of its sample: "tutti_steps_total".
 std::string sample_name(const MetricFamily& family);
 
-/// The two texts that Prometheus reads.
+/// The two text formats that Prometheus reads.
 enum class MetricsFormat : uint8_t {
   kOpenMetrics,  ///< OpenMetrics 1.0
-  kPrometheus,   ///< its predecessor, text format 0.0.4, for tools that know no other
+  kPrometheus,   ///< its predecessor, text format 0.0.4, for tools without support for OpenMetrics
 };
 std::string_view content_type(MetricsFormat format);
 /// The format that a client's Accept header requests: OpenMetrics, unless it accepts only the older format.

@@ -1,4 +1,4 @@
-// All-reduce against MPI_Allreduce in the same run, and what waiting costs.
+// Compares all-reduce with MPI_Allreduce in the same run, and measures the cost of waiting.
 // mpirun -n 2 build/release/tests/comm_bench
 #include "comm/mpi/collective.h"
 
@@ -31,7 +31,7 @@ struct Times {
   double median_s, best_s;
 };
 
-/// Of many repetitions on the slowest rank.
+/// Times of many repetitions on the slowest rank.
 Times measure(Collective& world, const Stream& stream, int repetitions, const std::function<void()>& work) {
   std::vector<double> times;
   for (int i = 0; i < repetitions + 2; ++i) {
@@ -51,7 +51,7 @@ void compare_all_reduce(Collective& world, const Stream& stream) {
     if (world.rank() == 0) fmt::print("{}\n", line);
   };
   print(fmt::format("all_reduce of fp32 sums, {} ranks: median (best) milliseconds", world.size()));
-  print(fmt::format("{:>10} {:>20} {:>20} {:>20} {:>7}", "KiB", "MPI_Allreduce", "own memory", "allocated",
+  print(fmt::format("{:>10} {:>20} {:>20} {:>20} {:>7}", "KiB", "MPI_Allreduce", "private", "allocated",
                     "ratio"));
   for (const int64_t bytes :
        {int64_t{64}, int64_t{8} << 10, int64_t{256} << 10, int64_t{4} << 20, int64_t{32} << 20}) {
@@ -120,7 +120,7 @@ void run() {
 }  // namespace tutti
 
 int main(int argc, char** argv) {
-  // The comparison needs MPI for itself; the session works beside it.
+  // Initialises MPI itself for the comparison; the session uses the same MPI.
   int level = MPI_THREAD_SINGLE;
   if (MPI_Init_thread(&argc, &argv, MPI_THREAD_MULTIPLE, &level) != MPI_SUCCESS) return 1;
   try {

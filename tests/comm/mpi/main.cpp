@@ -1,4 +1,4 @@
-// Runs the tests of comm on this process's MPI world. Rank 0 reports; the others print what fails on them.
+// Runs the tests of comm on this process's MPI world. Rank 0 prints the report, others only failures.
 #include "tests/comm/ranks.h"
 
 #include <tutti/comm/factory.h>
@@ -23,8 +23,8 @@ class FailuresOnly final : public testing::EmptyTestEventListener {
   int rank_;
 };
 
-/// Puts the tests on the first GPU, over the backend that TUTTI_TEST_DEVICE_BACKEND names; nullptr without
-/// the variable.
+/// Runs the tests on the first GPU with the backend in TUTTI_TEST_DEVICE_BACKEND; nullptr without the
+/// variable.
 std::unique_ptr<Collective> on_device(Collective& world) {
   const char* const backend = std::getenv("TUTTI_TEST_DEVICE_BACKEND");
   if (backend == nullptr) return nullptr;
@@ -44,13 +44,13 @@ int run_all(Collective& control) {
     try {
       body(world);
     } catch (const std::exception& error) {
-      // Going on would leave the others waiting.
+      // The others would wait for this rank forever.
       world.abort(error.what());
     }
   };
-  const Compute on;
-  const Tensor failed = Tensor::full({1}, RUN_ALL_TESTS(), DType::kInt32, on.stream);
-  world.all_reduce(failed, Reduce::kMax, on.stream);
+  const RankStream compute;
+  const Tensor failed = Tensor::full({1}, RUN_ALL_TESTS(), DType::kInt32, compute.stream);
+  world.all_reduce(failed, Reduce::kMax, compute.stream);
   return static_cast<int>(failed.item());
 }
 

@@ -1,5 +1,5 @@
-// A management library of two GPUs that are not there, for tests of what asks it. As in the real one,
-// functions return 0 for success and take handles that mean something to it alone.
+// A fake management library with two GPUs, for tests of code that uses it. As in the real one, functions
+// return 0 for success and take opaque handles.
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>

@@ -1,6 +1,6 @@
 #pragma once
 
-#include <tutti/core/config/fields.h>
+#include <tutti/comm/compute_settings.h>
 #include <tutti/core/peers.h>
 #include <tutti/core/stream.h>
 
@@ -9,15 +9,6 @@
 #include <vector>
 
 namespace tutti {
-
-/// Device and threads of a rank: keys of the `run` section of a run file.
-struct ComputeConfig {
-  int64_t threads = 0;          ///< per rank; 0: an even share of the host's cores
-  std::string device = "auto";  ///< auto, cpu or cuda
-  bool share_gpus = false;      ///< several ranks may use one GPU
-
-  void describe(Fields& f);
-};
 
 /// The device of one rank.
 struct DevicePlacement {

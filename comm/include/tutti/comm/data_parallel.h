@@ -1,8 +1,8 @@
 #pragma once
 
 #include <tutti/comm/collective.h>
+#include <tutti/comm/parallel_settings.h>
 #include <tutti/comm/peers.h>
-#include <tutti/core/config/fields.h>
 #include <tutti/core/param_group.h>
 #include <tutti/core/train/parallel.h>
 
@@ -13,29 +13,6 @@
 #include <vector>
 
 namespace tutti {
-
-/// How a global batch is divided among ranks and how their gradients are summed.
-struct DataParallelConfig {
-  /// ordered: the batch is divided into `logical_shards` parts for any number of ranks; the gradient of each
-  /// is a leaf of one fixed tree. Losses and parameters are then bitwise equal for all numbers of ranks that
-  /// are powers of two up to `logical_shards`, and equal up to rounding for others. On GPUs, libraries use
-  /// the algorithms of their heuristic (AlgorithmSelection::kHeuristic), not autotuned ones. fast: one part
-  /// per rank; microbatches are accumulated in place. auto: ordered on CPUs, fast on GPUs, where small passes
-  /// and heuristic algorithms cost more.
-  std::string mode = "auto";
-  /// A power of two: the maximum number of ranks in ordered mode. Each shard is a separate forward and
-  /// backward pass: more shards mean smaller matrices. 4 has no cost on one workstation; runs on more ranks
-  /// must set it.
-  int64_t logical_shards = 4;
-  /// Fast mode only: dtype in which gradients are sent and added; empty: their own.
-  std::optional<DType> reduce_dtype;
-
-  void describe(Fields& f);
-  /// Replaces auto by its mode on such a device.
-  void resolve_mode(DeviceType device);
-  /// Required of the compute stream: in ordered mode on a GPU, only kHeuristic is accepted.
-  [[nodiscard]] AlgorithmSelection algorithm_selection() const;
-};
 
 /// Data parallelism over parameter groups (Li et al. 2020, "PyTorch distributed: experiences on accelerating
 /// data parallel training"): each group is a bucket that is all-reduced on a communication stream as soon as

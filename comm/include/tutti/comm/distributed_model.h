@@ -2,7 +2,8 @@
 
 #include <tutti/comm/compute.h>
 #include <tutti/comm/data_parallel.h>
-#include <tutti/core/checkpoint/checkpoint.h>
+#include <tutti/comm/parallel_settings.h>
+#include <tutti/core/checkpoint/training_state.h>
 #include <tutti/core/module.h>
 #include <tutti/kernels/optimizer.h>
 
@@ -12,18 +13,6 @@
 #include <vector>
 
 namespace tutti {
-
-/// How work is divided among ranks: the `parallel` section of a run file.
-struct ParallelConfig {
-  DataParallelConfig data;
-  int64_t zero = 0;
-  int64_t bucket_mib = 8;
-  std::string gpu_backend = "auto";
-  int64_t max_ctas = 8;
-  double timeout_s = 600;
-
-  void describe(Fields& f);
-};
 
 struct DistributedModelConfig {
   Precision precision;

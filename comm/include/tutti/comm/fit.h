@@ -3,6 +3,7 @@
 #include <tutti/comm/distributed_model.h>
 #include <tutti/comm/factory.h>
 #include <tutti/comm/peers.h>
+#include <tutti/core/checkpoint/checkpoint.h>
 #include <tutti/core/data/dataset.h>
 #include <tutti/core/train/trainer.h>
 
@@ -17,7 +18,7 @@ namespace tutti {
 struct FitOptions {
   OptimizerConfig optimizer;
   ScheduleConfig schedule{.kind = "constant", .warmup_steps = 0, .decay_steps = 0, .final_ratio = 0.1};
-  int64_t schedule_steps = 0;  ///< length of the schedule in step(); not needed for `constant`
+  int64_t schedule_steps = 0;  ///< length of a schedule in step(), unless `constant`; run() has FitRun::steps
   Precision precision;         ///< fp32, or bf16 with fp32 masters
   ParallelConfig parallel;
   ComputeConfig compute;   ///< by default GPUs if available, and an even share of the host's cores
@@ -35,10 +36,11 @@ struct FitRun {
   int64_t max_skipped_steps = 3;
   bool cuda_graph = false;
   CheckpointConfig checkpoint;  ///< an empty dir: no checkpoints
-  bool resume = true;           ///< resume from the newest checkpoint in checkpoint.dir, if there is one
-  int64_t read_ahead = 2;       ///< steps of data to prefetch
+  /// Resume from the newest checkpoint in checkpoint.dir, if there is one and no step has been done yet.
+  bool resume = true;
+  int64_t read_ahead = 2;  ///< steps of data to prefetch
   int read_threads = 1;
-  std::vector<Observer*> observers;  ///< JsonlWriter, Progress or user-defined
+  std::vector<Observer*> observers;  ///< called on every rank
   /// Called often; true on any rank ends the run with a checkpoint. May be empty.
   std::function<bool()> stop_requested;
   /// Receives messages for the user, on rank 0. Empty: standard error.
@@ -68,7 +70,8 @@ class Fit {
   /// One step over the global batch [0, samples): calls `loss` for each of this rank's microbatches of it,
   /// adds the gradients of all ranks, clips and updates. `loss` returns a scalar, scaled so that the sum over
   /// all parts is the loss of the batch; it must create tensors on tape.stream(). Returns the sum over all
-  /// ranks, before the update. Throws Error if it is not finite; the model is then unchanged.
+  /// ranks, before the update. Throws Error if it is not finite, for fewer than one sample, and without a
+  /// needed schedule_steps; the model is then unchanged.
   double step(int64_t samples, FunctionRef<Var(Tape& tape, const Parallel::Shard& part)> loss);
 
   /// Sums over a set of `samples`: calls `part` for each of this rank's microbatches with a tape in inference
@@ -77,8 +80,9 @@ class Fit {
                           FunctionRef<EvaluationSums(Tape& tape, const Parallel::Shard& part)> part);
 
   /// Trains `task`, which must have the model of this object, to run.steps steps, with prefetching,
-  /// evaluations, checkpoints and stops as in `tutti train`. Throws Error as Trainer does, and if the task
-  /// has another model.
+  /// evaluations, checkpoints and stops as in `tutti train`. If all steps are done already, it evaluates
+  /// only. Throws Error as Trainer does, if the task has another model, and if ranks have data sets of
+  /// different sizes or different steps. After an exception, steps() is the number of steps done.
   TrainResult run(Task& task, const FitRun& run);
 
   /// Steps done.
@@ -88,7 +92,8 @@ class Fit {
   [[nodiscard]] Peers& peers() noexcept { return peers_; }
 
   /// Resumes from the newest checkpoint with valid checksums. Returns false if there is none. Collective;
-  /// throws Error as Checkpoints::restore and prepare do.
+  /// throws Error as Checkpoints::restore and prepare do, and if the checkpoint was written with another
+  /// seed.
   bool resume(Checkpoints& checkpoints);
   /// Saves weights and optimizer state. Collective; throws Error on all ranks if it cannot.
   void save(Checkpoints& checkpoints);

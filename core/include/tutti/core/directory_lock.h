@@ -27,7 +27,7 @@ struct LockOptions {
   std::string advice;             ///< advice in messages: "End it first, or choose another run.dir"
   /// How long to wait for a live holder.
   std::chrono::milliseconds timeout{500};
-  /// A holder of the same job is replaced after that: the caller has seen the end of that attempt.
+  /// A holder of the same job is replaced after that time: the caller knows that its attempt has ended.
   bool supersedes_own_job = false;
   /// Interval at which the holder updates the lock file.
   std::chrono::milliseconds heartbeat{3000};

@@ -6,6 +6,7 @@
 #include <bit>
 #include <cstdint>
 #include <string_view>
+#include <type_traits>
 
 namespace tutti {
 
@@ -15,6 +16,12 @@ struct BFloat16 {
 
   BFloat16() = default;
   explicit constexpr BFloat16(float value) {
+#if defined(__CUDA_ARCH__)
+    if (!std::is_constant_evaluated()) {  // one instruction; a NaN has other bits than below
+      asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+      return;
+    }
+#endif
     const auto u = std::bit_cast<uint32_t>(value);
     const uint32_t rounded = (u + 0x7fffU + ((u >> 16) & 1U)) >> 16;
     const uint32_t quiet = (u >> 16) | 0x40U;

@@ -1,8 +1,8 @@
 #pragma once
 
-#include <tutti/core/config/fields.h>
 #include <tutti/core/module.h>
 #include <tutti/core/parameter.h>
+#include <tutti/core/precision.h>
 
 #include <memory>
 #include <span>
@@ -21,16 +21,6 @@ struct Placement {
   Sharding grad = Sharding::kReplicated;
   Sharding state = Sharding::kReplicated;  ///< fp32 master and optimizer state
   friend bool operator==(const Placement&, const Placement&) = default;
-};
-
-/// Dtypes of a group. If compute == master, forward reads the master itself and there is no second copy.
-struct Precision {
-  DType compute = DType::kFloat32;  ///< weights in forward, activations
-  DType master = DType::kFloat32;   ///< weights in the optimizer
-  DType grad = DType::kFloat32;     ///< accumulation and reduction
-
-  /// The `precision` section of a run file; masters are fp32.
-  void describe(Fields& f);
 };
 
 /// Part `rank` of `ranks` of a sharded state; the whole for one rank.

@@ -6,7 +6,7 @@
 // and dtype.
 namespace tutti {
 
-/// What linear layers apply to their result in the same pass, while the result is in the cache.
+/// The activation that a linear layer applies to its result in the same pass over memory.
 enum class Activation : uint8_t {
   kNone,
   kRelu,
@@ -34,16 +34,16 @@ Var sigmoid(Tape& tape, const Var& x);
 /// Saves the output.
 Var tanh(Tape& tape, const Var& x);
 
-/// The gated unit of Llama: x (..., 2H) holds gate | up; silu(gate) * up, (..., H). Saves the input.
+/// The gated unit of Llama: x (..., 2H) is gate | up; silu(gate) * up, (..., H). Saves the input.
 /// Throws Error if the last dim is odd. Source: Shazeer 2020, "GLU variants improve transformer".
 Var swiglu(Tape& tape, const Var& x);
 
-/// Any gated unit: x (..., 2H) holds gate | up; activation(gate) * up, (..., H). kSilu is swiglu; kGeluTanh
-/// is Gemma's. Saves the input. Throws Error if the last dim is odd, or the activation is kNone or kRelu.
+/// Any gated unit: x (..., 2H) is gate | up; activation(gate) * up, (..., H). kSilu is swiglu; kGeluTanh is
+/// Gemma's. Saves the input. Throws Error if the last dim is odd, or the activation is kNone or kRelu.
 Var gated(Tape& tape, const Var& x, Activation activation);
 
-/// cap * tanh(x / cap): nearly x far below the cap, never beyond it. Saves the output. Throws Error unless
-/// cap is positive. Source: Bello et al. 2016, "Neural combinatorial optimization", for logits.
+/// cap * tanh(x / cap): close to x for |x| far below the cap, bounded by it. Saves the output. Throws Error
+/// unless cap is positive. Source: Bello et al. 2016, "Neural combinatorial optimization", for logits.
 Var soft_cap(Tape& tape, const Var& x, double cap);
 
 }  // namespace tutti

@@ -6,21 +6,21 @@ namespace tutti {
 
 struct LinearCrossEntropyOptions {
   CrossEntropyOptions loss;
-  /// Rows whose logits are held at a time; 0: so many that they take about 64 MiB.
+  /// Rows whose logits are in memory at a time; 0: as many as have about 64 MiB of logits.
   int64_t chunk_rows = 0;
-  double soft_cap = 0;  ///< of the logits, as soft_cap(); 0: none
+  double soft_cap = 0;  ///< soft_cap() of the logits; 0: none
 };
 
-/// cross_entropy of the logits x w^T, of which only those of a chunk of rows are ever held: memory of order
-/// chunk V instead of rows V, for a head whose logits are the largest tensor of a step.
+/// cross_entropy of the logits x w^T, computed for a chunk of rows at a time: memory of order chunk V instead
+/// of rows V, for a head whose logits are the largest tensor of a step.
 /// Shapes: x (..., C), w (V, C) of one dtype (fp32, bf16 or fp64), targets (...) int32 or int64 -> () fp32
 /// (fp64 for fp64).
 ///
-/// Gradients are computed forward, chunk by chunk, while the logits are there, and only scaled in backward:
-/// nothing is computed twice. Holds dx, and dw in fp32 (fp64 for fp64), until then. The cut follows from the
-/// shapes and options alone. Throws Error as linear and cross_entropy do, and on a negative chunk. Source:
-/// Wijmans et al. 2024, "Cut your losses in large-vocabulary language models", for the idea of never holding
-/// all logits.
+/// Gradients are computed in forward, with the logits of each chunk, and only scaled in backward: nothing is
+/// recomputed. Saves dx, and dw in fp32 (fp64 for fp64). Chunks depend on the shapes and options alone.
+/// Throws Error as linear and cross_entropy do, and for a negative chunk.
+/// Source of not keeping all logits in memory: Wijmans et al. 2024, "Cut your losses in large-vocabulary
+/// language models".
 Var linear_cross_entropy(Tape& tape, const Var& x, const Var& w, const Tensor& targets,
                          const LinearCrossEntropyOptions& options = {});
 

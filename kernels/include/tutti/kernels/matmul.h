@@ -5,8 +5,8 @@
 namespace tutti {
 
 struct MatmulOptions {
-  bool transpose_a = false;  ///< a holds (..., K, M)
-  bool transpose_b = false;  ///< b holds (..., N, K)
+  bool transpose_a = false;  ///< a is (..., K, M)
+  bool transpose_b = false;  ///< b is (..., N, K)
 };
 
 /// Batched matrix product. Shapes: a (..., M, K), b (..., K, N) -> (..., M, N); batch dims broadcast, and

@@ -3,8 +3,8 @@
 #include <tutti/core/tape.h>
 
 // Elementwise arithmetic. Binary operations broadcast their inputs, aligned at the last dim; gradients are
-// summed back to the inputs' shapes. Both inputs have the same dtype: fp32, bf16 (computed in fp32) or fp64,
-// which is the result's too. All throw Error on other dtypes and on shapes that do not broadcast.
+// summed back to the inputs' shapes. Both inputs and the result have the same dtype: fp32, bf16 (computed in
+// fp32) or fp64. All throw Error for other dtypes and for shapes that do not broadcast.
 namespace tutti {
 
 Var add(Tape& tape, const Var& a, const Var& b);

@@ -5,8 +5,8 @@
 
 #include <array>
 
-// Pooling over the height and width of images (N, H, W, C) or (N, C, H, W). fp32, bf16 (computed in fp32) and
-// fp64, which is the result's dtype too.
+// Pooling over the height and width of images (N, H, W, C) or (N, C, H, W). fp32, bf16 (computed in fp32) or
+// fp64; the result has the same dtype.
 namespace tutti {
 
 struct Pool2dOptions {
@@ -18,9 +18,9 @@ struct Pool2dOptions {
   bool count_padding = true;
 };
 
-/// The largest element of each window; the gradient goes to the first of equal ones, padding never wins, NaN
-/// does. Output height is floor((H + 2 padding - kernel) / stride) + 1, width likewise. Saves one position an
-/// output. Throws Error on options that make no window or on kernels of more than 65535 elements.
+/// The largest element of each window, without padding; NaN counts as the largest; the first of equal
+/// elements has the gradient. Output height is floor((H + 2 padding - kernel) / stride) + 1, width likewise.
+/// Saves one position per output. Throws Error if no window fits or a window has more than 65535 elements.
 Var max_pool2d(Tape& tape, const Var& x, const Pool2dOptions& options = {});
 
 /// The mean of each window. Saves nothing.

@@ -13,11 +13,11 @@ struct RotaryConfig {
   int64_t first_position = 0;  ///< position of the first row, for inference with a cache
 };
 
-/// Rotates q and k of packed qkv by their positions; v passes through. Element i of the first half of a
-/// head's dim is rotated together with element i of the second half, by position * base^(-2 i / D),
-/// or what `scaling` makes of that: the layout of Llama's checkpoints as Hugging Face has them. Angles are
-/// fp64, products fp32 (fp64 for fp64). Shapes: qkv (B, T, (heads + 2 kv_heads) * D), D even -> the same.
-/// Throws Error if the last dim does not divide. Source: Su et al. 2021, "RoFormer".
+/// Rotates q and k of packed qkv by their positions; v is not changed. Element i of the first half of a head
+/// and element i of its second half are one pair, rotated by position * base^(-2 i / D), or by that frequency
+/// after `scaling`: the layout of Llama's checkpoints in Hugging Face's format. Angles are fp64, products
+/// fp32 (fp64 for fp64). Shapes: qkv (B, T, (heads + 2 kv_heads) * D), D even -> the same. Throws Error if
+/// the last dim is another. Source: Su et al. 2021, "RoFormer".
 Var rotary(Tape& tape, const Var& qkv, const RotaryConfig& config);
 
 }  // namespace tutti

@@ -7,13 +7,13 @@
 
 namespace tutti {
 
-/// How rotary positions are stretched, so that a model reads longer sequences than it was first trained on.
+/// Scaling of rotary frequencies, so that a model can process longer sequences than those it was trained on.
 /// With f = base^(-2 i / D), the frequency of pair i, and L = original_context:
 ///   linear  f / factor. Source: Chen et al. 2023, "Extending context window of large language models".
-///   llama3  f for wavelengths below L / high_frequency, f / factor above L / low_frequency, blended between.
-///           Source: Grattafiori et al. 2024, "The Llama 3 herd of models", as transformers computes it.
-///   yarn    f for pairs that turn more than beta_fast times in L, f / factor for those that turn less than
-///           beta_slow times, blended between; the rotated values are multiplied by attention_factor.
+///   llama3  f for wavelengths below L / high_frequency, f / factor above L / low_frequency, interpolated
+///           between. Source: Grattafiori et al. 2024, "The Llama 3 herd of models", as in transformers.
+///   yarn    f for pairs with more than beta_fast rotations in L, f / factor for pairs with fewer than
+///           beta_slow, interpolated between; the rotated values are multiplied by attention_factor.
 ///           Source: Peng et al. 2023, "YaRN".
 struct RotaryScaling {
   enum class Kind : uint8_t { kNone, kLinear, kLlama3, kYarn };

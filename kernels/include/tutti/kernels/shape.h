@@ -4,8 +4,8 @@
 
 #include <span>
 
-// Shapes and selections with gradients, for any floating dtype. Views share x's storage; dims may be negative
-// and count from the last. Errors are those of the Tensor methods of the same names.
+// Shapes and selections with gradients, for any floating dtype. Views share x's storage; negative dims count
+// from the last. Errors are those of the Tensor methods of the same names.
 namespace tutti {
 
 /// One size may be -1. A view where x's strides allow it, else a copy.
@@ -19,13 +19,13 @@ Var slice(Tape& tape, const Var& x, int dim, int64_t begin, int64_t end, int64_t
 /// A view with strides of 0; the gradient is summed back to x's shape.
 Var expand(Tape& tape, const Var& x, const Shape& shape);
 
-/// Puts tensors one after the other along `dim`. All other sizes and the dtypes are equal; throws Error
-/// otherwise.
+/// Concatenates tensors along `dim`. All other sizes and the dtypes must be equal.
+/// Throws Error otherwise.
 Var concat(Tape& tape, std::span<const Var> parts, int dim);
 Var concat(Tape& tape, std::initializer_list<Var> parts, int dim);
 
 /// y[.., i, ..] = x[.., indices[i], ..] along `dim`; indices (n) int32 or int64 may repeat. The gradients of
-/// equal indices add up in their order. Throws Error if an index is outside [0, size of dim).
+/// equal indices are added in their order. Throws Error if an index is outside [0, size of dim).
 Var gather(Tape& tape, const Var& x, int dim, const Tensor& indices);
 
 }  // namespace tutti

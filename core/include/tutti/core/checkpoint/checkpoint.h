@@ -1,7 +1,8 @@
 #pragma once
 
+#include <tutti/core/checkpoint/checkpoint_settings.h>
 #include <tutti/core/checkpoint/manifest.h>
-#include <tutti/core/config/fields.h>
+#include <tutti/core/checkpoint/training_state.h>
 #include <tutti/core/directory_lock.h>
 #include <tutti/core/param_group.h>
 #include <tutti/core/peers.h>
@@ -19,41 +20,6 @@
 #include <vector>
 
 namespace tutti {
-
-/// When checkpoints are written and which are kept.
-struct CheckpointConfig {
-  std::string dir;         ///< directory; empty: in the run directory, set by the launcher
-  int64_t every = 0;       ///< steps between checkpoints; 0: none by steps
-  double every_s = 600;    ///< seconds between checkpoints, by rank 0's clock; 0: none by time
-  int64_t keep_last = 2;   ///< number of newest checkpoints to keep
-  int64_t keep_every = 0;  ///< also keep multiples of this step; 0: none
-
-  void describe(Fields& f);
-};
-
-/// A tensor of a training's state, or the shard of it on this rank.
-struct StateTensor {
-  std::string name;
-  /// Contiguous. Read when saving, written when restoring. Has shape `shape`, or, if sharded, elements
-  /// [begin, end) of the row-major tensor; a shard may be empty, but not undefined.
-  Tensor data;
-  Shape shape;
-  Sharding sharding = Sharding::kReplicated;
-  int64_t begin = 0;  ///< first element of a shard
-
-  /// A replicated tensor.
-  static StateTensor whole(std::string name, Tensor data);
-  /// Elements [begin, begin + data.numel()) of a tensor of `shape`; other ranks hold the rest.
-  static StateTensor part(std::string name, const Shape& shape, int64_t begin, Tensor data);
-
-  [[nodiscard]] int64_t end() const { return begin + data.numel(); }
-};
-
-/// The content of a checkpoint: every rank lists the same tensors in the same order.
-struct TrainingState {
-  std::vector<StateTensor> model;  ///< replicated only: also readable as plain safetensors files
-  std::vector<StateTensor> optimizer;
-};
 
 /// Writes and restores the checkpoints of a training, collectively on all ranks, in a directory that all
 /// ranks share and no other training uses.
@@ -110,7 +76,7 @@ class Checkpoints {
   void retain(int64_t step);
   /// Prefix of unfinished directories of this training.
   [[nodiscard]] std::string temporary_prefix() const;
-  void say(const std::string& message) const;
+  void log(const std::string& message) const;
 
   CheckpointConfig config_;
   std::filesystem::path dir_;
@@ -118,7 +84,7 @@ class Checkpoints {
   Log log_;
   std::string owner_;
   std::string leftover_problem_;  ///< the last one reported
-  std::set<int64_t> told_;        ///< steps whose kept directories were reported
+  std::set<int64_t> reported_;    ///< steps whose kept directories were reported
   bool locked_ = false;
   std::unique_ptr<DirectoryLock> lock_;  // on rank 0
 };

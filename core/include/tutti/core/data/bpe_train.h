@@ -9,8 +9,8 @@ namespace tutti {
 
 /// Result of a training.
 struct BpeTrainReport {
-  int64_t asked = 0;    ///< tokens in all
-  int64_t learned = 0;  ///< tokens in all, fewer if the text does not have more
+  int64_t asked = 0;    ///< requested size of the vocabulary
+  int64_t learned = 0;  ///< actual size: smaller if the text has too few pairs
   int64_t min_count = 0;
   int64_t cut_words = 0;        ///< longer than 1024 bytes, counted per occurrence: split into pieces
   int64_t cut_bytes = 0;        ///< in them

@@ -1,17 +1,20 @@
 #pragma once
 
 #include <tutti/core/config/fields.h>
-#include <tutti/core/data/dataset.h>
-#include <tutti/core/data/image_dataset.h>
-#include <tutti/core/data/image_folder.h>
+#include <tutti/core/data/image_settings.h>
 #include <tutti/core/data/skip_list.h>
-#include <tutti/core/data/tokenizer.h>
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 namespace tutti {
+
+class Dataset;
+class ImageSource;
+class Tokenizer;
 
 /// The data section of a run file.
 struct DataConfig {

@@ -41,8 +41,8 @@ class Dataset {
   [[nodiscard]] virtual int64_t predictions(int64_t id) const = 0;
   /// One line for users: number and kind of samples, and files that are not used.
   [[nodiscard]] virtual std::string description() const { return {}; }
-  /// Reads samples into one batch, row by row; first_sample is left 0. Uses the stream's pool. Throws
-  /// DamagedSample when one cannot be read.
+  /// Reads samples into one batch, row by row; first_sample is 0. Uses the stream's pool. Throws
+  /// DamagedSample if one cannot be read.
   [[nodiscard]] virtual Batch read(std::span<const int64_t> ids, AugmentKey key,
                                    const Stream& stream) const = 0;
   /// The content of the samples, for identify(). A data set without content cannot be identified.

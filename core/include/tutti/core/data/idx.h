@@ -15,17 +15,17 @@ struct IdxArray {
   std::vector<uint8_t> values;
 };
 
-/// Reads an IDX file, gzipped or not, of `dims` dims. Throws Error naming `name` if it is empty, has another
-/// magic number, element type or number of dims, or is shorter or longer than its sizes tell. Memory grows
-/// with what is there, not with what the header claims.
+/// Reads an IDX file of `dims` dims, which may be gzipped. Throws Error naming `name` if it is empty, has
+/// another magic number, element type or number of dims, or is shorter or longer than its header declares.
+/// Memory use is bounded by the actual data, not by the header.
 IdxArray parse_idx(std::span<const std::byte> file, int dims, const std::string& name);
 
 /// Images (N, H, W) of one IDX file with the labels (N) of another.
 class IdxImages final : public ImageSource {
  public:
-  /// Throws Error naming the files if they do not belong together or have no image.
+  /// Throws Error naming the files if their numbers of images and labels differ, or if there is no image.
   IdxImages(const std::filesystem::path& images, const std::filesystem::path& labels);
-  /// The files of a directory named as MNIST's: `prefix` ("train" or "t10k") followed by -images-idx3-ubyte
+  /// The files of a directory, named as MNIST's: `prefix` ("train" or "t10k") followed by -images-idx3-ubyte
   /// and -labels-idx1-ubyte, with .gz or without.
   static std::unique_ptr<IdxImages> from_directory(const std::filesystem::path& directory,
                                                    const std::string& prefix);

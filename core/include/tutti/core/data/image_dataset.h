@@ -1,7 +1,7 @@
 #pragma once
 
-#include <tutti/core/config/fields.h>
 #include <tutti/core/data/dataset.h>
+#include <tutti/core/data/image_settings.h>
 #include <tutti/core/random.h>
 
 #include <memory>
@@ -33,16 +33,6 @@ class ImageSource {
   virtual void load(int64_t id, std::span<uint8_t> pixels, const RandomKey* augment) const = 0;
   /// See Dataset::content.
   [[nodiscard]] virtual DataContent content() const { return {}; }
-};
-
-/// Conversion of pixels to inputs.
-struct ImageConfig {
-  int64_t crop_padding = 0;  ///< training: black border to crop from, in pixels
-  bool flip = false;         ///< training: mirrors half of the images, left to right
-  std::vector<double> mean;  ///< of pixels in [0, 1]: one for all channels, or one per channel
-  std::vector<double> deviation;
-
-  void describe(Fields& f);
 };
 
 /// Whether samples are for training: augmented, and skipped ones replaced.

@@ -1,21 +1,13 @@
 #pragma once
 
 #include <tutti/core/data/image_dataset.h>
+#include <tutti/core/data/image_settings.h>
 
 #include <filesystem>
 #include <string>
 #include <vector>
 
 namespace tutti {
-
-struct ImageFolderConfig {
-  int64_t size = 224;  ///< height and width of the samples
-  int64_t resize = 0;  ///< shorter side before the centre crop; 0: `size`
-  int64_t channels = 3;
-  double crop_area = 1;  ///< training: minimum fraction of the picture in a random crop; 1: no random crops
-
-  void describe(Fields& f);
-};
 
 /// An entry of a directory of images that is not a sample.
 struct LeftOutFile {
@@ -27,7 +19,7 @@ struct LeftOutFile {
 /// order of their names, or those of other data, of which some may be missing; samples are the files in byte
 /// order. An image is resized so that its shorter side is `config.resize`, then its centre is cropped. In
 /// training, with `config.crop_area` below 1, a random part of it is scaled to the sample instead: of an area
-/// from that share to the whole and an aspect from 3:4 to 4:3 (Szegedy et al. 2015, section 6). Files are
+/// from that fraction to the whole and an aspect from 3:4 to 4:3 (Szegedy et al. 2015, section 6). Files are
 /// decoded when they are read.
 ///
 /// Samples are the files whose names end with .jpg, .jpeg, .png or .webp in any case, regular or linked to.
@@ -36,8 +28,8 @@ class ImageFolder final : public ImageSource {
  public:
   /// `classes` are the names of classes 0, 1, ..., if other data has numbered them. Files in `skip`, named
   /// CLASS/FILE, have a number even if they are missing. Throws Error naming the directory if it is missing,
-  /// has no folders, one without images, or one that is none of `classes`; or a name in `skip` that can be
-  /// none of an image.
+  /// has no folders, or has a folder without images or one that is not in `classes`; or naming an entry of
+  /// `skip` that cannot be an image.
   ImageFolder(const std::filesystem::path& directory, const ImageFolderConfig& config,
               std::vector<std::string> classes = {}, const std::vector<std::string>& skip = {});
 
@@ -72,7 +64,7 @@ class ImageFolder final : public ImageSource {
     int32_t label;
     bool is_there = true;
   };
-  /// Where the folder and the name of an image are: its place among the files, whether it is there or not.
+  /// The position of an image among the files by folder and name; where it would be if it is missing.
   [[nodiscard]] std::vector<File>::const_iterator position(std::string_view name) const;
   void add_class(const std::filesystem::path& folder, int32_t label);
   void keep_place(const std::string& name);

@@ -49,9 +49,6 @@ class Loader final : public BatchSource {
   /// later call; throws Error after the end.
   std::vector<Batch> next() override;
 
-  /// Total seconds that next() has waited for data.
-  [[nodiscard]] double waited_s() const noexcept;
-
  private:
   struct State;
   std::unique_ptr<State> state_;

@@ -5,9 +5,9 @@
 
 namespace tutti {
 
-/// Language modelling on token shards: sample i holds tokens [i T, i T + T) as inputs and [i T + 1, i T + T +
-/// 1) as targets, both (B, T) int32. The last sample is filled up with inputs 0 and targets -1, so that every
-/// token but the first is predicted once an epoch.
+/// Language modelling on token shards: the inputs of sample i are tokens [i T, i T + T), its targets
+/// [i T + 1, i T + T + 1), both (B, T) int32. The last sample is padded with inputs 0 and targets -1, so that
+/// every token except the first is predicted once per epoch.
 class TokenDataset final : public Dataset {
  public:
   /// Throws Error unless context is positive and the corpus has at least two tokens.

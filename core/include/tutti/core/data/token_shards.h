@@ -15,26 +15,26 @@ namespace tutti {
 
 /// Name of the index in a directory of token shards.
 inline constexpr std::string_view kTokenIndex = "tokens.json";
-/// How long it may be, in bytes.
+/// Its maximum size in bytes.
 inline constexpr int64_t kMaxTokenIndexBytes = int64_t{64} << 20;
 
 /// TokenSource::tokenizer_sha256 of ids whose tokenizer is not known.
 inline constexpr std::string_view kNoTokenizer = "none";
 
-/// What a token shard says of the tokenizer that made it.
+/// The tokenizer of a token shard, as recorded in the shard.
 struct TokenSource {
   int64_t vocabulary = 0;        ///< ids are 0 .. vocabulary - 1
   std::string tokenizer_sha256;  ///< Tokenizer::sha256(), or kNoTokenizer
   friend bool operator==(const TokenSource&, const TokenSource&) = default;
 };
 
-/// Token ids of one file, mapped: a safetensors file with the one tensor `tokens` (n) of U16, or of I32 when
+/// Token ids of one file, mapped: a safetensors file with one tensor, `tokens` (n), of U16, or of I32 when
 /// the vocabulary is larger than 65536, and the metadata `vocabulary` and `tokenizer_sha256`.
 class TokenShard {
  public:
-  /// Throws Error naming the file if it is missing, cut off, no safetensors file or no token shard.
+  /// Throws Error naming the file if it is missing, truncated, or not a token shard in a safetensors file.
   static TokenShard open(const std::filesystem::path& path);
-  /// The same for a file's bytes, which outlive the shard; messages call it `name`.
+  /// The same for a file's bytes, which outlive the shard; `name` is its name in messages.
   static TokenShard parse(std::span<const std::byte> file, const std::string& name);
 
   [[nodiscard]] int64_t size() const noexcept { return size_; }
@@ -57,20 +57,20 @@ class TokenShard {
   TokenSource source_;
 };
 
-/// Shards one behind the other, as one sequence of ids.
+/// Concatenated shards, as one sequence of ids.
 class TokenCorpus {
  public:
   /// A split ("train", "validation") of a directory that `tutti data tokens` wrote. Throws Error naming the
-  /// file if the index or a shard is missing or damaged, if a shard is not the one that the index tells, or
+  /// file if the index or a shard is missing or damaged, if a shard differs from its entry in the index, or
   /// if there is no such split.
   static TokenCorpus open(const std::filesystem::path& directory, std::string_view split);
-  /// Throws Error naming the shard if they do not come from one tokenizer, or there are no tokens.
+  /// Throws Error naming the shard if their tokenizers differ, or if there are no tokens.
   explicit TokenCorpus(std::vector<TokenShard> shards);
 
   [[nodiscard]] int64_t size() const noexcept { return ends_.empty() ? 0 : ends_.back(); }
   [[nodiscard]] const TokenSource& source() const noexcept { return shards_.front().source(); }
   [[nodiscard]] const std::vector<TokenShard>& shards() const noexcept { return shards_; }
-  /// The shards' files with the checksums of the index; without them where no index was read.
+  /// The shards' files with the checksums of the index; without checksums if no index was read.
   [[nodiscard]] DataContent content() const;
   /// Ids begin .. begin + out.size() of the sequence; may span shards.
   void read(int64_t begin, std::span<int32_t> out) const;
@@ -81,7 +81,7 @@ class TokenCorpus {
   std::vector<int64_t> ends_;
 };
 
-/// An index as it stands in tokens.json.
+/// The content of tokens.json.
 struct TokenIndex {
   struct Shard {
     std::string file;
@@ -95,7 +95,7 @@ struct TokenIndex {
   TokenSource source;
   std::vector<Split> splits;
 
-  /// Throws Error naming `name` and the key unless the text is of exactly this form.
+  /// Throws Error naming `name` and the key unless the text has exactly this form.
   static TokenIndex parse(std::string_view text, const std::string& name);
   [[nodiscard]] std::string to_json() const;
   /// The splits' names, for messages.

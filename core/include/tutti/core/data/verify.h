@@ -18,7 +18,7 @@ enum class DataCheck : uint8_t {
 /// "full" or "quick"; the values of data.verify.
 DataCheck data_check_from_name(std::string_view name);
 
-/// Digests that are equal for equal data, whatever directory it is in and however many ranks compute them.
+/// Digests that are equal for equal data, in any directory and on any number of ranks.
 struct DataIdentity {
   /// Of recorded checksums or of names and sizes, of class names and facts: always known.
   std::string listed;

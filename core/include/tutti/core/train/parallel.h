@@ -52,7 +52,7 @@ class Parallel {
   /// A complete step for user-defined loops: calls `loss` for each microbatch of at most `microbatch` samples
   /// (0: for each local shard) that has samples, runs backward, and reduces. Returns the sum of the losses
   /// (scalars, scaled so that those of all microbatches add up) over the world. `context` gives seed and
-  /// step; its sample numbers and share are filled in.
+  /// step; its sample numbers and share are filled in. Throws Error for fewer than one sample.
   double run_step(int64_t samples, int64_t microbatch, const Stream& stream, StepContext context,
                   FunctionRef<Var(Tape& tape, const Shard& part)> loss);
 };

@@ -1,10 +1,10 @@
 #pragma once
 
-#include <tutti/core/config/fields.h>
 #include <tutti/core/train/batch.h>
 #include <tutti/core/train/evaluate.h>
 #include <tutti/core/train/observers.h>
 #include <tutti/core/train/parallel.h>
+#include <tutti/core/train/parameter_update.h>
 #include <tutti/core/train/rank_poll.h>
 #include <tutti/core/train/report.h>
 #include <tutti/core/train/save_timer.h>
@@ -12,49 +12,16 @@
 #include <tutti/core/train/step_graph.h>
 #include <tutti/core/train/stopwatch.h>
 #include <tutti/core/train/task.h>
+#include <tutti/core/train/train_settings.h>
 
 #include <functional>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
 namespace tutti {
-
-/// Settings of the training loop.
-struct TrainConfig {
-  int64_t steps = 1000;
-  int64_t batch = 32;
-  int64_t microbatch = 0;
-  int64_t evaluate_every = 0;
-  int64_t max_skipped_steps = 3;
-  bool cuda_graph = false;
-
-  void describe(Fields& f);
-};
-
-/// The interface of an optimizer for the loop; kernels implements it.
-class ParameterUpdate {
- public:
-  virtual ~ParameterUpdate() = default;
-  /// L2 norm of all gradients that are not statistics.
-  virtual double grad_norm() = 0;
-  /// The factor that scales a gradient of this norm to the clipping bound; 1 if it is not clipped.
-  [[nodiscard]] virtual double clip_scale(double norm) const = 0;
-  /// The peak, which is multiplied by the schedule's factor.
-  [[nodiscard]] virtual double peak_learning_rate() const = 0;
-  /// Updates all parameters from gradients * grad_scale. `step` is 0 for the first.
-  virtual void step(double learning_rate, double grad_scale, int64_t step) = 0;
-
-  /// Whether the following two functions are implemented: an update whose work a device can replay.
-  [[nodiscard]] virtual bool can_prepare() const { return false; }
-  /// Copies the values that change from step to step to the device, in the order of its stream.
-  virtual void prepare(double learning_rate, int64_t step);
-  /// Enqueues norm, clipping and update on the device, which use the numbers that prepare() has copied there
-  /// by the time that the work runs. If the norm is not finite, the update does nothing. Returns (3) fp64 on
-  /// the device: the factor on gradients, 1 if the norm is finite, else 0, the norm.
-  virtual Tensor step_prepared();
-};
 
 /// The pieces of a run; all outlive the trainer.
 struct TrainerParts {
@@ -88,9 +55,9 @@ class Readings;
 struct TrainResult {
   enum class Reason : uint8_t { kCompleted, kStopped, kNotFinite };
   Reason reason = Reason::kCompleted;
-  int64_t steps = 0;            ///< done in the whole run, resumed ones included
-  double loss = 0;              ///< of the last step
-  EvaluationReport evaluation;  ///< the last one
+  int64_t steps = 0;                                       ///< done in the whole run, resumed ones included
+  double loss = std::numeric_limits<double>::quiet_NaN();  ///< of the last step; NaN if no step was done
+  EvaluationReport evaluation;                             ///< the last one
   bool evaluated = false;
   double wall_s = 0;        ///< of the training steps, without evaluations and checkpoints
   int64_t predictions = 0;  ///< in that time
@@ -127,7 +94,7 @@ class Trainer {
     int64_t step = 0;
     int64_t samples = 0;
     double predictions = 0;
-    std::vector<std::vector<Parallel::Shard>> shards;  // cut into microbatches
+    std::vector<std::vector<Parallel::Shard>> shards;  // divided into microbatches
     std::vector<Batch> batches;
   };
   /// Result of a step.

@@ -8,15 +8,15 @@
 
 namespace tutti {
 
-/// What `tutti data tokens --ids` does: ids that another program made to token shards.
+/// Settings of `tutti data tokens --ids`, which converts ids of another program to token shards.
 struct ShardIdsConfig {
-  std::vector<std::string> train;       ///< files of ids, one behind the other
-  std::vector<std::string> validation;  ///< empty: a part of the others
+  std::vector<std::string> train;       ///< files of ids, which are concatenated
+  std::vector<std::string> validation;  ///< empty: the last part of `train`
   std::string out;                      ///< directory to write
-  bool force = false;                   ///< write into a directory that holds something
+  bool force = false;                   ///< write into a directory that is not empty
   int64_t vocabulary = 0;               ///< ids are below this; 0: the tokenizer's
-  std::string tokenizer;                ///< the tokenizer.json that the ids are of; empty: unknown
-  std::string type = "auto";            ///< of bare numbers (IdType)
+  std::string tokenizer;                ///< the tokenizer.json of the ids; empty: unknown
+  std::string type = "auto";            ///< storage type of raw numbers (IdType)
   int64_t shard_tokens = int64_t{1} << 26;
   double validation_fraction = 0.05;
 

@@ -9,9 +9,9 @@ namespace {
 
 constexpr int64_t kMostPatchBytes = int64_t{256} << 20;
 
-/// A run of images and one group of channels. Patches are (images, oh, ow, kh, kw, channels).
+/// The patches of consecutive images and one group of channels: (images, oh, ow, kh, kw, channels).
 struct Patches {
-  int64_t h, w, c;  // of the images, all groups
+  int64_t h, w, c;  // of the images; c of all groups
   int64_t oh, ow, kh, kw;
   int64_t stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
   int64_t images, first_channel, channels;
@@ -28,9 +28,10 @@ Patches patches_of(const ConvShape& s, int64_t images, int64_t group) {
           channels};
 }
 
-/// Element i of the patches. Bytes: 2 pixels patch sizeof(T), of which the caches save most of the reads.
+/// Writes element i of the patches. Memory traffic: 2 pixels patch sizeof(T), without the caches, which serve
+/// most of the reads.
 template <class T>
-struct Unfold {
+struct Im2col {
   Patches p;
   const T* x;
   T* out;
@@ -50,9 +51,9 @@ struct Unfold {
   }
 };
 
-/// The adjoint: each element of the images adds up the patches that hold it, always in the same order.
+/// The adjoint: the sum, for each element of the images, of its copies in the patches, in a fixed order.
 template <class T>
-struct Fold {
+struct Col2im {
   Patches p;
   const T* patches;
   T* dx;
@@ -79,7 +80,7 @@ struct Fold {
   }
 };
 
-/// Calls f(patches, first image, group) for runs of images whose patches fit the memory.
+/// Calls f(patches, first image, group) for parts of the images whose patches fit into kMostPatchBytes.
 template <class F>
 void for_patches(const ConvShape& s, F f) {
   const int64_t image_bytes =
@@ -95,33 +96,33 @@ std::byte* at(const Tensor& tensor, int64_t element) {
 }
 
 template <class T>
-void unfold_as(const Patches& p, const void* x, const Tensor& out, const Stream& stream) {
-  for_elements("unfold", p.pixels() * p.patch(), stream,
-               Unfold<T>{p, static_cast<const T*>(x), out.data<T>()});
+void im2col_as(const Patches& p, const void* x, const Tensor& out, const Stream& stream) {
+  for_elements("im2col", p.pixels() * p.patch(), stream,
+               Im2col<T>{p, static_cast<const T*>(x), out.data<T>()});
 }
 
 template <class T>
-void fold_as(const Patches& p, const Tensor& patches, void* dx, const Stream& stream) {
-  for_elements("fold", p.images * p.h * p.w * p.channels, stream,
-               Fold<T>{p, patches.data<T>(), static_cast<T*>(dx)});
+void col2im_as(const Patches& p, const Tensor& patches, void* dx, const Stream& stream) {
+  for_elements("col2im", p.images * p.h * p.w * p.channels, stream,
+               Col2im<T>{p, patches.data<T>(), static_cast<T*>(dx)});
 }
 
-Tensor unfold(const ConvShape& s, const Patches& p, const Tensor& x, int64_t first, const Stream& stream) {
+Tensor im2col(const ConvShape& s, const Patches& p, const Tensor& x, int64_t first, const Stream& stream) {
   const Tensor out = Tensor::empty({p.pixels(), p.patch()}, s.dtype, stream);
   dispatch_compute(s.dtype, "conv2d", [&]<class T>(TypeTag<T>) {
-    unfold_as<T>(p, at(x, first * s.h * s.w * s.c), out, stream);
+    im2col_as<T>(p, at(x, first * s.h * s.w * s.c), out, stream);
   });
   return out;
 }
 
-class UnfoldedConv final : public ConvBackend {
+class Im2colConv final : public ConvBackend {
  public:
   void forward(const ConvShape& s, const Tensor& x, const Tensor& w, const Tensor& y,
                const Stream& stream) const override {
     const Tensor filters = to_ohwi(w, stream);
     const int64_t outputs = s.o / s.groups;
     for_patches(s, [&](const Patches& p, int64_t first, int64_t g) {
-      const Tensor patches = unfold(s, p, x, first, stream);
+      const Tensor patches = im2col(s, p, x, first, stream);
       cuda::gemm({.m = p.pixels(),
                   .n = outputs,
                   .k = p.patch(),
@@ -152,7 +153,7 @@ class UnfoldedConv final : public ConvBackend {
                   .c_dtype = s.dtype},
                  stream);
       dispatch_compute(s.dtype, "conv2d", [&]<class T>(TypeTag<T>) {
-        fold_as<T>(p, patches, at(dx, first * s.h * s.w * s.c), stream);
+        col2im_as<T>(p, patches, at(dx, first * s.h * s.w * s.c), stream);
       });
     });
   }
@@ -162,7 +163,7 @@ class UnfoldedConv final : public ConvBackend {
     const Tensor sums = Tensor::empty({s.o, s.kh, s.kw, s.c / s.groups}, dw.dtype(), stream);
     const int64_t outputs = s.o / s.groups;
     for_patches(s, [&](const Patches& p, int64_t first, int64_t g) {
-      const Tensor patches = unfold(s, p, x, first, stream);
+      const Tensor patches = im2col(s, p, x, first, stream);
       cuda::gemm({.m = outputs,
                   .n = p.patch(),
                   .k = p.pixels(),
@@ -181,8 +182,8 @@ class UnfoldedConv final : public ConvBackend {
 
 }  // namespace
 
-const ConvBackend& unfolded_conv() {
-  static const UnfoldedConv backend;
+const ConvBackend& im2col_conv() {
+  static const Im2colConv backend;
   return backend;
 }
 

@@ -1,20 +1,20 @@
-// Row programs of rows held in registers, without a GPU: against the plain row programs in fp64, by one lane
-// and by threads as lanes.
+// Row programs of register-resident rows, without a GPU: against the plain row programs in fp64, with one
+// lane and with threads as lanes.
 #include "tests/kernels/gradcheck.h"
 
-#include "kernels/row/held_norm.h"
+#include "kernels/row/register_norm.h"
 #include "kernels/row/thread_team.h"
 
 namespace tutti::test {
 namespace {
 
-constexpr int kHeld = 3;
+constexpr int kPacksPerLane = 3;
 constexpr int kLanes = 3;
 
 template <class T>
-class HeldRows : public RandomTest {
+class RegisterRows : public RandomTest {
  protected:
-  // Fills two packs of each of three lanes and one lane's third pack.
+  // Two packs in each of three lanes, and a third pack in one lane.
   static constexpr int64_t kWidth = 7 * row::kWide<T>;
 
   Tensor row() { return random.normal({kWidth}, 2).to(dtype_of<T>(), stream()); }
@@ -26,8 +26,8 @@ class HeldRows : public RandomTest {
     return std::is_same_v<T, BFloat16> ? 2e-2 : std::is_same_v<T, float> ? 2e-5 : 1e-12;
   }
 
-  /// Calls program(team, index of the first lane) with one lane that holds the whole row, or with three
-  /// threads.
+  /// Calls program<packs per lane>(run), where run(f) calls f(team): for one lane with the whole row, and for
+  /// three threads.
   template <class Program>
   void with_teams(Program program) {
     {
@@ -36,14 +36,14 @@ class HeldRows : public RandomTest {
       program.template operator()<7>([&](auto f) { f(team); });
     }
     SCOPED_TRACE("three threads");
-    program.template operator()<kHeld>([&](auto f) { ThreadTeam::run(kLanes, f); });
+    program.template operator()<kPacksPerLane>([&](auto f) { ThreadTeam::run(kLanes, f); });
   }
 };
 
 using Types = ::testing::Types<float, BFloat16, double>;
-TYPED_TEST_SUITE(HeldRows, Types);
+TYPED_TEST_SUITE(RegisterRows, Types);
 
-TYPED_TEST(HeldRows, Forward) {
+TYPED_TEST(RegisterRows, Forward) {
   using T = TypeParam;
   using A = Accumulate<T>;
   const int64_t n = this->kWidth;
@@ -69,12 +69,12 @@ TYPED_TEST(HeldRows, Forward) {
       const Tensor sum = this->poisoned();
       const T* added = with_residual ? residual.data<T>() : nullptr;
       run([&](auto& team) {
-        const auto got = row::held_norm<true, kPacks>(team, x.data<T>(), added, sum.data<T>(), w.data<T>(),
-                                                      b.data<T>(), y.data<T>(), n, A(1e-3));
-        EXPECT_NEAR(static_cast<double>(got.mean), moments.mean, 1e-5);
-        EXPECT_NEAR(static_cast<double>(got.rstd), moments.rstd, 1e-5);
-        row::held_norm<false, kPacks>(team, x.data<T>(), added, sum.data<T>(), w.data<T>(),
-                                      static_cast<const T*>(nullptr), z.data<T>(), n, A(1e-3));
+        const auto actual = row::register_norm<true, kPacks>(
+            team, x.data<T>(), added, sum.data<T>(), w.data<T>(), b.data<T>(), y.data<T>(), n, A(1e-3));
+        EXPECT_NEAR(static_cast<double>(actual.mean), moments.mean, 1e-5);
+        EXPECT_NEAR(static_cast<double>(actual.rstd), moments.rstd, 1e-5);
+        row::register_norm<false, kPacks>(team, x.data<T>(), added, sum.data<T>(), w.data<T>(),
+                                          static_cast<const T*>(nullptr), z.data<T>(), n, A(1e-3));
       });
       expect_close(this->wide(y), layer, this->tolerance(), this->tolerance());
       expect_close(this->wide(z), rms, this->tolerance(), this->tolerance());
@@ -83,7 +83,7 @@ TYPED_TEST(HeldRows, Forward) {
   }
 }
 
-TYPED_TEST(HeldRows, Backward) {
+TYPED_TEST(RegisterRows, Backward) {
   using T = TypeParam;
   using A = Accumulate<T>;
   const int64_t n = this->kWidth;
@@ -107,12 +107,12 @@ TYPED_TEST(HeldRows, Backward) {
       const Tensor sums =
           Tensor::full({2, n}, std::numeric_limits<double>::quiet_NaN(), dtype_of<A>(), stream());
       run([&](auto& team) {
-        const auto held = row::hold<kPacks>(team, w.data<T>(), n);
-        row::HeldSums<kPacks, T> part;
-        row::held_norm_backward<true, kPacks>(team, dy.data<T>(), x.data<T>(), held,
-                                              row::Moments<A>{A(moments.mean), A(moments.rstd)}, dx.data<T>(),
-                                              accumulate, part, n);
-        row::for_held<kPacks, T>(team, n, [&](int k, int64_t i) {
+        const auto weights = row::load_row<kPacks>(team, w.data<T>(), n);
+        row::RegisterSums<kPacks, T> part;
+        row::register_norm_backward<true, kPacks>(team, dy.data<T>(), x.data<T>(), weights,
+                                                  row::Moments<A>{A(moments.mean), A(moments.rstd)},
+                                                  dx.data<T>(), accumulate, part, n);
+        row::for_packs<kPacks, T>(team, n, [&](int k, int64_t i) {
           for (int j = 0; j < row::kWide<T>; ++j) {
             sums.data<A>()[i + j] = part.dw[k][j];
             sums.data<A>()[n + i + j] = part.db[k][j];
