@@ -32,7 +32,9 @@ ParamGroup::ParamGroup(std::string name, std::vector<Parameter*> parameters, Pre
           "parameter group '{}': part {} of {}", name_, shard.rank, shard.ranks);
   for (const Parameter* parameter : parameters_) {
     offsets_.push_back(size_);
-    size_ += round_up(parameter->numel(), kAlignment);
+    require(parameter->padding == 0 || (parameter->padding > 0 && parameter->shape.size() > 0),
+            "parameter '{}': {} rows of padding", parameter->name, parameter->padding);
+    size_ += round_up(numel(parameter->padded_shape()), kAlignment);
   }
   const bool sharded = placement.state == Sharding::kSharded && shard.ranks > 1;
   if (sharded) size_ = round_up(size_, kAlignment * shard.ranks);
@@ -55,10 +57,19 @@ ParamGroup::ParamGroup(std::string name, std::vector<Parameter*> parameters, Pre
   bind_grads(grads_);
 }
 
+ParamGroup::Views ParamGroup::views(const Tensor& flat, size_t i) const {
+  const Parameter& p = *parameters_[i];
+  Views views{.whole = flat.slice(0, offsets_[i], offsets_[i] + p.numel()).view(p.shape), .padded = {}};
+  const Shape padded = p.padded_shape();
+  if (p.padding > 0) views.padded = flat.slice(0, offsets_[i], offsets_[i] + numel(padded)).view(padded);
+  return views;
+}
+
 void ParamGroup::bind_values() {
   for (size_t i = 0; i < parameters_.size(); ++i) {
-    Parameter& p = *parameters_[i];
-    p.value = weights_.slice(0, offsets_[i], offsets_[i] + p.numel()).view(p.shape);
+    auto [whole, padded] = views(weights_, i);
+    parameters_[i]->value = std::move(whole);
+    parameters_[i]->padded_value = std::move(padded);
   }
 }
 
@@ -68,9 +79,10 @@ void ParamGroup::bind_grads(const Tensor& flat) {
           to_string(flat.shape()), tutti::name(flat.dtype()));
   grads_ = flat;
   for (size_t i = 0; i < parameters_.size(); ++i) {
-    Parameter& p = *parameters_[i];
-    p.grad = flat.slice(0, offsets_[i], offsets_[i] + p.numel()).view(p.shape);
-    p.grad_defined = false;
+    auto [whole, padded] = views(flat, i);
+    parameters_[i]->grad = std::move(whole);
+    parameters_[i]->padded_grad = std::move(padded);
+    parameters_[i]->grad_defined = false;
   }
 }
 

@@ -9,6 +9,12 @@ std::string_view name(Role role) {
   return kNames.at(static_cast<size_t>(role));
 }
 
+Shape Parameter::padded_shape() const {
+  Shape padded = shape;
+  if (padding > 0) padded.at(0) += padding;
+  return padded;
+}
+
 void initialise(const Parameter& parameter, const Tensor& destination, uint64_t seed, const Stream& stream) {
   require(destination.shape() == parameter.shape && destination.contiguous(),
           "initialise: parameter '{}' has shape {}, its storage {}", parameter.name,

@@ -51,19 +51,20 @@ NodeId Tape::record_without_output(std::string_view op, const Shape& shape, DTyp
 }
 
 Var Tape::leaf(Parameter& parameter) {
-  require(parameter.value.defined(), "parameter '{}' has no storage yet", parameter.name);
-  if (mode_ == Mode::kInference || !parameter.grad.defined()) return Var(parameter.value);
+  const Tensor& value = parameter.padding > 0 ? parameter.padded_value : parameter.value;
+  require(value.defined(), "parameter '{}' has no storage yet", parameter.name);
+  if (mode_ == Mode::kInference || !parameter.grad.defined()) return Var(value);
   const auto [found, fresh] = leaves_.try_emplace(&parameter, static_cast<NodeId>(nodes_.size()));
   if (fresh) {
     nodes_.push_back({.op = "parameter",
-                      .shape = parameter.shape,
+                      .shape = parameter.padded_shape(),
                       .dtype = parameter.grad.dtype(),
                       .inputs = {},
                       .backward = {},
                       .grad = {},
                       .parameter = &parameter});
   }
-  return Var(parameter.value, found->second);
+  return Var(value, found->second);
 }
 
 Var Tape::variable(Tensor value) {
@@ -91,7 +92,8 @@ Gradients::Slot Tape::slot(NodeId id) {
   Node& node = nodes_[static_cast<size_t>(id)];
   if (node.parameter != nullptr) {
     Parameter& p = *node.parameter;
-    return {p.grad, std::exchange(p.grad_defined, true) ? GradMode::kAccumulate : GradMode::kOverwrite};
+    return {p.padding > 0 ? p.padded_grad : p.grad,
+            std::exchange(p.grad_defined, true) ? GradMode::kAccumulate : GradMode::kOverwrite};
   }
   if (!node.grad.defined()) {
     node.grad = Tensor::empty(node.shape, node.dtype, stream_);

@@ -3,6 +3,7 @@
 #include <tutti/kernels/activation.h>
 #include <tutti/kernels/pointwise.h>
 #include "kernels/cross_entropy_parts.h"
+#include "kernels/cuda/on_cuda.h"
 #include "kernels/gemm.h"
 #include "kernels/linear_parts.h"
 #include "kernels/sums.h"
@@ -12,7 +13,11 @@
 namespace tutti {
 namespace {
 
-constexpr int64_t kChunkBytes = int64_t{64} << 20;
+/// Logits of a chunk. Each chunk reads and writes the gradient of w, which a GPU with its large memory does
+/// less often.
+int64_t chunk_bytes(const Stream& stream) {
+  return int64_t{on_cuda(stream) ? 1024 : 64} << 20;
+}
 
 struct LossSizes {
   int64_t rows, inputs, classes;
@@ -21,7 +26,7 @@ struct LossSizes {
 };
 
 LossSizes check_sizes(const Tensor& x, const Tensor& w, const Tensor& targets,
-                      const LinearCrossEntropyOptions& options) {
+                      const LinearCrossEntropyOptions& options, const Stream& stream) {
   require(x.defined() && w.defined() && x.dims() >= 1 && w.dims() == 2 && x.size(-1) == w.size(1),
           "linear_cross_entropy: x {} does not fit w {}, which is (classes, inputs)", to_string(x.shape()),
           to_string(w.shape()));
@@ -38,7 +43,7 @@ LossSizes check_sizes(const Tensor& x, const Tensor& w, const Tensor& targets,
               .dtype = x.dtype(),
               .wide = x.dtype() == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32};
   if (s.chunk == 0) {
-    const int64_t rows = kChunkBytes / (s.classes * size_of(s.dtype));
+    const int64_t rows = chunk_bytes(stream) / (s.classes * size_of(s.dtype));
     s.chunk = std::max(kFp8Multiple, rows - rows % kFp8Multiple);
   }
   return s;
@@ -76,12 +81,14 @@ ChunkLoss loss_of(Tensor logits, const Tensor& targets, const LinearCrossEntropy
                   bool gradient, const Stream& stream) {
   Tape inner(stream, {}, gradient ? Tape::Mode::kRecord : Tape::Mode::kInference);
   Var x = inner.variable(std::move(logits));
-  const Var loss = cross_entropy(inner, options.soft_cap > 0 ? soft_cap(inner, x, options.soft_cap) : x,
-                                 targets, options.loss);
+  const Var of_x(Tensor(), x.node);  // without its value, which the gradient may overwrite
+  Var capped = options.soft_cap > 0 ? soft_cap(inner, x, options.soft_cap) : std::move(x);
+  x = Var();
+  const Var loss = cross_entropy(inner, std::move(capped), targets, options.loss);
   if (!gradient) return {loss.value, {}};
-  x.value = Tensor();  // so that the gradient may overwrite it
+  capped = Var();
   inner.backward(loss);
-  return {loss.value, inner.gradient(x)};
+  return {loss.value, inner.gradient(of_x)};
 }
 
 /// How the loss of a chunk and its products are computed.
@@ -121,7 +128,7 @@ Tensor scaled(const Tensor& tensor, const Tensor& factor, const Stream& stream) 
 Var record_linear_cross_entropy(Tape& tape, const Var& x, const Var& w, const Tensor& targets,
                                 const LinearCrossEntropyOptions& options, const Fp8Ranges& ranges) {
   const Stream& stream = tape.stream();
-  const LossSizes s = check_sizes(x.value, w.value, targets, options);
+  const LossSizes s = check_sizes(x.value, w.value, targets, options, stream);
   const Tensor in = x.value.to_contiguous(stream).view({s.rows, s.inputs});
   const Tensor weight = w.value.to_contiguous(stream);
   const Tensor labels = targets.to_contiguous(stream).view({s.rows});

@@ -69,6 +69,13 @@ LinearOptions up_projection(const GptConfig& c) {
   return options;
 }
 
+/// Rows of padding of the head's weight. 16 elements are what products in fp8 need; 64 in bf16 are a line of
+/// a GPU's memory, and less than 2 % of a large vocabulary.
+int64_t vocabulary_padding(int64_t vocabulary) {
+  const int64_t multiple = vocabulary >= 4096 ? 64 : 16;
+  return (multiple - vocabulary % multiple) % multiple;
+}
+
 AttentionConfig attention_of(const GptConfig& c, int64_t layer) {
   AttentionConfig attention{.heads = c.heads,
                             .kv_heads = c.kv_heads,
@@ -234,6 +241,7 @@ Gpt::Gpt(const GptConfig& config) : config_(config.resolved()) {
         .inputs = c.width, .outputs = c.vocabulary, .bias = false, .init = init, .role = Role::kHead});
     register_module("head", *head_);
   }
+  head_weight().padding = vocabulary_padding(c.vocabulary);
   name_parameters();
 }
 
@@ -281,10 +289,16 @@ Var Gpt::head_product(Tape& tape, const Var& x) {
   return head_ ? (*head_)(tape, x) : linear(tape, x, tape.leaf(head_weight()), Var{});
 }
 
-Var Gpt::head(Tape& tape, const Var& x) {
+Var Gpt::padded_head(Tape& tape, const Var& x) {
   const Var in = head_input(tape, x);
   const Var logits = head_product(tape, in);
   return config_.logit_softcap > 0 ? soft_cap(tape, logits, config_.logit_softcap) : logits;
+}
+
+Var Gpt::head(Tape& tape, const Var& x) {
+  const Var logits = padded_head(tape, x);
+  if (logits.value.size(-1) == config_.vocabulary) return logits;
+  return slice(tape, logits, logits.value.dims() - 1, 0, config_.vocabulary);
 }
 
 Var Gpt::blocks(Tape& tape, const Var& tokens) {
@@ -298,14 +312,22 @@ Var Gpt::forward(Tape& tape, const Var& tokens) {
 }
 
 Var Gpt::loss(Tape& tape, const Tensor& tokens, const Tensor& targets, const CrossEntropyOptions& options) {
+  CrossEntropyOptions of_classes = options;
+  of_classes.classes = config_.vocabulary;
   // The logits are a temporary, so that their gradient may reuse their memory.
-  if (config_.loss_rows == 0) return cross_entropy(tape, (*this)(tape, Var(tokens)), targets, options);
+  if (config_.loss_rows == 0)
+    return cross_entropy(tape, padded_head(tape, blocks(tape, Var(tokens))), targets, of_classes);
   const Var in = head_input(tape, blocks(tape, Var(tokens)));
   const LinearCrossEntropyOptions head{
-      .loss = options, .chunk_rows = config_.loss_rows, .soft_cap = config_.logit_softcap};
+      .loss = of_classes, .chunk_rows = config_.loss_rows, .soft_cap = config_.logit_softcap};
   const Var w = tape.leaf(head_weight());
   if (!head_fp8_) return linear_cross_entropy(tape, in, w, targets, head);
   return fp8_linear_cross_entropy(tape, in, w, targets, head, head_fp8_->on(tape));
+}
+
+RowEvaluation Gpt::evaluate(Tape& tape, const Tensor& tokens, const Tensor& targets) {
+  const Var logits = padded_head(tape, blocks(tape, Var(tokens)));
+  return cross_entropy_evaluate(tape.stream(), logits.value, targets, {.classes = config_.vocabulary});
 }
 
 KvCache Gpt::make_cache(int64_t sequences, const Stream& stream) const {

@@ -134,7 +134,9 @@ Embedding::Embedding(int64_t rows, int64_t width, Init init)
 }
 
 Var Embedding::forward(Tape& tape, const Var& tokens) {
-  return embedding(tape, tape.leaf(weight), tokens.value);
+  Var table = tape.leaf(weight);
+  table.value = weight.value;  // padding is no token
+  return embedding(tape, table, tokens.value);
 }
 
 Norm::Norm(Kind kind, int64_t width, double eps, bool has_bias, bool offset)

@@ -33,8 +33,7 @@ Var LanguageModelTask::loss(Tape& tape, const Batch& batch, double scale) {
 
 EvaluationSums LanguageModelTask::evaluate(const Stream& stream, const Batch& batch) {
   Tape tape(stream, evaluation_context(batch), Tape::Mode::kInference);
-  const Var logits = (*model_)(tape, Var(batch.inputs));
-  return evaluation_sums(cross_entropy_evaluate(stream, logits.value, batch.targets));
+  return evaluation_sums(model_->evaluate(tape, batch.inputs, batch.targets));
 }
 
 double ClassificationTask::predictions(const Batch& batch) const {

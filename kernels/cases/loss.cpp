@@ -3,6 +3,7 @@
 #include "kernels/cases/table.h"
 
 #include <tutti/kernels/linear_cross_entropy.h>
+#include <tutti/kernels/pointwise.h>
 #include <tutti/kernels/softmax.h>
 
 #include <fmt/format.h>
@@ -22,30 +23,34 @@ OpCase softmax_row(bool logarithm, const Shape& shape, double spread) {
   return make_case("softmax", {normal(shape, spread)}, [](Tape& t, Vars v) { return softmax(t, v[0]); });
 }
 
-OpCase cross_entropy_row(const Shape& logits, double spread, const CrossEntropySetting& setting,
-                         DType index) {
-  Input targets = integers({logits.begin(), logits.end() - 1}, 0, logits.back() - 1, index);
+/// `temporary`: nothing else reads the logits.
+OpCase cross_entropy_row(const Shape& logits, double spread, const CrossEntropySetting& setting, DType index,
+                         bool temporary = false) {
+  const int64_t classes = setting.options.classes > 0 ? setting.options.classes : logits.back();
+  Input targets = integers({logits.begin(), logits.end() - 1}, 0, classes - 1, index);
   targets.replaced_share = setting.ignored;
   targets.replacement = static_cast<double>(setting.options.ignore_index);
   return make_case("cross_entropy", {normal(logits, spread), std::move(targets)},
-                   [options = setting.options](Tape& t, Vars v) {
+                   [options = setting.options, temporary](Tape& t, Vars v) {
+                     if (temporary) return cross_entropy(t, scale(t, v[0], 0.5), v[1].value, options);
                      return cross_entropy(t, v[0], v[1].value, options);
                    })
-      .with(fmt::format("{}, {} of rows are {}, smoothing {}, scale {:.3g}", name(index), setting.ignored,
-                        setting.options.ignore_index, setting.options.label_smoothing,
-                        setting.options.scale));
+      .with(fmt::format("{}, {} of rows are {}, smoothing {}, scale {:.3g}, {} classes{}", name(index),
+                        setting.ignored, setting.options.ignore_index, setting.options.label_smoothing,
+                        setting.options.scale, classes, temporary ? ", of a temporary" : ""));
 }
 
-/// A tenth of the targets are ignored.
+/// A tenth of the targets are ignored. With options.loss.classes, the logits have columns of padding.
 OpCase linear_cross_entropy_row(const Shape& x, int64_t classes, double deviation,
                                 const LinearCrossEntropyOptions& options) {
   Input targets = integers({x.begin(), x.end() - 1}, 0, classes - 1);
+  const int64_t columns = options.loss.classes > 0 ? classes + 5 : classes;
   targets.replaced_share = 0.1;
   targets.replacement = -1;
-  return make_case("linear_cross_entropy", {normal(x), normal({classes, x.back()}, deviation), targets},
+  return make_case("linear_cross_entropy", {normal(x), normal({columns, x.back()}, deviation), targets},
                    [=](Tape& t, Vars v) { return linear_cross_entropy(t, v[0], v[1], v[2].value, options); })
-      .with(fmt::format("chunks of {}, smoothing {}, cap {}", options.chunk_rows,
-                        options.loss.label_smoothing, options.soft_cap));
+      .with(fmt::format("chunks of {}, smoothing {}, cap {}, {} of {} classes", options.chunk_rows,
+                        options.loss.label_smoothing, options.soft_cap, classes, columns));
 }
 
 }  // namespace
@@ -75,6 +80,20 @@ void add_loss_rows(Rows& rows) {
       }
     }
   }
+  // Columns of padding, with and without 16-byte alignment of the rows.
+  const CrossEntropySetting padded{{.label_smoothing = 0.1, .scale = 0.5, .classes = 5}, 0.2};
+  rows.push_back(cross_entropy_row({3, 4, 8}, 2, padded, DType::kInt32).for_checks(kDifferences));
+  for (const auto& [columns, classes] : {std::array<int64_t, 2>{1008, 1001}, {1003, 1000}}) {
+    const CrossEntropySetting setting{{.scale = 1.0 / 38, .classes = classes}, 0.1};
+    rows.push_back(
+        cross_entropy_row({2, 19, columns}, 3, setting, DType::kInt64).for_checks(kCuda | kPrecisions));
+    rows.push_back(cross_entropy_row({2, 19, columns}, 6, setting, DType::kInt32, true).for_checks(kCuda));
+  }
+  rows.push_back(cross_entropy_row({3, 5000}, 6, {{.label_smoothing = 0.1}, 0.1}, DType::kInt32, true)
+                     .for_checks(kCuda | kDifferences));
+  for (const int64_t chunk : {4, 100})
+    rows.push_back(linear_cross_entropy_row({3, 7, 5}, 11, 1, {.loss = {.classes = 11}, .chunk_rows = chunk})
+                       .for_checks(kDifferences | kPrecisions));
   for (const int64_t chunk : {1, 4, 100})
     rows.push_back(
         linear_cross_entropy_row({3, 7, 5}, 11, 1,

@@ -9,13 +9,15 @@ namespace tutti::cuda {
 template <class T, class I>
 struct LogitRows {
   using A = Accumulate<T>;
-  const T* x;
+  const T* logits;
   const I* targets;
   A* lse;
-  int64_t n;
+  int64_t n;        // classes
+  int64_t columns;  // n and those of padding
   int64_t ignore_index;
   row::TargetWeights<A> weights;
 
+  __device__ const T* row(int64_t r) const { return logits + r * columns; }
   __device__ bool ignored(int64_t r) const { return static_cast<int64_t>(targets[r]) == ignore_index; }
   __device__ bool is_class(int64_t r) const {
     return targets[r] >= 0 && static_cast<int64_t>(targets[r]) < n;
@@ -29,13 +31,13 @@ struct LogitRows {
 template <class T, class I>
 LogitRows<T, I> logit_rows(const CrossEntropy& p) {
   using A = Accumulate<T>;
-  const int64_t n = p.logits.size(-1);
-  return {.x = p.logits.data<T>(),
+  return {.logits = p.logits.data<T>(),
           .targets = p.targets.data<I>(),
           .lse = p.lse.data<A>(),
-          .n = n,
+          .n = p.classes,
+          .columns = p.logits.size(-1),
           .ignore_index = p.ignore_index,
-          .weights = {A(1 - p.smoothing), A(p.smoothing / static_cast<double>(n))}};
+          .weights = {A(1 - p.smoothing), A(p.smoothing / static_cast<double>(p.classes))}};
 }
 
 }  // namespace tutti::cuda

@@ -60,7 +60,7 @@ struct LossRow {
     A lse = 0;
     double loss = 0;
     if (counts && rows.is_class(r)) {
-      const T* x = rows.x + r * rows.n;
+      const T* x = rows.row(r);
       lse = row::log_sum_exp_packed(team, x, rows.n);
       loss = static_cast<double>(lse) - static_cast<double>(rows.weights.target * A(x[rows.targets[r]]));
       if (smooth) loss -= static_cast<double>(rows.weights.every * row::row_sum(team, x, rows.n));
@@ -88,25 +88,53 @@ template <class T, class I>
 struct GradientRow {
   LogitRows<T, I> rows;
   T* dx;
-  const Accumulate<T>* dy;
+  const Accumulate<T>* dy;  // null: 1
   double scale;
   template <class Team>
   __device__ void operator()(Team& team, int64_t r) const {
     using A = Accumulate<T>;
     const int64_t n = rows.n;
-    T* out = dx + r * n;
+    T* out = dx + r * rows.columns;
+    for (int64_t i = n + team.lane(); i < rows.columns; i += team.lanes()) out[i] = T(A(0));
     if (!rows.has_gradient(r)) {
       const T value = T(rows.without_gradient(r));
       for (int64_t i = team.lane(); i < n; i += team.lanes()) out[i] = value;
       return;
     }
-    const T* x = rows.x + r * n;
+    const T* x = rows.row(r);
     const auto target = static_cast<int64_t>(rows.targets[r]);
-    const A factor = A(static_cast<double>(*dy) * scale);
+    const A factor = A(dy == nullptr ? scale : static_cast<double>(*dy) * scale);
     if (reinterpret_cast<uintptr_t>(x) % 16 == reinterpret_cast<uintptr_t>(out) % 16)
       row::cross_entropy_backward_packed(team, x, out, n, target, rows.lse[r], rows.weights, factor);
     else
       row::cross_entropy_backward(team, x, out, n, target, rows.lse[r], rows.weights, factor);
+  }
+};
+
+/// Memory traffic: 2 rows V sizeof(T), as a row is still in the L2 cache when it is read again.
+template <class T, class I>
+struct LossAndGradientRow {
+  LossRow<T, I> loss;
+  GradientRow<T, I> gradient;
+  template <class Team>
+  __device__ void operator()(Team& team, int64_t r) const {
+    loss(team, r);
+    team.barrier();
+    gradient(team, r);
+  }
+};
+
+template <class T>
+struct ScaleUnlessOne {
+  T* x;
+  const Accumulate<T>* factor;
+  int64_t n;
+  /// Each thread has every `threads`-th element, so that few threads find out that there is nothing to do.
+  int64_t threads;
+  __device__ void operator()(int64_t first) const {
+    const Accumulate<T> f = *factor;
+    if (f == Accumulate<T>(1)) return;
+    for (int64_t i = first; i < n; i += threads) x[i] = T(Accumulate<T>(x[i]) * f);
   }
 };
 
@@ -121,7 +149,7 @@ struct EvaluateRow {
     double hit = 0;
     const bool counts = !rows.ignored(r);
     if (counts && rows.is_class(r)) {
-      const T* x = rows.x + r * rows.n;
+      const T* x = rows.row(r);
       const int64_t target = rows.targets[r];
       const auto at_target = Accumulate<T>(x[target]);
       loss = static_cast<double>(row::log_sum_exp_packed(team, x, rows.n)) - static_cast<double>(at_target);
@@ -174,17 +202,44 @@ void softmax_backward(const Tensor& dy, const Tensor& y, const Tensor& dx, bool 
   });
 }
 
-void cross_entropy(const CrossEntropy& p, const Tensor& loss, const Stream& stream) {
+namespace {
+
+/// The loss and, if `gradient`, the gradient over the logits.
+void loss_of_rows(const CrossEntropy& p, const Tensor& loss, bool gradient, const Stream& stream) {
   for (const Tensor* t : {&p.logits, &p.targets, &p.lse, &loss}) require_here("cross_entropy", *t, stream);
   const int64_t rows = p.targets.numel();
   if (rows == 0 || p.logits.numel() == 0) return fill(loss, 0, stream);
   const Tensor losses = Tensor::empty({1, rows}, DType::kFloat64, stream);
   dispatch(p, [&]<class T, class I>(TypeTag<T>, TypeTag<I>) {
     using A = Accumulate<T>;
-    for_rows("cross_entropy", rows, p.logits.size(-1), stream,
-             LossRow<T, I>{logit_rows<T, I>(p), losses.data<double>(), p.smoothing > 0});
+    const LossRow<T, I> each{logit_rows<T, I>(p), losses.data<double>(), p.smoothing > 0};
+    if (gradient)
+      for_rows("cross_entropy", rows, p.logits.size(-1), stream,
+               LossAndGradientRow<T, I>{each, {each.rows, p.logits.data<T>(), nullptr, p.scale}});
+    else
+      for_rows("cross_entropy", rows, p.logits.size(-1), stream, each);
     const Tensor total = sum_rows(losses, stream);
     for_elements("cross_entropy", 1, stream, ScaleTo<A>{total.data<double>(), loss.data<A>(), p.scale});
+  });
+}
+
+}  // namespace
+
+void cross_entropy(const CrossEntropy& p, const Tensor& loss, const Stream& stream) {
+  loss_of_rows(p, loss, false, stream);
+}
+
+void cross_entropy_with_gradient(const CrossEntropy& p, const Tensor& loss, const Stream& stream) {
+  loss_of_rows(p, loss, true, stream);
+}
+
+void scale_unless_one(const Tensor& x, const Tensor& factor, const Stream& stream) {
+  for (const Tensor* t : {&x, &factor}) require_here("cross_entropy", *t, stream);
+  constexpr int64_t kMostThreads = 132 * 2048;
+  const int64_t threads = std::min(x.numel(), kMostThreads);
+  dispatch_compute(x.dtype(), "cross_entropy", [&]<class T>(TypeTag<T>) {
+    for_elements("cross_entropy_scale", threads, stream,
+                 ScaleUnlessOne<T>{x.data<T>(), factor.data<Accumulate<T>>(), x.numel(), threads});
   });
 }
 

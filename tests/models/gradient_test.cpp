@@ -168,6 +168,22 @@ TEST_F(ModelGradientTest, EvaluationIsTheLossWithoutDropout) {
   }
 }
 
+/// The number of parameters with padding, which must contain zeros.
+int padded_weights_with_zeros(Module& model) {
+  int padded = 0;
+  for (const Parameter* parameter : model.parameters()) {
+    if (parameter->padding == 0) continue;
+    ++padded;
+    for (const Tensor& tensor : {parameter->padded_value, parameter->padded_grad}) {
+      EXPECT_EQ(tensor.size(0) % 16, 0);
+      const Tensor rest =
+          tensor.slice(0, parameter->shape[0], tensor.size(0)).to(DType::kFloat64, test::stream());
+      for (const double value : rest.span<double>()) EXPECT_EQ(value, 0) << parameter->name;
+    }
+  }
+  return padded;
+}
+
 TEST_F(ModelGradientTest, EveryModelOverfitsABatch) {
   for (auto [name, config] : test::tiny_models()) {
     for (const DType compute : {DType::kFloat32, DType::kBFloat16}) {
@@ -197,6 +213,7 @@ TEST_F(ModelGradientTest, EveryModelOverfitsABatch) {
         optimizer.step(settings.learning_rate, optimizer.clip_scale(optimizer.grad_norm()), step);
       }
       EXPECT_LT(loss_value, 0.3 * first);
+      EXPECT_EQ(padded_weights_with_zeros(task->model()), config.kind == "gpt" ? 1 : 0);  // the head
     }
   }
 }

@@ -73,6 +73,11 @@ class ParamGroup {
   void round_weights(const Stream& stream);
 
  private:
+  /// Parameter `i` in a flat tensor, without and with its rows of padding.
+  struct Views {
+    Tensor whole, padded;
+  };
+  [[nodiscard]] Views views(const Tensor& flat, size_t i) const;
   void bind_values();
 
   std::string name_;

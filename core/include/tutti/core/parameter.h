@@ -40,6 +40,9 @@ struct Parameter {
   /// Rows of each of the matrices that are concatenated in a weight, as query, key and value; empty: one
   /// matrix.
   std::vector<int64_t> packed;
+  /// Rows of zeros behind those of `shape` in the group's storage, with which products have extents that GPUs
+  /// are fast with. They are on tapes (Tape::leaf), but not in files, counts or hashes.
+  int64_t padding = 0;
   bool keeps_latest =
       false;  ///< kStatistic: the value becomes the statistic of the step instead of an average
 
@@ -47,10 +50,14 @@ struct Parameter {
   Tensor value;
   /// Gradient from backward, in the gradient dtype; a view of the group's flat storage.
   Tensor grad;
+  /// The same with the rows of padding; undefined without padding.
+  Tensor padded_value, padded_grad;
   /// Whether `grad` contains a sum to add to: false at the start of each accumulation.
   bool grad_defined = false;
 
   [[nodiscard]] int64_t numel() const { return tutti::numel(shape); }
+  /// `shape` with the rows of padding.
+  [[nodiscard]] Shape padded_shape() const;
 };
 
 /// Fills `destination` (any floating dtype, contiguous) with initial values, which depend only on seed and

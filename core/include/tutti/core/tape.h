@@ -104,8 +104,9 @@ class Tape {
   NodeId record_without_output(std::string_view op, const Shape& shape, DType dtype,
                                std::span<const Var> inputs, Backward backward);
 
-  /// A parameter's value as a leaf; one node per parameter, for any number of uses. Its gradient is written
-  /// to parameter.grad.
+  /// A parameter's value as a leaf, with its rows of padding; one node per parameter, for any number of uses.
+  /// Its gradient is written to parameter.grad, zeros to the rows of padding: an op that reads them must give
+  /// them a gradient of zero.
   Var leaf(Parameter& parameter);
   /// A tensor whose gradient can be read with gradient() after backward.
   Var variable(Tensor value);

@@ -101,7 +101,8 @@ struct KvCache {
 /// Decoder-only transformer: tokens (B, T) int32 or int64, T <= context -> logits (B, T, vocabulary).
 /// Pre-normalised blocks (with post_norms, normalised on both sides); queries, keys and values are one packed
 /// projection. Projections onto the residual stream are initialised with deviation init_deviation / sqrt(2
-/// layers), as in GPT-2.
+/// layers), as in GPT-2. In memory, the weights of the head and the logits of a loss have rows and columns of
+/// zeros up to a multiple of 16 or 64 tokens (Parameter::padding), which GPUs multiply by faster.
 class Gpt final : public Module {
  public:
   /// Throws Error on inconsistent sizes.
@@ -121,10 +122,13 @@ class Gpt final : public Module {
   /// products forward, and five backward, which recomputes the scores. Norms and activations are not counted.
   [[nodiscard]] double flops(int64_t tokens) const;
 
-  /// cross_entropy of the logits for `tokens` (B, T) and `targets` (B, T), for training. With loss_rows,
-  /// logits are computed and consumed that many rows at a time (linear_cross_entropy); hooks of the root are
-  /// then not called.
+  /// cross_entropy of the logits for `tokens` (B, T) and `targets` (B, T), for training, without the hooks of
+  /// the root. With loss_rows, logits are computed and consumed that many rows at a time
+  /// (linear_cross_entropy).
   Var loss(Tape& tape, const Tensor& tokens, const Tensor& targets, const CrossEntropyOptions& options);
+
+  /// Loss and accuracy of the logits for `tokens` and `targets`, without the hooks of the root.
+  [[nodiscard]] RowEvaluation evaluate(Tape& tape, const Tensor& tokens, const Tensor& targets);
 
   [[nodiscard]] KvCache make_cache(int64_t sequences, const Stream& stream) const;
   /// Logits (B, vocabulary) of the last of `tokens` (B, S), which follow the cached ones; adds them to the
@@ -138,6 +142,8 @@ class Gpt final : public Module {
   class Block;
   Var embed(Tape& tape, const Var& tokens, int64_t first_position);
   Var blocks(Tape& tape, const Var& tokens);
+  /// Logits, with the columns of padding of padded_logits() or without.
+  Var padded_head(Tape& tape, const Var& x);
   Var head(Tape& tape, const Var& x);
   Var head_product(Tape& tape, const Var& x);
   /// The input of the head's product.

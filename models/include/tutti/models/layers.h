@@ -61,7 +61,8 @@ class Linear final : public Module {
 /// result, and the second has no activation.
 Var call_pair(Tape& tape, Linear& first, Linear& second, const Var& x);
 
-/// Rows of a table: tokens (...) int32 or int64, a constant -> (..., width); weight (rows, width).
+/// Rows of a table: tokens (...) int32 or int64, a constant -> (..., width); weight (rows, width). Throws
+/// Error for a token outside [0, rows).
 class Embedding final : public Module {
  public:
   Embedding(int64_t rows, int64_t width, Init init);
