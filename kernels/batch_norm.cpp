@@ -283,30 +283,42 @@ void backward(const Tensor& dy, const Gradients& gradients, const Tensor& x, con
     const auto as_wide = [&](size_t i) { return inputs[i].value.to(wide, stream).to_contiguous(stream); };
     const auto empty = [&] { return Tensor::empty({l.channels}, wide, stream); };
     const cuda::BatchNormChannels channels{training ? empty() : as_wide(kMean),
-                                           training ? empty() : as_wide(kVariance), empty(), empty()};
-    if (training) cuda::batch_norm_statistics(in, layout, channels, stream);
-    cuda::batch_norm_scale(channels, as_wide(kWeight), options.eps, stream);
+                                           training ? empty() : as_wide(kVariance), empty(), empty(),
+                                           empty()};
+    const DType given = inputs[kWeight].value.dtype();
+    const cuda::BatchNormParameters parameters{inputs[kWeight].value.to_contiguous(stream),
+                                               inputs[kBias].value.to(given, stream).to_contiguous(stream),
+                                               options.eps};
+    if (training)
+      cuda::batch_norm_statistics(in, layout, parameters, channels, stream);
+    else
+      cuda::batch_norm_scale(parameters, channels, stream);
     const Tensor y = Tensor::empty(in.shape(), in.dtype(), stream);
-    cuda::batch_norm({in, add, y, as_wide(kBias), options.relu}, layout, channels, stream);
+    cuda::batch_norm({in, add, y, options.relu}, layout, channels, stream);
+    const bool mask_by_input = options.relu && !add.defined() && l.channels_last;
     return tape.record(
         "batch_norm", y, inputs,
-        [=, masked = options.relu ? y : Tensor()](const Tensor& dy, const Gradients& gradients) {
-          const Tensor g = masked.defined() ? reuse_or_empty(dy, stream) : dy;
-          const Tensor sums = cuda::batch_norm_sums(dy, masked, g, in, layout, channels, stream);
-          const Tensor parameters =
-              cuda::batch_norm_parameter_gradients(sums, layout, channels, share, stream);
-          for (const size_t i : {kWeight, kBias, kMean, kVariance}) {
-            if (!gradients.needs(i) || (i >= kMean && !training)) continue;
-            const auto [destination, mode] = gradients.slot(i);
-            store(parameters.select(0, static_cast<int64_t>(i - kWeight)), destination, mode, stream);
-          }
+        [=, masked = options.relu && !mask_by_input ? y : Tensor()](const Tensor& dy,
+                                                                    const Gradients& gradients) {
+          const cuda::BatchNormBackward p{.dy = dy,
+                                          .x = in,
+                                          .y = masked,
+                                          .g = masked.defined() ? reuse_or_empty(dy, stream) : dy,
+                                          .mask_by_input = mask_by_input,
+                                          .training = training,
+                                          .share = share};
+          const auto slot = [&](Input i) {
+            const bool writes = gradients.needs(i) && (training || i < kMean);
+            return writes ? std::optional(gradients.slot(i)) : std::nullopt;
+          };
+          const cuda::BatchNormSlots slots{slot(kWeight), slot(kBias), slot(kMean), slot(kVariance)};
+          const cuda::BatchNormTerms terms = cuda::batch_norm_gradients(p, layout, channels, slots, stream);
           if (gradients.needs(kX)) {
-            write_gradient(gradients, kX, g.dtype(), stream, [&](const Tensor& dx, GradMode mode) {
-              cuda::batch_norm_input_gradient({g, in, dx, sums, mode == GradMode::kAccumulate, training},
-                                              layout, channels, stream);
+            write_gradient(gradients, kX, p.g.dtype(), stream, [&](const Tensor& dx, GradMode mode) {
+              cuda::batch_norm_input_gradient(p, terms, {dx, mode}, layout, channels, stream);
             });
           }
-          gradients.add(kResidual, g);
+          gradients.add(kResidual, p.g);
         });
   } else {
     fail("batch_norm: this build has no kernel for {}", name(tape.stream().device()));

@@ -150,17 +150,16 @@ void activation_backward(const Tensor& dy, const Tensor& derived, const Tensor& 
   });
 }
 
-ProductOperand LinearSaved::parameter_gradients(const Tensor& d, const Gradients& gradients,
+ProductOperand LinearSaved::parameter_gradients(const OperandSource& d, const Gradients& gradients,
                                                 const Stream& stream) const {
-  const Tensor matrix = d.view({rows, outputs});
   ProductOperand operand;
   if (gradients.needs(2)) {
     Tensor sums;
-    operand = fp8.operand(Fp8Pass::kDy, matrix, sums, stream);
+    operand = fp8.operand(Fp8Pass::kDy, d, sums, stream);
     const auto [slot, mode] = gradients.slot(2);
     store(sums, slot, mode, stream);
   } else {
-    operand = fp8.operand(Fp8Pass::kDy, matrix, stream);
+    operand = fp8.operand(Fp8Pass::kDy, d, stream);
   }
   fp8.record_ranges(gradients, 3, stream);
   if (gradients.needs(1)) gemm_gradient(gradients, 1, product(operand, true, x, false), stream);
@@ -176,7 +175,8 @@ Var record_linear(Tape& tape, const LinearInput& x, const Var& w, const Var& bia
                        const bool active = saved.activation != Activation::kNone;
                        const Tensor d = active ? reuse_or_empty(dy, stream) : dy;
                        if (active) activation_backward(dy, saved.derived, d, saved.activation, stream);
-                       const ProductOperand operand = saved.parameter_gradients(d, gradients, stream);
+                       const ProductOperand operand =
+                           saved.parameter_gradients(saved.matrix(d), gradients, stream);
                        if (gradients.needs(0))
                          gemm_gradient(gradients, 0, saved.input_gradient(operand), stream);
                      });

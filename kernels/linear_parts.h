@@ -35,9 +35,12 @@ struct LinearSaved {
   Activation activation = Activation::kNone;
   int64_t rows = 0, outputs = 0;
 
-  /// Writes or adds the gradients of w, bias and the ranges, inputs 1, 2 and 3 to 5; `d` (..., outputs) is
+  /// Writes or adds the gradients of w, bias and the ranges, inputs 1, 2 and 3 to 5; `d` (rows, outputs) is
   /// the gradient of the activation's input. Returns it as an operand, for input_gradient.
-  ProductOperand parameter_gradients(const Tensor& d, const Gradients& gradients, const Stream& stream) const;
+  ProductOperand parameter_gradients(const OperandSource& d, const Gradients& gradients,
+                                     const Stream& stream) const;
+  /// A contiguous tensor (..., outputs) as a matrix.
+  [[nodiscard]] Tensor matrix(const Tensor& d) const { return d.view({rows, outputs}); }
   /// d W without its destination: the gradient of x.
   [[nodiscard]] Gemm input_gradient(const ProductOperand& d) const { return product(d, false, w, false); }
 };

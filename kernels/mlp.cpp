@@ -35,6 +35,12 @@ bool defers_activation(const Tape& tape, const LinearInput& x, const MlpWeights&
                                                    weights.w2.value.size(0)});
 }
 
+/// Whether its derivative is applied in the pass that rounds the gradient of the first layer.
+bool defers_derivative(const Tape& tape, const LinearSaved& up, const MlpWeights& weights,
+                       const Fp8Ranges& ranges) {
+  return ranges.defined() && Fp8Pass::fuses(tape, {up.rows, weights.w1.value.size(1), up.outputs});
+}
+
 }  // namespace
 
 Var record_mlp(Tape& tape, const LinearInput& x, const MlpWeights& weights, Activation activation,
@@ -49,11 +55,17 @@ Var record_mlp(Tape& tape, const LinearInput& x, const MlpWeights& weights, Acti
   const LinearResult down = linear_forward("mlp", tape, between, w2, b2, Activation::kNone, ranges.down);
   // The derivative of ReLU is the same function of its input and of its output.
   const Tensor derived = defers ? up.y : up.saved.derived;
+  const bool derives_later = defers && defers_derivative(tape, up.saved, weights, ranges.up);
 
   // Two nodes, so that the gradients of the second layer's parameters are complete, and can be reduced,
-  // before backward of the first layer. The gradient between the nodes is that of the activation's input.
+  // before backward of the first layer. The gradient between the nodes is that of the activation's input, or
+  // of its output if the first layer applies the derivative.
   const Var hidden = tape.record("mlp", up.y, {x.place(), w1, b1, ranges.up.x, ranges.up.w, ranges.up.dy},
-                                 [up = up.saved, stream](const Tensor& d, const Gradients& gradients) {
+                                 [up = up.saved, derived = derives_later ? derived : Tensor(), activation,
+                                  stream](const Tensor& given, const Gradients& gradients) {
+                                   OperandSource d = up.matrix(given);
+                                   if (derived.defined())
+                                     d = ActivationGradient{up.matrix(given), up.matrix(derived), activation};
                                    const ProductOperand operand =
                                        up.parameter_gradients(d, gradients, stream);
                                    if (gradients.needs(0))
@@ -61,8 +73,9 @@ Var record_mlp(Tape& tape, const LinearInput& x, const MlpWeights& weights, Acti
                                  });
   return tape.record(
       "mlp", down.y, {hidden, w2, b2, ranges.down.x, ranges.down.w, ranges.down.dy},
-      [down = down.saved, activation, derived, stream](const Tensor& dy, const Gradients& gradients) {
-        const ProductOperand operand = down.parameter_gradients(dy, gradients, stream);
+      [down = down.saved, activation = derives_later ? Activation::kNone : activation, derived, stream](
+          const Tensor& dy, const Gradients& gradients) {
+        const ProductOperand operand = down.parameter_gradients(down.matrix(dy), gradients, stream);
         // This is the only gradient of the node between the layers: its slot is overwritten.
         if (gradients.needs(0))
           hidden_gradient(down, operand, activation, derived, gradients.slot(0).tensor, stream);

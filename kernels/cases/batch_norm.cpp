@@ -82,13 +82,21 @@ void add_on_cuda(Rows& rows) {
   for (const ImageLayout layout : {ImageLayout::kNhwc, ImageLayout::kNchw}) {
     for (const Shape& shape : {Shape{3, 5, 7, 64}, Shape{2, 3, 3, 17}, Shape{40, 12}, Shape{8, 33, 31, 8},
                                Shape{5, 40, 1, 9}, Shape{2, 3, 70, 20}, Shape{301, 1}}) {
-      for (const int flags : {0, 1, 2, 3, 6, 7}) {  // ReLU only with a residual, which is set below
+      for (const int flags : {0, 1, 2, 3, 4, 5, 6, 7}) {
         const Variant variant{layout, (flags & 4) != 0, (flags & 2) != 0, (flags & 1) != 0};
         OpCase row = batch_norm_row(shape, variant)
                          .for_checks(kCuda)
                          .within({.fp32 = 1e-4, .bf16 = 4e-2, .fp64 = 1e-10});
-        // With a large residual, no sum is near zero, where ReLU would depend on rounding.
-        if (variant.relu) row.inputs[5] = two_sided(shape, 20, 25);
+        // No sum is near zero, where ReLU would depend on rounding.
+        if (variant.relu && variant.residual) {
+          row.inputs[5] = two_sided(shape, 20, 25);
+        } else if (variant.relu) {
+          const int64_t c = channels(shape, layout);
+          row.inputs[0] = two_sided(shape, 2, 2.5);
+          row.inputs[1] = uniform({c}, 0.8, 2);
+          row.inputs[2] = uniform({c}, -0.05, 0.05);
+          row.inputs[3] = not_differentiable(uniform({c}, -0.05, 0.05));
+        }
         rows.push_back(std::move(row));
       }
     }

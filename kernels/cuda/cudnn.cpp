@@ -25,6 +25,9 @@ using Attributes = std::shared_ptr<fe::graph::Tensor_attributes>;
 constexpr int64_t kMostConvWorkspace = int64_t{1} << 30;
 constexpr int64_t kMostAttentionWorkspace = int64_t{4} << 30;
 constexpr int kMeasuredPlans = 4;
+/// A plan takes a tenth of a second to build. In smaller convolutions, of few microseconds, measured
+/// differences would be noise.
+constexpr double kMeasuredFlops = 5e9;
 
 void check(cudnnStatus_t status, std::string_view call,
            std::source_location where = std::source_location::current()) {
@@ -334,12 +337,20 @@ float Cudnn::measured(const CudnnProblem& problem, CudnnMemory& memory, const St
   return plan.milliseconds;
 }
 
+bool is_measured(const CudnnProblem& problem) {
+  const auto* conv = std::get_if<ConvProblem>(&problem);
+  if (conv == nullptr) return false;
+  const ConvShape& s = conv->shape;
+  return 2.0 * static_cast<double>(s.n * s.oh * s.ow * s.o) *
+             static_cast<double>(s.c / s.groups * s.kh * s.kw) >=
+         kMeasuredFlops;
+}
+
 void Cudnn::measure_once(Plan& plan, const CudnnProblem& problem, CudnnMemory& memory, const Stream& stream) {
   check(cudnnSetStream(handle_.get(), native(stream)), "cudnnSetStream");
   // No kernel runs during a graph capture: the plan is measured at the first call after it.
-  if (std::holds_alternative<ConvProblem>(problem) &&
-      stream.algorithm_selection() == AlgorithmSelection::kAutotuned && !plan.measured &&
-      !capturing(stream)) {
+  if (is_measured(problem) && stream.algorithm_selection() == AlgorithmSelection::kAutotuned &&
+      !plan.measured && !capturing(stream)) {
     measure(plan, key(problem), memory, stream);
   }
 }
@@ -351,7 +362,7 @@ void Cudnn::measure(Plan& plan, const std::string& name, CudnnMemory& memory, co
   int tried = 0;
   for (int64_t i = plan.index; i < plan.graph->get_execution_plan_count() && tried < kMeasuredPlans; ++i) {
     Plan candidate = plan;
-    if (!build(candidate, i)) continue;
+    if (i != plan.index && !build(candidate, i)) continue;
     ++tried;
     // A plan may fail; it is then skipped.
     if (!launch(candidate, memory, stream).empty()) continue;

@@ -38,9 +38,9 @@ std::string cudnn_why_no_plan(const CudnnProblem& problem, const std::string& de
 
 /// Runs the problem. Returns false, and leaves its outputs undefined, if cuDNN has no plan that runs: one
 /// that could be built but fails is replaced by the next for all later calls. Throws Error if that happens
-/// while a graph is captured, or if the device has failed. Addresses are multiples of 16. A convolution is
-/// autotuned on first use: the plans that cuDNN estimates to be the fastest are measured on this memory,
-/// overwriting its outputs, and the choice is cached, also in autotune_directory().
+/// while a graph is captured, or if the device has failed. Addresses are multiples of 16. A convolution of
+/// 5 GFLOP or more is autotuned on first use: the plans that cuDNN estimates to be the fastest are measured
+/// on this memory, overwriting its outputs, and the choice is cached, also in autotune_directory().
 [[nodiscard]] bool cudnn_run(const CudnnProblem& problem, CudnnMemory memory, const Stream& stream);
 
 /// The milliseconds that the plan of an autotuned convolution takes, measured as in cudnn_run(); infinite if

@@ -25,8 +25,11 @@ struct Drop {
   __device__ void operator()(int64_t i) const {
     constexpr int kCount = 4 * kBlocks;
     using Part = row::Pack<T, kCount>;
-    const int64_t sample = i / threads_a_sample;
-    const int64_t block = i % threads_a_sample * kBlocks;
+    // A division of 32 bits is a third of one of 64.
+    const int64_t sample = (i >> 32) == 0 && (threads_a_sample >> 32) == 0
+                               ? static_cast<uint32_t>(i) / static_cast<uint32_t>(threads_a_sample)
+                               : i / threads_a_sample;
+    const int64_t block = (i - sample * threads_a_sample) * kBlocks;
     RandomKey key = first;
     key.sample += static_cast<uint64_t>(sample);
     if (step != nullptr) key.step = *step;

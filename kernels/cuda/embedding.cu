@@ -3,6 +3,7 @@
 
 #include <cub/device/device_radix_sort.cuh>
 
+#include <bit>
 #include <limits>
 
 namespace tutti::cuda {
@@ -37,7 +38,7 @@ struct FillKeys {
   int64_t vocabulary;
   __device__ void operator()(int64_t i) const {
     const auto token = static_cast<int64_t>(tokens[i]);
-    keys[i] = token >= 0 && token < vocabulary ? static_cast<uint32_t>(token) : 0xffffffffU;
+    keys[i] = static_cast<uint32_t>(token >= 0 && token < vocabulary ? token : vocabulary);
     positions[i] = static_cast<int32_t>(i);
   }
 };
@@ -65,40 +66,63 @@ struct Runs {
   }
   /// Whether occurrence i has the same token as the one before it.
   __device__ bool continues(int64_t i) const { return i > 0 && i < count && keys[i - 1] == keys[i]; }
-  __device__ void emit(uint32_t token, int64_t column, A sum) const {
+  template <int kCount>
+  __device__ void emit(uint32_t token, int64_t column, const row::Pack<A, kCount>& sum) const {
     if (token >= vocabulary) return;
-    G& out = gradient[token * width + column];
-    out = G(Accumulate<G>(accumulate ? A(out) + sum : sum));
+    auto& out = reinterpret_cast<row::Pack<G, kCount>&>(gradient[token * width + column]);
+    auto pack = row::Pack<G, kCount>{};
+    if (accumulate) pack = out;
+    for (int k = 0; k < kCount; ++k) pack.at[k] = G(Accumulate<G>(A(pack.at[k]) + sum.at[k]));
+    out = pack;
   }
 };
 
-/// One block per piece. Memory traffic: tokens C sizeof(T), and the rows of the gradient.
-template <class T, class G>
+/// One block per piece; a lane adds kCount adjacent columns, with several loads in flight. Memory traffic:
+/// tokens C sizeof(T), and the rows of the gradient.
+template <class T, class G, int kCount>
 struct AddPieces {
   Runs<T, G> runs;
   template <class Team>
   __device__ void operator()(Team& team, int64_t piece) const {
-    using A = Accumulate<T>;
+    constexpr int kAtOnce = 4;
     const int64_t begin = piece * kPiece;
     const int64_t end = runs.end_of(piece);
-    for (int64_t c = team.lane(); c < runs.width; c += team.lanes()) {
-      A sum = 0;
+    for (int64_t c = team.lane() * kCount; c < runs.width; c += team.lanes() * kCount) {
+      Sum sum{};
       bool first = true;  // first run of this piece
-      for (int64_t i = begin; i < end; ++i) {
-        sum += A(runs.dy[runs.positions[i] * runs.width + c]);
-        const bool goes_on = runs.continues(i + 1);
-        if (goes_on && i + 1 < end) continue;
-        A* parts = runs.parts + 2 * piece * runs.width;
-        if (first && runs.continues(begin))
-          parts[c] = sum;
-        else if (goes_on)
-          parts[runs.width + c] = sum;
-        else
-          runs.emit(runs.keys[i], c, sum);
-        sum = 0;
-        first = false;
+      for (int64_t i = begin; i < end; i += kAtOnce) {
+        row::Pack<T, kCount> in[kAtOnce];
+#pragma unroll
+        for (int k = 0; k < kAtOnce; ++k) {
+          const int64_t from = runs.positions[i + k < end ? i + k : i];
+          in[k] = *reinterpret_cast<const row::Pack<T, kCount>*>(runs.dy + from * runs.width + c);
+        }
+#pragma unroll
+        for (int k = 0; k < kAtOnce; ++k) {
+          if (i + k < end) add(piece, i + k, c, in[k], sum, first);
+        }
       }
     }
+  }
+
+ private:
+  using A = Accumulate<T>;
+  using Sum = row::Pack<A, kCount>;
+  /// Adds occurrence i, and passes the sum on where its run or the piece ends.
+  __device__ void add(int64_t piece, int64_t i, int64_t c, const row::Pack<T, kCount>& in, Sum& sum,
+                      bool& first) const {
+    for (int j = 0; j < kCount; ++j) sum.at[j] += A(in.at[j]);
+    const bool goes_on = runs.continues(i + 1);
+    if (goes_on && i + 1 < runs.end_of(piece)) return;
+    A* const parts = runs.parts + 2 * piece * runs.width + c;
+    if (first && runs.continues(piece * kPiece))
+      *reinterpret_cast<Sum*>(parts) = sum;
+    else if (goes_on)
+      *reinterpret_cast<Sum*>(parts + runs.width) = sum;
+    else
+      runs.emit(runs.keys[i], c, sum);
+    sum = Sum{};
+    first = false;
   }
 };
 
@@ -120,7 +144,7 @@ struct JoinRuns {
     for (int64_t c = team.lane(); c < runs.width; c += team.lanes()) {
       auto sum = runs.parts[(2 * piece + 1) * runs.width + c];
       for (int64_t p = piece + 1; p <= last; ++p) sum += runs.parts[2 * p * runs.width + c];
-      runs.emit(key, c, sum);
+      runs.emit(key, c, row::Pack<decltype(sum), 1>{{sum}});
     }
   }
 };
@@ -130,7 +154,8 @@ struct Sorted {
   Tensor positions;  // (count) int32
 };
 
-/// Sorts occurrences by token, and by position for equal tokens, as the sort is stable.
+/// Sorts occurrences by token, and by position for equal tokens, as the sort is stable. The key of a token
+/// outside the vocabulary is behind all others.
 Sorted sort_occurrences(const Tensor& tokens, int64_t vocabulary, const Stream& stream) {
   const int64_t count = tokens.numel();
   require(count < std::numeric_limits<int32_t>::max(), "embedding: {} tokens", count);
@@ -149,7 +174,7 @@ Sorted sort_occurrences(const Tensor& tokens, int64_t vocabulary, const Stream& 
     check(cub::DeviceRadixSort::SortPairs(
               scratch, bytes, static_cast<const uint32_t*>(unsigned_data(keys)), unsigned_data(sorted.keys),
               static_cast<const int32_t*>(positions.data<int32_t>()), sorted.positions.data<int32_t>(),
-              static_cast<int>(count), 0, 32, native(stream)),
+              static_cast<int>(count), 0, std::bit_width(static_cast<uint64_t>(vocabulary)), native(stream)),
           "cub::DeviceRadixSort::SortPairs");
   };
   sort(nullptr);  // writes the size of its scratch memory to `bytes`
@@ -207,8 +232,15 @@ void embedding_backward(const Tensor& dy, const Tensor& tokens, const Gradients:
                             .width = width,
                             .vocabulary = table.size(0)};
       const Grid grid{blocks_of_rows(pieces), kThreads};
-      launch("embedding_backward", stream, grid, block_rows_kernel<AddPieces<T, G>>, pieces,
-             AddPieces<T, G>{runs});
+      const auto add = [&]<int kCount>(std::integral_constant<int, kCount>) {
+        launch("embedding_backward", stream, grid, block_rows_kernel<AddPieces<T, G, kCount>>, pieces,
+               AddPieces<T, G, kCount>{runs});
+      };
+      constexpr int kCount = 4;  // a row of 768 columns occupies 192 of 256 threads
+      if (width % kCount == 0 && aligned16(dy.raw(), table.raw()))
+        add(std::integral_constant<int, kCount>{});
+      else
+        add(std::integral_constant<int, 1>{});
       launch("embedding_backward", stream, grid, block_rows_kernel<JoinRuns<T, G>>, pieces,
              JoinRuns<T, G>{runs});
     });

@@ -77,6 +77,19 @@ struct ActivatedBy {
   }
 };
 
+template <class Op>
+struct DerivedBy {
+  const BFloat16* dy;
+  const BFloat16* x;
+  Op op;
+  __device__ void make(int64_t r, int64_t c, int64_t columns, Neighbours& to) const {
+    Neighbours saved;
+    load(dy + r * columns + c, to);
+    load(x + r * columns + c, saved);
+    for (int i = 0; i < kPack; ++i) to[i] = BFloat16(to[i] * op.derivative(saved[i]));
+  }
+};
+
 struct NormalisedBy {
   const BFloat16* x;
   const BFloat16* w;
@@ -98,16 +111,23 @@ template <class I>
 struct GradientOfLoss {
   LogitRows<BFloat16, I> rows;
   float factor;
-  __device__ void make(int64_t r, int64_t c, int64_t columns, Neighbours& to) const {
+  __device__ void make(int64_t r, int64_t c, int64_t, Neighbours& to) const {
     if (!rows.has_gradient(r)) {
-      for (float& value : to) value = BFloat16(rows.without_gradient(r));
+      const float value = BFloat16(rows.without_gradient(r));
+      for (int i = 0; i < kPack; ++i) to[i] = c + i < rows.n ? value : 0;
       return;
     }
-    load(rows.x + r * columns + c, to);
-    const int64_t target = rows.targets[r] - c;
+    load(rows.row(r) + c, to);
+    // Of the pack, in 32 bits: -1 if the target is in another, and its classes, behind which there is
+    // padding.
+    const int64_t from_here = rows.targets[r] - c;
+    const int target = from_here >= 0 && from_here < kPack ? static_cast<int>(from_here) : -1;
+    const int classes = rows.n - c < kPack ? static_cast<int>(rows.n - c) : kPack;
+    const float lse = rows.lse[r];
     for (int i = 0; i < kPack; ++i) {
-      const float p = math::exp_fast(to[i] - rows.lse[r]) - rows.weights.every;
-      to[i] = BFloat16(factor * (i == target ? p - rows.weights.target : p));
+      const float p = math::exp_fast(to[i] - lse) - rows.weights.every;
+      const float d = BFloat16(factor * (i == target ? p - rows.weights.target : p));
+      to[i] = i < classes ? d : 0;
     }
   }
 };
@@ -192,14 +212,20 @@ void with_source(const OperandSource& source, const Stream& stream, F f) {
     with_activation(activated->activation, [&](auto op) {
       f(ActivatedBy<decltype(op)>{x.data<BFloat16>(), op});
     });
+  } else if (const auto* gradient = std::get_if<ActivationGradient>(&source)) {
+    const Tensor dy = readable(gradient->dy, stream);
+    const Tensor x = readable(gradient->x, stream);
+    with_activation(gradient->activation, [&](auto op) {
+      f(DerivedBy<decltype(op)>{dy.data<BFloat16>(), x.data<BFloat16>(), op});
+    });
   } else if (const auto* normalised = std::get_if<Normalised>(&source)) {
     const Tensor x = readable(normalised->x, stream);
     const Tensor w = readable(normalised->w, stream);
     const Tensor b = normalised->b.defined() ? readable(normalised->b, stream) : Tensor();
     f(NormalisedBy{x.data<BFloat16>(), w.data<BFloat16>(), b.defined() ? b.data<BFloat16>() : nullptr,
                    normalised->moments.data<float>()});
-  } else if (const auto* gradient = std::get_if<LogitGradient>(&source)) {
-    CrossEntropy loss = gradient->loss;
+  } else if (const auto* logits = std::get_if<LogitGradient>(&source)) {
+    CrossEntropy loss = logits->loss;
     loss.logits = readable(loss.logits, stream);
     dispatch_index(loss.targets.dtype(), "fp8", [&]<class I>(TypeTag<I>) {
       f(GradientOfLoss<I>{logit_rows<BFloat16, I>(loss), static_cast<float>(loss.scale)});

@@ -60,6 +60,15 @@ __global__ void __launch_bounds__(kThreads) warp_rows_kernel(int64_t rows, F f) 
   for (int64_t r = (int64_t{blockIdx.x} * blockDim.x + threadIdx.x) / 32; r < rows; r += step) f(team, r);
 }
 
+/// Tells the compiler that pointers which a kernel read from memory are to global memory: otherwise its loads
+/// and stores find out each time. Null is none of these, and is not passed.
+template <class... Pointers>
+__device__ void known_global([[maybe_unused]] Pointers... pointers) {
+#if defined(__CUDA_ARCH__)
+  (__builtin_assume(pointers == nullptr || __isGlobal(pointers)), ...);
+#endif
+}
+
 // The bound limits registers, so that a block of 1024 threads fits a multiprocessor.
 template <class F>
 __global__ void __launch_bounds__(BlockTeam::kMaxLanes) block_rows_kernel(int64_t rows, F f) {

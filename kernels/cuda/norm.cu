@@ -1,5 +1,6 @@
 #include "kernels/cuda/norm.h"
 
+#include "kernels/cuda/channel_packs.cuh"
 #include "kernels/cuda/launch.cuh"
 #include "kernels/row/register_norm.h"
 
@@ -24,7 +25,7 @@ Plan plan_for(int64_t n, bool aligned) {
   if (!aligned || n == 0 || n % row::kWide<T> != 0 || packs > 4096) return {};
   if (packs <= 32 * kMaxWarpPacks) return {static_cast<int>((packs + 31) / 32), 0};
   if (packs <= 1024) return {1, static_cast<int>((packs + 31) / 32 * 32)};
-  return {4, 1024};
+  return {packs <= 2048 ? 2 : 4, 1024};
 }
 
 /// Calls f(std::integral_constant<int, kPacks>) for the plan's number of packs.
@@ -120,7 +121,7 @@ void launch_forward(ForwardPointers<T> p, const Stream& stream) {
     if (plan.threads == 0) {
       launch("norm", stream, {blocks_for(p.rows * 32), kThreads},
              register_forward_kernel<kCentred, kPacks, WarpTeam, T>, p);
-    } else if constexpr (kPacks == 1 || kPacks == 4) {
+    } else if constexpr (kPacks != 3) {
       launch("norm", stream, {blocks_of_rows(p.rows), plan.threads},
              register_forward_kernel<kCentred, kPacks, BlockTeam, T>, p);
     }
@@ -147,12 +148,10 @@ __device__ inline row::Moments<Accumulate<T>> moments_of(const BackwardPointers<
   return {p.moments[2 * r], p.moments[2 * r + 1]};
 }
 
-template <bool kCentred, int kPacks, class Team, class T>
-__device__ inline void backward_row(Team& team, const BackwardPointers<T>& p, int64_t r,
-                                    const row::RegisterRow<kPacks, T>& w,
-                                    row::RegisterSums<kPacks, T>& sums) {
+template <bool kCentred, int kPacks, class Team, class T, class Sums>
+__device__ inline void backward_row(Team& team, const BackwardPointers<T>& p, int64_t r, Sums& sums) {
   const int64_t at = r * p.n;
-  row::register_norm_backward<kCentred, kPacks>(team, p.dy + at, p.x + at, w, moments_of(p, r),
+  row::register_norm_backward<kCentred, kPacks>(team, p.dy + at, p.x + at, p.w, moments_of(p, r),
                                                 p.dx == nullptr ? nullptr : p.dx + at, p.accumulate, sums,
                                                 p.n);
 }
@@ -160,23 +159,22 @@ __device__ inline void backward_row(Team& team, const BackwardPointers<T>& p, in
 /// One block per chunk, one warp per row; the sums of the warps are added in their order. Memory traffic: 3
 /// rows n sizeof(T), or 4 with accumulate. The partial sums are small.
 template <bool kCentred, int kPacks, class T>
-__global__ void __launch_bounds__(kThreads) warp_backward_kernel(BackwardPointers<T> p) {
+__global__ void __launch_bounds__(kThreads, 2) warp_backward_kernel(BackwardPointers<T> p) {
   using A = Accumulate<T>;
-  constexpr int kColumns = 32 * kPacks * row::kWide<T>;
-  __shared__ A totals[2 * kColumns];
+  constexpr int kWide = row::kWide<T>;
+  __shared__ A totals[2][kPacks][kWide][32];  // adjacent lanes, adjacent banks
   WarpTeam team;
-  const auto w = row::load_row<kPacks>(team, p.w, p.n);
   row::RegisterSums<kPacks, T> sums;
   const int warp = static_cast<int>(threadIdx.x) / 32;
   const int64_t begin = blockIdx.x * p.chunk;
   const int64_t end = begin + p.chunk < p.rows ? begin + p.chunk : p.rows;
-  for (int64_t r = begin + warp; r < end; r += kWarps) backward_row<kCentred>(team, p, r, w, sums);
+  for (int64_t r = begin + warp; r < end; r += kWarps) backward_row<kCentred, kPacks>(team, p, r, sums);
   for (int turn = 0; turn < kWarps; ++turn) {
     if (warp == turn) {
-      row::for_packs<kPacks, T>(team, p.n, [&](int k, int64_t i) {
-        for (int j = 0; j < row::kWide<T>; ++j) {
-          A& dw = totals[i + j];
-          A& db = totals[kColumns + i + j];
+      row::for_packs<kPacks, T>(team, p.n, [&](int k, int64_t) {
+        for (int j = 0; j < kWide; ++j) {
+          A& dw = totals[0][k][j][team.lane()];
+          A& db = totals[1][k][j][team.lane()];
           dw = (turn == 0 ? A(0) : dw) + sums.dw[k][j];
           db = (turn == 0 ? A(0) : db) + sums.db[k][j];
         }
@@ -186,8 +184,9 @@ __global__ void __launch_bounds__(kThreads) warp_backward_kernel(BackwardPointer
   }
   A* out = p.partials + int64_t{blockIdx.x} * 2 * p.n;
   for (int64_t i = threadIdx.x; i < p.n; i += blockDim.x) {
-    out[i] = totals[i];
-    out[p.n + i] = totals[kColumns + i];
+    const int64_t pack = i / kWide;
+    out[i] = totals[0][pack / 32][i % kWide][pack % 32];
+    out[p.n + i] = totals[1][pack / 32][i % kWide][pack % 32];
   }
 }
 
@@ -195,11 +194,10 @@ __global__ void __launch_bounds__(kThreads) warp_backward_kernel(BackwardPointer
 template <bool kCentred, int kPacks, class T>
 __global__ void __launch_bounds__(BlockTeam::kMaxLanes) block_backward_kernel(BackwardPointers<T> p) {
   BlockTeam team;
-  const auto w = row::load_row<kPacks>(team, p.w, p.n);
   row::RegisterSums<kPacks, T> sums;
   const int64_t begin = blockIdx.x * p.chunk;
   const int64_t end = begin + p.chunk < p.rows ? begin + p.chunk : p.rows;
-  for (int64_t r = begin; r < end; ++r) backward_row<kCentred>(team, p, r, w, sums);
+  for (int64_t r = begin; r < end; ++r) backward_row<kCentred, kPacks>(team, p, r, sums);
   auto* out = p.partials + int64_t{blockIdx.x} * 2 * p.n;
   row::for_packs<kPacks, T>(team, p.n, [&](int k, int64_t i) {
     for (int j = 0; j < row::kWide<T>; ++j) {
@@ -208,6 +206,38 @@ __global__ void __launch_bounds__(BlockTeam::kMaxLanes) block_backward_kernel(Ba
     }
   });
 }
+
+/// dx of rows whose sums do not fit the registers. Memory traffic: that of warp_backward_kernel.
+template <bool kCentred, int kPacks, class T>
+__global__ void __launch_bounds__(BlockTeam::kMaxLanes) long_backward_kernel(BackwardPointers<T> p) {
+  BlockTeam team;
+  row::NoSums none;
+  for (int64_t r = blockIdx.x; r < p.rows; r += gridDim.x) backward_row<kCentred, kPacks>(team, p, r, none);
+}
+
+/// Their sums of dy xhat and of dy. Memory traffic: 2 rows n sizeof(T).
+template <class T, class A = Accumulate<T>>
+struct ParameterSums {
+  static constexpr int kAtOnce = 2;
+  struct Kept {};
+  struct Loaded {
+    row::WidePack<T> dy, x;
+    row::Moments<A> moments;
+  };
+  BackwardPointers<T> p;
+  __device__ Kept keep(int64_t, int64_t) const { return {}; }
+  __device__ Loaded load(int64_t r, int64_t at) const {
+    return {row::load_pack(p.dy + at), row::load_pack(p.x + at), moments_of(p, r)};
+  }
+  __device__ void add(Kept, const Loaded& in, int64_t, A (&dw)[row::kWide<T>], A (&db)[row::kWide<T>]) const {
+    for (int i = 0; i < row::kWide<T>; ++i) {
+      const A g = A(in.dy.at[i]);
+      dw[i] += g * ((A(in.x.at[i]) - in.moments.mean) * in.moments.rstd);
+      db[i] += g;
+    }
+  }
+  __device__ void finish(Kept, int, int64_t, A&, A&) const {}
+};
 
 /// Any width and alignment; one team per chunk.
 template <bool kCentred, class T>
@@ -237,8 +267,14 @@ void launch_backward(const BackwardPointers<T>& p, const Plan& plan, int64_t chu
     if (plan.threads == 0) {
       if constexpr (kPacks <= kMaxWarpPacks)
         launch("norm_backward", stream, {blocks, kThreads}, warp_backward_kernel<kCentred, kPacks, T>, p);
-    } else if constexpr (kPacks == 1 || kPacks == 4) {
+    } else if constexpr (kPacks == 1) {
       launch("norm_backward", stream, {blocks, plan.threads}, block_backward_kernel<kCentred, kPacks, T>, p);
+    } else if constexpr (kPacks != 3) {
+      // First: dx may be dy.
+      channel_sums<row::kWide<T>>("norm_sums", p.partials, p.rows, p.n, p.chunk, stream, ParameterSums<T>{p});
+      if (p.dx != nullptr)
+        launch("norm_backward", stream, {blocks_of_rows(p.rows), plan.threads},
+               long_backward_kernel<kCentred, kPacks, T>, p);
     }
   });
 }

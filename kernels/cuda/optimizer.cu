@@ -23,6 +23,8 @@ __device__ void update_piece(const UpdatePiece& piece, const Rule& rule) {
   auto* weight = static_cast<W*>(piece.weight);
   auto* first = static_cast<M*>(piece.states[0]);
   auto* second = static_cast<M*>(piece.states[1]);
+  known_global(grad, master, first, second);
+  if (weight != nullptr) known_global(weight);
   const auto all_aligned = [](auto... pointers) {
     return ((reinterpret_cast<uintptr_t>(pointers) % (kCount * sizeof(*pointers)) == 0) && ...);
   };
@@ -85,6 +87,7 @@ struct PieceSquares {
   __device__ void operator()(Team& team, int64_t p) const {
     const UpdatePiece piece = pieces[p];
     const auto* grad = static_cast<const G*>(piece.grad);
+    known_global(grad);
     double sum = 0;
     const auto add = [&](G g) {
       const auto value = static_cast<double>(static_cast<Accumulate<G>>(g));

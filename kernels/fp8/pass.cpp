@@ -60,6 +60,7 @@ void round_to_fp8(const Tensor& x, const Tensor& y, const Tensor& largest, float
 /// (rows, columns)
 Shape shape_of(const OperandSource& source) {
   if (const auto* activated = std::get_if<Activated>(&source)) return activated->x.shape();
+  if (const auto* gradient = std::get_if<ActivationGradient>(&source)) return gradient->x.shape();
   if (const auto* normalised = std::get_if<Normalised>(&source)) return normalised->x.shape();
   if (const auto* gradient = std::get_if<LogitGradient>(&source)) return gradient->loss.logits.shape();
   return std::get<Tensor>(source).shape();
@@ -106,11 +107,12 @@ ProductOperand Fp8Pass::operand(Operand which, const OperandSource& source, cons
   return make(which, source, nullptr, stream);
 }
 
-ProductOperand Fp8Pass::operand(Operand which, const Tensor& matrix, Tensor& column_sums,
+ProductOperand Fp8Pass::operand(Operand which, const OperandSource& source, Tensor& column_sums,
                                 const Stream& stream) const {
-  ProductOperand operand = make(which, matrix, &column_sums, stream);
+  ProductOperand operand = make(which, source, &column_sums, stream);
   if (!column_sums.defined())
-    column_sums = sum_middle(matrix, {1, operand.rows, operand.columns}, stream).view({operand.columns});
+    column_sums = sum_middle(std::get<Tensor>(source), {1, operand.rows, operand.columns}, stream)
+                      .view({operand.columns});
   return operand;
 }
 

@@ -35,6 +35,11 @@ struct Activated {
   Tensor x;  ///< (rows, columns)
   Activation activation = Activation::kNone;
 };
+/// dy times the derivative of the activation, as dy of the layer before it.
+struct ActivationGradient {
+  Tensor dy, x;  ///< (rows, columns)
+  Activation activation = Activation::kNone;
+};
 /// (x - mean) rstd w + b, as x of the next layer.
 struct Normalised {
   Tensor x;        ///< (rows, columns)
@@ -48,7 +53,7 @@ struct LogitGradient {
 /// The source of an operand: a contiguous matrix (rows, columns) in the compute dtype, or the inputs of the
 /// op that computes it. The latter needs Fp8Pass::fuses(): the op is fused with the rounding to fp8, and the
 /// matrix is never in memory.
-using OperandSource = std::variant<Tensor, Activated, Normalised, LogitGradient>;
+using OperandSource = std::variant<Tensor, Activated, ActivationGradient, Normalised, LogitGradient>;
 
 /// Makes the operands of the products of one linear layer, for one pass.
 class Fp8Pass {
@@ -64,9 +69,8 @@ class Fp8Pass {
   [[nodiscard]] static bool fuses(const Tape& tape, const std::array<int64_t, 3>& extents);
   [[nodiscard]] ProductOperand operand(Operand which, const OperandSource& source,
                                        const Stream& stream) const;
-  /// The same for a matrix, and the sums of its columns, (columns) fp32, in the same pass over memory in fp8
-  /// on CUDA.
-  [[nodiscard]] ProductOperand operand(Operand which, const Tensor& matrix, Tensor& column_sums,
+  /// The same, and the sums of the columns, (columns) fp32, in the same pass over memory in fp8 on CUDA.
+  [[nodiscard]] ProductOperand operand(Operand which, const OperandSource& source, Tensor& column_sums,
                                        const Stream& stream) const;
   /// Adds the largest magnitudes of this pass to the gradients of the ranges, inputs first, first + 1 and
   /// first + 2 of a node.

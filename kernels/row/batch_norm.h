@@ -82,9 +82,10 @@ HOST_DEVICE void merge_column_spread(Team& t, const T* x, int64_t rows, int64_t 
 template <class A>
 struct ChannelParameters {
   const A* mean;
-  const A* scale;  ///< w / sqrt(var + eps)
-  const A* shift;  ///< b; in backward, mean of g
-  const A* slope;  ///< backward only: mean of g xhat, divided by sqrt(var + eps)
+  const A* scale;           ///< w / sqrt(var + eps)
+  const A* shift;           ///< b; in backward, mean of g
+  const A* slope;           ///< backward only: mean of g xhat, divided by sqrt(var + eps)
+  const A* bias = nullptr;  ///< backward only: b, if the mask of ReLU follows from x
 };
 
 /// y = max(floor, (x - mean) scale + shift + residual); `residual` may be null, floor is 0 for ReLU, else

@@ -88,27 +88,39 @@ template <int kPacks, class T, class A = Accumulate<T>>
 struct RegisterSums {
   A dw[kPacks][kWide<T>] = {};
   A db[kPacks][kWide<T>] = {};  // unused unless centred
+
+  HOST_DEVICE void add_dw(int k, int j, A gradient) { dw[k][j] += gradient; }
+  HOST_DEVICE void add_db(int k, int j, A gradient) { db[k][j] += gradient; }
 };
 
-/// norm_backward (norm.h) of a register-resident row; its part of dw and db is added to `sums`.
-template <bool kCentred, int kPacks, class Team, class T, class A = Accumulate<T>>
-HOST_DEVICE void register_norm_backward(Team& t, const T* dy, const T* x, const RegisterRow<kPacks, T>& w,
-                                        Moments<A> moments, T* dx, bool accumulate,
-                                        RegisterSums<kPacks, T>& sums, int64_t n) {
+/// For rows whose sums do not fit the registers.
+struct NoSums {
+  template <class A>
+  HOST_DEVICE void add_dw(int, int, A) {}
+  template <class A>
+  HOST_DEVICE void add_db(int, int, A) {}
+};
+
+/// norm_backward (norm.h) of a register-resident row; its part of dw and db is added to `sums`, which are
+/// RegisterSums or NoSums. `w` is read again for each row: it is in the caches, and registers are few.
+template <bool kCentred, int kPacks, class Team, class T, class Sums, class A = Accumulate<T>>
+HOST_DEVICE void register_norm_backward(Team& t, const T* dy, const T* x, const T* w, Moments<A> moments,
+                                        T* dx, bool accumulate, Sums& sums, int64_t n) {
   const RegisterRow<kPacks, T> d = load_row<kPacks>(t, dy, n);
   const RegisterRow<kPacks, T> in = load_row<kPacks>(t, x, n);
   A sum = 0;
   A dot = 0;
-  for_packs<kPacks, T>(t, n, [&](int k, int64_t) {
+  for_packs<kPacks, T>(t, n, [&](int k, int64_t i) {
+    const WidePack<T> weight = load_pack(w + i);
     for (int j = 0; j < kWide<T>; ++j) {
       const A g = A(d.pack[k].at[j]);
       const A xhat = (A(in.pack[k].at[j]) - moments.mean) * moments.rstd;
-      const A weighted = g * A(w.pack[k].at[j]);
+      const A weighted = g * A(weight.at[j]);
       dot += weighted * xhat;
-      sums.dw[k][j] += g * xhat;
+      sums.add_dw(k, j, g * xhat);
       if constexpr (kCentred) {
         sum += weighted;
-        sums.db[k][j] += g;
+        sums.add_db(k, j, g);
       }
     }
   });
@@ -118,10 +130,11 @@ HOST_DEVICE void register_norm_backward(Team& t, const T* dy, const T* x, const 
   for_packs<kPacks, T>(t, n, [&](int k, int64_t i) {
     WidePack<T> before{};
     if (accumulate) before = load_pack(dx + i);
+    const WidePack<T> weight = load_pack(w + i);
     WidePack<T> out;
     for (int j = 0; j < kWide<T>; ++j) {
       const A xhat = (A(in.pack[k].at[j]) - moments.mean) * moments.rstd;
-      const A g = A(d.pack[k].at[j]) * A(w.pack[k].at[j]);
+      const A g = A(d.pack[k].at[j]) * A(weight.at[j]);
       out.at[j] = T(A(before.at[j]) + moments.rstd * (g - mean_g - xhat * mean_dot));
     }
     store_pack(dx + i, out);

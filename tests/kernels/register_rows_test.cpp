@@ -107,9 +107,8 @@ TYPED_TEST(RegisterRows, Backward) {
       const Tensor sums =
           Tensor::full({2, n}, std::numeric_limits<double>::quiet_NaN(), dtype_of<A>(), stream());
       run([&](auto& team) {
-        const auto weights = row::load_row<kPacks>(team, w.data<T>(), n);
         row::RegisterSums<kPacks, T> part;
-        row::register_norm_backward<true, kPacks>(team, dy.data<T>(), x.data<T>(), weights,
+        row::register_norm_backward<true, kPacks>(team, dy.data<T>(), x.data<T>(), w.data<T>(),
                                                   row::Moments<A>{A(moments.mean), A(moments.rstd)},
                                                   dx.data<T>(), accumulate, part, n);
         row::for_packs<kPacks, T>(team, n, [&](int k, int64_t i) {

@@ -3,6 +3,7 @@
 #include "cuda_runtime.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <cstring>
 #include <numeric>
 #include <vector>
@@ -20,7 +21,8 @@ struct DeviceRadixSort {
       bytes = needed;
       return cudaSuccess;
     }
-    if (bytes < needed || begin_bit != 0 || end_bit != 8 * static_cast<int>(sizeof(Key)))
+    if (bytes < needed || begin_bit < 0 || end_bit <= begin_bit ||
+        end_bit > 8 * static_cast<int>(sizeof(Key)))
       return cudaErrorInvalidValue;
     return software_cuda::submit(stream, "cub::DeviceRadixSort", [=] {
       const auto n = static_cast<size_t>(count);
@@ -31,7 +33,11 @@ struct DeviceRadixSort {
       software_cuda::access(scratch, needed, true);
       std::vector<size_t> order(n);
       std::iota(order.begin(), order.end(), size_t{0});
-      std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return keys[a] < keys[b]; });
+      // Only the bits [begin_bit, end_bit) are compared.
+      const auto bits = [&](size_t i) {
+        return static_cast<uint64_t>(keys[i]) << (64 - end_bit) >> (64 - end_bit + begin_bit);
+      };
+      std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return bits(a) < bits(b); });
       auto* const key_scratch = static_cast<Key*>(scratch);
       auto* const value_scratch = reinterpret_cast<Value*>(key_scratch + n);
       for (size_t i = 0; i < n; ++i) {
