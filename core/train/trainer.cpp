@@ -23,11 +23,18 @@ void TrainConfig::describe(Fields& f) {
   f.value("batch", batch, "samples per step, over all ranks", between(1, kMostSamples));
   f.value("microbatch", microbatch, "maximum samples per forward pass of a rank; 0: no limit",
           between(0, kMostSamples));
+  f.value("gpu_microbatch", gpu_microbatch,
+          "the same on a GPU, which large passes keep busy; null: that of microbatch",
+          between(0, kMostSamples));
   f.value("evaluate_every", evaluate_every, "steps between evaluations; 0: only at the end", at_least(0));
   f.value("max_skipped_steps", max_skipped_steps,
           "maximum consecutive steps without a finite loss and gradient before the run ends", at_least(0));
   f.value("cuda_graph", cuda_graph,
           "CUDA: capture the work of the third step and replay it while shapes do not change");
+}
+
+void TrainConfig::resolve_microbatch(DeviceType device) {
+  if (device == DeviceType::kCuda && gpu_microbatch) microbatch = *gpu_microbatch;
 }
 
 std::string_view name(TrainResult::Reason reason) {

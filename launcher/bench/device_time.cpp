@@ -60,7 +60,6 @@ DeviceTime device_time(std::vector<DeviceSpan> spans, std::span<const int64_t> m
     int64_t reached = -1;  // end of the part of the step that is accounted for
     for (; at != spans.end() && at->begin_ns < marks_ns[step + 1]; ++at) {
       const int64_t begin = reached < 0 ? at->begin_ns : std::max(reached, at->begin_ns);
-      if (reached >= 0) total.gaps_s += static_cast<double>(begin - reached) / kSecond;
       reached = std::max(begin, at->end_ns);
       total.busy_s += static_cast<double>(reached - begin) / kSecond;
       total.work_s.at(static_cast<size_t>(work_of(at->name))) +=
@@ -69,7 +68,7 @@ DeviceTime device_time(std::vector<DeviceSpan> spans, std::span<const int64_t> m
   }
   const auto steps = static_cast<double>(marks_ns.size() - 1);
   total.busy_s /= steps;
-  total.gaps_s /= steps;
+  total.idle_s = static_cast<double>(marks_ns.back() - marks_ns.front()) / kSecond / steps - total.busy_s;
   for (double& seconds : total.work_s) seconds /= steps;
   return total;
 }

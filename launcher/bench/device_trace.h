@@ -27,7 +27,7 @@ DeviceWork work_of(std::string_view kernel);
 /// The time of a device in a step, by kind of work.
 struct DeviceTime {
   double busy_s = 0;  ///< at least one kernel, copy or fill was running
-  double gaps_s = 0;  ///< idle, between the beginning of the step's first work and the end of its last
+  double idle_s = 0;  ///< nothing was running, between kernels or while the host prepared the step
   std::array<double, kDeviceWorks> work_s{};  ///< by DeviceWork; concurrent work counts for each
 };
 

@@ -204,7 +204,7 @@ nlohmann::ordered_json json_of(const DeviceTime& time) {
   nlohmann::ordered_json work;
   for (size_t i = 0; i < kDeviceWorks; ++i)
     work[std::string(name(static_cast<DeviceWork>(i))) + "_s"] = time.work_s.at(i);
-  return {{"busy_s", time.busy_s}, {"gaps_s", time.gaps_s}, {"work", std::move(work)}};
+  return {{"busy_s", time.busy_s}, {"idle_s", time.idle_s}, {"work", std::move(work)}};
 }
 
 /// An additional line below a row of the table.
@@ -214,9 +214,9 @@ std::string text_of(const DeviceTime& time) {
     if (time.work_s.at(i) == 0) continue;
     text += fmt::format(" {} {:.2f},", name(static_cast<DeviceWork>(i)), time.work_s.at(i) * 1e3);
   }
-  const double all_s = time.busy_s + time.gaps_s;
-  return text + fmt::format(" idle {:.2f} ({:.1f} %)\n", time.gaps_s * 1e3,
-                            all_s > 0 ? time.gaps_s / all_s * 100 : 0);
+  const double all_s = time.busy_s + time.idle_s;
+  return text + fmt::format(" idle {:.2f} ({:.1f} %)\n", time.idle_s * 1e3,
+                            all_s > 0 ? time.idle_s / all_s * 100 : 0);
 }
 
 }  // namespace

@@ -142,7 +142,7 @@ const Command kBenchCommand{
   tutti bench kernels --only norm --dtype bf16
   tutti bench step models/recipes/gpt-bench.yaml       # tokens/s, MFU, memory, where the time goes
   mpirun -n 2 tutti bench step models/recipes/resnet18-fashion.yaml --set run.threads=1
-  tutti bench step models/recipes/gpt2-124m.yaml --set train.batch=64 --set train.microbatch=64 --json)",
+  tutti bench step models/recipes/gpt2-124m.yaml --set train.batch=64 --json)",
     &setup_bench};
 
 }  // namespace tutti

@@ -1,6 +1,5 @@
 #include "launcher/run/announcement.h"
 
-#include <tutti/kernels/fp8.h>
 #include "core/cuda/config.h"
 #include "core/cuda/device.h"
 
@@ -47,19 +46,15 @@ std::vector<std::string> Announcement::lines(Module& model) const {
   all.push_back(fmt::format("{}: {} parameters, {} rank{} x {} thread{}, {}, {} mode{}", settings.model.kind,
                             thousands(parameters), ranks, plural(ranks), threads, plural(threads),
                             name(settings.precision.compute), settings.parallel.data.mode, promise));
-  const GptConfig& gpt = settings.model.gpt;
-  if (settings.model.kind == "gpt" && settings.model.fp8 == "linear_and_head" &&
-      gpt.vocabulary % kFp8Multiple != 0) {
-    all.push_back(fmt::format(
-        "the matrix products of the head use bf16: fp8 needs a multiple of {}, model.vocabulary is {}",
-        kFp8Multiple, gpt.vocabulary));
-  }
   if constexpr (kWithCuda) {
     if (device.device.type == DeviceType::kCuda) {
       const cuda::DeviceInfo info = cuda::device_info(device.device.index);
       all.push_back(fmt::format("rank 0 on {}: {}, {} GiB, {}{}", name(device.device), info.name,
                                 info.memory_bytes >> 30, info.uuid,
                                 device.shared ? "; ranks share GPUs" : ""));
+      if (settings.train.gpu_microbatch)
+        all.push_back(
+            fmt::format("passes of up to {} samples: train.gpu_microbatch", settings.train.microbatch));
     } else if (settings.run.compute.device == "auto" && !device.note.empty()) {
       all.push_back(fmt::format("on the CPU: {}", device.note));
     }

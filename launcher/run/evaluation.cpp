@@ -64,6 +64,7 @@ class Pass {
   Evaluation run() {
     peers_.agree([&] { settings_ = settings_of(options_); });
     const Compute compute(peers_, settings_.run.compute, settings_.parallel.data.algorithm_selection());
+    settings_.train.resolve_microbatch(compute.device().type);
     std::shared_ptr<const Dataset> data;
     std::unique_ptr<Task> task;
     peers_.agree([&] {

@@ -57,7 +57,8 @@ constexpr std::array kTable{
     Entry{"schedule.*", KeyClass::kRefuse},
     Entry{"train.steps", KeyClass::kNote},  // stretches a schedule
     Entry{"train.batch", KeyClass::kRefuse},
-    Entry{"train.microbatch", KeyClass::kRefuse},  // if it divides a shard
+    Entry{"train.microbatch", KeyClass::kRefuse},    // if it divides a shard
+    Entry{"train.gpu_microbatch", KeyClass::kFree},  // the effective one is train.microbatch
     Entry{"train.evaluate_every", KeyClass::kFree},
     Entry{"train.max_skipped_steps", KeyClass::kFree},
     Entry{"train.cuda_graph", KeyClass::kNote},

@@ -43,8 +43,8 @@ TEST(DeviceTime, KernelsAreClassifiedByTheirNames) {
 }
 
 TEST(DeviceTime, BusyAndIdleTimeOfSteps) {
-  // Two steps from 100 to 200 and from 200 to 300; work outside is not counted, nor is the time before the
-  // first and after the last work of a step.
+  // Two steps from 100 to 200 and from 200 to 300; work outside is not counted; the time before the
+  // first and after the last work of a step is idle.
   const std::vector<DeviceSpan> spans{
       {250, 260, "tutti"},  {110, 130, "nvjet"}, {120, 125, "nccl"},  // inside the one before
       {128, 140, "nccl"},                                             // reaches further
@@ -52,7 +52,7 @@ TEST(DeviceTime, BusyAndIdleTimeOfSteps) {
   const std::vector<int64_t> marks{100, 200, 300};
   const DeviceTime time = device_time(spans, marks);
   EXPECT_DOUBLE_EQ(time.busy_s, (30 + 10 + 20) / 2.0 * 1e-9);
-  EXPECT_DOUBLE_EQ(time.gaps_s, 10 / 2.0 * 1e-9);
+  EXPECT_DOUBLE_EQ(time.idle_s, (200 - 60) / 2.0 * 1e-9);
   const auto of = [&](DeviceWork work) { return time.work_s.at(static_cast<size_t>(work)); };
   EXPECT_DOUBLE_EQ(of(DeviceWork::kProducts), (20 + 10) / 2.0 * 1e-9);
   EXPECT_DOUBLE_EQ(of(DeviceWork::kCollectives), (5 + 12) / 2.0 * 1e-9);
