@@ -29,6 +29,15 @@ def width(opcode):
     return 4
 
 
+def is_load(opcode):
+    """Of memory of the device: also by a generic address, which is not known to be of shared memory."""
+    return opcode.startswith(("LDG", "LD.E"))
+
+
+def is_store(opcode):
+    return opcode.startswith(("STG", "ST.E"))
+
+
 def loops(code):
     """The innermost loops of a function: between the target of a backward branch and the branch."""
     found = []
@@ -40,8 +49,8 @@ def loops(code):
     result = []
     for begin, end in inner:
         body = [i for i in code if begin <= i[0] <= end]
-        loads = [width(o) for _, _, o, _ in body if o.startswith("LDG")]
-        stores = [width(o) for _, _, o, _ in body if o.startswith("STG")]
+        loads = [width(o) for _, _, o, _ in body if is_load(o)]
+        stores = [width(o) for _, _, o, _ in body if is_store(o)]
         if loads or stores:
             result.append(Loop(len(body), sum(loads), sum(stores), min(loads + stores)))
     return result
@@ -95,21 +104,23 @@ def main():
             failed += 1
             continue
         registers, spilled, code = kernels[matching[0]]
-        hot = max(loops(code), key=lambda l: l.loaded + l.stored, default=None)
-        if hot is None:  # no loop: a thread's work is the whole kernel
-            loads = [width(o) for _, _, o, _ in code if o.startswith("LDG")]
-            stores = [width(o) for _, _, o, _ in code if o.startswith("STG")]
-            hot = Loop(len(code), sum(loads), sum(stores), min(loads + stores))
-        instructions = hot.instructions / float(elements)
+        hottest = sorted(loops(code), key=lambda l: l.loaded + l.stored, reverse=True)
+        if not hottest:  # a thread's work is the whole kernel
+            loads = [width(o) for _, _, o, _ in code if is_load(o)]
+            stores = [width(o) for _, _, o, _ in code if is_store(o)]
+            hottest = [Loop(len(code), sum(loads), sum(stores), min(loads + stores))]
+        passes = list(zip(hottest, map(float, elements.split("+"))))
+        instructions = sum(loop.instructions / of_turn for loop, of_turn in passes)
+        narrow = min(loop.narrowest for loop, _ in passes)
         shares = {}
         for device, (copy, issue) in DEVICES.items():
             by_memory, by_issue = float(moved) / copy, instructions / 32 / issue
             shares[device] = float(ideal) / copy / max(by_memory, by_issue)
-        print(f"{name:34s} {registers:4d} {resident_warps(registers, int(threads)):5d} {spilled:5d} {hot.narrowest:4d} "
+        print(f"{name:34s} {registers:4d} {resident_warps(registers, int(threads)):5d} {spilled:5d} {narrow:4d} "
               f"{instructions:6.1f} {float(moved):5.1f}  " + "  ".join(f"{100 * s:4.0f}%" for s in shares.values()))
         for what, is_bad in ((f"{registers} registers, at most {most_registers}", registers > int(most_registers)),
                              (f"{spilled} bytes spilled", spilled > 0),
-                             (f"accesses of {hot.narrowest} bytes, at least {narrowest}", hot.narrowest < int(narrowest)),
+                             (f"accesses of {narrow} bytes, at least {narrowest}", narrow < int(narrowest)),
                              (f"{instructions:.1f} instructions an element, at most {most_instructions}",
                               instructions > float(most_instructions))):
             if is_bad:
