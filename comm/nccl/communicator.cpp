@@ -20,6 +20,7 @@ constexpr double kPollInterval = 0.02;  // seconds between two polls of the watc
 
 [[noreturn]] void fail_as(ncclResult_t result, std::string_view what, ncclComm_t comm,
                           std::source_location where = std::source_location::current()) {
+  if (result == ncclUnhandledCudaError) cuda::check_device(fmt::format("NCCL: {}", what), where);
   const char* const detail = ncclGetLastError(comm);
   throw Error(fmt::format("NCCL: {} failed: {}{}{}", what, ncclGetErrorString(result),
                           detail != nullptr && *detail != '\0' ? ": " : "", detail != nullptr ? detail : ""),

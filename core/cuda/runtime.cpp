@@ -57,6 +57,13 @@ void check(cudaError_t status, std::string_view call, std::source_location where
               where);
 }
 
+void check_device(std::string_view call, std::source_location where) {
+  size_t free = 0;
+  size_t total = 0;
+  check(cudaMemGetInfo(&free, &total), call,
+        where);  // returns the device's error, and asks nothing of a stream
+}
+
 namespace {
 
 thread_local int device_in_use = -1;  // of this thread's innermost UseDevice

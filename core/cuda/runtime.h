@@ -16,6 +16,10 @@ namespace tutti::cuda {
 void check(cudaError_t status, std::string_view call,
            std::source_location where = std::source_location::current());
 
+/// For a library's call that has failed: throws as check() does if the current device has failed before it,
+/// in a kernel or a copy. Libraries only say that they cannot launch.
+void check_device(std::string_view call, std::source_location where = std::source_location::current());
+
 /// Of the kernel that this thread has launched last.
 void remember_kernel(std::string_view name) noexcept;
 

@@ -1,5 +1,7 @@
 #include "kernels/cuda/cublaslt.h"
 
+#include "core/cuda/runtime.h"
+
 #include <algorithm>
 
 namespace tutti::cuda {
@@ -99,6 +101,7 @@ bool reproducible(const cublasLtMatmulAlgo_t& algorithm) {
 void check(cublasStatus_t status, std::string_view call, std::source_location where) {
   if (status == CUBLAS_STATUS_SUCCESS) [[likely]]
     return;
+  check_device(call, where);
   throw Error(
       fmt::format("{} failed: {} ({})", call, cublasLtGetStatusName(status), cublasLtGetStatusString(status)),
       where);

@@ -33,6 +33,7 @@ void check(cudnnStatus_t status, std::string_view call,
            std::source_location where = std::source_location::current()) {
   if (status == CUDNN_STATUS_SUCCESS) [[likely]]
     return;
+  check_device(call, where);
   throw Error(fmt::format("{} failed: {}", call, cudnnGetErrorString(status)), where);
 }
 
@@ -318,8 +319,7 @@ bool Cudnn::run(const CudnnProblem& problem, CudnnMemory& memory, const Stream& 
   // A failure may have ended the capture, and an error of the device itself would fail all plans.
   require(!capturing(stream), "cuDNN: plan {} for {} failed while a graph was captured: {}", plan.index, name,
           failure);
-  if (const cudaError_t status = cudaStreamQuery(native(stream)); status != cudaErrorNotReady)
-    cuda::check(status, fmt::format("cuDNN: plan {} for {}: {}", plan.index, name, failure));
+  check_device(fmt::format("cuDNN: plan {} for {}: {}", plan.index, name, failure));
   const int64_t next = run_first(
       plan.index + 1, plan.graph->get_execution_plan_count(), [&](int64_t i) { return build(plan, i); },
       [&](int64_t) { return launch(plan, memory, stream).empty(); });

@@ -151,12 +151,14 @@ class Device {
       if (work != nullptr) {
         if (const auto* const await = std::get_if<Await>(work)) race::join(stream->clock, await->mark->clock);
       }
+      e_.running = true;
       lock.unlock();
       const bool complete = work != nullptr ? run(*work, e_.random, stream->timeline, stream->clock)
                                             : advance(std::get<Replay>(item.what), stream->clock);
       // What waits for other processes must not keep them from running.
       if (!complete) std::this_thread::sleep_for(std::chrono::microseconds(50));
       lock.lock();
+      e_.running = false;
       if (e_.error != cudaSuccess) e_.progressed.notify_all();
       if (!complete) continue;
       if (work != nullptr) reach(*work, *stream);
@@ -174,8 +176,9 @@ class Device {
     }
   }
 
-  /// A stream whose next work can run; null if there is none.
+  /// A stream whose next work can run; null if there is none, or after an error.
   CUstream_st* draw() {
+    if (e_.error != cudaSuccess) return nullptr;
     std::vector<CUstream_st*> can;
     for (CUstream_st* const stream : e_.streams) {
       if (stream->queue.empty()) continue;
@@ -252,7 +255,7 @@ void begin(Work& work) {
 
 cudaError_t wait_for(std::unique_lock<std::mutex>& lock, const std::function<bool()>& done) {
   Engine& e = engine();
-  e.progressed.wait(lock, [&] { return done() || e.error != cudaSuccess; });
+  e.progressed.wait(lock, [&] { return done() || (e.error != cudaSuccess && !e.running); });
   return result(e.error);
 }
 

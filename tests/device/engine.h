@@ -116,6 +116,7 @@ struct Engine {
   std::set<CUstream_st*> streams;
   cudaError_t error = cudaSuccess;  // once there is one, all calls return it
   bool started = false;
+  bool running = false;  // work of a stream, without the mutex
   Random random{settings().seed};
   std::shared_ptr<const race::Clock> host = std::make_shared<race::Clock>();
 
@@ -138,7 +139,8 @@ bool known(Engine& e, cudaStream_t stream);
 /// The error that makes a call fail that cannot be part of a capture; it ends the capture.
 cudaError_t forbidden(CUstream_st* stream);
 void begin(Work& work);
-/// Waits until `done` or an error of the device, which it returns.
+/// Waits until `done`, or an error of the device, which it returns once nothing runs any more: the caller may
+/// free what the work used.
 cudaError_t wait_for(std::unique_lock<std::mutex>& lock, const std::function<bool()>& done);
 
 /// Remembers an error of the calling thread for cudaGetLastError(). Returns it.

@@ -91,6 +91,11 @@ class Memory {
     return true;
   }
 
+  size_t in_use(int device) {
+    const std::scoped_lock lock(mutex_);
+    return arenas_[device].in_use;
+  }
+
   Place place_of(const void* memory, size_t bytes) {
     const std::scoped_lock lock(mutex_);
     const auto* const at = static_cast<const std::byte*>(memory);
@@ -145,6 +150,10 @@ class Memory {
 };
 
 }  // namespace
+
+size_t in_use(int device) {
+  return Memory::only().in_use(device);
+}
 
 void* allocate(size_t bytes, int device) {
   return Memory::only().allocate(bytes, device);

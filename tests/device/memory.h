@@ -9,6 +9,8 @@ namespace software_cuda {
 
 /// Null if the device has no more memory. The memory contains NaN. `device` < 0: pinned memory of the host.
 void* allocate(size_t bytes, int device);
+/// Bytes that are allocated on a device.
+size_t in_use(int device);
 /// False if `memory` is not the start of memory that is in use and of this kind. Later accesses are caught.
 bool release(void* memory, bool pinned);
 

@@ -13,6 +13,14 @@ cudaError_t cudaMalloc(void** memory, size_t bytes) {
   return *memory == nullptr ? result(cudaErrorMemoryAllocation) : cudaSuccess;
 }
 
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+  *total = settings().memory;
+  *free = *total - in_use(current_device());
+  Engine& e = engine();
+  const std::scoped_lock lock(e.mutex);
+  return result(e.error);
+}
+
 cudaError_t cudaHostAlloc(void** memory, size_t bytes, unsigned) {
   *memory = allocate(bytes, -1);
   return *memory == nullptr ? result(cudaErrorMemoryAllocation) : cudaSuccess;
