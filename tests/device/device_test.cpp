@@ -75,10 +75,6 @@ __global__ void store_index(int* to) {
   to[blockIdx.x * blockDim.x + threadIdx.x] = static_cast<int>(blockIdx.x * blockDim.x + threadIdx.x);
 }
 
-__global__ void add_to_each(int* to, int value) {
-  to[threadIdx.x] += value;
-}
-
 __global__ void set_to(int* to, int value) {
   *to = value;
 }
