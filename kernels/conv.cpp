@@ -72,7 +72,7 @@ Var convolve(Tape& tape, const Var& x, const Var& w, const Conv2dOptions& option
   const ConvShape s = check_shape(x.value, w.value, options);
   dispatch_compute(s.dtype, "conv2d", [](auto) {});
   const Tensor in = to_nhwc(x.value, options.layout, stream);
-  const Tensor filters = w.value.to_contiguous(stream);
+  const Tensor filters = backend(s.dtype, stream).prepared(s, w.value.to_contiguous(stream), stream);
   const Tensor y = Tensor::empty({s.n, s.oh, s.ow, s.o}, s.dtype, stream);
   if (s.n > 0) backend(s.dtype, stream).forward(s, in, filters, y, stream);
   return tape.record(

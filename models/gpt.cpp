@@ -1,5 +1,6 @@
 #include <tutti/models/gpt.h>
 
+#include <tutti/core/memory/owner.h>
 #include <tutti/kernels/activation.h>
 #include <tutti/kernels/dropout.h>
 #include <tutti/kernels/linear_cross_entropy.h>
@@ -103,6 +104,16 @@ RotaryConfig rotary_of(const GptConfig& c, int64_t layer) {
 
 }  // namespace
 
+/// x + added, the input of a block: the sum is left to the norm that reads it, which computes both in one
+/// pass over memory.
+struct Gpt::Residual {
+  Var x;
+  Var added;  ///< undefined: nothing
+
+  [[nodiscard]] bool has_two() const { return added.value.defined(); }
+  [[nodiscard]] Var sum(Tape& tape) const { return has_two() ? add(tape, x, added) : x; }
+};
+
 /// x + attention(norm(x)), then x + feed_forward(norm(x)): (B, T, width) -> the same.
 class Gpt::Block final : public Module {
  public:
@@ -150,16 +161,20 @@ class Gpt::Block final : public Module {
     qkv = rotate(tape, qkv, cache.used);
     const Var y(attention_with_cache(tape.stream(), qkv.value, cache.keys[layer], cache.values[layer],
                                      cache.used, attention_));
-    return feed_forward(tape, x, added(tape, output_(tape, y), 0));
+    return feed_forward(tape, x, added(tape, output_(tape, y), 0)).sum(tape);
   }
 
- protected:
-  Var forward(Tape& tape, const Var& x) override {
-    const Var qkv = norm_linear(tape, norm1_, qkv_, x);
+  /// The block as a function of the terms of its input, without its hooks.
+  Residual extend(Tape& tape, const Residual& in) {
+    const MemoryOwner owner(path());
+    const auto [x, qkv] = attention_input(tape, in);
     const Var y = attention(tape, rotate(tape, qkv, 0), attention_);
     return feed_forward(
         tape, x, dropout(tape, added(tape, output_(tape, y), 0), config_.dropout, output_.random_stream()));
   }
+
+ protected:
+  Var forward(Tape& tape, const Var& x) override { return extend(tape, {x, {}}).sum(tape); }
 
  private:
   /// A pair of norms, which only some models have.
@@ -167,6 +182,12 @@ class Gpt::Block final : public Module {
     Norms(const GptConfig& c, int64_t width) : first(make_norm(c, width)), second(make_norm(c, width)) {}
     Norm first, second;
   };
+
+  SumAndOutput attention_input(Tape& tape, const Residual& in) {
+    if (in.has_two() && !norm1_.has_hooks()) return add_norm_linear(tape, {in.x, in.added}, norm1_, qkv_);
+    const Var x = in.sum(tape);
+    return {x, norm_linear(tape, norm1_, qkv_, x)};
+  }
 
   Var rotate(Tape& tape, const Var& qkv, int64_t first_position) {
     const Var normed = heads_norms_ ? normalise_heads(tape, qkv) : qkv;
@@ -204,11 +225,11 @@ class Gpt::Block final : public Module {
   }
 
   /// x + attended, and the output of the feed-forward layer on that.
-  Var feed_forward(Tape& tape, const Var& x, const Var& attended) {
+  Residual feed_forward(Tape& tape, const Var& x, const Var& attended) {
     const auto [sum, y] = is_gated(config_.activation)
                               ? gated_pair(tape, {x, attended})
                               : add_norm_pair(tape, {x, attended}, norm2_, up_, down_);
-    return add(tape, sum, dropout(tape, added(tape, y, 1), config_.dropout, down_.random_stream()));
+    return {sum, dropout(tape, added(tape, y, 1), config_.dropout, down_.random_stream())};
   }
 
   const GptConfig& config_;
@@ -278,8 +299,9 @@ Var Gpt::embed(Tape& tape, const Var& tokens, int64_t first_position) {
   return add(tape, x, slice(tape, tape.leaf(position_->weight), 0, first_position, last));
 }
 
-Var Gpt::head_input(Tape& tape, const Var& x) {
-  const Var normed = (*norm_)(tape, x);
+Var Gpt::head_input(Tape& tape, const Residual& x) {
+  const Var normed = x.has_two() && !norm_->has_hooks() ? add_norm(tape, {x.x, x.added}, *norm_)
+                                                        : (*norm_)(tape, x.sum(tape));
   return config_.logit_scale == 1 ? normed : scale(tape, normed, config_.logit_scale);
 }
 
@@ -289,21 +311,24 @@ Var Gpt::head_product(Tape& tape, const Var& x) {
   return head_ ? (*head_)(tape, x) : linear(tape, x, tape.leaf(head_weight()), Var{});
 }
 
-Var Gpt::padded_head(Tape& tape, const Var& x) {
+Var Gpt::padded_head(Tape& tape, const Residual& x) {
   const Var in = head_input(tape, x);
   const Var logits = head_product(tape, in);
   return config_.logit_softcap > 0 ? soft_cap(tape, logits, config_.logit_softcap) : logits;
 }
 
-Var Gpt::head(Tape& tape, const Var& x) {
+Var Gpt::head(Tape& tape, const Residual& x) {
   const Var logits = padded_head(tape, x);
   if (logits.value.size(-1) == config_.vocabulary) return logits;
   return slice(tape, logits, logits.value.dims() - 1, 0, config_.vocabulary);
 }
 
-Var Gpt::blocks(Tape& tape, const Var& tokens) {
-  Var x = dropout(tape, embed(tape, tokens, 0), config_.dropout, embedding_->random_stream());
-  for (const auto& block : blocks_) x = call(tape, *block, x, config_.recompute);
+Gpt::Residual Gpt::blocks(Tape& tape, const Var& tokens) {
+  Residual x{dropout(tape, embed(tape, tokens, 0), config_.dropout, embedding_->random_stream()), {}};
+  for (const auto& block : blocks_) {
+    const bool whole = config_.recompute || block->has_hooks();
+    x = whole ? Residual{call(tape, *block, x.sum(tape), config_.recompute), {}} : block->extend(tape, x);
+  }
   return x;
 }
 
@@ -347,7 +372,7 @@ Tensor Gpt::decode(const Tensor& tokens, KvCache& cache, const Stream& stream) {
   for (size_t i = 0; i < blocks_.size(); ++i) x = blocks_[i]->decode(tape, x, cache, i);
   cache.used += tokens.size(1);
   const Var last(x.value.select(1, tokens.size(1) - 1));
-  return head(tape, last).value;
+  return head(tape, {last, {}}).value;
 }
 
 }  // namespace tutti

@@ -78,6 +78,12 @@ bool takes_norm(const Tape& tape, const Linear& layer, const Var& x) {
          takes_deferred_norm(tape, x, Var(layer.weight.value));
 }
 
+AddNorm plain_add_norm(Tape& tape, const std::array<Var, 2>& terms, Norm& norm, const Var& factors) {
+  const auto& [x, residual] = terms;
+  if (norm.kind() == Norm::Kind::kRms) return add_rms_norm(tape, x, residual, factors, norm.eps());
+  return add_layer_norm(tape, x, residual, factors, norm.bias_on(tape), norm.eps());
+}
+
 struct SumAndInput {
   Var sum;
   Fp8Input input;
@@ -93,8 +99,7 @@ SumAndInput add_norm(Tape& tape, const std::array<Var, 2>& terms, Norm& norm, co
             : add_deferred_layer_norm(tape, x, residual, w, norm.bias_on(tape), norm.eps());
     return {std::move(both.sum), std::move(both.norm)};
   }
-  AddNorm both = rms ? add_rms_norm(tape, x, residual, w, norm.eps())
-                     : add_layer_norm(tape, x, residual, w, norm.bias_on(tape), norm.eps());
+  AddNorm both = plain_add_norm(tape, terms, norm, w);
   return {std::move(both.sum), std::move(both.y)};
 }
 
@@ -108,6 +113,10 @@ DeferredNorm defer(Tape& tape, Norm& norm, const Var& x) {
 
 Var call_pair(Tape& tape, Linear& first, Linear& second, const Var& x) {
   return apply_pair(tape, first, second, x);
+}
+
+Var add_norm(Tape& tape, const std::array<Var, 2>& terms, Norm& norm) {
+  return plain_add_norm(tape, terms, norm, norm.factors_on(tape)).y;
 }
 
 Var norm_linear(Tape& tape, Norm& norm, Linear& layer, const Var& x) {

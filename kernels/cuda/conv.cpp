@@ -21,20 +21,21 @@ bool run(ConvPass pass, const ConvShape& s, const Tensor& x, const Tensor& w, co
 
 class CudnnConv final : public ConvBackend {
  public:
+  /// OHWI.
+  [[nodiscard]] Tensor prepared(const ConvShape&, const Tensor& w, const Stream& stream) const override {
+    return aligned(to_ohwi(w, stream), stream);
+  }
+
   void forward(const ConvShape& s, const Tensor& x, const Tensor& w, const Tensor& y,
                const Stream& stream) const override {
-    const Tensor ohwi = aligned(to_ohwi(w, stream), stream);
-    if (!run(ConvPass::kForward, s, aligned(x, stream), ohwi, y, stream)) {
-      im2col_conv().forward(s, x, w, y, stream);
-    }
+    if (!run(ConvPass::kForward, s, aligned(x, stream), w, y, stream))
+      im2col_conv().forward(s, x, from_ohwi(w).to_contiguous(stream), y, stream);
   }
 
   void backward_data(const ConvShape& s, const Tensor& dy, const Tensor& w, const Tensor& dx,
                      const Stream& stream) const override {
-    const Tensor ohwi = aligned(to_ohwi(w, stream), stream);
-    if (!run(ConvPass::kData, s, dx, ohwi, aligned(dy, stream), stream)) {
-      im2col_conv().backward_data(s, dy, w, dx, stream);
-    }
+    if (!run(ConvPass::kData, s, dx, w, aligned(dy, stream), stream))
+      im2col_conv().backward_data(s, dy, from_ohwi(w).to_contiguous(stream), dx, stream);
   }
 
   void backward_weights(const ConvShape& s, const Tensor& dy, const Tensor& x, const Tensor& dw,

@@ -17,12 +17,18 @@ struct ConvShape {
   DType dtype = DType::kFloat32;
 };
 
-/// x (n, h, w, c), w (o, c / groups, kh, kw), y (n, oh, ow, o), contiguous, of shape.dtype. The gradient of w
+/// x (n, h, w, c), w: prepared() filters, y (n, oh, ow, o), contiguous, of shape.dtype. The gradient of w
 /// is fp32 (fp64 for fp64), written or added according to `mode`. At least one image. Tasks depend on the
 /// shape alone.
 class ConvBackend {
  public:
   virtual ~ConvBackend() = default;
+  /// Filters (o, c / groups, kh, kw) in the order in which forward and backward_data of this shape read them.
+  /// They may be the same tensor.
+  [[nodiscard]] virtual Tensor prepared(const ConvShape& shape, const Tensor& w, const Stream& stream) const {
+    (void)shape, (void)stream;
+    return w;
+  }
   virtual void forward(const ConvShape& shape, const Tensor& x, const Tensor& w, const Tensor& y,
                        const Stream& stream) const = 0;
   virtual void backward_data(const ConvShape& shape, const Tensor& dy, const Tensor& w, const Tensor& dx,

@@ -25,14 +25,14 @@ def gpt(copy, layers, width, heads, batch, dtype, products_s, context=1024, voca
     weights = 12 * layers * width**2 + (vocabulary + context) * width
     fp8 = dtype == "fp8"
     # Bytes an element of an activation, in each layer.
-    norms = 6 + 10 if fp8 else 4 + 8  # the first; the sum with the residual and the second
-    norms += 6 + 8 + 8  # the last sum; both backward, which add to the gradient of the residual
+    norms = 2 * (10 if fp8 else 8)  # with the sum of the residual
+    norms += 2 * 8  # backward, which adds to the gradient of the residual
     rounding = 4 + 16 + 24 + 12 + 4 + 4 if fp8 else 0  # to fp8: attention's output, activation, and four gradients
     sums = 0 if fp8 else 2 * (3 + 1 + 4 + 1)  # gradients of biases
     return {
         "matrix products": products_s,
         "attention": layers * batch * heads * context**2 * (width // heads) * ATTENTION_S,
-        "norms and residual sums": (layers * norms + 4 + 6) * activation / copy,
+        "norms and residual sums": (layers * norms + 8 + 6) * activation / copy,
         "gradients of biases": layers * sums * activation / copy,
         "rounding to fp8": (layers * rounding * activation + (4 * weights if fp8 else 0)) / copy,
         "loss": (6 if fp8 else 4) * logits / copy,

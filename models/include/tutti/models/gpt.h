@@ -140,14 +140,15 @@ class Gpt final : public Module {
 
  private:
   class Block;
+  struct Residual;
   Var embed(Tape& tape, const Var& tokens, int64_t first_position);
-  Var blocks(Tape& tape, const Var& tokens);
+  Residual blocks(Tape& tape, const Var& tokens);
   /// Logits, with the columns of padding of padded_logits() or without.
-  Var padded_head(Tape& tape, const Var& x);
-  Var head(Tape& tape, const Var& x);
+  Var padded_head(Tape& tape, const Residual& x);
+  Var head(Tape& tape, const Residual& x);
   Var head_product(Tape& tape, const Var& x);
   /// The input of the head's product.
-  Var head_input(Tape& tape, const Var& x);
+  Var head_input(Tape& tape, const Residual& x);
   Parameter& head_weight() { return head_ ? head_->weight : embedding_->weight; }
 
   GptConfig config_;

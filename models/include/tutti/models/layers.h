@@ -97,6 +97,9 @@ class Norm final : public Module {
   bool offset_;
 };
 
+/// norm(x + residual), for terms x and residual: the sum and the norm are one pass over memory, without the
+/// hooks of the norm.
+Var add_norm(Tape& tape, const std::array<Var, 2>& terms, Norm& norm);
 /// layer(norm(x)), if nothing else reads the norm: an fp8 layer may compute it.
 Var norm_linear(Tape& tape, Norm& norm, Linear& layer, const Var& x);
 /// Outputs of a block of a residual network; the sum is the next residual.
