@@ -149,6 +149,11 @@ struct JoinRuns {
   }
 };
 
+template <class Pack>
+bool is_aligned(const Tensor& tensor) {
+  return reinterpret_cast<uintptr_t>(tensor.raw()) % alignof(Pack) == 0;
+}
+
 struct Sorted {
   Tensor keys;       // (count) uint32, stored as int32
   Tensor positions;  // (count) int32
@@ -237,7 +242,8 @@ void embedding_backward(const Tensor& dy, const Tensor& tokens, const Gradients:
                AddPieces<T, G, kCount>{runs});
       };
       constexpr int kCount = 4;  // a row of 768 columns occupies 192 of 256 threads
-      if (width % kCount == 0 && aligned16(dy.raw(), table.raw()))
+      if (width % kCount == 0 && is_aligned<row::Pack<T, kCount>>(dy) &&
+          is_aligned<row::Pack<G, kCount>>(table))
         add(std::integral_constant<int, kCount>{});
       else
         add(std::integral_constant<int, 1>{});
