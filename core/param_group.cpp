@@ -92,7 +92,7 @@ void ParamGroup::clear_grads() {
 
 void ParamGroup::zero_missing_grads(const Stream& stream) {
   for (Parameter* p : parameters_) {
-    if (!std::exchange(p->grad_defined, true)) fill(p->grad, 0, stream);
+    if (!std::exchange(p->grad_defined, true)) fill(p->stored_grad(), 0, stream);
   }
 }
 

@@ -51,7 +51,7 @@ NodeId Tape::record_without_output(std::string_view op, const Shape& shape, DTyp
 }
 
 Var Tape::leaf(Parameter& parameter) {
-  const Tensor& value = parameter.padding > 0 ? parameter.padded_value : parameter.value;
+  const Tensor& value = parameter.stored_value();
   require(value.defined(), "parameter '{}' has no storage yet", parameter.name);
   if (mode_ == Mode::kInference || !parameter.grad.defined()) return Var(value);
   const auto [found, fresh] = leaves_.try_emplace(&parameter, static_cast<NodeId>(nodes_.size()));
@@ -92,7 +92,7 @@ Gradients::Slot Tape::slot(NodeId id) {
   Node& node = nodes_[static_cast<size_t>(id)];
   if (node.parameter != nullptr) {
     Parameter& p = *node.parameter;
-    return {p.padding > 0 ? p.padded_grad : p.grad,
+    return {p.stored_grad(),
             std::exchange(p.grad_defined, true) ? GradMode::kAccumulate : GradMode::kOverwrite};
   }
   if (!node.grad.defined()) {
@@ -122,7 +122,7 @@ void Tape::add(NodeId id, Tensor gradient) {
 
 void Tape::finish_parameter(Node& node) {
   Parameter& p = *node.parameter;
-  if (!std::exchange(p.grad_defined, true)) fill(p.grad, 0, stream_);
+  if (!std::exchange(p.grad_defined, true)) fill(p.stored_grad(), 0, stream_);
   if (grad_ready_) grad_ready_(p);
 }
 

@@ -285,10 +285,10 @@ void backward(const Tensor& dy, const Gradients& gradients, const Tensor& x, con
     const cuda::BatchNormChannels channels{training ? empty() : as_wide(kMean),
                                            training ? empty() : as_wide(kVariance), empty(), empty(),
                                            empty()};
-    const DType given = inputs[kWeight].value.dtype();
+    for (const size_t i : {kWeight, kBias, kMean, kVariance})
+      dispatch_compute(inputs[i].dtype(), "batch_norm", [](auto) {});  // refuses others
     const cuda::BatchNormParameters parameters{inputs[kWeight].value.to_contiguous(stream),
-                                               inputs[kBias].value.to(given, stream).to_contiguous(stream),
-                                               options.eps};
+                                               inputs[kBias].value.to_contiguous(stream), options.eps};
     if (training)
       cuda::batch_norm_statistics(in, layout, parameters, channels, stream);
     else

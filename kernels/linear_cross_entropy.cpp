@@ -20,8 +20,8 @@ int64_t chunk_bytes(const Stream& stream) {
 }
 
 struct LossSizes {
-  int64_t rows, inputs, classes;
-  int64_t chunk;  // rows
+  int64_t rows, inputs, columns;  // columns of the logits, padding included
+  int64_t chunk;                  // rows
   DType dtype, wide;
 };
 
@@ -38,12 +38,12 @@ LossSizes check_sizes(const Tensor& x, const Tensor& w, const Tensor& targets,
   require(options.chunk_rows >= 0, "linear_cross_entropy: a chunk of {} rows", options.chunk_rows);
   LossSizes s{.rows = targets.numel(),
               .inputs = w.size(1),
-              .classes = w.size(0),
+              .columns = w.size(0),
               .chunk = options.chunk_rows,
               .dtype = x.dtype(),
               .wide = x.dtype() == DType::kFloat64 ? DType::kFloat64 : DType::kFloat32};
   if (s.chunk == 0) {
-    const int64_t rows = chunk_bytes(stream) / (s.classes * size_of(s.dtype));
+    const int64_t rows = chunk_bytes(stream) / (s.columns * size_of(s.dtype));
     s.chunk = std::max(kFp8Multiple, rows - rows % kFp8Multiple);
   }
   return s;
@@ -52,7 +52,7 @@ LossSizes check_sizes(const Tensor& x, const Tensor& w, const Tensor& targets,
 /// Gradients for a loss gradient of 1; undefined if not needed.
 struct SavedGradients {
   Tensor dx;  // (rows, inputs)
-  Tensor dw;  // (classes, inputs), in LossSizes::wide
+  Tensor dw;  // (columns, inputs), in LossSizes::wide
 };
 
 /// Writes product() to contiguous c, or adds it.
@@ -104,7 +104,7 @@ Tensor chunk_loss(const LossSizes& s, const Chunks& chunks, const Tensor& x, con
   const int64_t rows = x.size(0);
   const bool gradient = saved.dx.defined() || saved.dw.defined();
   const ProductOperand x_operand = chunks.fp8.operand(Fp8Pass::kX, x, stream);
-  Tensor logits = Tensor::empty({rows, s.classes}, s.dtype, stream);
+  Tensor logits = Tensor::empty({rows, s.columns}, s.dtype, stream);
   multiply_into(product(x_operand, false, w, true), logits, false, stream);
   auto [loss, d] = chunks.fuses ? fused_loss(logits, targets, chunks.options.loss, stream)
                                 : loss_of(std::move(logits), targets, chunks.options, gradient, stream);
@@ -141,7 +141,7 @@ Var record_linear_cross_entropy(Tape& tape, const Var& x, const Var& w, const Te
   }
   // The extents of all chunks, including the last, must be valid for fp8.
   const std::array<int64_t, 3> extents{s.rows % kFp8Multiple == 0 ? std::min(s.chunk, s.rows) : 0, s.inputs,
-                                       s.classes};
+                                       s.columns};
   const Fp8Pass fp8(tape, ranges, s.dtype, extents);
   const bool fuses = ranges.defined() && options.soft_cap == 0 && Fp8Pass::fuses(tape, extents);
   const Chunks chunks{fp8, fuses, options};

@@ -116,6 +116,7 @@ Var call_pair(Tape& tape, Linear& first, Linear& second, const Var& x) {
 }
 
 Var add_norm(Tape& tape, const std::array<Var, 2>& terms, Norm& norm) {
+  const MemoryOwner owner(norm.path());
   return plain_add_norm(tape, terms, norm, norm.factors_on(tape)).y;
 }
 

@@ -24,7 +24,7 @@ void TrainConfig::describe(Fields& f) {
   f.value("microbatch", microbatch, "maximum samples per forward pass of a rank; 0: no limit",
           between(0, kMostSamples));
   f.value("gpu_microbatch", gpu_microbatch,
-          "the same on a GPU, which large passes keep busy; null: that of microbatch",
+          "instead of microbatch on a GPU, which large passes keep busy; null: microbatch",
           between(0, kMostSamples));
   f.value("evaluate_every", evaluate_every, "steps between evaluations; 0: only at the end", at_least(0));
   f.value("max_skipped_steps", max_skipped_steps,
@@ -33,8 +33,8 @@ void TrainConfig::describe(Fields& f) {
           "CUDA: capture the work of the third step and replay it while shapes do not change");
 }
 
-void TrainConfig::resolve_microbatch(DeviceType device) {
-  if (device == DeviceType::kCuda && gpu_microbatch) microbatch = *gpu_microbatch;
+int64_t TrainConfig::microbatch_on(DeviceType device) const {
+  return device == DeviceType::kCuda ? gpu_microbatch.value_or(microbatch) : microbatch;
 }
 
 std::string_view name(TrainResult::Reason reason) {
@@ -146,7 +146,8 @@ std::optional<StepReport> Trainer::train_step(int64_t step) {
     read();
   }
   report.data_wait_s = wall.seconds();
-  work.shards = microbatches(parts_.parallel.shards(samples), config_.microbatch);
+  work.shards =
+      microbatches(parts_.parallel.shards(samples), config_.microbatch_on(parts_.stream.device().type));
   report.learning_rate =
       parts_.optimizer.peak_learning_rate() * learning_rate_factor(schedule_, step, config_.steps);
 
@@ -338,13 +339,14 @@ EvaluationReport Trainer::evaluate(int64_t step) {
 /// Empty if the ranks end it early: poll_result_ has the reason.
 std::optional<EvaluationReport> Trainer::try_evaluate(int64_t step) {
   const Stopwatch wall;
-  const EvaluationOutcome outcome = tutti::evaluate({.task = parts_.task,
-                                                     .parallel = parts_.parallel,
-                                                     .source = parts_.validation,
-                                                     .steps = parts_.validation_steps,
-                                                     .microbatch = config_.microbatch,
-                                                     .stop_requested = parts_.stop_requested,
-                                                     .stream = parts_.stream});
+  const EvaluationOutcome outcome =
+      tutti::evaluate({.task = parts_.task,
+                       .parallel = parts_.parallel,
+                       .source = parts_.validation,
+                       .steps = parts_.validation_steps,
+                       .microbatch = config_.microbatch_on(parts_.stream.device().type),
+                       .stop_requested = parts_.stop_requested,
+                       .stream = parts_.stream});
   if (!outcome.sums) {
     poll_result_ = outcome.interruption;
     if (!poll_result_.problem.empty())

@@ -7,7 +7,7 @@
 namespace tutti::cuda {
 namespace {
 
-/// Element i of a tensor of a floating dtype.
+/// Element i of a bf16, fp32 or fp64 tensor.
 template <class A>
 __device__ A value(const void* from, DType dtype, int64_t i) {
   if (dtype == DType::kBFloat16) return A(float(static_cast<const BFloat16*>(from)[i]));
@@ -72,15 +72,15 @@ template <class A>
 struct ScaleOf {
   const void* w;
   const void* b;
-  DType dtype;  // of w and b
+  DType w_dtype, b_dtype;
   A* rstd;
   A* scale;
   A* shift;
   A eps;
   __device__ void write(int64_t c, A variance) const {
     rstd[c] = A(1) / A(sqrt(variance + eps));
-    scale[c] = value<A>(w, dtype, c) * rstd[c];
-    shift[c] = value<A>(b, dtype, c);
+    scale[c] = value<A>(w, w_dtype, c) * rstd[c];
+    shift[c] = value<A>(b, b_dtype, c);
   }
 };
 
@@ -180,7 +180,8 @@ template <class A>
 ScaleOf<A> scale_of(const BatchNormParameters& p, const BatchNormChannels& channels) {
   return {.w = p.w.raw(),
           .b = p.b.raw(),
-          .dtype = p.w.dtype(),
+          .w_dtype = p.w.dtype(),
+          .b_dtype = p.b.dtype(),
           .rstd = channels.rstd.data<A>(),
           .scale = channels.scale.data<A>(),
           .shift = channels.shift.data<A>(),

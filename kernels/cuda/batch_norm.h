@@ -17,7 +17,7 @@ struct BatchNormLayout {
   int64_t count;  ///< elements of a channel
 };
 
-/// Weights and biases (C) in any floating dtype, the same for both.
+/// Weights and biases (C), each bf16, fp32 or fp64.
 struct BatchNormParameters {
   Tensor w, b;
   double eps;

@@ -12,10 +12,10 @@ enum class Mask : uint8_t {
   kByInput,   // where y, computed again from x, is > 0
 };
 
-/// Whether y = (x - mean) scale + shift, rounded as y is, is positive.
+/// Whether y = (x - mean) scale + bias, rounded as y is, is positive.
 template <class T, class A>
-__device__ bool is_active(A x, A mean, A scale, A shift) {
-  return A(T((x - mean) * scale + shift)) > A(0);
+__device__ bool is_active(A x, A mean, A scale, A bias) {
+  return A(T((x - mean) * scale + bias)) > A(0);
 }
 
 /// Sums of g and of g (x - mean).
@@ -48,7 +48,7 @@ struct GradientSums {
       const A v = A(in.x.at[i]);
       if constexpr (mask == Mask::kByOutput) d = A(in.y.at[i]) > A(0) ? d : A(0);
       if constexpr (mask == Mask::kByInput)
-        d = is_active<T>(v, kept.mean[i], kept.scale[i], kept.shift[i]) ? d : A(0);
+        d = is_active<T>(v, kept.mean[i], kept.scale[i], kept.bias[i]) ? d : A(0);
       if constexpr (mask == Mask::kByOutput) masked.at[i] = T(d);
       sum[i] += d;
       dot[i] += d * (v - kept.mean[i]);
@@ -91,7 +91,8 @@ struct Destination {
   template <class G, class A>
   __device__ void write_as(int64_t c, A gradient) const {
     G& at = static_cast<G*>(to)[c];
-    at = G(accumulate ? A(at) + gradient : gradient);
+    using Wide = decltype(Accumulate<G>{} + gradient);
+    at = G(Accumulate<G>(accumulate ? Wide(Accumulate<G>(at)) + gradient : gradient));
   }
   template <class A>
   __device__ void write(int64_t c, A gradient) const {
@@ -151,8 +152,8 @@ struct InputElements {
     auto gradient = load<kCount>(g + at);
     const auto in = load<kCount>(x + at);
     if constexpr (kMasked) {
-      for (int i = 0; i < kCount; ++i) {
-        if (!is_active<T>(A(in.at[i]), kept.mean[i], kept.scale[i], kept.bias[i])) gradient.at[i] = T(A(0));
+      for (int k = 0; k < kCount; ++k) {
+        if (!is_active<T>(A(in.at[k]), kept.mean[k], kept.scale[k], kept.bias[k])) gradient.at[k] = T(A(0));
       }
     }
     Elements<T, kCount> out{};
@@ -203,8 +204,9 @@ Tensor gradient_parts(const BatchNormBackward& p, const BatchNormLayout& l, cons
     return parts;
   }
   const Tensor parts = Tensor::empty({chunks, 2 * l.channels}, dtype_of<A>(), stream);
-  const row::ChannelParameters<A> kept{channels.mean.data<A>(), channels.scale.data<A>(),
-                                       channels.shift.data<A>(), nullptr};
+  const A* shift = channels.shift.data<A>();
+  const row::ChannelParameters<A> kept{channels.mean.data<A>(), channels.scale.data<A>(), shift, nullptr,
+                                       shift};
   by_pack<T>(l, aligned16(dy, x, y, g), [&]<int kCount>(std::integral_constant<int, kCount>) {
     const auto run = [&]<Mask mask>() {
       channel_sums<kCount>("batch_norm_sums", parts.data<A>(), l.runs, l.channels, chunk_rows(l.runs), stream,

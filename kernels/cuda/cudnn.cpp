@@ -249,6 +249,15 @@ class Cudnn {
   Plans measured_, predicted_;  // by AlgorithmSelection
 };
 
+bool is_measured(const CudnnProblem& problem) {
+  const auto* conv = std::get_if<ConvProblem>(&problem);
+  if (conv == nullptr) return false;
+  const ConvShape& s = conv->shape;
+  return 2.0 * static_cast<double>(s.n * s.oh * s.ow * s.o) *
+             static_cast<double>(s.c / s.groups * s.kh * s.kw) >=
+         kMeasuredFlops;
+}
+
 Cudnn& Cudnn::of(int device) {
   static std::mutex mutex;
   static auto& all = *new std::map<int, std::unique_ptr<Cudnn>>;
@@ -330,20 +339,12 @@ bool Cudnn::run(const CudnnProblem& problem, CudnnMemory& memory, const Stream& 
 }
 
 float Cudnn::measured(const CudnnProblem& problem, CudnnMemory& memory, const Stream& stream) {
+  if (!is_measured(problem)) return std::numeric_limits<float>::infinity();
   const std::lock_guard lock(mutex_);
   const UseDevice use(device_);
   Plan& plan = plan_for(problem, key(problem), stream.algorithm_selection());
   if (plan.graph != nullptr) measure_once(plan, problem, memory, stream);
   return plan.milliseconds;
-}
-
-bool is_measured(const CudnnProblem& problem) {
-  const auto* conv = std::get_if<ConvProblem>(&problem);
-  if (conv == nullptr) return false;
-  const ConvShape& s = conv->shape;
-  return 2.0 * static_cast<double>(s.n * s.oh * s.ow * s.o) *
-             static_cast<double>(s.c / s.groups * s.kh * s.kw) >=
-         kMeasuredFlops;
 }
 
 void Cudnn::measure_once(Plan& plan, const CudnnProblem& problem, CudnnMemory& memory, const Stream& stream) {

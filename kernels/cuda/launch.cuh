@@ -61,7 +61,7 @@ __global__ void __launch_bounds__(kThreads) warp_rows_kernel(int64_t rows, F f) 
 }
 
 /// Tells the compiler that pointers which a kernel read from memory are to global memory: otherwise its loads
-/// and stores find out each time. Null is none of these, and is not passed.
+/// and stores find out each time. They may be null.
 template <class... Pointers>
 __device__ void known_global([[maybe_unused]] Pointers... pointers) {
 #if defined(__CUDA_ARCH__)

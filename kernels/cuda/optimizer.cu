@@ -23,8 +23,7 @@ __device__ void update_piece(const UpdatePiece& piece, const Rule& rule) {
   auto* weight = static_cast<W*>(piece.weight);
   auto* first = static_cast<M*>(piece.states[0]);
   auto* second = static_cast<M*>(piece.states[1]);
-  known_global(grad, master, first, second);
-  if (weight != nullptr) known_global(weight);
+  known_global(grad, master, first, second, weight);
   const auto all_aligned = [](auto... pointers) {
     return ((reinterpret_cast<uintptr_t>(pointers) % (kCount * sizeof(*pointers)) == 0) && ...);
   };

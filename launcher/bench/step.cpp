@@ -173,7 +173,8 @@ StepBench bench_step(const StepBenchOptions& options, Collective& world) {
   DistributedModel distributed(world, task->model(), distribution(settings), compute);
   DataParallel& parallel = distributed.parallel();
   Optimizer optimizer(settings.optimizer, distributed.groups(), stream);
-  RandomBatches batches(data, settings.train.batch, parallel, settings.train.microbatch, stream);
+  RandomBatches batches(data, settings.train.batch, parallel,
+                        settings.train.microbatch_on(stream.device().type), stream);
   Recorder recorder;
   TrainerParts parts{.task = *task,
                      .parallel = parallel,

@@ -52,9 +52,10 @@ std::vector<std::string> Announcement::lines(Module& model) const {
       all.push_back(fmt::format("rank 0 on {}: {}, {} GiB, {}{}", name(device.device), info.name,
                                 info.memory_bytes >> 30, info.uuid,
                                 device.shared ? "; ranks share GPUs" : ""));
-      if (settings.train.gpu_microbatch)
-        all.push_back(
-            fmt::format("passes of up to {} samples: train.gpu_microbatch", settings.train.microbatch));
+      if (const auto most = settings.train.gpu_microbatch)
+        all.push_back(fmt::format(
+            "train.gpu_microbatch, instead of train.microbatch: {}",
+            *most == 0 ? "passes of any size" : fmt::format("passes of up to {} samples", *most)));
     } else if (settings.run.compute.device == "auto" && !device.note.empty()) {
       all.push_back(fmt::format("on the CPU: {}", device.note));
     }

@@ -64,7 +64,6 @@ class Pass {
   Evaluation run() {
     peers_.agree([&] { settings_ = settings_of(options_); });
     const Compute compute(peers_, settings_.run.compute, settings_.parallel.data.algorithm_selection());
-    settings_.train.resolve_microbatch(compute.device().type);
     std::shared_ptr<const Dataset> data;
     std::unique_ptr<Task> task;
     peers_.agree([&] {
@@ -127,20 +126,22 @@ class Pass {
     const auto source = [&]() -> std::unique_ptr<BatchSource> {
       return std::make_unique<Loader>(
           data, order,
-          LoaderOptions{.ranges = local_ranges(parallel, settings_.train.microbatch),
-                        .first_step = 0,
-                        .end_step = order.steps_per_epoch(),
-                        .ahead = settings_.data.ahead,
-                        .threads = static_cast<int>(settings_.data.threads),
-                        .device = compute.device()});
+          LoaderOptions{
+              .ranges = local_ranges(parallel, settings_.train.microbatch_on(compute.device().type)),
+              .first_step = 0,
+              .end_step = order.steps_per_epoch(),
+              .ahead = settings_.data.ahead,
+              .threads = static_cast<int>(settings_.data.threads),
+              .device = compute.device()});
     };
-    const EvaluationOutcome outcome = tutti::evaluate({.task = task,
-                                                       .parallel = parallel,
-                                                       .source = source,
-                                                       .steps = order.steps_per_epoch(),
-                                                       .microbatch = settings_.train.microbatch,
-                                                       .stop_requested = {},
-                                                       .stream = compute.stream()});
+    const EvaluationOutcome outcome =
+        tutti::evaluate({.task = task,
+                         .parallel = parallel,
+                         .source = source,
+                         .steps = order.steps_per_epoch(),
+                         .microbatch = settings_.train.microbatch_on(compute.device().type),
+                         .stop_requested = {},
+                         .stream = compute.stream()});
     if (!outcome.sums) throw AgreedError(outcome.interruption.problem);
     const EvaluationSums& total = *outcome.sums;
     require(total.count > 0, "{}: contains no predictions", settings_.data.path);

@@ -57,8 +57,8 @@ constexpr std::array kTable{
     Entry{"schedule.*", KeyClass::kRefuse},
     Entry{"train.steps", KeyClass::kNote},  // stretches a schedule
     Entry{"train.batch", KeyClass::kRefuse},
-    Entry{"train.microbatch", KeyClass::kRefuse},    // if it divides a shard
-    Entry{"train.gpu_microbatch", KeyClass::kFree},  // the effective one is train.microbatch
+    Entry{"train.microbatch", KeyClass::kRefuse},  // if it divides a shard
+    Entry{"train.gpu_microbatch", KeyClass::kRefuse},
     Entry{"train.evaluate_every", KeyClass::kFree},
     Entry{"train.max_skipped_steps", KeyClass::kFree},
     Entry{"train.cuda_graph", KeyClass::kNote},
@@ -91,15 +91,19 @@ int64_t at_most(int64_t microbatch, int64_t samples) {
 }
 
 /// Samples in the largest forward and backward pass, which determines how sums are divided.
-int64_t largest_pass(const RunSettings& settings, int64_t world_size) {
+int64_t largest_pass(const RunSettings& settings, int64_t microbatch, int64_t world_size) {
   const DataParallelConfig& data = settings.parallel.data;
   const int64_t parts = data.mode == "ordered" ? data.logical_shards : std::max<int64_t>(world_size, 1);
-  return at_most(settings.train.microbatch, (settings.train.batch + parts - 1) / parts);
+  return at_most(microbatch, (settings.train.batch + parts - 1) / parts);
 }
 
 bool same_bits(std::string_view key, const RunSettings& a, int64_t a_ranks, const RunNow& now) {
   if (key == "train.microbatch")
-    return largest_pass(a, a_ranks) == largest_pass(now.settings, now.world_size);
+    return largest_pass(a, a.train.microbatch, a_ranks) ==
+           largest_pass(now.settings, now.settings.train.microbatch, now.world_size);
+  if (key == "train.gpu_microbatch")
+    return largest_pass(a, a.train.microbatch_on(DeviceType::kCuda), a_ranks) ==
+           largest_pass(now.settings, now.settings.train.microbatch_on(DeviceType::kCuda), now.world_size);
   if (key == "parallel.logical_shards") {
     return a.parallel.data.mode != "ordered" && now.settings.parallel.data.mode != "ordered";
   }

@@ -6,7 +6,6 @@ namespace tutti {
 
 void resolve_settings(RunSettings& settings, const Compute& compute, Peers& peers) {
   settings.parallel.data.resolve_mode(compute.device().type);
-  settings.train.resolve_microbatch(compute.device().type);
   peers.agree([&] {
     if (settings.model.kind == "gpt" && settings.model.fp8 != "none") require_fp8(compute.stream());
   });

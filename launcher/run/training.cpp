@@ -301,7 +301,7 @@ class Training {
 
   LoaderOptions loader_options(const Parallel& parallel, const Device& device, int64_t first_step,
                                int64_t end_step) const {
-    return {.ranges = local_ranges(parallel, settings_.train.microbatch),
+    return {.ranges = local_ranges(parallel, settings_.train.microbatch_on(device.type)),
             .first_step = first_step,
             .end_step = end_step,
             .ahead = settings_.data.ahead,

@@ -34,7 +34,7 @@ struct FitRun {
   int64_t batch = 32;          ///< samples per step, over all ranks
   int64_t evaluate_every = 0;  ///< steps; 0: only at the end
   int64_t max_skipped_steps = 3;
-  bool cuda_graph = false;
+  bool cuda_graph = true;
   CheckpointConfig checkpoint;  ///< an empty dir: no checkpoints
   /// Resume from the newest checkpoint in checkpoint.dir, if there is one and no step has been done yet.
   bool resume = true;

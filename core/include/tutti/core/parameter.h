@@ -56,6 +56,9 @@ struct Parameter {
   bool grad_defined = false;
 
   [[nodiscard]] int64_t numel() const { return tutti::numel(shape); }
+  /// Value and gradient as they are in the group's storage, with the rows of padding.
+  [[nodiscard]] const Tensor& stored_value() const { return padding > 0 ? padded_value : value; }
+  [[nodiscard]] const Tensor& stored_grad() const { return padding > 0 ? padded_grad : grad; }
   /// `shape` with the rows of padding.
   [[nodiscard]] Shape padded_shape() const;
 };

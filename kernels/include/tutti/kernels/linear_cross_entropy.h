@@ -13,8 +13,8 @@ struct LinearCrossEntropyOptions {
 
 /// cross_entropy of the logits x w^T, computed for a chunk of rows at a time: memory of order chunk V instead
 /// of rows V, for a head whose logits are the largest tensor of a step.
-/// Shapes: x (..., C), w (V, C) of one dtype (fp32, bf16 or fp64), targets (...) int32 or int64 -> () fp32
-/// (fp64 for fp64).
+/// Shapes: x (..., C), w (V, C), with loss.classes also rows of padding, of one dtype (fp32, bf16 or fp64),
+/// targets (...) int32 or int64 -> () fp32 (fp64 for fp64).
 ///
 /// Gradients are computed in forward, with the logits of each chunk, and only scaled in backward: nothing is
 /// recomputed. Saves dx, and dw in fp32 (fp64 for fp64). Chunks depend on the shapes, the options and the

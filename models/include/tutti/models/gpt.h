@@ -98,7 +98,8 @@ struct KvCache {
   int64_t used = 0;  ///< filled positions
 };
 
-/// Decoder-only transformer: tokens (B, T) int32 or int64, T <= context -> logits (B, T, vocabulary).
+/// Decoder-only transformer: tokens (B, T) int32 or int64, T <= context -> logits (B, T, vocabulary),
+/// which are not contiguous if the vocabulary is padded; loss() and evaluate() read them as they are.
 /// Pre-normalised blocks (with post_norms, normalised on both sides); queries, keys and values are one packed
 /// projection. Projections onto the residual stream are initialised with deviation init_deviation / sqrt(2
 /// layers), as in GPT-2. In memory, the weights of the head and the logits of a loss have rows and columns of
@@ -143,7 +144,7 @@ class Gpt final : public Module {
   struct Residual;
   Var embed(Tape& tape, const Var& tokens, int64_t first_position);
   Residual blocks(Tape& tape, const Var& tokens);
-  /// Logits, with the columns of padding of padded_logits() or without.
+  /// Logits with the columns of padding, and without, which is a view of them.
   Var padded_head(Tape& tape, const Residual& x);
   Var head(Tape& tape, const Residual& x);
   Var head_product(Tape& tape, const Var& x);

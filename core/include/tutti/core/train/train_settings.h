@@ -20,8 +20,8 @@ struct TrainConfig {
   bool cuda_graph = true;
 
   void describe(Fields& f);
-  /// Replaces microbatch by gpu_microbatch on a GPU.
-  void resolve_microbatch(DeviceType device);
+  /// Maximum samples per forward pass on such a device; 0: no limit.
+  [[nodiscard]] int64_t microbatch_on(DeviceType device) const;
 };
 
 }  // namespace tutti
