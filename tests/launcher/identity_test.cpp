@@ -92,6 +92,7 @@ TEST(IdentityTest, ChangesOfTheFunctionAreListedAndRefused) {
                                                                  {"run.seed", "8"},
                                                                  {"train.batch", "7"},
                                                                  {"train.microbatch", "2"},
+                                                                 {"train.gpu_microbatch", "2"},
                                                                  {"data.context", "99"}};
   std::vector<std::string> sets;
   for (const auto& [key, value] : changes) {
@@ -122,13 +123,16 @@ TEST(IdentityTest, ChangesOfTheFunctionAreListedAndRefused) {
 
 TEST(IdentityTest, OtherChangesAreAllowed) {
   const CheckpointMetadata then = saved(settings_of());
-  for (const char* set :
-       {"run.dir=elsewhere", "run.threads=3", "data.path=other", "data.threads=2", "data.ahead=5",
-        "data.verify=quick", "train.evaluate_every=3", "checkpoint.every=7", "checkpoint.dir=x",
-        "metrics.port=9000", "parallel.zero=1", "parallel.bucket_mib=2", "model.recompute=true",
-        "model.weights=w.safetensors", "train.microbatch=8", "train.microbatch=100"}) {
+  for (const char* set : {"run.dir=elsewhere", "run.threads=3", "data.path=other", "data.threads=2",
+                          "data.ahead=5", "data.verify=quick", "train.evaluate_every=3", "checkpoint.every=7",
+                          "checkpoint.dir=x", "metrics.port=9000", "parallel.zero=1", "parallel.bucket_mib=2",
+                          "model.recompute=true", "model.weights=w.safetensors", "train.microbatch=8",
+                          "train.microbatch=100", "train.gpu_microbatch=8"}) {
     EXPECT_TRUE(differences(then, settings_of({set})).empty()) << set;
   }
+  const TrainConfig train = settings_of({"train.microbatch=3", "train.gpu_microbatch=9"}).train;
+  EXPECT_EQ(train.microbatch_on(DeviceType::kCuda), 9);
+  EXPECT_EQ(train.microbatch_on(DeviceType::kCpu), 3);
   // A microbatch changes sums if it divides a part of the batch: 32 samples in 4 parts.
   EXPECT_EQ(differences(then, settings_of({"train.microbatch=7"})).size(), 1U);
   for (const char* noted : {"optimizer.learning_rate=0.5", "train.steps=77", "run.device=cpu"}) {
