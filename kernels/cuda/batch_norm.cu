@@ -206,7 +206,6 @@ void batch_norm_statistics(const Tensor& x, const BatchNormLayout& l, const Batc
       for_rows("batch_norm_statistics", l.runs, l.width, stream,
                PlaneMoments<T>{x.data<T>(), parts.data<A>(), l.channels, l.width});
     }
-    if (l.channels == 0) return;
     launch("batch_norm_merge", stream, grid_of_channels(l.channels), merge_chunks_kernel<A>,
            MergedChunks<A>{parts.data<A>(), l.channels, chunks,
                            l.channels_last ? chunk_rows(l.runs) : l.width, l.count, channels.mean.data<A>(),
